@@ -1,0 +1,35 @@
+"""The errors of the package: each one names what to change.
+
+All of them are `ValueError`s or `RuntimeError`s, so a caller that knows nothing of this
+package still catches them as such.
+"""
+
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """An option, a configuration value or an argument cannot be used as given."""
+
+
+class CheckpointError(ValueError):
+    """A model directory is missing, truncated, or does not hold what its config promises."""
+
+
+class NonFiniteLogitsError(RuntimeError):
+    """A model returned NaN logits, or a row of logits that are all minus infinity.
+
+    Attributes:
+      rows: dict from row (position in `prompts`) to the block in which the logits were read,
+        counted from 0.
+      result: the `GenerateResult` with everything that was produced: the finished rows whole,
+        the failed rows up to the block before the failure.
+    """
+
+    def __init__(self, rows: dict[int, int], result: Any):
+        self.rows = dict(rows)
+        self.result = result
+        where = ", ".join(f"row {row} in block {block}" for row, block in sorted(rows.items()))
+        super().__init__(
+            f"non-finite logits (NaN, or every token masked) in {where}; check the weights and "
+            "dtype of the models. The other rows' tokens are in this error's `.result`."
+        )

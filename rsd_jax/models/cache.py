@@ -1,0 +1,34 @@
+"""Key/value buffers: allocation and the one write into the committed region."""
+
+import jax
+import jax.numpy as jnp
+
+from rsd_jax.types import KVCache, Scratch
+
+
+def empty_buffers(
+    layers: int, shape: tuple[int, int, int, int], dtype: jnp.dtype
+) -> tuple[jax.Array, ...]:
+    """One zeroed dtype[B, H, S or M, K] per layer; separate buffers, so each can be donated."""
+    return tuple(jnp.zeros(shape, dtype) for _ in range(layers))
+
+
+def _write_row(buffer: jax.Array, update: jax.Array, start: jax.Array) -> jax.Array:
+    """buffer [H, S, K], update [H, R, K]: written at position `start` of one row."""
+    return jax.lax.dynamic_update_slice(buffer, update, (0, start, 0))
+
+
+def commit_slots(
+    cache: KVCache, scratch: Scratch, slots: jax.Array, start: jax.Array, count: jax.Array
+) -> KVCache:
+    """See `LanguageModel.commit`. Entries beyond `count` are written too, past the new length."""
+
+    def write(buffer: jax.Array, source: jax.Array) -> jax.Array:
+        update = jnp.take_along_axis(source, slots[:, None, :, None], axis=2)
+        return jax.vmap(_write_row)(buffer, update.astype(buffer.dtype), start)
+
+    return KVCache(
+        keys=tuple(map(write, cache.keys, scratch.keys)),
+        values=tuple(map(write, cache.values, scratch.values)),
+        length=start + count,
+    )

@@ -1,0 +1,242 @@
+"""Llama (Touvron et al. 2023) as a pure function of parameters, tokens and explicit state."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rsd_jax.models.attention import attend
+from rsd_jax.models.cache import commit_slots, empty_buffers
+from rsd_jax.models.config import LlamaConfig
+from rsd_jax.models.rope import rotate, rotation
+from rsd_jax.types import KVCache, Params, Scratch
+
+_Pair = tuple[jax.Array, jax.Array]  # keys and values, or cosines and sines
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square normalisation, computed in float32."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        wide = x.astype(jnp.float32)
+        wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.eps)
+        return wide.astype(x.dtype) * scale.astype(x.dtype)
+
+
+def _dense(features: int, use_bias: bool, name: str, dtype: jnp.dtype) -> nn.Dense:
+    return nn.Dense(
+        features, use_bias=use_bias, name=name, dtype=dtype,
+        kernel_init=nn.initializers.normal(0.02),
+    )  # fmt: skip
+
+
+class Attention(nn.Module):
+    """Rotary grouped-query attention over a committed cache and a scratch of tree nodes."""
+
+    config: LlamaConfig
+    chunk: int
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, rope: _Pair, committed: _Pair, length: jax.Array, scratch: _Pair,
+        slot: int, mask: jax.Array,
+    ) -> tuple[jax.Array, _Pair]:  # fmt: skip
+        c = self.config
+
+        def project(heads: int, name: str) -> jax.Array:
+            y = _dense(heads * c.head_dim, c.attention_bias, name, x.dtype)(x)
+            return y.reshape(*x.shape[:2], heads, c.head_dim)
+
+        queries = rotate(project(c.num_heads, "q_proj"), *rope)
+        keys = rotate(project(c.num_kv_heads, "k_proj"), *rope)
+        values = project(c.num_kv_heads, "v_proj")
+
+        def store(buffer: jax.Array, new: jax.Array) -> jax.Array:
+            new = jnp.moveaxis(new, 1, 2).astype(buffer.dtype)
+            return jax.lax.dynamic_update_slice(buffer, new, (0, 0, slot, 0))
+
+        scratch = (store(scratch[0], keys), store(scratch[1], values))
+        mixed = attend(queries, *committed, length, *scratch, mask, chunk=self.chunk)
+        mixed = mixed.reshape(*x.shape[:2], -1)
+        return _dense(c.hidden_size, c.attention_bias, "o_proj", x.dtype)(mixed), scratch
+
+
+class MLP(nn.Module):
+    """The gated MLP, SwiGLU (Shazeer 2020)."""
+
+    config: LlamaConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        c = self.config
+        gate = _dense(c.intermediate_size, c.mlp_bias, "gate_proj", x.dtype)(x)
+        up = _dense(c.intermediate_size, c.mlp_bias, "up_proj", x.dtype)(x)
+        return _dense(c.hidden_size, c.mlp_bias, "down_proj", x.dtype)(nn.silu(gate) * up)
+
+
+class DecoderLayer(nn.Module):
+    """One layer: attention and MLP, each a residual on the normalised stream.
+
+    A skipped sub-layer is the identity under a `lax.cond`, so that its weights are not read.
+    """
+
+    config: LlamaConfig
+    chunk: int
+
+    def setup(self):
+        self.input_layernorm = RMSNorm(self.config.norm_eps)
+        self.self_attn = Attention(self.config, self.chunk)
+        self.post_attention_layernorm = RMSNorm(self.config.norm_eps)
+        self.mlp = MLP(self.config)
+
+    def __call__(
+        self, x: jax.Array, rope: _Pair, committed: _Pair, length: jax.Array, scratch: _Pair,
+        slot: int, mask: jax.Array, skip: jax.Array | None,
+    ) -> tuple[jax.Array, _Pair]:  # fmt: skip
+        def attention(layer: "DecoderLayer", x: jax.Array, scratch: _Pair):
+            y, scratch = layer.self_attn(
+                layer.input_layernorm(x), rope, committed, length, scratch, slot, mask
+            )
+            return x + y, scratch
+
+        def mlp(layer: "DecoderLayer", x: jax.Array):
+            return x + layer.mlp(layer.post_attention_layernorm(x))
+
+        if skip is None:
+            x, scratch = attention(self, x, scratch)
+            return mlp(self, x), scratch
+        x, scratch = nn.cond(skip[0], lambda _, *same: same, attention, self, x, scratch)
+        return nn.cond(skip[1], lambda _, same: same, mlp, self, x), scratch
+
+
+class Llama(nn.Module):
+    """The decoder as a linen module; `LlamaModel` is its public face."""
+
+    config: LlamaConfig
+    chunk: int = 256
+
+    @nn.compact
+    def __call__(
+        self, tokens: jax.Array, positions: jax.Array, cache: KVCache, scratch: Scratch,
+        slot: int, mask: jax.Array, skips: jax.Array | None, logits_for: slice,
+    ) -> tuple[jax.Array, Scratch]:  # fmt: skip
+        c = self.config
+        embed = nn.Embed(
+            c.vocab_size, c.hidden_size, name="embed_tokens",
+            embedding_init=nn.initializers.normal(0.02),
+        )  # fmt: skip
+        x = jnp.take(embed.embedding, tokens, axis=0)
+        rope = rotation(c.rope, c.head_dim, positions)
+        stored = []
+        for i in range(c.num_layers):
+            with jax.named_scope(f"layer_{i}"):
+                x, pair = DecoderLayer(c, self.chunk, name=f"layers_{i}")(
+                    x, rope, (cache.keys[i], cache.values[i]), cache.length,
+                    (scratch.keys[i], scratch.values[i]), slot, mask,
+                    None if skips is None else skips[i],
+                )  # fmt: skip
+            stored.append(pair)
+        x = RMSNorm(c.norm_eps, name="norm")(x)[:, logits_for]
+        keys, values = zip(*stored, strict=True)
+        if c.tied_embeddings:
+            head = embed.embedding.T
+        else:
+            init = nn.initializers.normal(0.02)
+            head = self.param("lm_head", init, (c.hidden_size, c.vocab_size))
+        if x.shape[1] == 0 and not self.is_initializing():
+            logits = jnp.zeros((*x.shape[:2], c.vocab_size), jnp.float32)
+        else:
+            logits = jnp.einsum(
+                "bqd,dv->bqv", x, head.astype(x.dtype), preferred_element_type=jnp.float32
+            )
+        return logits, Scratch(keys=keys, values=values)
+
+
+@dataclasses.dataclass(frozen=True)
+class LlamaModel:
+    """A Llama as a `LanguageModel`: static, hashable, all state explicit.
+
+    Attributes:
+      config: shape and constants.
+      dtype: of caches; the parameters' dtype decides the arithmetic. A name, e.g. "bfloat16".
+      chunk: positions of the committed prefix that attention reads at once.
+    """
+
+    config: LlamaConfig
+    dtype: str = "float32"
+    chunk: int = 256
+
+    @property
+    def vocab_size(self) -> int:
+        return self.config.vocab_size
+
+    @property
+    def max_positions(self) -> int:
+        return self.config.max_positions
+
+    @property
+    def num_layers(self) -> int:
+        return self.config.num_layers
+
+    def init_params(self, key: jax.Array) -> Params:
+        """Random float32 parameters (normal, 0.02), for training and tests."""
+        module = Llama(self.config, self.chunk)
+        tokens = jnp.zeros((1, 1), jnp.int32)
+        args = (tokens, tokens, self.init_cache(1, 1), self.init_scratch(1, 1))
+        mask = jnp.ones((1, 1, 1), bool)
+        return module.init(key, *args, 0, mask, None, slice(None))["params"]
+
+    def _buffers(self, batch: int, slots: int) -> tuple[jax.Array, ...]:
+        shape = (batch, self.config.num_kv_heads, slots, self.config.head_dim)
+        return empty_buffers(self.config.num_layers, shape, jnp.dtype(self.dtype))
+
+    def init_cache(self, batch: int, capacity: int) -> KVCache:
+        return KVCache(
+            keys=self._buffers(batch, capacity),
+            values=self._buffers(batch, capacity),
+            length=jnp.zeros((batch,), jnp.int32),
+        )
+
+    def init_scratch(self, batch: int, slots: int) -> Scratch:
+        return Scratch(keys=self._buffers(batch, slots), values=self._buffers(batch, slots))
+
+    def forward(
+        self,
+        params: Params,
+        tokens: jax.Array,
+        positions: jax.Array,
+        cache: KVCache,
+        scratch: Scratch,
+        *,
+        slot: int,
+        mask: jax.Array,
+        skips: jax.Array | None = None,
+        logits_for: slice = slice(None),
+    ) -> tuple[jax.Array, Scratch]:
+        return Llama(self.config, self.chunk).apply(
+            {"params": params}, tokens, positions, cache, scratch, slot, mask, skips, logits_for
+        )
+
+    def score(self, params: Params, tokens: jax.Array) -> jax.Array:
+        """Logits f32[B, Q, V] after every token of whole sequences i32[B, Q]; no state kept."""
+        batch, length = tokens.shape
+        positions = jnp.broadcast_to(jnp.arange(length), tokens.shape)
+        causal = jnp.tril(jnp.ones((1, length, length), bool))
+        cache, scratch = self.init_cache(batch, 0), self.init_scratch(batch, length)
+        logits, _ = self.forward(params, tokens, positions, cache, scratch, slot=0, mask=causal)
+        return logits
+
+    def commit(
+        self,
+        cache: KVCache,
+        scratch: Scratch,
+        slots: jax.Array,
+        start: jax.Array,
+        count: jax.Array,
+    ) -> KVCache:
+        return commit_slots(cache, scratch, slots, start, count)
