@@ -15,7 +15,7 @@ def empty_buffers(
 
 def _write_row(buffer: jax.Array, update: jax.Array, start: jax.Array) -> jax.Array:
     """buffer [H, S, K], update [H, R, K]: written at position `start` of one row."""
-    return jax.lax.dynamic_update_slice(buffer, update, (0, start, 0))
+    return jax.lax.dynamic_update_slice_in_dim(buffer, update, start, axis=1)
 
 
 def commit_slots(

@@ -1,12 +1,13 @@
 """Llama (Touvron et al. 2023) as a pure function of parameters, tokens and explicit state."""
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rsd_jax.models.attention import attend
+from rsd_jax.models.attention import accumulator, attend
 from rsd_jax.models.cache import commit_slots, empty_buffers
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.rope import rotate, rotation
@@ -16,16 +17,16 @@ _Pair = tuple[jax.Array, jax.Array]  # keys and values, or cosines and sines
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square normalisation, computed in float32."""
+    """Root-mean-square normalisation, computed in float32 or wider."""
 
     eps: float
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
-        wide = x.astype(jnp.float32)
+        wide = x.astype(accumulator(x.dtype))
         wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.eps)
-        return wide.astype(x.dtype) * scale.astype(x.dtype)
+        return wide.astype(x.dtype) * scale.astype(x.dtype)[None, None]
 
 
 def _dense(features: int, use_bias: bool, name: str, dtype: jnp.dtype) -> nn.Dense:
@@ -131,7 +132,7 @@ class Llama(nn.Module):
             embedding_init=nn.initializers.normal(0.02),
         )  # fmt: skip
         x = jnp.take(embed.embedding, tokens, axis=0)
-        rope = rotation(c.rope, c.head_dim, positions)
+        rope = rotation(c.rope, c.head_dim, positions, accumulator(x.dtype))
         stored = []
         for i in range(c.num_layers):
             with jax.named_scope(f"layer_{i}"):
@@ -149,10 +150,10 @@ class Llama(nn.Module):
             init = nn.initializers.normal(0.02)
             head = self.param("lm_head", init, (c.hidden_size, c.vocab_size))
         if x.shape[1] == 0 and not self.is_initializing():
-            logits = jnp.zeros((*x.shape[:2], c.vocab_size), jnp.float32)
+            logits = jnp.zeros((*x.shape[:2], c.vocab_size), accumulator(x.dtype))
         else:
             logits = jnp.einsum(
-                "bqd,dv->bqv", x, head.astype(x.dtype), preferred_element_type=jnp.float32
+                "bqd,dv->bqv", x, head.astype(x.dtype), preferred_element_type=accumulator(x.dtype)
             )
         return logits, Scratch(keys=keys, values=values)
 
@@ -164,6 +165,7 @@ class LlamaModel:
     Attributes:
       config: shape and constants.
       dtype: of caches; the parameters' dtype decides the arithmetic. A name, e.g. "bfloat16".
+        With float64 in both, everything is float64, the logits included.
       chunk: positions of the committed prefix that attention reads at once.
     """
 
@@ -218,14 +220,15 @@ class LlamaModel:
         skips: jax.Array | None = None,
         logits_for: slice = slice(None),
     ) -> tuple[jax.Array, Scratch]:
-        return Llama(self.config, self.chunk).apply(
+        out: Any = Llama(self.config, self.chunk).apply(
             {"params": params}, tokens, positions, cache, scratch, slot, mask, skips, logits_for
         )
+        return out
 
     def score(self, params: Params, tokens: jax.Array) -> jax.Array:
         """Logits f32[B, Q, V] after every token of whole sequences i32[B, Q]; no state kept."""
         batch, length = tokens.shape
-        positions = jnp.broadcast_to(jnp.arange(length), tokens.shape)
+        positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32)[None], tokens.shape)
         causal = jnp.tril(jnp.ones((1, length, length), bool))
         cache, scratch = self.init_cache(batch, 0), self.init_scratch(batch, length)
         logits, _ = self.forward(params, tokens, positions, cache, scratch, slot=0, mask=causal)

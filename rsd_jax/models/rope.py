@@ -26,10 +26,15 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int) -> np.ndarray:
     return scaled.astype(np.float32)
 
 
-def rotation(rope: RopeConfig, head_dim: int, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines for `positions` i32[B, Q]: two f32[B, Q, 1, K / 2]."""
-    frequencies = jnp.asarray(inverse_frequencies(rope, head_dim))
-    angles = positions[..., None, None].astype(jnp.float32) * frequencies[None, None, None]
+def rotation(
+    rope: RopeConfig, head_dim: int, positions: jax.Array, dtype: jax.typing.DTypeLike
+) -> tuple[jax.Array, jax.Array]:
+    """Cosines and sines for `positions` i32[B, Q]: two dtype[B, Q, 1, K / 2].
+
+    `dtype` must be float32 or wider: bfloat16 angles are off by whole turns at position 1000.
+    """
+    frequencies = jnp.asarray(inverse_frequencies(rope, head_dim), dtype)
+    angles = positions[..., None, None].astype(dtype) * frequencies[None, None, None]
     return jnp.cos(angles), jnp.sin(angles)
 
 

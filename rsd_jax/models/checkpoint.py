@@ -1,0 +1,239 @@
+"""A Hugging Face `LlamaForCausalLM` directory and the parameters of a `LlamaModel`.
+
+Everything that can be wrong with a directory is found from the headers of its files, before a
+tensor is read. Tensors are then read, cast and placed one at a time, so the host never holds
+more than one beside what `place` keeps there.
+"""
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import save_file
+
+from rsd_jax.errors import CheckpointError, ConfigError
+from rsd_jax.models.config import LlamaConfig
+from rsd_jax.models.hf_config import config_from_hf, config_to_hf
+from rsd_jax.models.weight_files import (
+    CONFIG, HEAD, INDEX, TABLE, WEIGHTS, check_tensors, existing_directory, open_weights,
+    read_json, some,
+)  # fmt: skip
+from rsd_jax.types import Params
+
+Path = tuple[str, ...]
+Place = Callable[[Path, np.ndarray], jax.Array]
+"""Puts one parameter where it belongs: (path in the tree, host array) -> array."""
+
+
+class TensorSpec(NamedTuple):
+    """One tensor of a checkpoint.
+
+    Attributes:
+      path: of the parameter in the tree.
+      shape: in the file; matrices of dense layers are stored [out, in].
+      transposed: whether the parameter is the transpose, [in, out].
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    transposed: bool
+
+
+def tensor_specs(config: LlamaConfig) -> dict[str, TensorSpec]:
+    """What a checkpoint of `config` holds: Hugging Face's tensor name -> where it goes."""
+    d, m = config.hidden_size, config.intermediate_size
+    q, kv = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    dense = {
+        "self_attn": {"q_proj": (q, d), "k_proj": (kv, d), "v_proj": (kv, d), "o_proj": (d, q)},
+        "mlp": {"gate_proj": (m, d), "up_proj": (m, d), "down_proj": (d, m)},
+    }
+    biased = {"self_attn": config.attention_bias, "mlp": config.mlp_bias}
+    specs = {TABLE: TensorSpec(("embed_tokens", "embedding"), (config.vocab_size, d), False)}
+    for i in range(config.num_layers):
+        layer, prefix = f"layers_{i}", f"model.layers.{i}"
+        for block, projections in dense.items():
+            for name, shape in projections.items():
+                path, key = (layer, block, name), f"{prefix}.{block}.{name}"
+                specs[f"{key}.weight"] = TensorSpec((*path, "kernel"), shape, True)
+                if biased[block]:
+                    specs[f"{key}.bias"] = TensorSpec((*path, "bias"), shape[:1], False)
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            specs[f"{prefix}.{name}.weight"] = TensorSpec((layer, name, "scale"), (d,), False)
+    specs["model.norm.weight"] = TensorSpec(("norm", "scale"), (d,), False)
+    if not config.tied_embeddings:
+        specs[HEAD] = TensorSpec(("lm_head",), (config.vocab_size, d), True)
+    return specs
+
+
+def read_config(directory: str | os.PathLike[str]) -> LlamaConfig:
+    """Reads `directory`/config.json.
+
+    Raises:
+      CheckpointError: there is no such directory or file, or it is not JSON.
+      ConfigError: it describes a model that is not supported; the message names the key.
+    """
+    path = existing_directory(directory) / CONFIG
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; a model directory needs its {CONFIG}")
+    return config_from_hf(read_json(path))
+
+
+def _float_dtype(dtype: Any) -> np.dtype:
+    try:
+        kind = np.dtype(jnp.int32) if dtype is None else jnp.dtype(dtype)
+    except TypeError:
+        kind = np.dtype(jnp.int32)
+    if not jnp.issubdtype(kind, jnp.floating):
+        raise ConfigError(f"dtype={dtype!r} cannot hold weights; use 'float32' or 'bfloat16'")
+    return kind
+
+
+def load_params(
+    directory: str | os.PathLike[str], config: LlamaConfig, *, dtype: Any,
+    place: Place | None = None,
+) -> Params:  # fmt: skip
+    """Loads the weights of `directory`, checked against `config` before anything is read.
+
+    Args:
+      directory: holds model.safetensors, or shards and model.safetensors.index.json. The single
+        file wins if both are there, as in transformers.
+      config: what `read_config` returned.
+      dtype: floating dtype that every parameter is cast to.
+      place: receives each parameter's path, e.g. ("layers_0", "mlp", "up_proj", "kernel"), and
+        its value as a NumPy array (possibly a transposed view) of `dtype`, one at a time; by
+        default `jnp.asarray`.
+
+    Returns:
+      The parameter tree of `LlamaModel(config)`, leaves as returned by `place`.
+
+    Raises:
+      CheckpointError: files are missing, truncated or damaged; tensors are missing, unexpected,
+        of the wrong shape or quantised. The message names the file or tensor and what to do.
+      ConfigError: `dtype` is not a floating dtype.
+    """
+    path, kind = existing_directory(directory), _float_dtype(dtype)
+    if kind == np.float64 and jnp.result_type(float) != np.float64:
+        raise ConfigError("dtype='float64' needs jax.enable_x64; use 'float32' or 'bfloat16'")
+    place = place or (lambda _, array: jnp.asarray(array))
+    specs = tensor_specs(config)
+    params: dict[Path, jax.Array] = {}
+    with contextlib.ExitStack() as stack:
+        found = open_weights(path, stack)
+        check_tensors(path, found, {name: spec.shape for name, spec in specs.items()})
+        for name, spec in specs.items():
+            array = found[name].file.get_tensor(name).astype(kind, copy=False)
+            params[spec.path] = place(spec.path, array.T if spec.transposed else array)
+    return flax.traverse_util.unflatten_dict(params)
+
+
+def _plan_shards(specs: Mapping[str, TensorSpec], item_bytes: int, limit: int) -> list[list[str]]:
+    """Tensor names per file, in order; a file exceeds `limit` only if one tensor does."""
+    shards: list[list[str]] = [[]]
+    room = limit
+    for name, spec in specs.items():
+        size = math.prod(spec.shape) * item_bytes
+        if size > room and shards[-1]:
+            shards.append([])
+            room = limit
+        shards[-1].append(name)
+        room -= size
+    return shards
+
+
+def _check_params(flat: Mapping[Path, Any], specs: Mapping[str, TensorSpec]) -> None:
+    shapes = {s.path: s.shape[::-1] if s.transposed else s.shape for s in specs.values()}
+    if set(flat) != set(shapes):
+        odd = sorted("/".join(path) for path in set(flat) ^ set(shapes))
+        raise CheckpointError(
+            f"params and config do not agree on {some(odd)}; save the params with their own config"
+        )
+    for path, shape in shapes.items():
+        if tuple(flat[path].shape) != shape:
+            raise CheckpointError(
+                f"params hold {'/'.join(path)} of shape {list(flat[path].shape)}, expected "
+                f"{list(shape)} by the config"
+            )
+
+
+def save_model(
+    directory: str | os.PathLike[str], config: LlamaConfig, params: Params, *,
+    dtype: Any = "bfloat16", max_shard_bytes: int = 5 * 10**9,
+) -> None:  # fmt: skip
+    """Writes config.json and safetensors that transformers 4 and 5, and `load_params`, read.
+
+    Every file is written under a temporary name first. Then config.json is removed, the weights
+    are renamed into place, leftovers of an earlier save are deleted, and config.json comes last:
+    an interrupted save leaves the old model or a directory without config.json, which is refused,
+    and never a mixture. Other files of the directory (the tokenizer) are not touched.
+
+    Args:
+      directory: made if it does not exist.
+      config: of the model.
+      params: the parameter tree of `LlamaModel(config)`.
+      dtype: floating dtype that is stored.
+      max_shard_bytes: largest file, except that a tensor is never split.
+
+    Raises:
+      CheckpointError: `params` are not those of `config`.
+      ConfigError: `dtype` is not a floating dtype, or `max_shard_bytes` is below 1.
+    """
+    kind = _float_dtype(dtype)
+    if max_shard_bytes < 1:
+        raise ConfigError(f"max_shard_bytes={max_shard_bytes} must be at least 1")
+    specs = tensor_specs(config)
+    flat = flax.traverse_util.flatten_dict(params)
+    _check_params(flat, specs)
+    target = pathlib.Path(directory)
+    target.mkdir(parents=True, exist_ok=True)
+    shards = _plan_shards(specs, kind.itemsize, max_shard_bytes)
+    names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+    if len(shards) == 1:
+        names = [WEIGHTS]
+    written: list[str] = []
+
+    def temporary(name: str) -> pathlib.Path:
+        written.append(name)
+        return target / f".{name}.partial"
+
+    try:
+        for name, tensors in zip(names, shards, strict=True):
+            save_file(
+                {t: _stored(flat[specs[t].path], specs[t], kind) for t in tensors},
+                temporary(name), metadata={"format": "pt"},
+            )  # fmt: skip
+        if len(shards) > 1:
+            total = sum(math.prod(s.shape) for s in specs.values()) * kind.itemsize
+            weight_map = {t: n for n, ts in zip(names, shards, strict=True) for t in ts}
+            index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+            temporary(INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+        # "torch_dtype" is version 4's name; version 5 reads it as "dtype".
+        content = config_to_hf(config) | {"torch_dtype": kind.name}
+        temporary(CONFIG).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+        _replace(target, written)
+    finally:
+        for name in written:
+            (target / f".{name}.partial").unlink(missing_ok=True)
+
+
+def _stored(array: Any, spec: TensorSpec, dtype: np.dtype) -> np.ndarray:
+    """One parameter as it stands in the file: on the host, [out, in], contiguous."""
+    value = np.asarray(array).astype(dtype, copy=False)
+    return np.ascontiguousarray(value.T if spec.transposed else value)
+
+
+def _replace(directory: pathlib.Path, written: list[str]) -> None:
+    """Moves the temporary files into place, config.json (the last) after everything else."""
+    (directory / CONFIG).unlink(missing_ok=True)
+    stale = {WEIGHTS, INDEX} | {p.name for p in directory.glob("model-*-of-*.safetensors")}
+    for name in stale - set(written):
+        (directory / name).unlink(missing_ok=True)
+    for name in written:
+        (directory / f".{name}.partial").replace(directory / name)

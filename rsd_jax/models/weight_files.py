@@ -1,0 +1,181 @@
+"""The safetensors files of a model directory: found, opened and checked by their headers alone."""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from rsd_jax.errors import CheckpointError
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+HEAD, TABLE = "lm_head.weight", "model.embed_tokens.weight"
+_FLOATS = ("F64", "F32", "F16", "BF16")  # in the names of the safetensors format
+_ROWS = 4096  # of a table, compared at once
+
+
+class Stored(NamedTuple):
+    """Where a tensor is: an open safetensors file and its path."""
+
+    file: Any
+    path: pathlib.Path
+
+
+def some(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def existing_directory(directory: str | os.PathLike[str]) -> pathlib.Path:
+    """`directory` as a path; CheckpointError if there is none."""
+    path = pathlib.Path(directory)
+    if not path.is_dir():
+        raise CheckpointError(
+            f"{path} is not a directory; give the path of a downloaded Hugging Face model "
+            f"({CONFIG} and *.safetensors), not a name on the Hub"
+        )
+    return path
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """The JSON object in `path`; CheckpointError if it holds anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON ({error}); copy it again") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} does not hold a JSON object; copy it again")
+    return content
+
+
+def _promised(index: pathlib.Path) -> dict[pathlib.Path, list[str]]:
+    """The shards that an index names, each with the tensors that it places there."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index} has no weight_map; copy it again")
+    files: dict[pathlib.Path, list[str]] = {}
+    for tensor, name in weight_map.items():
+        if not isinstance(name, str) or name != os.path.basename(name):
+            raise CheckpointError(f"{index} places {tensor} in {name!r}, not in a file beside it")
+        files.setdefault(index.parent / name, []).append(tensor)
+    absent = sorted(path.name for path in files if not path.is_file())
+    if absent:
+        raise CheckpointError(f"{index} names files that are missing: {absent}; download them")
+    return files
+
+
+def _weight_files(directory: pathlib.Path) -> dict[pathlib.Path, list[str]]:
+    """The weight files, each with the tensors that must be in it (none if there is no index)."""
+    if (directory / WEIGHTS).is_file():
+        return {directory / WEIGHTS: []}
+    if (directory / INDEX).is_file():
+        return _promised(directory / INDEX)
+    advice = "; copy the weights there"
+    other = sorted(path.name for path in directory.glob("*.bin"))
+    if other:
+        advice = (
+            f"; it holds {other[0]}, a format that is not read: convert it with transformers, "
+            "from_pretrained(directory).save_pretrained(directory)"
+        )
+    raise CheckpointError(f"{directory} holds neither {WEIGHTS} nor {INDEX}{advice}")
+
+
+def _open(path: pathlib.Path, stack: contextlib.ExitStack) -> Any:
+    try:
+        return stack.enter_context(safe_open(path, framework="numpy"))
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is truncated or not a safetensors file ({error}); download it again (if it "
+            "is a small text file, a git-lfs pointer, run git lfs pull)"
+        ) from None
+
+
+def open_weights(directory: pathlib.Path, stack: contextlib.ExitStack) -> dict[str, Stored]:
+    """Opens every weight file of `directory`; they are closed with `stack`.
+
+    Returns:
+      Every tensor of the directory by its name; nothing but headers has been read.
+
+    Raises:
+      CheckpointError: there are no weights, files are missing, truncated or damaged, or they do
+        not hold what the index says.
+    """
+    found: dict[str, Stored] = {}
+    for path, promised in _weight_files(directory).items():
+        file = _open(path, stack)
+        names = set(file.keys())
+        absent = sorted(set(promised) - names)
+        if absent:
+            raise CheckpointError(
+                f"{path} lacks {some(absent)}, which {INDEX} places there; download both again"
+            )
+        twice = sorted(names & set(found))
+        if twice:
+            raise CheckpointError(
+                f"{some(twice)} stands in both {path} and {found[twice[0]].path.name}; these are "
+                "shards of different saves, download them again"
+            )
+        found |= {name: Stored(file, path) for name in names}
+    return found
+
+
+def check_tensors(
+    directory: pathlib.Path, found: Mapping[str, Stored], expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Checks that `found` holds exactly the tensors of `expected`, a shape for each name.
+
+    Ignored: `*.rotary_emb.inv_freq`, a constant that old versions stored. Where no output head is
+    expected, because the model ties it to the embedding, one that equals the embedding may be
+    there; it is the only tensor whose values are read here.
+
+    Raises:
+      CheckpointError: tensors are missing, unexpected, of the wrong shape or not floating point.
+    """
+    missing = [name for name in expected if name not in found]
+    extra = sorted(set(found) - set(expected) - {HEAD})
+    extra = [name for name in extra if not name.endswith(".rotary_emb.inv_freq")]
+    if missing:
+        hint = f"; check that the weights belong to this {CONFIG}"
+        if missing == [HEAD]:
+            hint = "; if the model reuses its embedding as head, set tie_word_embeddings to true"
+        instead = f" and holds instead {some(extra)}" if extra else ""
+        raise CheckpointError(f"{directory} lacks the tensors {some(missing)}{instead}{hint}")
+    if extra:
+        raise CheckpointError(
+            f"{directory} holds {some(extra)}, which its {CONFIG} does not call for; check "
+            "num_hidden_layers, attention_bias and mlp_bias there"
+        )
+    tied = HEAD in found and HEAD not in expected
+    for name, shape in (dict(expected) | ({HEAD: expected[TABLE]} if tied else {})).items():
+        header = found[name].file.get_slice(name)
+        got, kind = tuple(header.get_shape()), header.get_dtype()
+        if got != shape:
+            raise CheckpointError(
+                f"{name} in {found[name].path} has shape {list(got)}, expected {list(shape)} by "
+                f"{CONFIG}; correct the one that is wrong"
+            )
+        if kind not in _FLOATS:
+            raise CheckpointError(
+                f"{name} in {found[name].path} is {kind}; only {', '.join(_FLOATS)} are read, so "
+                "quantised weights must be converted first"
+            )
+    if tied:
+        _check_tied_head(found)
+
+
+def _check_tied_head(found: Mapping[str, Stored]) -> None:
+    head, table = (found[name].file.get_slice(name) for name in (HEAD, TABLE))
+    for start in range(0, head.get_shape()[0], _ROWS):
+        rows = slice(start, start + _ROWS)
+        if not np.array_equal(head[rows], table[rows]):
+            raise CheckpointError(
+                f"{HEAD} in {found[HEAD].path} differs from {TABLE}, but {CONFIG} ties them; set "
+                f"tie_word_embeddings to false to use the head, or remove {HEAD}"
+            )

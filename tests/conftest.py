@@ -1,0 +1,42 @@
+"""Strict settings for every test.
+
+- Eight CPU devices, for the mesh tests. Set before jax is imported; JAX_PLATFORMS in the
+  environment wins, so the suite can be pointed at an accelerator.
+- Rank promotion is an error, and so is mixing dtypes implicitly. They are global settings rather
+  than a fixture so that programs compiled in module-scoped fixtures are under them too. Optimisers
+  (optax) need the standard dtype promotion: mark such tests `standard_promotion`.
+- Warnings are errors, except those listed below.
+"""
+
+import os
+
+_DEVICES = "--xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if _DEVICES.split("=")[0] not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}".strip()
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+_MARKERS = ("standard_promotion: implicit mixing of dtypes is allowed (optimisers need it)",)
+_WARNINGS = ("error",)
+
+
+def pytest_configure(config):
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
+    for rule in _WARNINGS:
+        config.addinivalue_line("filterwarnings", rule)
+
+
+@pytest.fixture(autouse=True)
+def _promotion(request):
+    """Standard dtype promotion in the tests that ask for it."""
+    if request.node.get_closest_marker("standard_promotion") is None:
+        yield
+        return
+    with jax.numpy_dtype_promotion("standard"):
+        yield
