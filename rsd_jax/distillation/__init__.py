@@ -1,0 +1,1 @@
+"""Training of target and draft: data, losses, the training loop and the export to a model pair."""

@@ -1,0 +1,156 @@
+"""The stages from a standard library to a shipped pair: tokenizer, target, draft, export."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from rsd_jax.distillation import corpus, passages
+from rsd_jax.distillation import tokenizer as bpe
+from rsd_jax.distillation.checkpoints import Checkpoints
+from rsd_jax.distillation.evaluate import evaluate
+from rsd_jax.distillation.recipe import Recipe
+from rsd_jax.distillation.train import abstract_state, train
+from rsd_jax.errors import ConfigError
+from rsd_jax.models.config import LlamaConfig
+from rsd_jax.models.llama import LlamaModel
+from rsd_jax.tasks.prompts import save_prompts
+from rsd_jax.types import Params
+
+STAGES = ("tokenizer", "target", "draft_warm_start", "draft", "export")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+    """Stages that read each other's results from one work directory.
+
+    Attributes:
+      config: vocab_size, corpus_root, and per training stage `model` (fields of `LlamaConfig`)
+        and `recipe` (fields of `Recipe`); see configs/train/quickstart.py.
+      workdir: corpus/ and tokenizer/ of the tokenizer stage, one directory per training stage.
+      export_dir: receives target/, draft/ and, from the `prompts` stage, prompts.jsonl.
+    """
+
+    config: Mapping[str, Any]
+    workdir: pathlib.Path
+    export_dir: pathlib.Path
+
+    def run(self, stage: str) -> None:
+        """Runs one stage; a training stage that is finished returns at once.
+
+        Raises:
+          ConfigError: the stage is unknown, or one that it needs has not run.
+          NonFiniteLossError: see `train`.
+        """
+        if stage == "tokenizer":
+            self.prepare_text()
+        elif stage == "prompts":
+            self.write_prompts()
+        elif stage == "export":
+            self.export()
+        elif stage in STAGES:
+            self.train_stage(stage)
+        else:
+            raise ConfigError(f"stage={stage!r} must be one of {(*STAGES, 'prompts')}")
+
+    def _files(self) -> list[corpus.SourceFile]:
+        return corpus.read_files(self.config["corpus_root"] or None)
+
+    def prepare_text(self) -> None:
+        """Learns the tokenizer on the training files and writes both splits as tokens."""
+        files = self._files()
+        trained = bpe.train_tokenizer(
+            (file.text for file in files if not file.held_out),
+            vocab_size=self.config["vocab_size"],
+        )
+        length = self.config["target"]["model"]["max_positions"]
+        bpe.save_tokenizer(trained, self.workdir / "tokenizer", max_length=length)
+        corpus.write_tokens(files, trained, self.workdir / "corpus")
+
+    def write_prompts(self, count: int = 48, per_file: int = 5) -> None:
+        """Cuts prompts from this machine's held-out files into `export_dir`/prompts.jsonl."""
+        tokenizer = bpe.load_tokenizer(self.workdir / "tokenizer")
+        prompts = passages.cut_prompts(self._files(), tokenizer, count=count, per_file=per_file)
+        save_prompts(prompts, self.export_dir / "prompts.jsonl")
+
+    def model(self, stage: str, dtype: str = "float32") -> LlamaModel:
+        """The model that a stage trains."""
+        config = LlamaConfig(
+            bos_id=bpe.BOS_ID, eos_ids=(bpe.EOS_ID,), **self.config[stage]["model"]
+        )
+        return LlamaModel(config, dtype=dtype)
+
+    def recipe(self, stage: str) -> Recipe:
+        """The recipe of a stage."""
+        return Recipe.from_mapping(self.config[stage]["recipe"])
+
+    def params(self, stage: str) -> Params:
+        """The f32 parameters in the newest checkpoint of a stage, whether it is finished or not.
+
+        Raises:
+          CheckpointError: there is none, or it does not fit the configuration.
+        """
+        checkpoints = Checkpoints(self.workdir / stage / "checkpoints")
+        try:
+            return checkpoints.restore(abstract_state(self.model(stage), self.recipe(stage))).params
+        finally:
+            checkpoints.close()
+
+    def train_stage(self, stage: str) -> None:
+        """Trains one model, resuming if it was stopped."""
+        recipe = self.recipe(stage)
+        tokens = corpus.open_tokens(self.workdir / "corpus", "train")
+        held_out = corpus.spread_windows(
+            corpus.open_tokens(self.workdir / "corpus", "heldout"),
+            count=recipe.eval_windows, length=recipe.window,
+        )  # fmt: skip
+        teacher = teacher_for_eval = None
+        if stage != "target":
+            params = self.params("target")
+            teacher = (self.model("target", recipe.compute_dtype), params)
+            teacher_for_eval = (self.model("target"), params)
+        model = self.model(stage)
+        train(
+            self.model(stage, recipe.compute_dtype),
+            recipe,
+            tokens,
+            self.workdir / stage,
+            init=(lambda: self.params("draft_warm_start")) if stage == "draft" else None,
+            teacher=teacher if recipe.objective == "forward_kl" else None,
+            evaluate=lambda params: evaluate(model, params, held_out, teacher=teacher_for_eval),
+        )
+
+    def export(self) -> None:
+        """Writes both models (bfloat16) and their tokenizer in Hugging Face's format.
+
+        Takes the newest checkpoints as they are, evaluates the weights as rounded on all
+        held-out windows, and leaves the result in `workdir`/export.json.
+        """
+        from rsd_jax.models.checkpoint import save_model
+
+        tokens = corpus.open_tokens(self.workdir / "corpus", "heldout")
+        length = self.recipe("target").window
+        windows = corpus.spread_windows(tokens, count=len(tokens) // length, length=length)
+        rounded = {}
+        for name in ("target", "draft"):
+            directory = self.export_dir / name
+            params = self.params(name)
+            save_model(directory, self.model(name).config, params, dtype="bfloat16")
+            for file in bpe.FILES:
+                shutil.copy(self.workdir / "tokenizer" / file, directory / file)
+            rounded[name] = jax.tree.map(
+                lambda leaf: leaf.astype("bfloat16").astype("float32"), params
+            )
+        pair = self.model("target"), rounded["target"]
+        result = {
+            "windows": len(windows),
+            "target": evaluate(*pair, windows),
+            "draft": evaluate(self.model("draft"), rounded["draft"], windows, teacher=pair),
+        }
+        summary = json.loads((self.workdir / "corpus/corpus.json").read_text())["heldout"]
+        result["bytes_per_token"] = summary["bytes"] / summary["tokens"]
+        (self.workdir / "export.json").write_text(json.dumps(result, indent=2) + "\n")

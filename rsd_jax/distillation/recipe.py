@@ -1,0 +1,127 @@
+"""What one training run does: sizes, schedule, optimiser."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+import optax.contrib
+
+from rsd_jax.errors import ConfigError
+
+_CHOICES = {
+    "objective": ("cross_entropy", "forward_kl"),
+    "optimizer": ("adamw", "muon"),
+    "compute_dtype": ("float32", "bfloat16"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One training run.
+
+    Attributes:
+      objective: "cross_entropy" on the text, or "forward_kl" to a frozen target on the text.
+      steps: optimiser steps; also the horizon of the learning rate's cosine.
+      batch_size: windows per step.
+      window: tokens per window.
+      optimizer: "adamw", or "muon" for the matrices inside the layers and AdamW for the rest.
+      learning_rate: peak, reached after `warmup_steps`, falling to `final_fraction` of it.
+      beta1, beta2, weight_decay: of AdamW; the decay also Muon's, on matrices only.
+      clip_norm: bound on the gradient's global norm.
+      compute_dtype: "float32" or "bfloat16" for the passes; parameters and optimiser state
+        are float32 either way.
+      seed: of the initial parameters and of the data order.
+      log_every, checkpoint_every, keep: steps between log rows (at which losses are read from
+        the device) and between checkpoints; how many checkpoints stay.
+      eval_windows: held-out windows per evaluation, at each checkpoint.
+    """
+
+    objective: str = "cross_entropy"
+    steps: int
+    batch_size: int = 8
+    window: int = 256
+    optimizer: str = "adamw"
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    final_fraction: float = 0.05
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+    compute_dtype: str = "float32"
+    seed: int = 0
+    log_every: int = 10
+    checkpoint_every: int = 100
+    keep: int = 2
+    eval_windows: int = 64
+
+    def __post_init__(self):
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name}={getattr(self, name)!r} must be one of {choices}")
+        for name in ("steps", "batch_size", "window", "log_every", "checkpoint_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+
+    @classmethod
+    def from_mapping(cls, raw: Mapping[str, Any]) -> "Recipe":
+        """Builds a recipe.
+
+        Raises:
+          ConfigError: a key is unknown, or `steps` is missing.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(raw) - known)
+        if unknown:
+            raise ConfigError(f"a training recipe has no {unknown[0]!r}; it has {sorted(known)}")
+        if "steps" not in raw:
+            raise ConfigError("a training recipe needs `steps`")
+        return cls(**raw)
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Labels that one step learns from."""
+        return self.batch_size * self.window
+
+
+def learning_rate(recipe: Recipe) -> optax.Schedule:
+    """Linear warm-up, then a cosine down to `final_fraction` of the peak at the last step."""
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=recipe.learning_rate,
+        warmup_steps=min(recipe.warmup_steps, recipe.steps - 1),
+        decay_steps=recipe.steps,
+        end_value=recipe.learning_rate * recipe.final_fraction,
+    )
+
+
+def _kind(path: tuple, leaf: jax.Array) -> str:
+    # Muon is for maps between hidden vectors; tokens' own vectors are not one.
+    outer = {"embed_tokens", "lm_head"} & {getattr(key, "key", None) for key in path}
+    return "muon" if leaf.ndim == 2 and not outer else "adamw"
+
+
+def optimizer(recipe: Recipe) -> optax.GradientTransformation:
+    """The optimiser behind a clip of the global norm.
+
+    AdamW (Loshchilov & Hutter 2019) throughout, or Muon (Jordan et al. 2024) on the layers'
+    matrices, its updates scaled to AdamW's size (Liu et al. 2025) so that both share one
+    learning rate.
+    """
+    rate = learning_rate(recipe)
+    update = optax.adamw(
+        rate,
+        b1=recipe.beta1,
+        b2=recipe.beta2,
+        weight_decay=recipe.weight_decay,
+        mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+    )
+    if recipe.optimizer == "muon":
+        muon = optax.contrib.muon(rate, weight_decay=recipe.weight_decay, consistent_rms=0.2)
+        update = optax.multi_transform(
+            {"muon": muon, "adamw": update},
+            lambda params: jax.tree_util.tree_map_with_path(_kind, params),
+        )
+    return optax.chain(optax.clip_by_global_norm(recipe.clip_norm), update)

@@ -1,0 +1,71 @@
+"""The byte-level BPE tokenizer (Sennrich et al. 2016; bytes as in GPT-2) of a trained pair."""
+
+import json
+import pathlib
+from collections.abc import Iterable
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from rsd_jax.errors import ConfigError
+
+BOS, EOS = "<s>", "</s>"
+BOS_ID, EOS_ID = 0, 1
+_NUM_BYTES = 256
+FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
+    """Learns a byte-level BPE of `vocab_size` tokens; any text can be encoded and decoded back.
+
+    Encoding with special tokens puts `<s>` in front, as Llama's tokenizers do.
+
+    Raises:
+      ConfigError: `vocab_size` leaves no room for the bytes and the two special tokens, or is
+        beyond what 16-bit token files hold.
+    """
+    if not _NUM_BYTES + 2 <= vocab_size <= 1 << 16:
+        raise ConfigError(
+            f"vocab_size={vocab_size} must lie between {_NUM_BYTES + 2} (every byte and two "
+            f"special tokens) and {1 << 16}"
+        )
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[BOS, EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, BOS_ID)]
+    )
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Tokenizer, directory: str | pathlib.Path, *, max_length: int) -> None:
+    """Writes the files that `transformers.AutoTokenizer.from_pretrained(directory)` reads."""
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    specials = {"bos_token": BOS, "eos_token": EOS}
+    config = specials | {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": max_length,
+        "clean_up_tokenization_spaces": False,
+    }
+    tokenizer.save(str(directory / FILES[0]))
+    for name, content in ((FILES[1], config), (FILES[2], specials)):
+        (directory / name).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
+    """Reads back what `save_tokenizer` wrote.
+
+    Raises:
+      ConfigError: there is no tokenizer.json.
+    """
+    path = pathlib.Path(directory) / FILES[0]
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist; run the tokenizer stage first")
+    return Tokenizer.from_file(str(path))

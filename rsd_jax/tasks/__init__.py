@@ -1,0 +1,1 @@
+"""Prompts and references to decode and score against."""

@@ -1,0 +1,52 @@
+"""The held-out prompts that ship with the package."""
+
+import dataclasses
+import json
+import pathlib
+
+from rsd_jax.errors import ConfigError
+
+QUICKSTART_PROMPTS = pathlib.Path(__file__).parents[1] / "assets/quickstart/prompts.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """A prompt and what the source goes on with.
+
+    Attributes:
+      name: where the text is from: file of the standard library and first line.
+      text: what the model is given; ends at the end of a line.
+      reference: the text that follows in the file.
+    """
+
+    name: str
+    text: str
+    reference: str
+
+
+def load_prompts(path: str | pathlib.Path = QUICKSTART_PROMPTS) -> list[Prompt]:
+    """Reads prompts from JSON lines with the fields of `Prompt`; the shipped ones by default.
+
+    Raises:
+      ConfigError: the file is missing, or a line is not such a record.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ConfigError(f"there is no prompt file {path}")
+    prompts = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            prompts.append(Prompt(**json.loads(line)))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise ConfigError(
+                f"{path}, line {number}: expected an object with name, text and reference ({error})"
+            ) from None
+    return prompts
+
+
+def save_prompts(prompts: list[Prompt], path: str | pathlib.Path) -> None:
+    """Writes what `load_prompts` reads."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps(dataclasses.asdict(prompt), ensure_ascii=False) for prompt in prompts)
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
