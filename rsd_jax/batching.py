@@ -1,0 +1,139 @@
+"""From lists of token ids to checked, padded arrays."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from rsd_jax.decoding import required_capacity
+from rsd_jax.errors import ConfigError
+from rsd_jax.methods import Method
+from rsd_jax.types import LanguageModel
+
+_SMALLEST_BUCKET = 128
+_EOS_SLOTS = 4
+_NO_TOKEN = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """One batch on the host; rows beyond `rows` are padding, of length 0.
+
+    Attributes:
+      rows: real rows.
+      first: index of the first row among all prompts.
+      tokens: i32[B, T].
+      prompt_length: i32[B].
+      request_ids: i32[B].
+    """
+
+    rows: int
+    first: int
+    tokens: np.ndarray
+    prompt_length: np.ndarray
+    request_ids: np.ndarray
+
+
+def bucket(size: int) -> int:
+    """The next power of two, at least 128: lengths in one bucket share a program."""
+    return max(_SMALLEST_BUCKET, 1 << (size - 1).bit_length())
+
+
+def check_prompts(
+    prompts: Sequence[Sequence[int]], max_new_tokens: int, models: Iterable[LanguageModel]
+) -> None:
+    """Raises `ConfigError` naming the first prompt that cannot be decoded, and why."""
+    if not isinstance(max_new_tokens, (int, np.integer)) or max_new_tokens < 1:
+        raise ConfigError(f"max_new_tokens={max_new_tokens!r} must be an integer of at least 1")
+    if len(prompts) == 0:
+        raise ConfigError("prompts is empty; give at least one list of token ids")
+    for row, prompt in enumerate(prompts):
+        if isinstance(prompt, str):
+            raise ConfigError(f"prompt {row} is text; encode it to token ids first")
+        if len(prompt) == 0:
+            raise ConfigError(f"prompt {row} is empty; give at least one token, e.g. BOS")
+        ids = np.asarray(prompt)
+        if ids.ndim != 1 or ids.dtype.kind not in "iu":
+            raise ConfigError(f"prompt {row} must be a flat list of integer token ids")
+        for model in models:
+            if ids.min() < 0 or ids.max() >= model.vocab_size:
+                bad = int(ids[(ids < 0) | (ids >= model.vocab_size)][0])
+                raise ConfigError(
+                    f"prompt {row} holds token id {bad}, outside the vocabulary "
+                    f"[0, {model.vocab_size})"
+                )
+            if len(prompt) + max_new_tokens > model.max_positions:
+                raise ConfigError(
+                    f"prompt {row} has {len(prompt)} tokens; with max_new_tokens="
+                    f"{max_new_tokens} that exceeds a model's {model.max_positions} positions; "
+                    "shorten the prompt or lower max_new_tokens"
+                )
+
+
+def check_models(method: Method, target: LanguageModel, draft: LanguageModel | None) -> None:
+    """Raises `ConfigError` if a method cannot run with these models."""
+    if method.drafter.needs_draft_model and draft is None:
+        raise ConfigError(f"method {method.name!r} needs a draft model; got draft=None")
+    if draft is not None and draft.vocab_size != target.vocab_size:
+        raise ConfigError(
+            f"target and draft vocabularies differ ({target.vocab_size} and {draft.vocab_size} "
+            "ids); a draft must share its target's tokenizer"
+        )
+    siblings = method.drafter.shape.max_siblings
+    if siblings > target.vocab_size:
+        raise ConfigError(
+            f"method {method.name!r} asks for {siblings} siblings, more than the vocabulary's "
+            f"{target.vocab_size} tokens; lower its width or branching"
+        )
+
+
+def eos_array(eos_id: int | Sequence[int] | None, vocab_size: int) -> np.ndarray:
+    """i32[E], padded so that the number of ids seldom changes the shape."""
+    ids = [] if eos_id is None else np.atleast_1d(np.asarray(eos_id)).tolist()
+    for token in ids:
+        if not isinstance(token, int) or not 0 <= token < vocab_size:
+            raise ConfigError(f"eos_id {token!r} is outside the vocabulary [0, {vocab_size})")
+    width = max(_EOS_SLOTS, len(ids))
+    return np.asarray(ids + [_NO_TOKEN] * (width - len(ids)), np.int32)
+
+
+def split(
+    prompts: Sequence[Sequence[int]],
+    request_ids: Sequence[int] | None,
+    batch_size: int | None,
+    *,
+    method: Method,
+    max_new_tokens: int,
+    multiple: int = 1,
+) -> Iterator[Batch]:
+    """Cuts prompts into batches of one shape.
+
+    Args:
+      prompts: checked lists of token ids.
+      request_ids: one per prompt, or None for 0, 1, 2, ...
+      batch_size: rows per batch, or None for one batch of all.
+      method: decides the spare capacity.
+      max_new_tokens: likewise.
+      multiple: rows are padded to a multiple of this (shards of the data axis).
+    """
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise ConfigError(f"batch_size={batch_size!r} must be an integer of at least 1, or None")
+    ids = list(range(len(prompts))) if request_ids is None else [int(i) for i in request_ids]
+    if len(ids) != len(prompts):
+        raise ConfigError(f"got {len(ids)} request_ids for {len(prompts)} prompts")
+    if any(not 0 <= i < 2**31 for i in ids):
+        raise ConfigError("request_ids must lie in [0, 2**31)")
+    size = batch_size or len(prompts)
+    padded = -(-size // multiple) * multiple
+    longest = max(map(len, prompts))
+    capacity = bucket(required_capacity(method.drafter, longest, max_new_tokens))
+    for first in range(0, len(prompts), size):
+        chosen = prompts[first : first + size]
+        tokens = np.zeros((padded, capacity), np.int32)
+        lengths = np.zeros((padded,), np.int32)
+        requests = np.zeros((padded,), np.int32)
+        for row, prompt in enumerate(chosen):
+            tokens[row, : len(prompt)] = prompt
+            lengths[row] = len(prompt)
+            requests[row] = ids[first + row]
+        yield Batch(len(chosen), first, tokens, lengths, requests)

@@ -1,0 +1,18 @@
+"""Drafters and tree rules. Adding one: a file in this folder and a line in a registry below."""
+
+from rsd_jax.drafters.constant_branching import ConstantBranching
+from rsd_jax.drafters.independent_chains import IndependentChains
+from rsd_jax.drafters.model import ModelDrafter
+from rsd_jax.drafters.no_draft import NoDraft
+from rsd_jax.drafters.stochastic_beam import StochasticBeam
+
+TREE_RULES = {
+    "constant_branching": ConstantBranching,
+    "independent_chains": IndependentChains,
+    "stochastic_beam": StochasticBeam,
+}
+
+DRAFTERS = {
+    "model": ModelDrafter,
+    "no_draft": NoDraft,
+}

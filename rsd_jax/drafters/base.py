@@ -1,0 +1,128 @@
+"""What a drafter is, and what it sees."""
+
+import abc
+import enum
+from typing import Any
+
+import jax
+from flax import struct
+
+from rsd_jax.sampling import Warp
+from rsd_jax.tree import DraftTree, TreeShape
+from rsd_jax.types import KVCache, LanguageModel, Params, VerifyResult
+
+
+class Sampling(enum.Enum):
+    """How the children of a node are drawn; a verifier declares which of these it accepts."""
+
+    NONE = "none"
+    POINT = "point"
+    IID = "iid"
+    WITHOUT_REPLACEMENT = "without_replacement"
+
+
+@struct.dataclass
+class Models:
+    """The language models of a method; static.
+
+    Attributes:
+      target: the model whose law is sampled.
+      draft: the model that proposes, or None.
+    """
+
+    target: LanguageModel = struct.field(pytree_node=False)
+    draft: LanguageModel | None = struct.field(pytree_node=False, default=None)
+
+
+@struct.dataclass
+class ModelParams:
+    """Parameters of `Models`; traced."""
+
+    target: Params
+    draft: Params | None = None
+
+
+@struct.dataclass
+class DraftContext:
+    """What a drafter sees of the decode state; read-only.
+
+    Attributes:
+      tokens: i32[B, T], prompt and committed tokens.
+      length: i32[B], committed tokens n of each row, prompt included; at least 1.
+      active: bool[B], rows that are still decoding; the state of others must not change.
+      target_cache: holds length - 1 positions.
+    """
+
+    tokens: jax.Array
+    length: jax.Array
+    active: jax.Array
+    target_cache: KVCache
+
+
+class Drafter(abc.ABC):
+    """Proposes a tree of tokens after the committed prefix.
+
+    Implementations are frozen, hashable dataclasses without arrays; everything that changes
+    is in the state they return. Drafting is lossless under recursive rejection if it is
+    predictable (METHODS.md, section 2): whether the i-th child of a node is drawn, and from
+    which law, may depend on anything drawn earlier but not on the child itself; a drawn child
+    is never deleted or reordered; and the tree's `laws` are the laws drawn from, bit for bit.
+    """
+
+    @property
+    @abc.abstractmethod
+    def shape(self) -> TreeShape:
+        """Static shape of the trees."""
+
+    @property
+    @abc.abstractmethod
+    def samplings(self) -> frozenset[Sampling]:
+        """Every description that fits how siblings are drawn."""
+
+    @property
+    def needs_draft_model(self) -> bool:
+        """Whether `Models.draft` must be given."""
+        return False
+
+    @abc.abstractmethod
+    def init(self, models: Models, batch: int, capacity: int) -> Any:
+        """The drafter's own state for a batch: a pytree with leading axis B, or ()."""
+
+    def prefill(
+        self, models: Models, params: ModelParams, state: Any, context: DraftContext
+    ) -> Any:
+        """Takes in the prompts; called once, before the first block."""
+        return state
+
+    @abc.abstractmethod
+    def draft(
+        self,
+        models: Models,
+        params: ModelParams,
+        state: Any,
+        context: DraftContext,
+        warp: Warp,
+        keys: jax.Array,
+    ) -> tuple[DraftTree, Any]:
+        """Draws a tree for every row.
+
+        Args:
+          models: static.
+          params: of the models.
+          state: the drafter's own.
+          context: the committed tokens.
+          warp: turns draft logits into the law to draw from. With `warp.greedy` nothing is
+            drawn: the most likely tokens are taken.
+          keys: key[B], fresh in every block; drawn from with `Purpose.DRAFT` only.
+        """
+
+    def commit(
+        self,
+        models: Models,
+        state: Any,
+        context: DraftContext,
+        tree: DraftTree,
+        result: VerifyResult,
+    ) -> Any:
+        """Takes in the verdict; `context` is that of the draft, before the new tokens."""
+        return state

@@ -1,0 +1,142 @@
+"""Growing a tree level by level: one draft pass per level, whatever its width."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from rsd_jax.drafters.base import Sampling
+from rsd_jax.sampling import Purpose, Warp, gumbels, is_law
+from rsd_jax.tree import DenseLaws, DraftTree, TreeShape, level_visibility, root_visibility
+from rsd_jax.types import NO_NODE
+
+ScoreLevel = Callable[[int, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
+"""(level, tokens i32[B, w], visible bool[B or 1, w, N], carry) to (logits f32[B, w, V], carry).
+
+Called once for each level above the leaves, from the root down."""
+
+
+@struct.dataclass
+class Children:
+    """One new level, in slot order.
+
+    Attributes:
+      tokens: i32[B, w'].
+      parents: i32[B or 1, w'], as indices into the level above; numpy if static.
+      valid: bool[B, w'].
+      scores: f32[B, w'], descending among siblings.
+    """
+
+    tokens: jax.Array
+    parents: Any
+    valid: jax.Array
+    scores: jax.Array
+
+
+class TreeRule(abc.ABC):
+    """Which children a level gets, given the draft's laws there. Frozen and hashable."""
+
+    @property
+    @abc.abstractmethod
+    def shape(self) -> TreeShape:
+        """Static shape of the trees."""
+
+    @property
+    @abc.abstractmethod
+    def samplings(self) -> frozenset[Sampling]:
+        """See `Drafter.samplings`."""
+
+    @abc.abstractmethod
+    def noise_rows(self, level: int) -> int:
+        """Rows of V Gumbels that `expand` uses at a level."""
+
+    @abc.abstractmethod
+    def start(self, batch: int) -> Any:
+        """What the rule carries from level to level, at the root."""
+
+    @abc.abstractmethod
+    def expand(
+        self, level: int, carry: Any, logprobs: jax.Array, noise: jax.Array | None
+    ) -> tuple[Children, Any]:
+        """Draws the level below `level`.
+
+        Args:
+          level: 0 for the root.
+          carry: of the level.
+          logprobs: f32[B, w, V], the draft's laws at the nodes of `level`.
+          noise: standard Gumbel f32[B, noise_rows(level), V], or None if greedy.
+        """
+
+
+def _noise_of_levels(
+    rule: TreeRule, keys: jax.Array, vocab_size: int, dtype: jnp.dtype
+) -> list[jax.Array]:
+    """All Gumbels of a block, drawn at one call site: random draws are slow to compile."""
+    rows = [rule.noise_rows(level) for level in range(rule.shape.depth)]
+    noise = gumbels(keys, Purpose.DRAFT, (sum(rows), vocab_size)).astype(dtype)
+    ends = [sum(rows[: i + 1]) for i in range(len(rows))]
+    return [noise[:, end - n : end] for end, n in zip(ends, rows, strict=True)]
+
+
+def grow_tree(
+    rule: TreeRule,
+    score_level: ScoreLevel,
+    carry: Any,
+    root: jax.Array,
+    *,
+    warp: Warp,
+    keys: jax.Array,
+) -> tuple[DraftTree, Any]:
+    """Grows a tree from the root down.
+
+    Args:
+      rule: which children a node gets.
+      score_level: the draft's logits for a level.
+      carry: state of `score_level`, threaded through.
+      root: i32[B], last committed tokens.
+      warp: of the draft.
+      keys: key[B].
+
+    Returns:
+      the tree and the last carry.
+    """
+    shape, batch = rule.shape, root.shape[0]
+    tokens, valid = [root[:, None]], [jnp.ones((batch, 1), bool)]
+    parents = [jnp.full((batch, 1), NO_NODE, jnp.int32)]
+    scores = [jnp.zeros((batch, 1), jnp.float32)]
+    laws, visible, rule_carry = [], root_visibility(shape), rule.start(batch)
+    noise: list[jax.Array] = []
+    for level in range(shape.depth):
+        with jax.named_scope(f"draft_level_{level}"):
+            logits, carry = score_level(level, tokens[-1], jnp.asarray(visible), carry)
+            logprobs = warp(logits)
+            if not noise and not warp.greedy:
+                noise = _noise_of_levels(rule, keys, logits.shape[-1], logits.dtype)
+            level_noise = None if warp.greedy else noise[level]
+            children, rule_carry = rule.expand(level, rule_carry, logprobs, level_noise)
+        local = children.parents
+        if isinstance(local, jax.Array):
+            visible = jnp.broadcast_to(visible, (batch, *visible.shape[1:]))
+        visible = level_visibility(shape, level + 1, visible, local)
+        laws.append(logprobs)
+        tokens.append(children.tokens)
+        valid.append(children.valid)
+        scores.append(children.scores.astype(jnp.float32))
+        slots = jnp.asarray(local, jnp.int32) + shape.starts[level]
+        parents.append(jnp.broadcast_to(slots, children.tokens.shape))
+    logprobs = jnp.concatenate(laws, axis=1)
+    all_valid = jnp.concatenate(valid, axis=1)
+    sampled = is_law(logprobs) | ~all_valid[:, : shape.num_internal]
+    tree = DraftTree(
+        tokens=jnp.concatenate(tokens, axis=1),
+        parents=jnp.concatenate(parents, axis=1),
+        valid=all_valid,
+        scores=jnp.concatenate(scores, axis=1),
+        laws=DenseLaws(logprobs=logprobs),
+        finite=sampled.all(axis=1),
+        shape=shape,
+    )
+    return tree, carry

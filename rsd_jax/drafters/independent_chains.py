@@ -1,0 +1,58 @@
+"""SpecTr's drafts: K independent chains of length L (Sun et al. 2023, section 4)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsd_jax.drafters.base import Sampling
+from rsd_jax.drafters.growth import Children, TreeRule
+from rsd_jax.sampling import gumbel_top_k
+from rsd_jax.tree import TreeShape
+
+
+@dataclasses.dataclass(frozen=True)
+class IndependentChains(TreeRule):
+    """K i.i.d. chains, kept apart even where they agree: K-SEQ counts multiplicities.
+
+    Attributes:
+      num_drafts: chains, K.
+      length: tokens of each, L.
+    """
+
+    num_drafts: int
+    length: int
+
+    @property
+    def shape(self) -> TreeShape:
+        return TreeShape.from_branching((self.num_drafts,) + (1,) * (self.length - 1))
+
+    @property
+    def samplings(self) -> frozenset[Sampling]:
+        if self.num_drafts == 1:
+            return frozenset({Sampling.IID, Sampling.WITHOUT_REPLACEMENT})
+        return frozenset({Sampling.IID})
+
+    def noise_rows(self, level: int) -> int:
+        return self.num_drafts
+
+    def start(self, batch: int) -> jax.Array:
+        """Which chains are valid so far."""
+        return jnp.ones((batch, self.num_drafts), bool)
+
+    def expand(
+        self, level: int, carry: jax.Array, logprobs: jax.Array, noise: jax.Array | None
+    ) -> tuple[Children, jax.Array]:
+        batch, width, vocab = logprobs.shape
+        # At the root one law serves all the chains.
+        laws = jnp.broadcast_to(logprobs, (batch, self.num_drafts, vocab))
+        scores, tokens = gumbel_top_k(laws, noise, 1)
+        valid = jnp.isfinite(scores[..., 0]) & carry
+        children = Children(
+            tokens=tokens[..., 0],
+            parents=(np.arange(self.num_drafts) % width)[None],
+            valid=valid,
+            scores=scores[..., 0],
+        )
+        return children, valid

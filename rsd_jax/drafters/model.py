@@ -1,0 +1,133 @@
+"""Drafting with a model of its own that keeps its own cache."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from rsd_jax.drafters.base import DraftContext, Drafter, ModelParams, Models, Sampling
+from rsd_jax.drafters.growth import TreeRule, grow_tree
+from rsd_jax.prefill import prefill_cache
+from rsd_jax.sampling import Warp
+from rsd_jax.tree import DraftTree, TreeShape
+from rsd_jax.types import KVCache, LanguageModel, Scratch, VerifyResult
+
+# Scratch slots of the draft: the committed token before the root, then the internal nodes.
+_BEFORE_ROOT = 0
+_ROOT = 1
+
+
+@struct.dataclass
+class ModelDraftState:
+    """State of a draft model.
+
+    Invariant: `cache` holds max(length - 2, 0) positions. The root's pass feeds the last two
+    committed tokens, so that a leaf accepted in the previous block, which the draft never
+    ran, gets its keys and values with static shapes.
+
+    Attributes:
+      cache: of the draft model.
+      scratch: for the token before the root and the internal nodes.
+    """
+
+    cache: KVCache
+    scratch: Scratch
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelDrafter(Drafter):
+    """A draft model that grows trees by a rule; L passes for L levels.
+
+    Attributes:
+      rule: which children a node gets.
+    """
+
+    rule: TreeRule
+
+    @property
+    def shape(self) -> TreeShape:
+        return self.rule.shape
+
+    @property
+    def samplings(self) -> frozenset[Sampling]:
+        return self.rule.samplings
+
+    @property
+    def needs_draft_model(self) -> bool:
+        return True
+
+    def init(self, models: Models, batch: int, capacity: int) -> ModelDraftState:
+        model = _draft_model(models)
+        return ModelDraftState(
+            cache=model.init_cache(batch, capacity),
+            scratch=model.init_scratch(batch, 1 + self.shape.num_internal),
+        )
+
+    def prefill(
+        self, models: Models, params: ModelParams, state: ModelDraftState, context: DraftContext
+    ) -> ModelDraftState:
+        count = jnp.maximum(context.length - 2, 0)
+        cache = prefill_cache(
+            _draft_model(models), params.draft, state.cache, context.tokens, count
+        )
+        return state.replace(cache=cache)
+
+    def draft(
+        self, models: Models, params: ModelParams, state: ModelDraftState,
+        context: DraftContext, warp: Warp, keys: jax.Array,
+    ) -> tuple[DraftTree, ModelDraftState]:  # fmt: skip
+        model, shape = _draft_model(models), self.shape
+        n = context.length[:, None]
+        # A row of one token has nothing before its root: it feeds the root twice, the first
+        # time unseen and never committed.
+        last_two = jnp.maximum(n - 2 + jnp.arange(2)[None], 0)
+        root_tokens = jnp.take_along_axis(context.tokens, last_two, axis=1)
+        sees_before = jnp.broadcast_to(n >= 2, (n.shape[0], 1))[..., None]
+
+        def score_level(level: int, tokens: jax.Array, visible: jax.Array, scratch: Scratch):
+            start, width = shape.starts[level], shape.widths[level]
+            inner = visible[:, :, : shape.num_internal]
+            inner = jnp.broadcast_to(inner, (n.shape[0], *inner.shape[1:]))
+            before = jnp.broadcast_to(sees_before, (*inner.shape[:2], 1))
+            mask = jnp.concatenate([before, inner], axis=2)
+            positions = jnp.broadcast_to(n - 1 + level, (n.shape[0], width))
+            if level == 0:
+                itself = jnp.zeros_like(mask).at[:, :, _BEFORE_ROOT].set(True)
+                mask = jnp.concatenate([itself, mask], axis=1)
+                return model.forward(
+                    params.draft, root_tokens, last_two, state.cache, scratch,
+                    slot=_BEFORE_ROOT, mask=mask, logits_for=slice(1, None),
+                )  # fmt: skip
+            return model.forward(
+                params.draft, tokens, positions, state.cache, scratch,
+                slot=_ROOT + start, mask=mask,
+            )  # fmt: skip
+
+        tree, scratch = grow_tree(
+            self.rule, score_level, state.scratch, root_tokens[:, 1], warp=warp, keys=keys
+        )
+        return tree, state.replace(scratch=scratch)
+
+    def commit(
+        self, models: Models, state: ModelDraftState, context: DraftContext, tree: DraftTree,
+        result: VerifyResult,
+    ) -> ModelDraftState:  # fmt: skip
+        """Commits all but the deepest accepted node; that one is fed again with the root."""
+        batch = context.length.shape[0]
+        inner_path = jnp.maximum(result.path[:, :-1], 0) + _ROOT
+        fixed = jnp.broadcast_to(jnp.asarray([_BEFORE_ROOT, _ROOT]), (batch, 2))
+        slots = jnp.concatenate([fixed, inner_path, fixed[:, :1]], axis=1)
+        skip = (context.length == 1).astype(jnp.int32)
+        order = jnp.arange(self.shape.depth + 1)[None] + skip[:, None]
+        slots = jnp.take_along_axis(slots, order, axis=1)
+        count = jnp.where(context.active, result.num_accepted + 1 - skip, 0)
+        cache = _draft_model(models).commit(
+            state.cache, state.scratch, slots, state.cache.length, count
+        )
+        return state.replace(cache=cache)
+
+
+def _draft_model(models: Models) -> LanguageModel:
+    assert models.draft is not None  # methods that need one are checked before they run
+    return models.draft

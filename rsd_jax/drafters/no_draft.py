@@ -1,0 +1,45 @@
+"""No draft at all: autoregressive decoding in the same engine."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rsd_jax.drafters.base import DraftContext, Drafter, ModelParams, Models, Sampling
+from rsd_jax.sampling import Warp
+from rsd_jax.tree import DraftTree, PointLaws, TreeShape
+from rsd_jax.types import NO_NODE
+
+
+@dataclasses.dataclass(frozen=True)
+class NoDraft(Drafter):
+    """Trees that are only a root; a block yields one token of the target."""
+
+    @property
+    def shape(self) -> TreeShape:
+        return TreeShape.from_branching(())
+
+    @property
+    def samplings(self) -> frozenset[Sampling]:
+        return frozenset(Sampling)  # nothing is drawn: every description fits
+
+    def init(self, models: Models, batch: int, capacity: int) -> tuple[()]:
+        return ()
+
+    def draft(
+        self, models: Models, params: ModelParams, state: Any, context: DraftContext,
+        warp: Warp, keys: jax.Array,
+    ) -> tuple[DraftTree, Any]:  # fmt: skip
+        batch = context.length.shape[0]
+        root = jnp.take_along_axis(context.tokens, context.length[:, None] - 1, axis=1)
+        tree = DraftTree(
+            tokens=root,
+            parents=jnp.full((batch, 1), NO_NODE, jnp.int32),
+            valid=jnp.ones((batch, 1), bool),
+            scores=jnp.zeros((batch, 1), jnp.float32),
+            laws=PointLaws(proposals=root, vocab_size=models.target.vocab_size),
+            finite=jnp.ones((batch,), bool),
+            shape=self.shape,
+        )
+        return tree, state

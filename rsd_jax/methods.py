@@ -1,0 +1,151 @@
+"""Named recipes: which drafter and which verifier make up a published method."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rsd_jax.drafters import DRAFTERS, TREE_RULES
+from rsd_jax.drafters.base import Drafter
+from rsd_jax.errors import ConfigError
+from rsd_jax.sampling import Warp, make_warp
+from rsd_jax.verifiers import VERIFIERS
+from rsd_jax.verifiers.base import Verifier
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A drafter and a verifier that fit together.
+
+    Attributes:
+      name: of the recipe.
+      drafter: proposes trees.
+      verifier: decides.
+      draft_temperature: temperature of q, or None for the target's.
+      draft_top_k: top-k of q, or None for the target's. The verifier is given q as it was
+        sampled, so both only move acceptance, never the output law.
+    """
+
+    name: str
+    drafter: Drafter
+    verifier: Verifier
+    draft_temperature: float | None = None
+    draft_top_k: int | None = None
+
+    def __post_init__(self):
+        if not self.drafter.samplings & self.verifier.accepts:
+            got = sorted(s.value for s in self.drafter.samplings)
+            expected = sorted(s.value for s in self.verifier.accepts)
+            raise ConfigError(
+                f"{type(self.drafter).__name__} draws siblings as {got}, but "
+                f"{type(self.verifier).__name__} is lossless only for {expected}; choose a "
+                "drafter and a verifier that have one in common"
+            )
+        if self.draft_temperature is not None and not self.draft_temperature > 0:
+            raise ConfigError(
+                f"draft_temperature={self.draft_temperature} must be positive; for greedy "
+                "decoding set the target's temperature to 0"
+            )
+        make_warp(1.0, self.draft_top_k)
+
+    @property
+    def tree(self) -> str:
+        """The tree in words, as in the papers' tables: "4", "6x5", "2-2-1"; "-" without one."""
+        shape = self.drafter.shape
+        if shape.depth == 0:
+            return "-"
+        if max(shape.widths) == 1:
+            return str(shape.depth)
+        if shape.branching is None or (set(shape.branching[1:]) <= {1} and self.name == "spectr"):
+            return f"{shape.widths[1]}x{shape.depth}"
+        return "-".join(map(str, shape.branching))
+
+    def draft_warp(self, temperature: float, top_k: int | None, top_p: float) -> Warp:
+        """The warp of q for a target's warp; greedy drafts are ranked by the plain softmax."""
+        if temperature > 0 and self.draft_temperature is not None:
+            temperature = self.draft_temperature
+        return make_warp(temperature, self.draft_top_k or top_k, top_p)
+
+
+def _positive(**values: Any) -> None:
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name}={value!r} must be an integer of at least 1")
+
+
+def _model_tree(rule: str, **options: Any) -> Drafter:
+    return DRAFTERS["model"](TREE_RULES[rule](**options))
+
+
+def _ar() -> tuple[Drafter, Verifier]:
+    return DRAFTERS["no_draft"](), VERIFIERS["recursive_rejection"]()
+
+
+def _sd(length: int) -> tuple[Drafter, Verifier]:
+    _positive(length=length)
+    drafter = _model_tree("constant_branching", branching=(1,) * length)
+    return drafter, VERIFIERS["recursive_rejection"]()
+
+
+def _spectr(num_drafts: int, length: int) -> tuple[Drafter, Verifier]:
+    _positive(num_drafts=num_drafts, length=length)
+    drafter = _model_tree("independent_chains", num_drafts=num_drafts, length=length)
+    return drafter, VERIFIERS["k_seq"]()
+
+
+def _rsd_c(branching: Sequence[int]) -> tuple[Drafter, Verifier]:
+    if isinstance(branching, (int, str)) or not len(branching):
+        raise ConfigError(
+            f"branching={branching!r} must be a sequence of child counts, one per level, "
+            "e.g. (2, 2, 1)"
+        )
+    _positive(**{f"branching[{level}]": count for level, count in enumerate(branching)})
+    drafter = _model_tree("constant_branching", branching=tuple(branching))
+    return drafter, VERIFIERS["recursive_rejection"]()
+
+
+def _rsd_s(width: int, length: int) -> tuple[Drafter, Verifier]:
+    _positive(width=width, length=length)
+    drafter = _model_tree("stochastic_beam", width=width, length=length)
+    return drafter, VERIFIERS["recursive_rejection"]()
+
+
+METHODS: dict[str, Callable[..., tuple[Drafter, Verifier]]] = {
+    "ar": _ar,
+    "rsd_c": _rsd_c,
+    "rsd_s": _rsd_s,
+    "sd": _sd,
+    "spectr": _spectr,
+}
+
+_DRAFT_OPTIONS = ("draft_temperature", "draft_top_k")
+
+
+def build_method(name: str, **options: Any) -> Method:
+    """Builds a method by name.
+
+    - `ar`: autoregressive decoding of the target.
+    - `sd(length)`: speculative decoding (Leviathan et al. 2023; Chen et al. 2023).
+    - `spectr(num_drafts, length)`: i.i.d. drafts with K-SEQ (Sun et al. 2023).
+    - `rsd_c(branching)`: recursive speculative decoding, constant branching (Jeon et al. 2024).
+    - `rsd_s(width, length)`: the same with stochastic beam search.
+
+    All but `ar` also take `draft_temperature` and `draft_top_k`, see `Method`.
+
+    Raises:
+      ConfigError: unknown method or option, missing option, or a value out of range.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"unknown method {name!r}; known methods: {sorted(METHODS)}")
+    shared = {} if name == "ar" else {
+        key: options.pop(key) for key in _DRAFT_OPTIONS if key in options
+    }  # fmt: skip
+    parameters = inspect.signature(METHODS[name]).parameters
+    known = [*parameters, *(() if name == "ar" else _DRAFT_OPTIONS)]
+    unknown = sorted(set(options) - set(parameters))
+    missing = sorted(set(parameters) - set(options))
+    if unknown or missing:
+        problem = f"unknown options {unknown}" if unknown else f"missing options {missing}"
+        raise ConfigError(f"method {name!r}: {problem}; its options: {known}")
+    drafter, verifier = METHODS[name](**options)
+    return Method(name, drafter, verifier, **shared)

@@ -1,0 +1,223 @@
+"""Randomness and laws: keys, Gumbel draws, the warp, truncated Gumbels.
+
+Numeric policy: probabilities are float32 (float64 if the caller's logits are), never bfloat16;
+the maximum is subtracted before dividing by the temperature; filtered tokens have log
+probability minus infinity exactly; every categorical draw is a Gumbel argmax whose noise
+resolves the tail (`mode="high"`).
+"""
+
+import enum
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from rsd_jax.errors import ConfigError
+
+
+class Purpose(enum.IntEnum):
+    """What a number is drawn for; two purposes never share a key.
+
+    A block draws either a residual or a bonus token, never both, so one purpose serves them.
+    """
+
+    DRAFT = 0
+    ACCEPT = 1
+    EMIT = 2
+
+
+def row_keys(seed: jax.Array | int, request_ids: jax.Array) -> jax.Array:
+    """One key per row from (seed, request id), independent of the row's place: key[B]."""
+    key = jax.random.key(seed)
+    return jax.vmap(lambda request: jax.random.fold_in(key, request))(request_ids)
+
+
+def block_keys(rows: jax.Array, block: jax.Array) -> jax.Array:
+    """key[B] of rows, i32[B] block counters of rows: key[B] for their current blocks."""
+    return jax.vmap(jax.random.fold_in)(rows, block)
+
+
+def uniforms(keys: jax.Array, purpose: Purpose, size: int) -> jax.Array:
+    """f32[B, size] uniform on [0, 1), entry i of a row depending on its key and i alone."""
+    return jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, purpose), (size,)))(keys)
+
+
+def gumbels(keys: jax.Array, purpose: Purpose, shape: tuple[int, ...]) -> jax.Array:
+    """f32[B, *shape] standard Gumbel noise with a resolved tail."""
+
+    def draw(key: jax.Array) -> jax.Array:
+        return jax.random.gumbel(jax.random.fold_in(key, purpose), shape, jnp.float32, mode="high")
+
+    return jax.vmap(draw)(keys)
+
+
+def gumbel_top_k(
+    logprobs: jax.Array, noise: jax.Array | None, k: int
+) -> tuple[jax.Array, jax.Array]:
+    """An ordered sample of k tokens without replacement (Vieira 2014; Kool et al. 2019).
+
+    Args:
+      logprobs: f32[..., V].
+      noise: standard Gumbel f32[..., V], or None for the k most likely, ties to the lowest id.
+      k: how many, static.
+
+    Returns:
+      perturbed values f32[..., k] in descending order and tokens i32[..., k]. Where the support
+      is smaller than k, the excess values are -inf.
+    """
+    perturbed = logprobs if noise is None else logprobs + noise
+    if k == 1:
+        token = jnp.argmax(perturbed, axis=-1, keepdims=True).astype(jnp.int32)
+        return jnp.take_along_axis(perturbed, token, axis=-1), token
+    values, tokens = jax.lax.top_k(perturbed, k)
+    return values, tokens.astype(jnp.int32)
+
+
+def log1mexp(x: jax.Array) -> jax.Array:
+    """log(1 - exp(x)) for x <= 0, accurate at both ends (Maechler 2012)."""
+    return jnp.where(x > -0.6931472, jnp.log(-jnp.expm1(x)), jnp.log1p(-jnp.exp(x)))
+
+
+def truncated_gumbel(g: jax.Array, largest: jax.Array, bound: jax.Array) -> jax.Array:
+    """Gumbels conditioned on their maximum being `bound` (Kool et al. 2019, appendix B.3).
+
+    Computes -log(exp(-bound) - exp(-largest) + exp(-g)) stably. Monotone in g; the largest g
+    becomes exactly `bound`.
+
+    Args:
+      g: perturbed log probabilities of the children of one node; -inf where impossible.
+      largest: the maximum of all the node's g.
+      bound: the node's own perturbed value.
+
+    Returns:
+      The truncated values; -inf where `g` or `bound` is not finite.
+    """
+    possible = jnp.isfinite(g) & jnp.isfinite(bound)
+    safe_g = jnp.where(possible, g, 0.0)
+    safe_largest = jnp.where(possible, largest, 0.0)
+    v = bound - safe_g + log1mexp(safe_g - safe_largest)
+    value = bound - jnp.maximum(0.0, v) - jnp.log1p(jnp.exp(-jnp.abs(v)))
+    return jnp.where(possible, value, -jnp.inf)
+
+
+def _ordered_bits(weights: jax.Array) -> jax.Array:
+    """Bits of non-negative floats, ordered like the floats themselves."""
+    dtype = jnp.int32 if weights.dtype == jnp.float32 else jnp.int64
+    return jax.lax.bitcast_convert_type(weights, dtype)
+
+
+def _largest_bound(bits: jax.Array, holds: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """Largest t such that holds(bits < t), found exactly by bisection, without a sort.
+
+    Args:
+      bits: int[..., V], non-negative.
+      holds: from bool[..., V] to bool[..., 1]; once false, false for every larger set.
+
+    Returns:
+      int[..., 1].
+    """
+    num_bits = jnp.iinfo(bits.dtype).bits - 1
+
+    def try_bit(step: jax.Array, bound: jax.Array) -> jax.Array:
+        bit = jnp.left_shift(jnp.ones_like(bound), (num_bits - 1 - step).astype(bound.dtype))
+        return jnp.where(holds(bits < (bound | bit)), bound | bit, bound)
+
+    return jax.lax.fori_loop(0, num_bits, try_bit, jnp.zeros_like(bits[..., :1]))
+
+
+def _keep_top_k(logits: jax.Array, top_k: jax.Array) -> jax.Array:
+    """Sets all but the k largest of logits <= 0 to -inf; ties with the k-th are kept."""
+    bits = _ordered_bits(jnp.abs(logits))
+    bound = _largest_bound(bits, lambda above: above.sum(-1, keepdims=True) < top_k)
+    return jnp.where(bits <= bound, logits, -jnp.inf)
+
+
+def _keep_top_p(logprobs: jax.Array, drop_mass: jax.Array) -> jax.Array:
+    """Drops the ascending tail of mass <= drop_mass; never the most likely token.
+
+    A token stays iff it and all tokens not above it have more mass than `drop_mass`; ties
+    with the last one kept are kept.
+    """
+    probs = jnp.exp(logprobs)
+    bits = _ordered_bits(probs)
+
+    def holds(below: jax.Array) -> jax.Array:
+        return jnp.where(below, probs, 0.0).sum(-1, keepdims=True) <= drop_mass
+
+    bound = jnp.minimum(_largest_bound(bits, holds), bits.max(-1, keepdims=True))
+    return jnp.where(bits >= bound, logprobs, -jnp.inf)
+
+
+@struct.dataclass
+class Warp:
+    """From logits to the law that is sampled: temperature, then top-k, then top-p.
+
+    Same order and semantics as Hugging Face's processors. Which steps are on is static, so a
+    step that is off costs nothing; the values are traced, so changing them does not recompile.
+
+    Attributes:
+      temperature: f32[], positive.
+      top_k: i32[], used if `use_top_k`.
+      drop_mass: f32[], 1 - top_p, used if `use_top_p`.
+      greedy: T = 0. The warp is then the plain softmax, by which drafts are ranked; targets
+        are decided by argmax, and top-k and top-p are ignored.
+    """
+
+    temperature: jax.Array
+    top_k: jax.Array
+    drop_mass: jax.Array
+    greedy: bool = struct.field(pytree_node=False)
+    use_top_k: bool = struct.field(pytree_node=False)
+    use_top_p: bool = struct.field(pytree_node=False)
+
+    def __call__(self, logits: jax.Array) -> jax.Array:
+        """Log probabilities f32[..., V] of logits f32[..., V]; NaN where they are no law."""
+        x = logits - logits.max(-1, keepdims=True)
+        if self.greedy:
+            return jax.nn.log_softmax(x)
+        x = x / self.temperature.astype(x.dtype)
+        if self.use_top_k:
+            x = _keep_top_k(x, self.top_k)
+        if self.use_top_p:
+            x = _keep_top_p(jax.nn.log_softmax(x), self.drop_mass.astype(x.dtype))
+        return jax.nn.log_softmax(x)
+
+
+def make_warp(temperature: float, top_k: int | None = None, top_p: float = 1.0) -> Warp:
+    """Builds a `Warp`, checking its values.
+
+    Raises:
+      ConfigError: temperature < 0 or not finite, top_k < 1, or top_p outside (0, 1].
+    """
+    if not (temperature >= 0.0 and math.isfinite(temperature)):
+        raise ConfigError(f"temperature={temperature} must be finite and at least 0 (0 is greedy)")
+    if top_k is not None and (isinstance(top_k, float) or top_k < 1):
+        raise ConfigError(f"top_k={top_k} must be an integer of at least 1, or None for no limit")
+    if not 0.0 < top_p <= 1.0:
+        raise ConfigError(f"top_p={top_p} must lie in (0, 1]; 1 keeps every token")
+    greedy = temperature == 0.0
+    return Warp(
+        temperature=jnp.asarray(1.0 if greedy else temperature, jnp.float32),
+        top_k=jnp.asarray(top_k or 0, jnp.int32),
+        drop_mass=jnp.asarray(1.0 - top_p, jnp.float32),
+        greedy=greedy,
+        use_top_k=top_k is not None and not greedy,
+        use_top_p=top_p < 1.0 and not greedy,
+    )
+
+
+def is_law(logprobs: jax.Array) -> jax.Array:
+    """bool[...]: whether log probabilities f32[..., V] are a law: none NaN, some finite."""
+    return jnp.isfinite(logprobs.max(-1))
+
+
+def residual(r: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """N[(r - q)+] over the last axis and its mass before normalisation f32[..., 1].
+
+    Where the mass is exactly 0 the residual is undefined (NaN): the caller must accept.
+    """
+    excess = jnp.maximum(r - q, 0.0)
+    mass = excess.sum(-1, keepdims=True)
+    return excess / mass, mass

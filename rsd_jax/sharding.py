@@ -1,0 +1,134 @@
+"""Meshes: one table from logical to mesh axes places everything that is sharded.
+
+Rows of a batch go over "data", heads and wide dimensions over "model". The data axis is mapped
+by hand (`jax.shard_map`), so that each shard stops when its own rows are done and nothing
+crosses it; the model axis is left to the compiler.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from rsd_jax.errors import ConfigError
+
+DATA = "data"
+MODEL = "model"
+
+LOGICAL_TO_MESH: dict[str, str | None] = {
+    "batch": DATA,
+    "heads": MODEL,
+    "kv_heads": MODEL,
+    "mlp": MODEL,
+    "vocab": MODEL,
+    "embed": None,
+    "positions": None,
+    "head_dim": None,
+}
+
+CACHE_AXES = ("batch", "kv_heads", "positions", "head_dim")
+"""Logical axes of key/value buffers [B, H, S or M, K]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshLayout:
+    """A mesh with axes "data" and "model", either of which may be missing; hashable.
+
+    Attributes:
+      mesh: all axes of type Auto, whatever the user's mesh had.
+    """
+
+    mesh: Mesh
+
+    @classmethod
+    def of(cls, mesh: Mesh) -> "MeshLayout":
+        """Takes any mesh; `jax.make_mesh` gives Explicit axes, which a plain program rejects.
+
+        Raises:
+          ConfigError: an axis has another name.
+        """
+        unknown = [name for name in mesh.axis_names if name not in (DATA, MODEL)]
+        if unknown:
+            raise ConfigError(
+                f"mesh axes {unknown} are not known; name the axes {DATA!r} and {MODEL!r}, e.g. "
+                f'jax.make_mesh((4, 2), ("{DATA}", "{MODEL}"))'
+            )
+        types = (AxisType.Auto,) * len(mesh.axis_names)
+        return cls(Mesh(mesh.devices, mesh.axis_names, axis_types=types))
+
+    @property
+    def data_shards(self) -> int:
+        """Devices along the data axis; batches are padded to a multiple of it."""
+        return int(self.mesh.shape.get(DATA, 1))
+
+    def spec(self, axes: tuple[str | None, ...], sizes: tuple[int, ...]) -> PartitionSpec:
+        """Where an array goes.
+
+        Args:
+          axes: logical axis of each dimension, None for replicated.
+          sizes: how many units of each dimension must stay whole: heads, not scalars. A
+            dimension whose units do not divide the mesh axis is replicated.
+
+        Raises:
+          ConfigError: two dimensions claim one mesh axis.
+        """
+        names: list[str | None] = []
+        for axis, size in zip(axes, sizes, strict=True):
+            name = LOGICAL_TO_MESH[axis] if axis is not None else None
+            shards = int(self.mesh.shape.get(name, 1)) if name is not None else 1
+            names.append(name if shards > 1 and size % shards == 0 else None)
+        taken = [name for name in names if name is not None]
+        if len(taken) != len(set(taken)):
+            raise ConfigError(f"logical axes {axes} claim a mesh axis twice: {names}")
+        return PartitionSpec(*names)
+
+    def place(self, array: Any, axes: tuple[str | None, ...], sizes: tuple[int, ...]) -> jax.Array:
+        """Puts one host array on the mesh, shard by shard."""
+        return jax.device_put(array, NamedSharding(self.mesh, self.spec(axes, sizes)))
+
+    def place_buffers(self, state: Any) -> Any:
+        """Inside a program: lays out every leaf of a decode state by the table.
+
+        Leaves have a leading batch axis; those of rank 4 are key/value buffers.
+        """
+
+        def constrain(leaf: jax.Array) -> jax.Array:
+            axes = CACHE_AXES if leaf.ndim == 4 else ("batch",) + (None,) * (leaf.ndim - 1)
+            sharding = NamedSharding(self.mesh, self.spec(axes, leaf.shape))
+            return jax.lax.with_sharding_constraint(leaf, sharding)
+
+        return jax.tree.map(constrain, state)
+
+
+def over_rows(layout: MeshLayout | None, rowwise: tuple[bool, ...]) -> Callable[[Any], Any]:
+    """Decorates a function of pytrees so that each data shard runs it on its own rows.
+
+    Args:
+      layout: None leaves the function alone.
+      rowwise: for each argument, whether its leaves have a leading batch axis; the others are
+        the same for all shards. The result's leaves have one.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        if layout is None:
+            return function
+
+        @functools.wraps(function)
+        def mapped(*args: Any) -> Any:
+            rows = PartitionSpec(DATA) if DATA in layout.mesh.axis_names else PartitionSpec()
+            specs = tuple(rows if split else PartitionSpec() for split in rowwise)
+            axes = {DATA} & set(layout.mesh.axis_names)
+            if not axes:
+                return layout.place_buffers(function(*args))
+            shard = jax.shard_map(
+                function, mesh=layout.mesh, in_specs=specs, out_specs=rows, axis_names=axes,
+                check_vma=False,
+            )  # fmt: skip
+            return layout.place_buffers(shard(*args))
+
+        return mapped
+
+    return decorate

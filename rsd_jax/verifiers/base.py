@@ -1,0 +1,154 @@
+"""What a verifier is: a decision about one row's tree, and the one draw that ends a block."""
+
+import abc
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from rsd_jax.drafters.base import Sampling
+from rsd_jax.sampling import Purpose, Warp, gumbels, is_law, uniforms
+from rsd_jax.tree import DraftTree
+from rsd_jax.types import NO_NODE, VerifyResult
+
+
+@struct.dataclass
+class TargetLaws:
+    """The target's laws at the nodes of a tree, warped only where they are read.
+
+    Attributes:
+      logits: f32[B, N, V], unwarped.
+      warp: of the target.
+    """
+
+    logits: jax.Array
+    warp: Warp
+
+    def at(self, node: jax.Array) -> jax.Array:
+        """log p at one node: i32[] to f32[V]; for one row (vmap over the batch)."""
+        return self.warp(self.logits[node])
+
+
+@struct.dataclass
+class Decision:
+    """What a verifier decides about the tree of one row; D and V as in `rsd_jax.types`.
+
+    Attributes:
+      num_accepted: i32[].
+      path: i32[D], accepted nodes, padded with `NO_NODE`.
+      ranks: i32[D], siblings rejected before each; padded with `NO_NODE`.
+      law: f32[V], probabilities that the correction or bonus token is drawn from.
+      finite: bool[], whether the target laws that were read are laws.
+      empty_residuals: i32[], children accepted for want of a residual.
+    """
+
+    num_accepted: jax.Array
+    path: jax.Array
+    ranks: jax.Array
+    law: jax.Array
+    finite: jax.Array
+    empty_residuals: jax.Array
+
+
+class Verifier(abc.ABC):
+    """Decides which nodes of a tree to accept so that the output has exactly the target's law.
+
+    Implementations are frozen, hashable dataclasses. They write `decide` for one row; batching,
+    the greedy branch and the final draw are here.
+    """
+
+    @property
+    @abc.abstractmethod
+    def accepts(self) -> frozenset[Sampling]:
+        """Ways of drawing siblings for which `decide` is lossless."""
+
+    @abc.abstractmethod
+    def decide(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
+        """Walks the tree of one row.
+
+        Args:
+          tree: one row of a `DraftTree` (no leading B).
+          target: one row of the target's laws.
+          uniforms: f32[N] on [0, 1); entry i decides about node i and nothing else.
+        """
+
+    def verify(self, tree: DraftTree, target: TargetLaws, keys: jax.Array) -> VerifyResult:
+        """Verifies the trees of a batch.
+
+        Args:
+          tree: with leading B.
+          target: logits f32[B, N, V] and the warp.
+          keys: key[B], fresh in every block; drawn from with `Purpose.ACCEPT` and `.EMIT`.
+        """
+        if target.warp.greedy:
+            return greedy(tree, target.logits)
+        coins = uniforms(keys, Purpose.ACCEPT, tree.shape.num_nodes).astype(target.logits.dtype)
+
+        def decide(row_tree: DraftTree, logits: jax.Array, row_coins: jax.Array) -> Decision:
+            return self.decide(row_tree, TargetLaws(logits=logits, warp=target.warp), row_coins)
+
+        decision = jax.vmap(decide)(tree, target.logits, coins)
+        noise = gumbels(keys, Purpose.EMIT, decision.law.shape[1:])
+        next_token = jnp.argmax(jnp.log(decision.law) + noise.astype(decision.law.dtype), axis=-1)
+        return VerifyResult(
+            num_accepted=decision.num_accepted,
+            path=decision.path,
+            ranks=decision.ranks,
+            next_token=next_token.astype(jnp.int32),
+            finite=decision.finite & jnp.isfinite(decision.law.sum(-1)),
+            empty_residuals=decision.empty_residuals,
+        )
+
+
+def no_path(depth: int) -> jax.Array:
+    """i32[D] of `NO_NODE`."""
+    return jnp.full((depth,), NO_NODE, jnp.int32)
+
+
+def root_only(target: TargetLaws) -> Decision:
+    """The decision on a tree that is only a root: emit from the target's law."""
+    log_p = target.at(jnp.asarray(0))
+    return Decision(
+        num_accepted=jnp.asarray(0, jnp.int32),
+        path=no_path(0),
+        ranks=no_path(0),
+        law=jnp.exp(log_p),
+        finite=is_law(log_p),
+        empty_residuals=jnp.asarray(0, jnp.int32),
+    )
+
+
+def greedy(tree: DraftTree, logits: jax.Array) -> VerifyResult:
+    """T = 0: a child is accepted iff it is the target's argmax; the stop node emits the argmax.
+
+    Args:
+      tree: with leading B.
+      logits: f32[B, N, V]; ties go to the lowest id, as everywhere.
+    """
+    shape = tree.shape
+    best = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+    def walk(row: DraftTree, best: jax.Array) -> tuple[jax.Array, ...]:
+        slots = jnp.arange(shape.num_nodes, dtype=jnp.int32)
+        node, alive = jnp.asarray(0, jnp.int32), jnp.asarray(True)
+        path, ranks = no_path(shape.depth), no_path(shape.depth)
+        for depth in range(shape.depth):
+            children = (row.parents == node) & row.valid & alive
+            matching = children & (row.tokens == best[node])
+            child = jnp.argmax(matching).astype(jnp.int32)
+            alive = matching.any()
+            rank = (children & (slots < child)).sum(dtype=jnp.int32)
+            node = jnp.where(alive, child, node)
+            path = path.at[depth].set(jnp.where(alive, child, NO_NODE))
+            ranks = ranks.at[depth].set(jnp.where(alive, rank, NO_NODE))
+        return (path != NO_NODE).sum(dtype=jnp.int32), path, ranks, best[node]
+
+    num_accepted, path, ranks, next_token = jax.vmap(walk)(tree, best)
+    return VerifyResult(
+        num_accepted=num_accepted,
+        path=path,
+        ranks=ranks,
+        next_token=next_token,
+        finite=(is_law(logits) | ~tree.valid).all(-1),
+        empty_residuals=jnp.zeros_like(num_accepted),
+    )
