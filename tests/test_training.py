@@ -16,6 +16,7 @@ from rsd_jax.distillation.checkpoints import Checkpoints
 from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.pipeline import STAGES, Pipeline
 from rsd_jax.distillation.recipe import Recipe
+from rsd_jax.distillation.report import report
 from rsd_jax.distillation.train import NonFiniteLossError, init_state, train
 from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.models.config import LlamaConfig
@@ -242,11 +243,14 @@ def test_quickstart_config_shrunk_through_every_stage(library, tmp_path):
     pipeline = Pipeline(config, tmp_path, tmp_path / "export")
     with pytest.raises(ConfigError, match="tokenizer stage"):
         pipeline.run("target")
+    with pytest.raises(ConfigError, match="export stage"):
+        report(tmp_path)
     for stage in STAGES:
         pipeline.run(stage)
     result = json.loads((tmp_path / "export.json").read_text())
     assert 0 < result["draft"]["acceptance_t1"] <= 1
     assert result["target"]["loss"] < 10
+    assert "| `draft` | 2 |" in report(tmp_path)
     for name in ("target", "draft"):
         files = {path.name for path in (tmp_path / "export" / name).iterdir()}
         assert files >= {"config.json", "model.safetensors", *bpe.FILES}
