@@ -117,9 +117,10 @@ def prefill(
             cache = prefill_cache(
                 models.target, params.target, state.target_cache, tokens, length - 1
             )
-            state = state.replace(target_cache=cache)
+            state = dataclasses.replace(state, target_cache=cache)
             context = state.context()
-            return state.replace(drafter=drafter.prefill(models, params, state.drafter, context))
+            drafter_state = drafter.prefill(models, params, state.drafter, context)
+            return dataclasses.replace(state, drafter=drafter_state)
 
     return run(params, tokens, prompt_length, seed, request_ids)
 
@@ -132,7 +133,7 @@ def draft(
     tree, drafter = engine.drafter.draft(
         engine.models, params, state.drafter, state.context(), options.draft_warp, keys
     )
-    return tree, state.replace(drafter=drafter)
+    return tree, dataclasses.replace(state, drafter=drafter)
 
 
 def score(
@@ -145,7 +146,7 @@ def score(
         params.target, tree.tokens, positions, state.target_cache, state.target_scratch,
         slot=0, mask=mask,
     )  # fmt: skip
-    return logits, state.replace(target_scratch=scratch)
+    return logits, dataclasses.replace(state, target_scratch=scratch)
 
 
 def verify(
@@ -170,7 +171,7 @@ def commit(
 ) -> DecodeState:
     """Phase 4: writes tokens and caches, and decides which rows are done."""
     failed = ~state.done & ~(tree.finite & result.finite)
-    context = state.context().replace(active=~state.done & ~failed)
+    context = dataclasses.replace(state.context(), active=~state.done & ~failed)
     active = context.active
     path = jnp.maximum(result.path, 0)
 
@@ -197,7 +198,8 @@ def commit(
     end = jnp.minimum(state.length + produced, limit)
     hit_eos = any_eos & (state.length + first_eos < limit)
     done = state.done | failed | (active & (any_eos | (state.length + new >= limit)))
-    return state.replace(
+    return dataclasses.replace(
+        state,
         tokens=_write_block(state.tokens, block, state.length, active),
         length=state.length + new,
         end=jnp.where(active, end, state.end),

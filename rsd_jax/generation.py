@@ -52,7 +52,7 @@ class _Job:
     params: ModelParams
     options: DecodeOptions
     batches: list[Batch]
-    seed: np.ndarray
+    seed: np.generic
 
 
 def _prepare(
@@ -195,7 +195,8 @@ def generate(
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
         seed=seed, request_ids=request_ids, eos_id=eos_id, batch_size=batch_size,
     )  # fmt: skip
-    results, failures = [], {}
+    results: list[GenerateResult] = []
+    failures: dict[int, int] = {}
     for batch in job.batches:
         state = advance(job.engine, job.params, _start(job, batch), job.options, _UNLIMITED)
         read = _read(state)
@@ -245,7 +246,8 @@ def stream(
 
 
 def _stream(job: _Job, blocks_per_step: int) -> Iterator[tuple[int, list[int]]]:
-    results, failures = [], {}
+    results: list[GenerateResult] = []
+    failures: dict[int, int] = {}
     for batch in job.batches:
         state = _start(job, batch)
         shown = batch.prompt_length.copy()

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from rsd_jax.drafters.base import Sampling
@@ -107,7 +108,8 @@ def grow_tree(
     tokens, valid = [root[:, None]], [jnp.ones((batch, 1), bool)]
     parents = [jnp.full((batch, 1), NO_NODE, jnp.int32)]
     scores = [jnp.zeros((batch, 1), jnp.float32)]
-    laws, visible, rule_carry = [], root_visibility(shape), rule.start(batch)
+    laws, rule_carry = [], rule.start(batch)
+    visible: jax.Array | np.ndarray = root_visibility(shape)
     noise: list[jax.Array] = []
     for level in range(shape.depth):
         with jax.named_scope(f"draft_level_{level}"):

@@ -71,7 +71,7 @@ class ModelDrafter(Drafter):
         cache = prefill_cache(
             _draft_model(models), params.draft, state.cache, context.tokens, count
         )
-        return state.replace(cache=cache)
+        return dataclasses.replace(state, cache=cache)
 
     def draft(
         self, models: Models, params: ModelParams, state: ModelDraftState,
@@ -107,7 +107,7 @@ class ModelDrafter(Drafter):
         tree, scratch = grow_tree(
             self.rule, score_level, state.scratch, root_tokens[:, 1], warp=warp, keys=keys
         )
-        return tree, state.replace(scratch=scratch)
+        return tree, dataclasses.replace(state, scratch=scratch)
 
     def commit(
         self, models: Models, state: ModelDraftState, context: DraftContext, tree: DraftTree,
@@ -125,7 +125,7 @@ class ModelDrafter(Drafter):
         cache = _draft_model(models).commit(
             state.cache, state.scratch, slots, state.cache.length, count
         )
-        return state.replace(cache=cache)
+        return dataclasses.replace(state, cache=cache)
 
 
 def _draft_model(models: Models) -> LanguageModel:
