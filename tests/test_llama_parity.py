@@ -16,7 +16,7 @@ import pytest
 from rsd_jax.models.checkpoint import load_params, read_config, save_model
 from rsd_jax.models.config import LlamaConfig, RopeConfig
 from rsd_jax.models.llama import LlamaModel
-from tests.parity import ATOL, hf_logits, our_logits, random_params, score
+from tests.parity import ATOL, hf_greedy, hf_logits, our_logits, random_params, score
 
 _SIZES = dict(
     vocab_size=101, hidden_size=48, intermediate_size=80, num_hidden_layers=2,
@@ -104,6 +104,25 @@ def test_case_would_see_the_feature_missing(case):
     for feature, (changed, weights) in without.items():
         logits = score(LlamaModel(changed), weights, _TOKENS.astype(np.int32))
         assert np.abs(logits - expected).max() > 0.1, feature
+
+
+@pytest.mark.parametrize("case", ["gqa"], indirect=True)
+def test_greedy_decoding_equals_transformers(case):
+    """Their cached `generate` against argmax over whole sequences, and where it stops."""
+    _, directory, _ = case
+    config = read_config(directory)
+    model, params = LlamaModel(config), load_params(directory, config, dtype="float32")
+    prompts, new = [[5], [1, 2, 3, 4, 5, 6, 7], [90, 2]], 20
+    ours = []
+    for prompt in prompts:
+        row = list(prompt)
+        while len(row) < len(prompt) + new:
+            padded = np.pad(np.array([row], np.int32), [(0, 0), (0, 48 - len(row))])
+            row.append(int(score(model, params, padded)[0, len(row) - 1].argmax()))
+        ours.append(row[len(prompt) :])
+    assert hf_greedy(directory, prompts, new) == ours
+    eos = ours[0][4]
+    assert hf_greedy(directory, prompts[:1], new, eos) == [ours[0][: ours[0].index(eos) + 1]]
 
 
 @pytest.mark.parametrize("case", ["gqa", "llama3", "all"], indirect=True)
@@ -238,6 +257,10 @@ def test_float64_is_float64_throughout():
     """What arbitrates ties must not round to float32 anywhere: pieces and whole agree to 1e-11."""
     with jax.enable_x64(True):
         _check_pieces("float64", 1e-11)
+        model, params = _model_and_params("float64")
+        program = jax.make_jaxpr(functools.partial(model.score, params))(np.ones((1, 4), np.int32))
+        assert "f64[" in str(program)
+        assert "f32[" not in str(program)
 
 
 @pytest.mark.parametrize(("weights", "buffers"), [("bfloat16", "float32"), ("float32", "bfloat16")])

@@ -23,9 +23,17 @@ from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.hf_config import config_from_hf, config_to_hf
 from rsd_jax.models.weight_files import (
-    CONFIG, HEAD, INDEX, TABLE, WEIGHTS, check_tensors, existing_directory, open_weights,
-    read_json, some,
-)  # fmt: skip
+    CONFIG,
+    HEAD,
+    INDEX,
+    TABLE,
+    WEIGHTS,
+    check_tensors,
+    existing_directory,
+    open_weights,
+    read_json,
+    some,
+)
 from rsd_jax.types import Params
 
 Path = tuple[str, ...]

@@ -145,15 +145,17 @@ class Llama(nn.Module):
         x = RMSNorm(c.norm_eps, name="norm")(x)[:, logits_for]
         keys, values = zip(*stored, strict=True)
         if c.tied_embeddings:
-            head = embed.embedding.T
+            # Contracted as it stands: its transpose would be a copy of the table in every step.
+            head, product = embed.embedding, "bqd,vd->bqv"
         else:
             init = nn.initializers.normal(0.02)
             head = self.param("lm_head", init, (c.hidden_size, c.vocab_size))
+            product = "bqd,dv->bqv"
         if x.shape[1] == 0 and not self.is_initializing():
             logits = jnp.zeros((*x.shape[:2], c.vocab_size), accumulator(x.dtype))
         else:
             logits = jnp.einsum(
-                "bqd,dv->bqv", x, head.astype(x.dtype), preferred_element_type=accumulator(x.dtype)
+                product, x, head.astype(x.dtype), preferred_element_type=accumulator(x.dtype)
             )
         return logits, Scratch(keys=keys, values=values)
 

@@ -172,8 +172,9 @@ def check_tensors(
 
 def _check_tied_head(found: Mapping[str, Stored]) -> None:
     head, table = (found[name].file.get_slice(name) for name in (HEAD, TABLE))
-    for start in range(0, head.get_shape()[0], _ROWS):
-        rows = slice(start, start + _ROWS)
+    count = head.get_shape()[0]
+    for start in range(0, count, _ROWS):
+        rows = slice(start, min(start + _ROWS, count))
         if not np.array_equal(head[rows], table[rows]):
             raise CheckpointError(
                 f"{HEAD} in {found[HEAD].path} differs from {TABLE}, but {CONFIG} ties them; set "
