@@ -10,6 +10,7 @@ import numpy as np
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.generation import LoadedModel
+from rsd_jax.models.attention import PrefixReads
 from rsd_jax.models.checkpoint import load_params, read_config
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.models.partition import param_axes
@@ -18,6 +19,7 @@ from rsd_jax.sharding import MeshLayout
 _DTYPES = ("float32", "bfloat16")
 _ASSETS = pathlib.Path(__file__).parent / "assets"
 _PAIRS = ("quickstart",)
+_ACCELERATOR_READS = PrefixReads(chunk=1024, whole_up_to=1024)
 
 
 def load_model(
@@ -47,7 +49,8 @@ def load_model(
         return layout.place(array, *param_axes(config, names))
 
     params = load_params(path, config, dtype=name, place=place)
-    return LoadedModel(LlamaModel(config, dtype=name), params, layout)
+    reads = PrefixReads() if jax.default_backend() == "cpu" else _ACCELERATOR_READS
+    return LoadedModel(LlamaModel(config, dtype=name, reads=reads), params, layout)
 
 
 @dataclasses.dataclass(frozen=True)

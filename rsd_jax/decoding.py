@@ -175,7 +175,9 @@ def commit(
     active = context.active
     path = jnp.maximum(result.path, 0)
 
-    root = jnp.zeros((path.shape[0], 1), path.dtype)
+    # The root's slot, 0, as a number that depends on the verdict: else XLA may write the cache
+    # before the last layer has read it, and copies every buffer to be safe.
+    root = jnp.minimum(result.next_token, 0)[:, None]
     cached = jnp.concatenate([root, path], axis=1)
     target_cache = engine.models.target.commit(
         state.target_cache, state.target_scratch, cached, state.target_cache.length,
@@ -228,7 +230,7 @@ def _count(
     stats: DecodeStats, result: VerifyResult, active: jax.Array, produced: jax.Array
 ) -> DecodeStats:
     def one_hot(index: jax.Array, size: int) -> jax.Array:
-        return (index[..., None] == jnp.arange(size)).astype(jnp.int32)
+        return jax.nn.one_hot(index, size, dtype=jnp.int32)
 
     live = active.astype(jnp.int32)
     depths = one_hot(result.num_accepted, stats.accepted_depths.shape[1])

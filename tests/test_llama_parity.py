@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rsd_jax.models.attention import PrefixReads
 from rsd_jax.models.checkpoint import load_params, read_config, save_model
 from rsd_jax.models.config import LlamaConfig, RopeConfig
 from rsd_jax.models.llama import LlamaModel
@@ -167,7 +168,7 @@ def _path(node: int) -> list[int]:
 
 
 def _model_and_params(dtype: str):
-    model = LlamaModel(_CONFIG, dtype=dtype, chunk=_CHUNK)
+    model = LlamaModel(_CONFIG, dtype=dtype, reads=PrefixReads(chunk=_CHUNK))
     return model, random_params(model, dtype)
 
 
@@ -290,7 +291,9 @@ def test_skipped_sublayers_are_the_identity():
 
     none, last = np.zeros((2, 2), bool), np.array([[False, False], [True, True]])
     np.testing.assert_allclose(logits(none), score(model, params, tokens), atol=ATOL, rtol=0)
-    shorter = LlamaModel(dataclasses.replace(_CONFIG, num_layers=1), chunk=_CHUNK)
+    shorter = LlamaModel(
+        dataclasses.replace(_CONFIG, num_layers=1), reads=PrefixReads(chunk=_CHUNK)
+    )
     kept = {name: value for name, value in params.items() if name != "layers_1"}
     np.testing.assert_allclose(logits(last), score(shorter, kept, tokens), atol=ATOL, rtol=0)
 

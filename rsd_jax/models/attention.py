@@ -4,10 +4,26 @@ The prefix is read in chunks with an online softmax (Milakov & Gimelshein 2018),
 follows the live length and not the capacity of the cache.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 _Running = tuple[jax.Array, jax.Array, jax.Array]  # max f32[B,H,G], sum f32[B,H,G], mix [B,H,G,K]
+
+
+class PrefixReads(NamedTuple):
+    """How attention reads the committed prefix; static.
+
+    Attributes:
+      chunk: positions read at once, in a loop that ends with the live prefix.
+      whole_up_to: a buffer of at most this capacity is read whole, without a loop. On an
+        accelerator a loop costs more than a masked read of a short buffer; on a CPU the whole
+        read copies the buffer.
+    """
+
+    chunk: int = 128
+    whole_up_to: int = 0
 
 
 def accumulator(dtype: jax.typing.DTypeLike) -> jnp.dtype:
@@ -57,7 +73,7 @@ def attend(
     scratch_values: jax.Array,
     mask: jax.Array,
     *,
-    chunk: int,
+    reads: PrefixReads,
 ) -> jax.Array:
     """Grouped-query attention over the committed prefix and the visible scratch slots.
 
@@ -68,7 +84,7 @@ def attend(
       length: i32[B].
       scratch_keys, scratch_values: dtype[B, H, M, K], holding the queries' own entries too.
       mask: bool[B or 1, Q, M], scratch slots visible to each query, its own included.
-      chunk: positions of the prefix read at once.
+      reads: how the prefix is read.
 
     Returns:
       dtype[B, Q, heads, K], in the queries' dtype.
@@ -89,8 +105,10 @@ def attend(
     weights = jnp.exp(scores - top[..., None])
     running = (top, weights.sum(-1), _mix(weights, scratch_values))
 
+    whole = capacity <= reads.whole_up_to
+    size = capacity if whole else min(reads.chunk, capacity)
+
     def absorb_chunk(index: jax.Array | int, running: _Running) -> _Running:
-        size = min(chunk, capacity)
         # The last chunk of a capacity that `chunk` does not divide starts early; what it
         # repeats is masked.
         begin = jnp.minimum(index * size, capacity - size)
@@ -100,10 +118,10 @@ def attend(
         values = jax.lax.dynamic_slice_in_dim(cache_values, begin, size, axis=2)
         return _absorb(running, folded, keys, values, visible[:, None, None, :])
 
-    if 0 < capacity <= chunk:
+    if capacity and whole:
         running = absorb_chunk(0, running)
     elif capacity:
-        chunks = (length.max() + chunk - 1) // chunk
+        chunks = (length.max() + size - 1) // size
         running = jax.lax.fori_loop(0, chunks, absorb_chunk, running)
     _, total, mixed = running
     out = (mixed / total[..., None]).astype(queries.dtype)

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rsd_jax.models.attention import accumulator, attend
+from rsd_jax.models.attention import PrefixReads, accumulator, attend
 from rsd_jax.models.cache import commit_slots, empty_buffers
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.rope import rotate, rotation
@@ -40,7 +40,7 @@ class Attention(nn.Module):
     """Rotary grouped-query attention over a committed cache and a scratch of tree nodes."""
 
     config: LlamaConfig
-    chunk: int
+    reads: PrefixReads
 
     @nn.compact
     def __call__(
@@ -62,7 +62,7 @@ class Attention(nn.Module):
             return jax.lax.dynamic_update_slice(buffer, new, (0, 0, slot, 0))
 
         scratch = (store(scratch[0], keys), store(scratch[1], values))
-        mixed = attend(queries, *committed, length, *scratch, mask, chunk=self.chunk)
+        mixed = attend(queries, *committed, length, *scratch, mask, reads=self.reads)
         mixed = mixed.reshape(*x.shape[:2], -1)
         return _dense(c.hidden_size, c.attention_bias, "o_proj", x.dtype)(mixed), scratch
 
@@ -87,11 +87,11 @@ class DecoderLayer(nn.Module):
     """
 
     config: LlamaConfig
-    chunk: int
+    reads: PrefixReads
 
     def setup(self):
         self.input_layernorm = RMSNorm(self.config.norm_eps)
-        self.self_attn = Attention(self.config, self.chunk)
+        self.self_attn = Attention(self.config, self.reads)
         self.post_attention_layernorm = RMSNorm(self.config.norm_eps)
         self.mlp = MLP(self.config)
 
@@ -119,7 +119,7 @@ class Llama(nn.Module):
     """The decoder as a linen module; `LlamaModel` is its public face."""
 
     config: LlamaConfig
-    chunk: int = 256
+    reads: PrefixReads
 
     @nn.compact
     def __call__(
@@ -136,7 +136,7 @@ class Llama(nn.Module):
         stored = []
         for i in range(c.num_layers):
             with jax.named_scope(f"layer_{i}"):
-                x, pair = DecoderLayer(c, self.chunk, name=f"layers_{i}")(
+                x, pair = DecoderLayer(c, self.reads, name=f"layers_{i}")(
                     x, rope, (cache.keys[i], cache.values[i]), cache.length,
                     (scratch.keys[i], scratch.values[i]), slot, mask,
                     None if skips is None else skips[i],
@@ -168,12 +168,12 @@ class LlamaModel:
       config: shape and constants.
       dtype: of caches; the parameters' dtype decides the arithmetic. A name, e.g. "bfloat16".
         With float64 in both, everything is float64, the logits included.
-      chunk: positions of the committed prefix that attention reads at once.
+      reads: how attention reads the committed prefix.
     """
 
     config: LlamaConfig
     dtype: str = "float32"
-    chunk: int = 256
+    reads: PrefixReads = PrefixReads()
 
     @property
     def vocab_size(self) -> int:
@@ -189,7 +189,7 @@ class LlamaModel:
 
     def init_params(self, key: jax.Array) -> Params:
         """Random float32 parameters (normal, 0.02), for training and tests."""
-        module = Llama(self.config, self.chunk)
+        module = Llama(self.config, self.reads)
         tokens = jnp.zeros((1, 1), jnp.int32)
         args = (tokens, tokens, self.init_cache(1, 1), self.init_scratch(1, 1))
         mask = jnp.ones((1, 1, 1), bool)
@@ -222,7 +222,7 @@ class LlamaModel:
         skips: jax.Array | None = None,
         logits_for: slice = slice(None),
     ) -> tuple[jax.Array, Scratch]:
-        out: Any = Llama(self.config, self.chunk).apply(
+        out: Any = Llama(self.config, self.reads).apply(
             {"params": params}, tokens, positions, cache, scratch, slot, mask, skips, logits_for
         )
         return out
