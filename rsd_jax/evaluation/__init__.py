@@ -1,0 +1,1 @@
+"""Measuring methods and drawing what was measured."""

@@ -1,0 +1,62 @@
+"""What a measurement ran on; nothing that identifies a machine or a person."""
+
+import dataclasses
+import importlib.metadata
+import os
+import pathlib
+import platform
+
+from rsd_jax.version import __version__
+
+_LIBRARIES = ("jax", "jaxlib", "flax", "numpy")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """The processor and the accelerator.
+
+    Attributes:
+      cpu: model name of the processor.
+      cores: that the process may use.
+      backend: of jax: "cpu", "gpu" or "tpu".
+      device: kind of accelerator, as jax names it.
+      num_devices: that jax sees.
+    """
+
+    cpu: str
+    cores: int
+    backend: str
+    device: str
+    num_devices: int
+
+    @classmethod
+    def current(cls) -> "Hardware":
+        """This machine; starts jax's backend."""
+        import jax
+
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return cls(
+            cpu=cpu_model(),
+            cores=cores or 1,
+            backend=jax.default_backend(),
+            device=jax.devices()[0].device_kind,
+            num_devices=jax.device_count(),
+        )
+
+
+def current_versions(*others: str) -> dict[str, str]:
+    """Versions of python, rsd_jax, the libraries that decide what is computed, and `others`."""
+    installed = {name: importlib.metadata.version(name) for name in (*_LIBRARIES, *others)}
+    return {"python": platform.python_version(), "rsd_jax": __version__, **installed}
+
+
+def cpu_model() -> str:
+    """Model name of the processor, as precisely as the system tells."""
+    try:
+        text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    for line in text.splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,157 @@
+"""What is reported about a run: block efficiency, MBSU, token rates, bytes, intervals.
+
+Pure functions of counts, seconds and shapes. Definitions: METHODS.md section 4, after Jeon et al.
+2024 (RSD) and Leviathan et al. 2023. L is the number of draft passes of a block, whatever the
+width of the tree; it is 0 for autoregressive decoding, whose block efficiency and MBSU are 1.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from rsd_jax.errors import ConfigError
+
+_BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
+
+
+class Sizes(Protocol):
+    """What is needed of a model's configuration; `LlamaConfig` fulfils it."""
+
+    @property
+    def num_parameters(self) -> int: ...
+
+    @property
+    def num_parameters_read(self) -> int: ...
+
+
+def block_efficiency(produced: np.ndarray | int, blocks: np.ndarray | int) -> float:
+    """Tokens produced per target call, tau: a ratio of sums over all rows.
+
+    Args:
+      produced: int[B] or a total; the block that reaches max_new_tokens counts whole.
+      blocks: int[B] or a total, target calls.
+
+    Returns:
+      at least 1 if any block ran, else NaN.
+    """
+    return _ratio(float(np.sum(produced)), float(np.sum(blocks)))
+
+
+def parameter_ratio(draft: Sizes | None, target: Sizes) -> float:
+    """r, parameters of the draft over those of the target (the convention of the papers)."""
+    return draft.num_parameters / target.num_parameters if draft is not None else 0.0
+
+
+def read_bytes_ratio(
+    draft: Sizes | None,
+    target: Sizes,
+    *,
+    draft_dtype: str = "float32",
+    target_dtype: str = "float32",
+) -> float:
+    """r_bytes: weights that a draft pass reads over those that a target pass reads.
+
+    The input embedding is a gather of a few rows and is left out; a tied head is read whole.
+
+    Raises:
+      ConfigError: a dtype that is not known.
+    """
+    if draft is None:
+        return 0.0
+    return weight_bytes(draft, draft_dtype) / weight_bytes(target, target_dtype)
+
+
+def weight_bytes(model: Sizes, dtype: str) -> int:
+    """Bytes of weights that one forward pass reads, without the gathered input embedding.
+
+    Raises:
+      ConfigError: a dtype that is not known.
+    """
+    return model.num_parameters_read * _itemsize(dtype)
+
+
+def block_bytes(target_bytes: int, draft_bytes: int, draft_passes: int) -> int:
+    """Bytes of weights that a block reads: one target pass and L draft passes."""
+    return target_bytes + draft_passes * draft_bytes
+
+
+def mbsu(efficiency: float, ratio: float, draft_passes: int) -> float:
+    """Memory-bound speed-up, tau / (1 + r L).
+
+    The speed-up over autoregressive decoding if a pass cost as much as its weights and nothing
+    else cost anything.
+
+    Args:
+      efficiency: block efficiency, tau.
+      ratio: r, cost of a draft pass in target passes: by parameters or by bytes.
+      draft_passes: L.
+    """
+    return efficiency / (1.0 + ratio * draft_passes)
+
+
+def token_rate(tokens: np.ndarray | int, seconds: np.ndarray | float) -> float:
+    """Tokens per second, a ratio of sums; `tokens` are those that the user gets (cut counts)."""
+    return _ratio(float(np.sum(tokens)), float(np.sum(seconds)))
+
+
+def realised_fraction(t_ar: float, t_block: float, ratio: float, draft_passes: int) -> float:
+    """(t_AR / t_block) (1 + r L): how much of MBSU the clock shows; acceptance cancels out.
+
+    Args:
+      t_ar: seconds per step of autoregressive decoding.
+      t_block: seconds per block of the method.
+      ratio: r.
+      draft_passes: L.
+    """
+    return _ratio(t_ar, t_block) * (1.0 + ratio * draft_passes)
+
+
+def bootstrap_interval(
+    numerator: np.ndarray,
+    denominator: np.ndarray,
+    *,
+    base: tuple[np.ndarray, np.ndarray] | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile interval of sum(numerator) / sum(denominator) over resampled prompts.
+
+    Args:
+      numerator: [P], a number per prompt, e.g. tokens.
+      denominator: [P], e.g. blocks or seconds.
+      base: numerator and denominator of a baseline on the same prompts; the interval is then
+        that of the ratio of both ratios, paired: a resample takes the same prompts for both.
+      level: coverage.
+      resamples: number of bootstrap samples.
+      seed: of the resampling.
+
+    Returns:
+      lower and upper end.
+
+    Raises:
+      ConfigError: arrays that are empty or differ in length.
+    """
+    arrays = [np.asarray(a, np.float64) for a in (numerator, denominator, *(base or ()))]
+    prompts = arrays[0].size
+    if prompts == 0 or any(a.shape != (prompts,) for a in arrays):
+        shapes = [a.shape for a in arrays]
+        raise ConfigError(f"one number per prompt is needed everywhere; got shapes {shapes}")
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
+    sums = [weights @ a for a in arrays]
+    ratios = sums[0] / sums[1]
+    if base is not None:
+        ratios = ratios / (sums[2] / sums[3])
+    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _ratio(above: float, below: float) -> float:
+    return above / below if below else float("nan")
+
+
+def _itemsize(dtype: str) -> int:
+    if dtype not in _BYTES:
+        raise ConfigError(f"dtype={dtype!r} is not known; choose one of {sorted(_BYTES)}")
+    return _BYTES[dtype]

@@ -1,0 +1,68 @@
+"""Dataclasses from decoded JSON, with errors that name the field."""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from rsd_jax.errors import ConfigError
+
+
+def build(kind: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
+    """Makes a `kind` of decoded JSON.
+
+    Args:
+      kind: a dataclass; its fields are str, int, float, bool, `X | None`, list, dict with string
+        keys, tuple of fixed length, or dataclasses of the same sort.
+      values: the fields by name; those with a default may be missing.
+      prefix: of the fields' names in errors.
+
+    Raises:
+      ConfigError: a field is unknown, missing, of another type, negative or not finite.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for name in values:
+        if name not in fields:
+            raise ConfigError(f"unknown field '{prefix}{name}'")
+    for name, field in fields.items():
+        if name not in values and field.default is dataclasses.MISSING:
+            raise ConfigError(f"field '{prefix}{name}' is missing")
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: _cast(values[name], hints[name], prefix + name) for name in values})
+
+
+def _cast(value: Any, kind: Any, name: str) -> Any:
+    """The value as `kind`, or an error that names the field."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
+        return None if value is None else _cast(value, args[0], name)
+    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        return build(kind, value, name + ".")
+    if origin is dict and isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
+        return {key: _cast(item, args[1], f"{name}.{key}") for key, item in value.items()}
+    if origin is list and isinstance(value, (list, tuple)):
+        return [_cast(item, args[0], f"{name}[{i}]") for i, item in enumerate(value)]
+    if origin is tuple and isinstance(value, (list, tuple)) and len(value) == len(args):
+        pairs = enumerate(zip(value, args, strict=True))
+        return tuple(_cast(item, arg, f"{name}[{i}]") for i, (item, arg) in pairs)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is kind:
+        if kind in (int, float) and not (math.isfinite(value) and value >= 0):
+            raise ConfigError(
+                f"field '{name}' is {value}; expected a finite number of at least 0, "
+                "or null where nothing was measured"
+            )
+        return value
+    raise ConfigError(f"field '{name}' is {value!r}; expected {_in_words(kind)}")
+
+
+def _in_words(kind: Any) -> str:
+    names = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+    if kind in names:
+        return names[kind]
+    if typing.get_origin(kind) is tuple:
+        return f"a list of {len(typing.get_args(kind))}"
+    return "a list" if typing.get_origin(kind) is list else "an object"

@@ -1,0 +1,261 @@
+"""The one schema of results: a row per measured cell, one JSON object per line.
+
+A cell is (pair, task, method, tree, temperature, seed). Every entry point that measures writes
+`Row`s with `append_row`, and every plot and table reads them with `read_rows`; both validate. To
+extend the schema add a field with the default None to `Row`, say what it means there, and raise
+`SCHEMA_VERSION`. Numbers are finite and not negative; what was not measured is null.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from rsd_jax.errors import ConfigError
+from rsd_jax.hardware import Hardware
+from rsd_jax.records import build
+from rsd_jax.version import __version__
+
+SCHEMA_VERSION = 1
+STATUSES = ("ok", "failed", "skipped")
+INTERVALS_OVER = ("prompts", "batches")
+
+Interval = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BytesRatio:
+    """Cost of a draft pass in target passes.
+
+    Attributes:
+      r: by parameters, as the papers count.
+      r_bytes: by bytes read, without the input embedding.
+    """
+
+    r: float
+    r_bytes: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """One measured cell; the metrics are defined in `rsd_jax.metrics`.
+
+    Attributes:
+      source: entry point that wrote the row, e.g. "quickstart".
+      pair: target and draft.
+      task: where the prompts are from.
+      method: "ar", "sd", "spectr", "rsd_c", "rsd_s", or an outside baseline.
+      tree: in words: "4", "6x5", "2-2-1"; "-" without one.
+      draft_length: L, draft passes per block; 0 for "ar".
+      target_budget: nodes that the target scores per block besides the root.
+      temperature, top_k, top_p: warp of the target; temperature 0 is greedy.
+      seed: of the draws.
+      max_new_tokens: limit per prompt.
+      batch_size: rows decoded together.
+      dtype: of parameters and caches.
+      mesh: sizes by axis name; null for one device.
+      context_length: tokens of context where times were taken; null if it varies by prompt.
+      status: "ok", "failed" or "skipped".
+      message: why, unless "ok".
+      num_prompts: prompts decoded.
+      num_skipped: prompts left out because the model allows no such length.
+      tokens: that the user gets: cut at EOS and at max_new_tokens.
+      produced: tokens of whole blocks: numerator of the block efficiency.
+      blocks: target calls.
+      block_efficiency: produced / blocks.
+      mbsu: block efficiency / (1 + r L).
+      seconds: spent decoding `tokens`; never compilation.
+      prefill_timed: whether `seconds` hold the prefill.
+      token_rate: tokens / seconds.
+      token_rate_ratio: token rate over that of autoregressive decoding in the same run.
+      accuracy: value of `accuracy_metric`.
+      accuracy_metric: e.g. "bleu", "rouge2".
+      accuracy_ratio: accuracy over that of autoregressive decoding.
+      *_interval: 95 % bootstrap intervals; of ratios paired with autoregressive decoding.
+      intervals_over: what was resampled: "prompts" (decoded one by one) or "batches".
+      accepted_depths: blocks by number of accepted nodes, 0 to L.
+      accepted_ranks: accepted nodes by siblings rejected before.
+      phase_times: seconds per block by phase: "prefill", "draft", "score", "verify", "commit".
+      bytes_ratio: cost of a draft pass.
+      t_ar: seconds per step of autoregressive decoding.
+      t_block: seconds per block.
+      realised_fraction: (t_ar / t_block) (1 + r L).
+      compile_time: seconds for tracing and compiling, or for reading the compilation cache.
+      config_hash: `config_hash` of the settings of the run.
+      hardware: see `Hardware`.
+      versions: by library.
+    """
+
+    source: str
+    pair: str
+    task: str
+    method: str
+    tree: str
+    draft_length: int
+    temperature: float
+    seed: int
+    hardware: Hardware
+    versions: dict[str, str]
+    schema_version: int = SCHEMA_VERSION
+    status: str = "ok"
+    message: str | None = None
+    target_budget: int | None = None
+    top_k: int | None = None
+    top_p: float = 1.0
+    max_new_tokens: int | None = None
+    batch_size: int | None = None
+    dtype: str | None = None
+    mesh: dict[str, int] | None = None
+    context_length: int | None = None
+    num_prompts: int | None = None
+    num_skipped: int = 0
+    tokens: int | None = None
+    produced: int | None = None
+    blocks: int | None = None
+    block_efficiency: float | None = None
+    block_efficiency_interval: Interval | None = None
+    mbsu: float | None = None
+    mbsu_interval: Interval | None = None
+    seconds: float | None = None
+    prefill_timed: bool | None = None
+    token_rate: float | None = None
+    token_rate_interval: Interval | None = None
+    token_rate_ratio: float | None = None
+    token_rate_ratio_interval: Interval | None = None
+    accuracy: float | None = None
+    accuracy_interval: Interval | None = None
+    accuracy_metric: str | None = None
+    accuracy_ratio: float | None = None
+    accuracy_ratio_interval: Interval | None = None
+    intervals_over: str | None = None
+    accepted_depths: list[int] | None = None
+    accepted_ranks: list[int] | None = None
+    phase_times: dict[str, float] | None = None
+    bytes_ratio: BytesRatio | None = None
+    t_ar: float | None = None
+    t_block: float | None = None
+    realised_fraction: float | None = None
+    compile_time: float | None = None
+    config_hash: str | None = None
+
+
+def validate(values: Mapping[str, Any]) -> Row:
+    """Makes a row of decoded JSON.
+
+    Raises:
+      ConfigError: another schema version, or a field that is unknown, missing or malformed; the
+        field is named.
+    """
+    version = values.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ConfigError(
+            f"field 'schema_version' is {version!r}, but rsd_jax {__version__} reads and writes "
+            f"version {SCHEMA_VERSION}; write to a new file, or use the rsd_jax that wrote this one"
+        )
+    row: Row = build(Row, values)
+    if row.status not in STATUSES:
+        raise ConfigError(f"field 'status' is {row.status!r}; expected one of {list(STATUSES)}")
+    if row.intervals_over not in (None, *INTERVALS_OVER):
+        raise ConfigError(
+            f"field 'intervals_over' is {row.intervals_over!r}; expected one of "
+            f"{list(INTERVALS_OVER)} or null"
+        )
+    for name, value in vars(row).items():
+        if name.endswith("_interval") and value is not None and value[0] > value[1]:
+            raise ConfigError(f"field {name!r} is {list(value)}; the lower end comes first")
+    return row
+
+
+def to_json(row: Row) -> str:
+    """One line of strict JSON, validated; no line break."""
+    values = dataclasses.asdict(row)
+    validate(values)
+    return json.dumps(values, ensure_ascii=False, allow_nan=False)
+
+
+def append_row(path: str | os.PathLike[str], row: Row) -> None:
+    """Appends a row and waits until it is on the disk; the file and its folder are made if needed.
+
+    One process at a time may append to a file. The line goes out in one write, so a killed run
+    leaves whole rows and at most one fragment at the end; the next append removes a fragment,
+    with a warning.
+
+    Raises:
+      ConfigError: the row is malformed; the file is untouched.
+    """
+    line = (to_json(row) + "\n").encode()
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab+") as file:
+        file.seek(0)
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            if _is_row(content[whole:]):
+                line = b"\n" + line
+            else:
+                warnings.warn(
+                    f"{path}: the last line was cut off while it was written; it is removed and "
+                    "its cell has to be measured again",
+                    stacklevel=2,
+                )
+                file.truncate(whole)
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_rows(path: str | os.PathLike[str]) -> list[Row]:
+    """Reads and validates all rows of a file.
+
+    A fragment at the end, which a killed run leaves, is ignored with a warning.
+
+    Raises:
+      ConfigError: the file is missing, or a line is no row; names file, line number and field.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ConfigError(f"there is no results file {path}")
+    lines = path.read_bytes().split(b"\n")
+    if lines[-1] and not _is_row(lines[-1]):
+        warnings.warn(
+            f"{path}, line {len(lines)}: cut off while it was written; ignored", stacklevel=2
+        )
+        lines.pop()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(_parse(line))
+        except ConfigError as error:
+            raise ConfigError(f"{path}, line {number}: {error}") from None
+    return rows
+
+
+def config_hash(settings: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits that depend on the settings and not on their order."""
+    text = json.dumps(settings, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _parse(line: bytes) -> Row:
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise ConfigError(f"not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"expected an object, got {type(values).__name__}")
+    return validate(values)
+
+
+def _is_row(line: bytes) -> bool:
+    try:
+        _parse(line)
+    except ConfigError:
+        return False
+    return True
