@@ -2,7 +2,8 @@
 
 from rsd_jax.api import LoadedPair, load_model, load_pair
 from rsd_jax.errors import CheckpointError, ConfigError, NonFiniteLogitsError
-from rsd_jax.generation import LoadedModel, generate, stream
+from rsd_jax.generation import generate, stream
+from rsd_jax.job import LoadedModel
 from rsd_jax.methods import Method, build_method
 from rsd_jax.results import GenerateResult, GenerateStats
 from rsd_jax.version import __version__

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.generation import LoadedModel
-from rsd_jax.models.attention import PrefixReads
+from rsd_jax.job import LoadedModel
+from rsd_jax.models.attention import ACCELERATOR_READS, CPU_READS
 from rsd_jax.models.checkpoint import load_params, read_config
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.models.partition import param_axes
@@ -19,7 +19,6 @@ from rsd_jax.sharding import MeshLayout
 _DTYPES = ("float32", "bfloat16")
 _ASSETS = pathlib.Path(__file__).parent / "assets"
 _PAIRS = ("quickstart",)
-_ACCELERATOR_READS = PrefixReads(chunk=1024, whole_up_to=1024)
 
 
 def load_model(
@@ -49,7 +48,7 @@ def load_model(
         return layout.place(array, *param_axes(config, names))
 
     params = load_params(path, config, dtype=name, place=place)
-    reads = PrefixReads() if jax.default_backend() == "cpu" else _ACCELERATOR_READS
+    reads = CPU_READS if jax.default_backend() == "cpu" else ACCELERATOR_READS
     return LoadedModel(LlamaModel(config, dtype=name, reads=reads), params, layout)
 
 

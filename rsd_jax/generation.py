@@ -5,13 +5,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from rsd_jax.batching import Batch, check_models, check_prompts, eos_array, split
-from rsd_jax.decoding import DecodeOptions, Engine, advance, prefill
-from rsd_jax.drafters.base import ModelParams, Models
+from rsd_jax.batching import Batch
+from rsd_jax.decoding import advance
 from rsd_jax.errors import ConfigError, NonFiniteLogitsError
+from rsd_jax.job import Job, LoadedModel, prepare, start
 from rsd_jax.methods import Method
 from rsd_jax.results import (
     FINISH_EOS,
@@ -21,95 +20,10 @@ from rsd_jax.results import (
     GenerateStats,
     join_stats,
 )
-from rsd_jax.sampling import make_warp
-from rsd_jax.sharding import MeshLayout
 from rsd_jax.state import DecodeState
-from rsd_jax.types import NEVER, LanguageModel, Params
+from rsd_jax.types import NEVER
 
 _UNLIMITED = np.int32(2**31 - 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class LoadedModel:
-    """A language model with its parameters.
-
-    Attributes:
-      model: static.
-      params: placed on the devices of `layout`.
-      layout: the mesh it lives on, or None for one device.
-    """
-
-    model: LanguageModel
-    params: Params
-    layout: MeshLayout | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Job:
-    """A checked request: what every batch of it shares."""
-
-    engine: Engine
-    params: ModelParams
-    options: DecodeOptions
-    batches: list[Batch]
-    seed: np.generic
-
-
-def _prepare(
-    method: Method,
-    target: LoadedModel,
-    draft: LoadedModel | None,
-    prompts: Sequence[Sequence[int]],
-    *,
-    max_new_tokens: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float,
-    seed: int,
-    request_ids: Sequence[int] | None,
-    eos_id: int | Sequence[int] | None,
-    batch_size: int | None,
-) -> _Job:
-    """Checks everything before anything runs."""
-    if not isinstance(method, Method):
-        raise ConfigError(f"method must come from build_method(name, ...); got {method!r}")
-    draft_model = draft.model if draft is not None else None
-    check_models(method, target.model, draft_model)
-    if not method.drafter.needs_draft_model:
-        draft, draft_model = None, None
-    used = [target.model] + ([draft_model] if draft_model is not None else [])
-    check_prompts(prompts, max_new_tokens, used)
-    if not 0 <= seed < 2**32:
-        raise ConfigError(f"seed={seed} must lie in [0, 2**32)")
-    if draft is not None and draft.layout != target.layout:
-        raise ConfigError("target and draft live on different meshes; load both with the same one")
-    options = DecodeOptions(
-        target_warp=make_warp(temperature, top_k, top_p),
-        draft_warp=method.draft_warp(temperature, top_k, top_p),
-        max_new_tokens=jnp.asarray(max_new_tokens, jnp.int32),
-        eos_ids=jnp.asarray(eos_array(eos_id, target.model.vocab_size)),
-    )
-    batches = split(
-        prompts,
-        request_ids,
-        batch_size,
-        method=method,
-        max_new_tokens=max_new_tokens,
-        multiple=target.layout.data_shards if target.layout else 1,
-    )
-    engine = Engine(
-        models=Models(target=target.model, draft=draft_model),
-        drafter=method.drafter,
-        verifier=method.verifier,
-        layout=target.layout,
-    )
-    params = ModelParams(target=target.params, draft=draft.params if draft else None)
-    return _Job(engine, params, options, list(batches), np.uint32(seed))
-
-
-def _start(job: _Job, batch: Batch) -> DecodeState:
-    arrays = (batch.tokens, batch.prompt_length, job.seed, batch.request_ids)
-    return prefill(job.engine, job.params, *map(jnp.asarray, arrays))
 
 
 def _read(state: DecodeState) -> dict[str, Any]:
@@ -190,7 +104,7 @@ def generate(
       NonFiniteLogitsError: some rows met logits that are no law; the error carries what all
         rows produced.
     """
-    job = _prepare(
+    job = prepare(
         method, target, draft, prompts,
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
         seed=seed, request_ids=request_ids, eos_id=eos_id, batch_size=batch_size,
@@ -198,7 +112,7 @@ def generate(
     results: list[GenerateResult] = []
     failures: dict[int, int] = {}
     for batch in job.batches:
-        state = advance(job.engine, job.params, _start(job, batch), job.options, _UNLIMITED)
+        state = advance(job.engine, job.params, start(job, batch), job.options, _UNLIMITED)
         read = _read(state)
         results.append(_result(read, batch.rows))
         failures |= _failures(read, batch)
@@ -237,7 +151,7 @@ def stream(
     """
     if not isinstance(blocks_per_step, int) or blocks_per_step < 1:
         raise ConfigError(f"blocks_per_step={blocks_per_step!r} must be an integer of at least 1")
-    job = _prepare(
+    job = prepare(
         method, target, draft, prompts,
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
         seed=seed, request_ids=request_ids, eos_id=eos_id, batch_size=batch_size,
@@ -245,11 +159,11 @@ def stream(
     return _stream(job, blocks_per_step)
 
 
-def _stream(job: _Job, blocks_per_step: int) -> Iterator[tuple[int, list[int]]]:
+def _stream(job: Job, blocks_per_step: int) -> Iterator[tuple[int, list[int]]]:
     results: list[GenerateResult] = []
     failures: dict[int, int] = {}
     for batch in job.batches:
-        state = _start(job, batch)
+        state = start(job, batch)
         shown = batch.prompt_length.copy()
         while True:
             state = advance(job.engine, job.params, state, job.options, np.int32(blocks_per_step))

@@ -26,6 +26,10 @@ class PrefixReads(NamedTuple):
     whole_up_to: int = 0
 
 
+CPU_READS = PrefixReads()
+ACCELERATOR_READS = PrefixReads(chunk=1024, whole_up_to=1024)
+
+
 def accumulator(dtype: jax.typing.DTypeLike) -> jnp.dtype:
     """The type in which sums over values of `dtype` are kept: float32, or float64 if that is it.
 

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rsd_jax.models.attention import PrefixReads, accumulator, attend
+from rsd_jax.models.attention import CPU_READS, PrefixReads, accumulator, attend
 from rsd_jax.models.cache import commit_slots, empty_buffers
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.rope import rotate, rotation
@@ -173,7 +173,7 @@ class LlamaModel:
 
     config: LlamaConfig
     dtype: str = "float32"
-    reads: PrefixReads = PrefixReads()
+    reads: PrefixReads = CPU_READS
 
     @property
     def vocab_size(self) -> int:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from rsd_jax.drafters.base import Sampling
-from rsd_jax.sampling import Purpose, Warp, gumbels, is_law, uniforms
+from rsd_jax.sampling import Purpose, Warp, argmax, gumbels, is_law, uniforms
 from rsd_jax.tree import DraftTree
 from rsd_jax.types import NO_NODE, VerifyResult
 
@@ -89,12 +89,12 @@ class Verifier(abc.ABC):
 
         decision = jax.vmap(decide)(tree, target.logits, coins)
         noise = gumbels(keys, Purpose.EMIT, decision.law.shape[1:])
-        next_token = jnp.argmax(jnp.log(decision.law) + noise.astype(decision.law.dtype), axis=-1)
+        next_token = argmax(jnp.log(decision.law) + noise.astype(decision.law.dtype))
         return VerifyResult(
             num_accepted=decision.num_accepted,
             path=decision.path,
             ranks=decision.ranks,
-            next_token=next_token.astype(jnp.int32),
+            next_token=next_token,
             finite=decision.finite & jnp.isfinite(decision.law.sum(-1)),
             empty_residuals=decision.empty_residuals,
         )
@@ -126,7 +126,7 @@ def greedy(tree: DraftTree, logits: jax.Array) -> VerifyResult:
       logits: f32[B, N, V]; ties go to the lowest id, as everywhere.
     """
     shape = tree.shape
-    best = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    best = argmax(logits)
 
     def walk(row: DraftTree, best: jax.Array) -> tuple[jax.Array, ...]:
         slots = jnp.arange(shape.num_nodes, dtype=jnp.int32)
