@@ -41,7 +41,11 @@ def block_keys(rows: jax.Array, block: jax.Array) -> jax.Array:
 
 def uniforms(keys: jax.Array, purpose: Purpose, size: int) -> jax.Array:
     """f32[B, size] uniform on [0, 1), entry i of a row depending on its key and i alone."""
-    return jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, purpose), (size,), jnp.float32))(keys)
+
+    def draw(key: jax.Array) -> jax.Array:
+        return jax.random.uniform(jax.random.fold_in(key, purpose), (size,), jnp.float32)
+
+    return jax.vmap(draw)(keys)
 
 
 def gumbels(keys: jax.Array, purpose: Purpose, shape: tuple[int, ...]) -> jax.Array:

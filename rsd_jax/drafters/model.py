@@ -81,7 +81,7 @@ class ModelDrafter(Drafter):
         n = context.length[:, None]
         # A row of one token has nothing before its root: it feeds the root twice, the first
         # time unseen and never committed.
-        last_two = jnp.maximum(n - 2 + jnp.arange(2)[None], 0)
+        last_two = jnp.maximum(n - 2 + jnp.arange(2, dtype=jnp.int32)[None], 0)
         root_tokens = jnp.take_along_axis(context.tokens, last_two, axis=1)
         sees_before = jnp.broadcast_to(n >= 2, (n.shape[0], 1))[..., None]
 
@@ -116,10 +116,10 @@ class ModelDrafter(Drafter):
         """Commits all but the deepest accepted node; that one is fed again with the root."""
         batch = context.length.shape[0]
         inner_path = jnp.maximum(result.path[:, :-1], 0) + _ROOT
-        fixed = jnp.broadcast_to(jnp.asarray([_BEFORE_ROOT, _ROOT]), (batch, 2))
+        fixed = jnp.broadcast_to(jnp.asarray([_BEFORE_ROOT, _ROOT], jnp.int32), (batch, 2))
         slots = jnp.concatenate([fixed, inner_path, fixed[:, :1]], axis=1)
         skip = (context.length == 1).astype(jnp.int32)
-        order = jnp.arange(self.shape.depth + 1)[None] + skip[:, None]
+        order = jnp.arange(self.shape.depth + 1, dtype=jnp.int32)[None] + skip[:, None]
         slots = jnp.take_along_axis(slots, order, axis=1)
         count = jnp.where(context.active, result.num_accepted + 1 - skip, 0)
         cache = _draft_model(models).commit(
