@@ -98,6 +98,11 @@ class LanguageModel(Protocol):
         """Longest sequence, in tokens."""
         ...
 
+    @property
+    def num_layers(self) -> int:
+        """Layers, each of two sub-layers that `skips` can turn off."""
+        ...
+
     def init_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache for `batch` rows of `capacity` positions."""
         ...

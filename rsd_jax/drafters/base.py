@@ -17,6 +17,7 @@ class Sampling(enum.Enum):
 
     NONE = "none"
     POINT = "point"
+    SINGLE = "single"  # one child per node: the tree is a chain
     IID = "iid"
     WITHOUT_REPLACEMENT = "without_replacement"
 

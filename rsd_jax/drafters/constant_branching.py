@@ -28,9 +28,9 @@ class ConstantBranching(TreeRule):
 
     @property
     def samplings(self) -> frozenset[Sampling]:
-        # One draw per node is both.
+        # One draw per node is all of these.
         if max(self.branching) == 1:
-            return frozenset({Sampling.WITHOUT_REPLACEMENT, Sampling.IID})
+            return frozenset({Sampling.SINGLE, Sampling.IID, Sampling.WITHOUT_REPLACEMENT})
         return frozenset({Sampling.WITHOUT_REPLACEMENT})
 
     def noise_rows(self, level: int) -> int:

@@ -31,7 +31,7 @@ class IndependentChains(TreeRule):
     @property
     def samplings(self) -> frozenset[Sampling]:
         if self.num_drafts == 1:
-            return frozenset({Sampling.IID, Sampling.WITHOUT_REPLACEMENT})
+            return frozenset({Sampling.SINGLE, Sampling.IID, Sampling.WITHOUT_REPLACEMENT})
         return frozenset({Sampling.IID})
 
     def noise_rows(self, level: int) -> int:

@@ -36,7 +36,7 @@ class StochasticBeam(TreeRule):
     @property
     def samplings(self) -> frozenset[Sampling]:
         if self.width == 1:
-            return frozenset({Sampling.WITHOUT_REPLACEMENT, Sampling.IID})
+            return frozenset({Sampling.SINGLE, Sampling.IID, Sampling.WITHOUT_REPLACEMENT})
         return frozenset({Sampling.WITHOUT_REPLACEMENT})
 
     def noise_rows(self, level: int) -> int:
