@@ -1,0 +1,127 @@
+"""Figures from result rows; matplotlib is imported where it is used."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from rsd_jax.errors import ConfigError
+from rsd_jax.rows import Row
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """How a method is drawn, as in the published figures.
+
+    Attributes:
+      label: its name.
+      color: of lines and bars.
+      line: matplotlib line style.
+      marker: matplotlib marker, or "" for none.
+    """
+
+    label: str
+    color: str
+    line: str
+    marker: str
+
+
+STYLES: dict[str, Style] = {
+    "ar": Style("AR", "#8c8c8c", "-", ""),
+    "sd": Style("SD", "#ff7f0e", ":", ""),
+    "spectr": Style("SpecTr", "#d62728", "--", ""),
+    "rsd_c": Style("RSD-C", "#2ca02c", "--", "D"),
+    "rsd_s": Style("RSD-S", "#1f77b4", "-", "o"),
+}
+_OTHER = Style("", "#4d4d4d", "-", "s")
+
+_PANELS = (
+    ("block_efficiency", "Block efficiency", "tokens per target call"),
+    ("mbsu", "MBSU", "memory-bound speed-up over AR"),
+    ("token_rate_ratio", "Token rate", "relative to AR, same run"),
+)
+
+
+def style_of(method: str) -> Style:
+    """The style of a method; black squares, labelled by name, for one that has none."""
+    return STYLES.get(method) or dataclasses.replace(_OTHER, label=method)
+
+
+def plot_comparison(rows: Sequence[Row], path: str | os.PathLike[str]) -> pathlib.Path:
+    """Draws one bar per row, with its interval, in three panels: tau, MBSU and token rate.
+
+    Args:
+      rows: of one pair and task, in the order of the bars; rows that are not "ok" are left out.
+      path: of the PNG; its folder is made if needed.
+
+    Returns:
+      the path.
+
+    Raises:
+      ConfigError: no row can be drawn.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    rows = [row for row in rows if row.status == "ok" and row.block_efficiency is not None]
+    if not rows:
+        raise ConfigError("there is no finished row to draw; run the measurement first")
+    path = pathlib.Path(path)
+    padded = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
+    figure = Figure(figsize=(11.0, 4.3), dpi=150, layout=padded)
+    FigureCanvasAgg(figure)
+    for axes, (field, title, unit) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
+        _bars(axes, rows, field)
+        axes.set_title(title, fontsize=12, fontweight="bold", loc="left", pad=22)
+        axes.text(0, 1.03, unit, transform=axes.transAxes, fontsize=9, color="#555555")
+    figure.supxlabel(_caption(rows[0]), fontsize=8.5, x=0.012, ha="left", color="#555555")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return path
+
+
+def _bars(axes: Any, rows: Sequence[Row], field: str) -> None:
+    top = 1.0
+    for place, row in enumerate(rows):
+        value = getattr(row, field)
+        if value is None:
+            continue
+        low, high = getattr(row, f"{field}_interval") or (value, value)
+        axes.bar(place, value, width=0.72, color=style_of(row.method).color, zorder=2)
+        if high > low:
+            error = [[max(value - low, 0.0)], [max(high - value, 0.0)]]
+            axes.errorbar(place, value, error, color="#222222", capsize=3, lw=1, zorder=3)
+        above = max(value, high)
+        axes.annotate(
+            f"{value:.2f}", (place, above), (0, 4), textcoords="offset points",
+            ha="center", va="bottom", fontsize=9, zorder=4,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
+        )  # fmt: skip
+        top = max(top, above)
+    axes.axhline(1.0, color="#8c8c8c", lw=1, ls=(0, (4, 3)), zorder=1)
+    axes.set_ylim(0, 1.14 * top)
+    names = [style_of(row.method).label for row in rows]
+    trees = [row.tree if row.tree != "-" else "" for row in rows]
+    labels = [f"{name}\n{tree}" for name, tree in zip(names, trees, strict=True)]
+    axes.set_xticks(range(len(rows)), labels, fontsize=9)
+    axes.tick_params(axis="both", length=0)
+    axes.tick_params(axis="y", labelsize=8, labelcolor="#555555")
+    axes.locator_params(axis="y", nbins=6)
+    axes.grid(axis="y", color="#e6e6e6", lw=0.8, zorder=0)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+
+
+def _caption(row: Row) -> str:
+    parts = [f"{row.pair} pair, {row.num_prompts} prompts ({row.task})", f"T = {row.temperature:g}"]
+    if row.top_p < 1:
+        parts.append(f"top-p {row.top_p:g}")
+    if row.batch_size is not None:
+        parts.append(f"batch {row.batch_size}")
+    device = row.hardware.cpu if row.hardware.backend == "cpu" else row.hardware.device
+    cores = f", {row.hardware.cores} cores" if row.hardware.backend == "cpu" else ""
+    bars = "  |  whiskers: 95 % over prompts" if row.block_efficiency_interval else ""
+    return "  |  ".join([*parts, f"{device}{cores}"]) + bars

@@ -1,0 +1,51 @@
+"""Tables from result rows, for terminals and for Markdown."""
+
+from collections.abc import Sequence
+
+from rsd_jax.rows import Row
+
+_HEADS = ("method", "tree", "block efficiency", "MBSU", "tokens/s", "vs AR", "tokens")
+
+
+def comparison_table(rows: Sequence[Row], *, markdown: bool = False) -> str:
+    """One line per row: method, tree, tau, MBSU, tokens per second, ratio to AR, tokens.
+
+    Args:
+      rows: of one run; what was not measured shows as "-".
+      markdown: as a Markdown table rather than aligned for a terminal.
+    """
+    cells = [
+        (
+            row.method,
+            row.tree,
+            _number(row.block_efficiency, 2),
+            _number(row.mbsu, 2),
+            _number(row.token_rate, 1),
+            _number(row.token_rate_ratio, 2),
+            _number(row.tokens, 0),
+        )
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(_HEADS, *cells, strict=True)]
+    lines = [_line(_HEADS, widths, markdown), _rule(widths, markdown)]
+    return "\n".join(lines + [_line(row, widths, markdown) for row in cells])
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], markdown: bool) -> str:
+    """Text to the left, numbers to the right."""
+    padded = [
+        cell.ljust(width) if place < 2 else cell.rjust(width)
+        for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return f"| {' | '.join(padded)} |" if markdown else "  ".join(padded).rstrip()
+
+
+def _rule(widths: Sequence[int], markdown: bool) -> str:
+    if not markdown:
+        return "  ".join("-" * width for width in widths)
+    marks = ["-" * width if i < 2 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
+    return f"| {' | '.join(marks)} |"
