@@ -21,6 +21,8 @@ import pytest  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+pytest_plugins = ("tests.compile_meter",)
+
 _MARKERS = ("standard_promotion: implicit mixing of dtypes is allowed (optimisers need it)",)
 _WARNINGS = ("error",)
 

@@ -1,0 +1,154 @@
+"""Decodes held-out prompts with all five methods and shows what each one gains.
+
+python launch/quickstart.py --help; launch/quickstart.sh makes an environment first.
+"""
+
+import argparse
+import pathlib
+import sys
+import time
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(_ROOT))
+
+import transformers  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+import rsd_jax  # noqa: E402
+from rsd_jax.evaluation.comparison import Sampling, compare, comparison_rows, steps  # noqa: E402
+from rsd_jax.evaluation.plots import plot_comparison  # noqa: E402
+from rsd_jax.evaluation.tables import comparison_table  # noqa: E402
+from rsd_jax.rows import append_row  # noqa: E402
+from rsd_jax.tasks.prompts import load_prompts  # noqa: E402
+
+# Small trees: on a CPU a wide pass costs several narrow ones.
+METHODS = (
+    ("ar", {}),
+    ("sd", {"length": 4}),
+    ("spectr", {"num_drafts": 3, "length": 4}),
+    ("rsd_c", {"branching": (2, 2, 1)}),
+    ("rsd_s", {"width": 4, "length": 4}),
+)
+PAIR = "quickstart"
+TASK = "stdlib"
+SHOWN_METHOD = "rsd_s"
+SHOWN_PROMPT_LINES = 8
+RULE = "-" * 80
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--pair_dir", type=pathlib.Path, help="folder with target/ and draft/ of another pair"
+    )
+    parser.add_argument("--num_prompts", type=int, default=16)
+    parser.add_argument("--max_new_tokens", type=int, default=64)
+    parser.add_argument("--temperature", type=float, default=0.3)
+    parser.add_argument("--top_p", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out_dir", type=pathlib.Path, default=_ROOT / "runs/quickstart-results")
+    return parser.parse_args()
+
+
+def _load_pair(directory: pathlib.Path | None) -> tuple[str, rsd_jax.LoadedPair]:
+    if directory is None:
+        return PAIR, rsd_jax.load_pair(PAIR)
+    pair = rsd_jax.LoadedPair(
+        target=rsd_jax.load_model(directory / "target"),
+        draft=rsd_jax.load_model(directory / "draft"),
+        tokenizer=transformers.AutoTokenizer.from_pretrained(directory / "target"),
+    )
+    return directory.name, pair
+
+
+class _Progress:
+    """A bar in a terminal; in a file or a pipe, a line now and then."""
+
+    def __init__(self, total: int):
+        self._bar = tqdm(total=total, unit="call", disable=None, leave=False)
+        self._total, self._done, self._start = total, 0, time.perf_counter()
+
+    def __call__(self, what: str) -> None:
+        self._done += 1
+        self._bar.set_postfix_str(what)
+        self._bar.update()
+        if self._bar.disable and (what.endswith("compiled") or self._done % 20 == 0):
+            seconds = time.perf_counter() - self._start
+            print(f"[{seconds:5.1f} s] {self._done}/{self._total} {what}", flush=True)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def _sample(tokenizer, prompt: str, completion: list[int], reference: str) -> str:
+    tail = "\n".join(prompt.rstrip("\n").split("\n")[-SHOWN_PROMPT_LINES:])
+    text = tokenizer.decode(completion, skip_special_tokens=True)
+    return "\n".join(
+        [
+            f"{' end of the prompt ':-^80}", tail,
+            f"{f' completion by {SHOWN_METHOD} ':-^80}", text.rstrip("\n"),
+            f"{' what CPython goes on with ':-^80}", reference.rstrip("\n"), RULE,
+        ]
+    )  # fmt: skip
+
+
+def main() -> None:
+    args = _arguments()
+    shipped = load_prompts()
+    if not 1 <= args.num_prompts <= len(shipped):
+        raise rsd_jax.ConfigError(
+            f"--num_prompts={args.num_prompts} must lie between 1 and {len(shipped)}"
+        )
+    prompts = shipped[: args.num_prompts]
+    name, pair = _load_pair(args.pair_dir)
+    methods = [rsd_jax.build_method(method, **options) for method, options in METHODS]
+    ids = [pair.tokenizer(prompt.text).input_ids for prompt in prompts]
+    sampling = Sampling(
+        max_new_tokens=args.max_new_tokens,
+        temperature=args.temperature,
+        top_p=args.top_p,
+        seed=args.seed,
+        eos_id=(pair.tokenizer.eos_token_id,),
+    )
+
+    print(
+        f"{len(ids)} held-out prompts, up to {args.max_new_tokens} new tokens each, "
+        f"T = {args.temperature:g}, batch 1; the first run also compiles",
+        flush=True,
+    )
+    progress = _Progress(steps(methods, ids))
+    measured = compare(methods, pair.target, pair.draft, ids, sampling, progress)
+    progress.close()
+
+    rows = comparison_rows(
+        measured, pair.target, pair.draft, sampling, source="quickstart", pair=name, task=TASK
+    )
+    rows_path = args.out_dir / "rows.jsonl"
+    for row in rows:
+        append_row(rows_path, row)
+    figure_path = plot_comparison(rows, args.out_dir / "quickstart.png")
+
+    shown = next(m for m in measured if m.method.name == SHOWN_METHOD)
+    budget = args.max_new_tokens
+    reference = pair.tokenizer(prompts[0].reference, add_special_tokens=False).input_ids[:budget]
+    print()
+    print(
+        _sample(pair.tokenizer, prompts[0].text, shown.tokens[0], pair.tokenizer.decode(reference))
+    )
+    print()
+    print(comparison_table(rows))
+    compile_time = sum(m.compile_time for m in measured)
+    print(
+        f"\ncompiling, or reading compiled programs, took {compile_time:.1f} s (not in the rates)"
+    )
+    print(f"rows:   {rows_path}\nfigure: {figure_path}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (rsd_jax.ConfigError, rsd_jax.CheckpointError, rsd_jax.NonFiniteLogitsError) as error:
+        sys.exit(f"error: {error}")

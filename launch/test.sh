@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Lint, format, types, tests; ends with the number of XLA compilations and their seconds.
+#
+# Usage: bash launch/test.sh [pytest arguments, e.g. tests/test_rows.py]
+#
+# The first run makes .venv and installs the test tools into it. See launch/env.sh for PYTHON and
+# RSD_JAX_SKIP_INSTALL.
+set -euo pipefail
+
+source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+setup_environment test
+cd "$RSD_ROOT"
+
+failed=()
+check() {
+  local name="$1"
+  shift
+  echo "== $name"
+  "$RSD_PYTHON" -m "$@" || failed+=("$name")
+}
+
+SECONDS=0
+check "ruff check" ruff check .
+check "ruff format" ruff format --check .
+check "mypy" mypy
+check "pytest" pytest "$@"
+
+echo "== ${SECONDS} s in all"
+if [ "${#failed[@]}" -gt 0 ]; then
+  echo "failed: ${failed[*]}" >&2
+  exit 1
+fi
+echo "all checks passed"
