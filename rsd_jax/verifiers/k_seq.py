@@ -72,6 +72,7 @@ class KSeq(Verifier):
             return root_only(target)
         drafts = max(shape.widths)
         # Slot of draft i at depth d, the root standing for every draft at depth 0.
+        order = jnp.arange(drafts, dtype=jnp.int32)
         chain = jnp.asarray(
             [[start + i % width for i in range(drafts)]
              for start, width in zip(shape.starts, shape.widths, strict=True)], jnp.int32,
@@ -94,9 +95,9 @@ class KSeq(Verifier):
             # A residual without mass (only if p = q) leaves nothing to emit: accept the first.
             empty_residual = tested.any() & ~passed.any() & jnp.isnan(rest.sum()) & is_law(log_p)
             passed |= tested & empty_residual
-            winner = jnp.argmax(passed)
+            winner = jnp.argmax(passed).astype(jnp.int32)
             accepted = passed.any()
-            rank = (tested & (jnp.arange(drafts) < winner)).sum(dtype=jnp.int32)
+            rank = (tested & (order < winner)).sum(dtype=jnp.int32)
             ranks = ranks.at[level].set(jnp.where(accepted, rank, NO_NODE), mode="drop")
             law = jnp.where(tested.any(), rest, p)
             alive = jnp.where(accepted, alive & (x == x[winner]), alive)
@@ -113,12 +114,12 @@ class KSeq(Verifier):
         levels, alive, ranks, law, finite, empty, _ = end
         num_accepted = levels - 1
         # Every alive draft carries the accepted tokens; the first one's slots are committed.
-        path = chain[1:, jnp.argmax(alive)]
-        path = jnp.where(jnp.arange(shape.depth) < num_accepted, path, NO_NODE)
+        counted = jnp.arange(shape.depth, dtype=jnp.int32) < num_accepted
+        path = jnp.where(counted, chain[1:, jnp.argmax(alive)], NO_NODE)
         return Decision(
             num_accepted=num_accepted,
             path=path,
-            ranks=jnp.where(jnp.arange(shape.depth) < num_accepted, ranks, NO_NODE),
+            ranks=jnp.where(counted, ranks, NO_NODE),
             law=law,
             finite=finite,
             empty_residuals=empty,
