@@ -94,14 +94,15 @@ class RecursiveRejection(Verifier):
             x, q = tree.tokens[state.slot], jnp.exp(state.log_q)
             rest, mass = residual(state.r, q)
             empty = mass[0] == 0.0
-            accept = (uniforms[state.slot] * q[x] < state.r[x]) | empty
+            passed = uniforms[state.slot] * q[x] < state.r[x]
+            accept = passed | empty
             return _Node(
                 slot=jnp.where(accept, tree.shape.num_nodes, next_child(state.slot)),
                 rejected=state.rejected + (~accept).astype(jnp.int32),
                 accepted=jnp.where(accept, state.slot, NO_NODE),
                 r=jnp.where(accept, state.r, rest),
                 log_q=state.log_q if self.replacement else _exclude(state.log_q, x),
-                empty=state.empty + (accept & empty).astype(jnp.int32),
+                empty=state.empty + (empty & ~passed).astype(jnp.int32),
             )
 
         zero = jnp.asarray(0, jnp.int32)
