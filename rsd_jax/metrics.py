@@ -1,8 +1,8 @@
 """What is reported about a run: block efficiency, MBSU, token rates, bytes, intervals.
 
-Pure functions of counts, seconds and shapes. Definitions: METHODS.md section 4, after Jeon et al.
-2024 (RSD) and Leviathan et al. 2023. L is the number of draft passes of a block, whatever the
-width of the tree; it is 0 for autoregressive decoding, whose block efficiency and MBSU are 1.
+Pure functions of counts, seconds and shapes; definitions after Leviathan et al. 2023 and Jeon et
+al. 2024. L is the number of draft passes of a block, whatever the width of the tree; it is 0 for
+autoregressive decoding, whose block efficiency and MBSU are 1.
 """
 
 from typing import Protocol
