@@ -1,0 +1,57 @@
+"""A tiny random Llama pair whose logits move visibly whenever attention sees something else."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from rsd_jax.generation import LoadedModel
+from rsd_jax.models.config import LlamaConfig
+from rsd_jax.models.llama import LlamaModel
+from rsd_jax.types import Params
+
+TINY_CONFIG = LlamaConfig(
+    vocab_size=32, hidden_size=16, intermediate_size=24, num_layers=2, num_heads=4,
+    num_kv_heads=2, head_dim=8, max_positions=512,
+)  # fmt: skip
+
+_WEIGHT_SCALE = 25.0
+"""Of the initial weights (normal, 0.02): 0.5, so that every key matters to the logits."""
+
+
+def tiny_params(seed: int, config: LlamaConfig = TINY_CONFIG) -> Params:
+    """Random float32 parameters of a tiny Llama; norm scales stay 1."""
+    params = LlamaModel(config).init_params(jax.random.key(seed))
+    return jax.tree.map(lambda w: w * _WEIGHT_SCALE if w.ndim > 1 else w, params)
+
+
+def mixed_params(first: Params, second: Params, share: float) -> Params:
+    """Parameters between two models: a draft that agrees with `first` to some degree."""
+    return jax.tree.map(lambda a, b: (1 - share) * a + share * b, first, second)
+
+
+def tiny_pair(
+    seed: int = 0, *, share: float = 0.15, dtype: str = "float32"
+) -> tuple[LoadedModel, LoadedModel]:
+    """A target and a draft of one configuration, so that any two such pairs share programs.
+
+    Args:
+      seed: of the weights.
+      share: how far the draft is from the target; 0 makes them equal.
+      dtype: "float32", or "float64" for the same weights in an x64 context.
+    """
+    target = tiny_params(2 * seed)
+    draft = mixed_params(target, tiny_params(2 * seed + 1), share)
+    model = LlamaModel(TINY_CONFIG, dtype=dtype)
+    target, draft = (
+        jax.tree.map(lambda w: w.astype(jnp.dtype(dtype)), params) for params in (target, draft)
+    )
+    return LoadedModel(model, target), LoadedModel(model, draft)
+
+
+def in_float64(loaded: LoadedModel) -> LoadedModel:
+    """The same Llama with the same weights in float64; call it in an x64 context."""
+    assert isinstance(loaded.model, LlamaModel)
+    model = dataclasses.replace(loaded.model, dtype="float64")
+    params = jax.tree.map(lambda w: jnp.asarray(w, jnp.float64), loaded.params)
+    return LoadedModel(model, params, loaded.layout)

@@ -1,0 +1,67 @@
+"""What the joint-law tests share: the pair, the prompts, the methods, and the comparison."""
+
+import functools
+
+import jax
+import numpy as np
+
+import rsd_jax
+from rsd_jax.testing.joint_law import LawCheck, compare, count_sequences, pool
+from rsd_jax.testing.table_model import TableModel, sequence_law
+
+MODEL = TableModel()
+PROMPTS = ((0,), (1, 2), (2, 0, 1), (1, 1, 0, 2))
+NUM_TOKENS = 7
+"""More than two whole blocks of draft length 2, so that every sample crosses two boundaries."""
+BATCH = 8192
+ROUNDS = 4
+
+METHODS = {
+    "ar": {},
+    "sd": {"length": 2},
+    "spectr": {"num_drafts": 2, "length": 2},
+    "rsd_c": {"branching": (2, 2)},
+    "rsd_s": {"width": 2, "length": 2},
+}
+
+
+@functools.cache
+def pair() -> tuple[rsd_jax.LoadedModel, rsd_jax.LoadedModel]:
+    """A target and a draft that agrees with it often, not always."""
+    params = MODEL.init_params(jax.random.key(0), scale=1.5)
+    draft = MODEL.perturbed(params, jax.random.key(1), scale=1.5)
+    return rsd_jax.LoadedModel(MODEL, params), rsd_jax.LoadedModel(MODEL, draft)
+
+
+@functools.cache
+def _law(prompt: int, num_tokens: int, warp: tuple[tuple[str, float], ...]) -> np.ndarray:
+    params = jax.device_get(pair()[0].params)
+    return sequence_law(MODEL, params, list(PROMPTS[prompt]), num_tokens, **dict(warp))
+
+
+def law(prompt: int, num_tokens: int, **warp) -> np.ndarray:
+    """The enumerated autoregressive law of `num_tokens` tokens after PROMPTS[prompt]."""
+    return _law(prompt, num_tokens, tuple(sorted(warp.items())))
+
+
+def sample(method: rsd_jax.Method, *, rounds: int = ROUNDS, **options) -> rsd_jax.GenerateResult:
+    """Rows of all prompts, interleaved in every batch of BATCH; request ids tell them apart."""
+    prompts = [PROMPTS[row % len(PROMPTS)] for row in range(rounds * BATCH)]
+    options = {"max_new_tokens": NUM_TOKENS, "batch_size": BATCH} | options
+    return rsd_jax.generate(method, *pair(), prompts, **options)
+
+
+def check(tokens: np.ndarray, **warp) -> list[LawCheck]:
+    """Holds rows int[B, n], as `sample` lays them out, against the law.
+
+    Returns:
+      a comparison per prompt, then one of all prompts together.
+    """
+    one_by_one = [
+        compare(
+            count_sequences(tokens[prompt :: len(PROMPTS)], MODEL.vocab_size),
+            law(prompt, tokens.shape[1], **warp),
+        )
+        for prompt in range(len(PROMPTS))
+    ]
+    return [*one_by_one, pool(one_by_one)]

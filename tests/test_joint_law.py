@@ -1,0 +1,64 @@
+"""The joint law of whole outputs equals the enumerated autoregressive law.
+
+False alarms: every run makes 10 tests (each of 4 prompts and all together, of all 7 tokens and of
+the first 5). Over all runs of this file the chance that any test of correct code fails is at most
+ALPHA = 1e-6, by the union bound (in the chi-square limit; cells expect 10 samples at least).
+Power: with 8192 samples per prompt a run finds, with probability 0.99, a joint law of 5 tokens that
+is off by a total variation of TV_ONE for one prompt or TV_ALL over all prompts; asserted below.
+"""
+
+import numpy as np
+import pytest
+
+import rsd_jax
+from tests import joint_law
+
+ALPHA = 1e-6
+PER_RUN = 10
+TV_ONE, TV_ALL = 0.12, 0.08
+
+# Two compiled programs per method: filters off, filters on. A filter that should do nothing in
+# the second is on with a value that keeps everything.
+ALL = {"top_k": 3, "top_p": 1 - 1e-7}
+RUNS = {
+    "T=1": ({}, {}),
+    "T=0.7": ({"temperature": 0.7}, {}),
+    "draft T=0.5": ({}, {"draft_temperature": 0.5}),
+    "top-p": (ALL | {"top_p": 0.75}, {}),
+    "top-k": (ALL | {"top_k": 2}, {}),
+    "T=0.7, top-k, top-p": ({"temperature": 0.7, "top_k": 2, "top_p": 0.9}, {}),
+    "draft top-k": (ALL, {"draft_top_k": 1}),
+}
+CASES = [
+    (method, run) for method in joint_law.METHODS for run, (_, draft) in RUNS.items()
+    if method != "ar" or not draft
+]  # fmt: skip
+FALSE_ALARM = ALPHA / (len(CASES) * PER_RUN)
+
+
+@pytest.mark.parametrize(("method", "run"), CASES)
+def test_joint_law_is_the_autoregressive_law(method, run):
+    warp, draft = RUNS[run]
+    built = rsd_jax.build_method(method, **joint_law.METHODS[method], **draft)
+    result = joint_law.sample(built, **warp)
+    tokens = np.asarray(result.tokens)
+    for length in (joint_law.NUM_TOKENS, 5):
+        checks = joint_law.check(tokens[:, :length], **warp)
+        assert min(check.p_value for check in checks) > FALSE_ALARM, (length, checks)
+    for check, tv in zip(checks, [TV_ONE] * 4 + [TV_ALL], strict=True):
+        assert check.power(tv, FALSE_ALARM) >= 0.99
+    assert (result.stats.blocks >= 3).mean() >= 0.5  # two boundaries crossed
+    if method != "ar":
+        assert went_on_after_full_acceptance(built, warp) >= 0.2
+    assert (result.stats.empty_residuals == 0).all()
+
+
+def went_on_after_full_acceptance(method, warp) -> float:
+    """Share of rows whose first block is accepted whole: 3 tokens of 7, so they all go on.
+
+    The draws do not depend on max_new_tokens, so one block each shows it.
+    """
+    first = joint_law.sample(method, rounds=1, **warp | {"max_new_tokens": 1})
+    assert (first.stats.blocks == 1).all()
+    assert first.stats.accepted_depths.shape[1] == 3
+    return float(first.stats.accepted_depths[:, -1].mean())
