@@ -286,6 +286,8 @@ def advance(
 
         def step(carry: tuple[jax.Array, DecodeState]) -> tuple[jax.Array, DecodeState]:
             count, state = carry
+            if engine.layout is not None:
+                state = engine.layout.place_buffers(state, within_rows=True)
             return count + 1, block(engine, params, state, options)
 
         start = (jnp.asarray(0, jnp.int32), state)

@@ -35,7 +35,7 @@ CACHE_AXES = ("batch", "kv_heads", "positions", "head_dim")
 
 @dataclasses.dataclass(frozen=True)
 class MeshLayout:
-    """A mesh with axes "data" and "model", either of which may be missing; hashable.
+    """A mesh with axes "data" and "model"; hashable.
 
     Attributes:
       mesh: all axes of type Auto, whatever the user's mesh had.
@@ -56,13 +56,16 @@ class MeshLayout:
                 f"mesh axes {unknown} are not known; name the axes {DATA!r} and {MODEL!r}, e.g. "
                 f'jax.make_mesh((4, 2), ("{DATA}", "{MODEL}"))'
             )
-        types = (AxisType.Auto,) * len(mesh.axis_names)
-        return cls(Mesh(mesh.devices, mesh.axis_names, axis_types=types))
+        # A missing axis has size 1, so that everything below meets both.
+        missing = [name for name in (DATA, MODEL) if name not in mesh.axis_names]
+        devices = mesh.devices.reshape(mesh.devices.shape + (1,) * len(missing))
+        names = (*mesh.axis_names, *missing)
+        return cls(Mesh(devices, names, axis_types=(AxisType.Auto,) * len(names)))
 
     @property
     def data_shards(self) -> int:
         """Devices along the data axis; batches are padded to a multiple of it."""
-        return int(self.mesh.shape.get(DATA, 1))
+        return int(self.mesh.shape[DATA])
 
     def spec(self, axes: tuple[str | None, ...], sizes: tuple[int, ...]) -> PartitionSpec:
         """Where an array goes.
@@ -78,7 +81,7 @@ class MeshLayout:
         names: list[str | None] = []
         for axis, size in zip(axes, sizes, strict=True):
             name = LOGICAL_TO_MESH[axis] if axis is not None else None
-            shards = int(self.mesh.shape.get(name, 1)) if name is not None else 1
+            shards = int(self.mesh.shape[name]) if name is not None else 1
             names.append(name if shards > 1 and size % shards == 0 else None)
         taken = [name for name in names if name is not None]
         if len(taken) != len(set(taken)):
@@ -89,16 +92,25 @@ class MeshLayout:
         """Puts one host array on the mesh, shard by shard."""
         return jax.device_put(array, NamedSharding(self.mesh, self.spec(axes, sizes)))
 
-    def place_buffers(self, state: Any) -> Any:
+    def place_buffers(self, state: Any, *, within_rows: bool = False) -> Any:
         """Inside a program: lays out every leaf of a decode state by the table.
 
         Leaves have a leading batch axis; those of rank 4 are key/value buffers.
+
+        Args:
+          state: a pytree of arrays.
+          within_rows: whether this runs on one data shard, inside `over_rows`. Pinned in the
+            loop too, or the compiler may shard a cache there that the table replicates, and
+            gather it.
         """
 
         def constrain(leaf: jax.Array) -> jax.Array:
             axes = CACHE_AXES if leaf.ndim == 4 else ("batch",) + (None,) * (leaf.ndim - 1)
-            sharding = NamedSharding(self.mesh, self.spec(axes, leaf.shape))
-            return jax.lax.with_sharding_constraint(leaf, sharding)
+            spec = self.spec(axes, leaf.shape)
+            if within_rows:
+                spec = PartitionSpec(*(None if name == DATA else name for name in spec))
+                return jax.lax.with_sharding_constraint(leaf, spec)
+            return jax.lax.with_sharding_constraint(leaf, NamedSharding(self.mesh, spec))
 
         return jax.tree.map(constrain, state)
 
@@ -118,15 +130,15 @@ def over_rows(layout: MeshLayout | None, rowwise: tuple[bool, ...]) -> Callable[
 
         @functools.wraps(function)
         def mapped(*args: Any) -> Any:
-            rows = PartitionSpec(DATA) if DATA in layout.mesh.axis_names else PartitionSpec()
-            specs = tuple(rows if split else PartitionSpec() for split in rowwise)
-            axes = {DATA} & set(layout.mesh.axis_names)
-            if not axes:
-                return layout.place_buffers(function(*args))
+            rows = PartitionSpec(DATA)
             shard = jax.shard_map(
-                function, mesh=layout.mesh, in_specs=specs, out_specs=rows, axis_names=axes,
+                function,
+                mesh=layout.mesh,
+                in_specs=tuple(rows if split else PartitionSpec() for split in rowwise),
+                out_specs=rows,
+                axis_names={DATA},
                 check_vma=False,
-            )  # fmt: skip
+            )
             return layout.place_buffers(shard(*args))
 
         return mapped

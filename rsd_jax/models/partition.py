@@ -13,11 +13,12 @@ def param_axes(config: LlamaConfig, names: tuple[str, ...]) -> _Axes:
       names: path of the parameter, e.g. ("layers_0", "self_attn", "q_proj", "kernel").
 
     Returns:
-      (axes, sizes) as `MeshLayout.spec` takes them. Projections to and from heads count heads,
-      so that no head is ever cut.
+      (axes, sizes) as `MeshLayout.spec` takes them. Projections to and from heads count key/value
+      heads, so that no group of heads is ever cut.
     """
     c = config
-    units = {"heads": c.num_heads, "kv_heads": c.num_kv_heads, "mlp": c.intermediate_size,
+    # Query heads move with the key/value head they share: a group is never spread.
+    units = {"heads": c.num_kv_heads, "kv_heads": c.num_kv_heads, "mlp": c.intermediate_size,
              "vocab": c.vocab_size, "embed": c.hidden_size}  # fmt: skip
     outputs = {"q_proj": "heads", "k_proj": "kv_heads", "v_proj": "kv_heads",
                "gate_proj": "mlp", "up_proj": "mlp"}  # fmt: skip
