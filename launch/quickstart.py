@@ -4,12 +4,14 @@ python launch/quickstart.py --help; launch/quickstart.sh makes an environment fi
 """
 
 import argparse
+import os
 import pathlib
 import sys
 import time
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch is missing
 
 import transformers  # noqa: E402
 from tqdm import tqdm  # noqa: E402
@@ -68,7 +70,10 @@ class _Progress:
     """A bar in a terminal; in a file or a pipe, a line now and then."""
 
     def __init__(self, total: int):
-        self._bar = tqdm(total=total, unit="call", disable=None, leave=False)
+        # No rate and no time left: compiling and decoding are steps of different lengths.
+        bar_format = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+        self._bar = tqdm(total=total, disable=None, leave=False, bar_format=bar_format)
+        self._bar.set_postfix_str("compiling")
         self._total, self._done, self._start = total, 0, time.perf_counter()
 
     def __call__(self, what: str) -> None:
@@ -115,7 +120,7 @@ def main() -> None:
     )
 
     print(
-        f"{len(ids)} held-out prompts, up to {args.max_new_tokens} new tokens each, "
+        f"held-out prompts: {len(ids)}, new tokens each: up to {args.max_new_tokens}, "
         f"T = {args.temperature:g}, batch 1; the first run also compiles",
         flush=True,
     )
