@@ -6,7 +6,8 @@ import jax
 import numpy as np
 
 import rsd_jax
-from rsd_jax.testing.joint_law import LawCheck, compare, count_sequences, pool
+from rsd_jax.testing.joint_law import check_joint_law
+from rsd_jax.testing.statistics import ChiSquare
 from rsd_jax.testing.table_model import TableModel, sequence_law
 
 MODEL = TableModel()
@@ -51,17 +52,16 @@ def sample(method: rsd_jax.Method, *, rounds: int = ROUNDS, **options) -> rsd_ja
     return rsd_jax.generate(method, *pair(), prompts, **options)
 
 
-def check(tokens: np.ndarray, **warp) -> list[LawCheck]:
+def check(tokens: np.ndarray, *, false_alarm: float, **warp) -> list[ChiSquare]:
     """Holds rows int[B, n], as `sample` lays them out, against the law.
 
     Returns:
-      a comparison per prompt, then one of all prompts together.
+      a test per prompt, then one of all prompts together.
     """
+    groups = [tokens[prompt :: len(PROMPTS)] for prompt in range(len(PROMPTS))]
+    laws = [law(prompt, tokens.shape[1], **warp) for prompt in range(len(PROMPTS))]
     one_by_one = [
-        compare(
-            count_sequences(tokens[prompt :: len(PROMPTS)], MODEL.vocab_size),
-            law(prompt, tokens.shape[1], **warp),
-        )
-        for prompt in range(len(PROMPTS))
+        check_joint_law([group], [law], false_alarm=false_alarm)
+        for group, law in zip(groups, laws, strict=True)
     ]
-    return [*one_by_one, pool(one_by_one)]
+    return [*one_by_one, check_joint_law(groups, laws, false_alarm=false_alarm)]
