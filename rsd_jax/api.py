@@ -1,9 +1,11 @@
 """Loading models: from a Hugging Face directory, or the pair that ships with the package."""
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,8 @@ import numpy as np
 from rsd_jax.errors import ConfigError
 from rsd_jax.job import LoadedModel
 from rsd_jax.models.attention import ACCELERATOR_READS, CPU_READS
-from rsd_jax.models.checkpoint import load_params, read_config
+from rsd_jax.models.checkpoint import load_params, read_config, tensor_specs
+from rsd_jax.models.config import NAMED_CONFIGS, LlamaConfig
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.models.partition import param_axes
 from rsd_jax.sharding import MeshLayout
@@ -36,20 +39,16 @@ def load_model(
       CheckpointError: the directory or a file is missing, truncated or wrongly shaped.
       ConfigError: an unsupported config value, dtype or mesh.
     """
-    name = jnp.dtype(dtype).name
-    if name not in _DTYPES:
-        raise ConfigError(f"dtype={name!r} is not supported; choose one of {list(_DTYPES)}")
-    layout = None if mesh is None else MeshLayout.of(mesh)
     config = read_config(path)
+    layout, model = _layout(mesh), _llama(config, dtype)
 
     def place(names: tuple[str, ...], array: np.ndarray) -> jax.Array:
         if layout is None:
             return jnp.asarray(array)
         return layout.place(array, *param_axes(config, names))
 
-    params = load_params(path, config, dtype=name, place=place)
-    reads = CPU_READS if jax.default_backend() == "cpu" else ACCELERATOR_READS
-    return LoadedModel(LlamaModel(config, dtype=name, reads=reads), params, layout)
+    params = load_params(path, config, dtype=model.dtype, place=place)
+    return LoadedModel(model, params, layout)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +77,70 @@ def load_pair(
     Raises:
       ConfigError: no such pair.
     """
-    if name not in _PAIRS:
-        raise ConfigError(f"unknown pair {name!r}; pairs that ship: {list(_PAIRS)}")
     import transformers
 
-    directory = _ASSETS / name
+    directory = shipped_pair_directory(name)
     return LoadedPair(
         target=load_model(directory / "target", dtype=dtype, mesh=mesh),
         draft=load_model(directory / "draft", dtype=dtype, mesh=mesh),
         tokenizer=transformers.AutoTokenizer.from_pretrained(directory / "target"),
     )
+
+
+def shipped_pair_directory(name: str) -> pathlib.Path:
+    """Where a pair that ships lies: a folder with target/ and draft/ in Hugging Face format.
+
+    Raises:
+      ConfigError: no such pair.
+    """
+    if name not in _PAIRS:
+        raise ConfigError(f"unknown pair {name!r}; pairs that ship: {list(_PAIRS)}")
+    return _ASSETS / name
+
+
+def random_model(
+    name: str, *, dtype: Any = "float32", mesh: jax.sharding.Mesh | None = None, seed: int = 0
+) -> LoadedModel:
+    """A model of a published shape with random weights, made on the device: for timing.
+
+    Args:
+      name: of `rsd_jax.models.config.NAMED_CONFIGS`, e.g. "llama2_7b".
+      dtype, mesh: see `load_model`.
+      seed: of the weights.
+
+    Raises:
+      ConfigError: no such shape.
+    """
+    if name not in NAMED_CONFIGS:
+        raise ConfigError(f"unknown shape {name!r}; known: {sorted(NAMED_CONFIGS)}")
+    config = NAMED_CONFIGS[name]
+    layout, model = _layout(mesh), _llama(config, dtype)
+    specs = sorted({spec.path: spec for spec in tensor_specs(config).values()}.items())
+    flat = {}
+    for index, (path, spec) in enumerate(specs):
+        shape = spec.shape[::-1] if spec.transposed else spec.shape
+        key = jax.random.fold_in(jax.random.key(seed), index)
+        flat[path] = _random_parameter(key, shape, model.dtype)
+        if layout is not None:
+            flat[path] = layout.place(flat[path], *param_axes(config, path))
+    return LoadedModel(model, flax.traverse_util.unflatten_dict(flat), layout)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _random_parameter(key: jax.Array, shape: tuple[int, ...], dtype: str) -> jax.Array:
+    """Norm scales are 1, everything else normal with deviation 0.02."""
+    if len(shape) == 1:
+        return jnp.ones(shape, dtype)
+    return (0.02 * jax.random.normal(key, shape, jnp.dtype(dtype))).astype(dtype)
+
+
+def _layout(mesh: jax.sharding.Mesh | None) -> MeshLayout | None:
+    return None if mesh is None else MeshLayout.of(mesh)
+
+
+def _llama(config: LlamaConfig, dtype: Any) -> LlamaModel:
+    name = jnp.dtype(dtype).name
+    if name not in _DTYPES:
+        raise ConfigError(f"dtype={name!r} is not supported; choose one of {list(_DTYPES)}")
+    reads = CPU_READS if jax.default_backend() == "cpu" else ACCELERATOR_READS
+    return LlamaModel(config, dtype=name, reads=reads)

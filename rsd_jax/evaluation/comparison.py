@@ -1,4 +1,4 @@
-"""Several methods side by side on the same prompts, one prompt at a time."""
+"""Several methods side by side on the same prompts, in the same batches."""
 
 import dataclasses
 import time
@@ -42,7 +42,8 @@ class Measured:
     Attributes:
       method: which.
       tokens: new tokens of each prompt.
-      seconds: f64[P], wall time of each prompt, prefill included.
+      seconds: wall time of each batch, prefill included.
+      batch_size: prompts per batch; the last may hold fewer.
       stats: counts by prompt.
       compile_time: seconds that the first calls took longer than their repetition.
     """
@@ -52,11 +53,16 @@ class Measured:
     seconds: np.ndarray
     stats: GenerateStats
     compile_time: float
+    batch_size: int = 1
+
+    def per_batch(self, counts: np.ndarray) -> np.ndarray:
+        """Sums of a count of each prompt over the batches."""
+        return np.add.reduceat(counts, np.arange(0, len(counts), self.batch_size))
 
 
-def steps(methods: Sequence[Method], prompts: Sequence[Sequence[int]]) -> int:
+def steps(methods: Sequence[Method], prompts: Sequence[Sequence[int]], batch_size: int = 1) -> int:
     """How often `compare` reports progress."""
-    return len(methods) * (1 + len(prompts))
+    return len(methods) * (1 + -(-len(prompts) // batch_size))
 
 
 def compare(
@@ -66,11 +72,13 @@ def compare(
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     progress: Progress = lambda done: None,
+    *,
+    batch_size: int = 1,
 ) -> list[Measured]:
-    """Decodes every prompt with every method, at batch 1, and times each call.
+    """Decodes every prompt with every method and times each call.
 
     First every program is compiled and run once more, untimed. Then the methods take turns on
-    each prompt, another one starting each time, so that slow moments of the machine fall on all
+    each batch, another one starting each time, so that slow moments of the machine fall on all
     of them alike. A prompt's request id is its place, for every method.
 
     Args:
@@ -79,6 +87,7 @@ def compare(
       prompts: lists of token ids.
       sampling: the same for all.
       progress: called with a line of text after each of the `steps`.
+      batch_size: prompts decoded together.
 
     Returns:
       one per method, in their order.
@@ -87,50 +96,60 @@ def compare(
       ConfigError, NonFiniteLogitsError: as `generate`.
     """
 
-    def decode(method: Method, index: int) -> tuple[GenerateResult, float]:
+    if not prompts:
+        raise ConfigError("prompts is empty; give at least one list of token ids")
+    batches = [
+        range(first, min(first + batch_size, len(prompts)))
+        for first in range(0, len(prompts), batch_size)
+    ]
+
+    def decode(method: Method, batch: range) -> tuple[GenerateResult, float]:
         begin = time.perf_counter()
         result = generate(
-            method, target, draft, [prompts[index]], request_ids=[index],
-            **dataclasses.asdict(sampling),
+            method, target, draft, [prompts[i] for i in batch], request_ids=list(batch),
+            batch_size=batch_size, **dataclasses.asdict(sampling),
         )  # fmt: skip
         return result, time.perf_counter() - begin
 
-    if not prompts:
-        raise ConfigError("prompts is empty; give at least one list of token ids")
     compile_times = []
     for method in methods:
         first_calls = 0.0
-        for index in _one_prompt_per_program(method, prompts, sampling.max_new_tokens):
-            first_calls += decode(method, index)[1]
-            first_calls -= decode(method, index)[1]
+        for batch in _one_batch_per_program(method, prompts, batches, sampling.max_new_tokens):
+            first_calls += decode(method, batch)[1]
+            first_calls -= decode(method, batch)[1]
         compile_times.append(max(first_calls, 0.0))
         progress(f"{method.name}: compiled")
     timed: list[list[tuple[GenerateResult, float]]] = [[] for _ in methods]
-    for index in range(len(prompts)):
+    for index, batch in enumerate(batches):
         for turn in range(len(methods)):
             chosen = (index + turn) % len(methods)
-            timed[chosen].append(decode(methods[chosen], index))
-            progress(f"{methods[chosen].name}: prompt {index + 1} of {len(prompts)}")
+            timed[chosen].append(decode(methods[chosen], batch))
+            progress(f"{methods[chosen].name}: {batch.stop} of {len(prompts)} prompts")
     return [
         Measured(
             method=method,
-            tokens=[result.tokens[0] for result, _ in runs],
+            tokens=[row for result, _ in runs for row in result.tokens],
             seconds=np.asarray([seconds for _, seconds in runs]),
             stats=join_stats([result.stats for result, _ in runs]),
             compile_time=compile_time,
+            batch_size=batch_size,
         )
         for method, runs, compile_time in zip(methods, timed, compile_times, strict=True)
     ]
 
 
-def _one_prompt_per_program(
-    method: Method, prompts: Sequence[Sequence[int]], max_new_tokens: int
-) -> list[int]:
-    """Prompts that together need every capacity bucket that all of them need."""
-    by_capacity: dict[int, int] = {}
-    for index, prompt in enumerate(prompts):
-        capacity = bucket(required_capacity(method.drafter, len(prompt), max_new_tokens))
-        by_capacity.setdefault(capacity, index)
+def _one_batch_per_program(
+    method: Method,
+    prompts: Sequence[Sequence[int]],
+    batches: Sequence[range],
+    max_new_tokens: int,
+) -> list[range]:
+    """Batches that together need every capacity bucket that all of them need."""
+    by_capacity: dict[int, range] = {}
+    for batch in batches:
+        longest = max(len(prompts[i]) for i in batch)
+        capacity = bucket(required_capacity(method.drafter, longest, max_new_tokens))
+        by_capacity.setdefault(capacity, batch)
     return list(by_capacity.values())
 
 
@@ -166,14 +185,14 @@ def comparison_rows(
         "top_p": float(sampling.top_p),
         "seed": sampling.seed,
         "max_new_tokens": sampling.max_new_tokens,
-        "batch_size": 1,
+        "batch_size": measured[0].batch_size,
         "dtype": getattr(target.model, "dtype", None),
         "mesh": dict(target.layout.mesh.shape) if target.layout else None,
         "hardware": Hardware.current(),
         "versions": current_versions(),
         "bytes_ratio": ratio,
         "prefill_timed": True,
-        "intervals_over": "prompts",
+        "intervals_over": "prompts" if measured[0].batch_size == 1 else "batches",
         "config_hash": config_hash(settings),
     }
     return [Row(**shared, **_measurements(m, baseline, ratio)) for m in measured]
@@ -184,17 +203,19 @@ def _measurements(
 ) -> dict[str, Any]:
     """The fields of a row that differ from method to method."""
     method, stats, seconds = measured.method, measured.stats, measured.seconds
-    counts = np.asarray([len(row) for row in measured.tokens])
+    counts = _tokens_per_batch(measured)
     passes = method.drafter.shape.depth
     efficiency = stats.block_efficiency
-    efficiency_ends = metrics.bootstrap_interval(stats.produced, stats.blocks)
+    efficiency_ends = metrics.bootstrap_interval(
+        measured.per_batch(stats.produced), measured.per_batch(stats.blocks)
+    )
     rate = metrics.token_rate(counts, seconds)
     values: dict[str, Any] = {
         "method": method.name,
         "tree": method.tree,
         "draft_length": passes,
         "target_budget": method.drafter.shape.num_nodes - 1,
-        "num_prompts": len(counts),
+        "num_prompts": len(measured.tokens),
         "tokens": int(counts.sum()),
         "produced": int(stats.produced.sum()),
         "blocks": int(stats.blocks.sum()),
@@ -213,11 +234,15 @@ def _measurements(
         low, high = (metrics.mbsu(end, r, passes) for end in efficiency_ends)
         values["mbsu_interval"] = (low, high)
     if baseline is not None:
-        base = np.asarray([len(row) for row in baseline.tokens]), baseline.seconds
+        base = _tokens_per_batch(baseline), baseline.seconds
         values["token_rate_ratio"] = rate / metrics.token_rate(*base)
         interval = metrics.bootstrap_interval(counts, seconds, base=base)
         values["token_rate_ratio_interval"] = interval
     return values
+
+
+def _tokens_per_batch(measured: Measured) -> np.ndarray:
+    return measured.per_batch(np.asarray([len(row) for row in measured.tokens]))
 
 
 def _bytes_ratio(target: LoadedModel, draft: LoadedModel | None) -> BytesRatio | None:

@@ -1,0 +1,125 @@
+"""Times every method beside autoregressive decoding and Hugging Face, on the same weights.
+
+python launch/benchmark.py                      the pair that ships, on whatever JAX runs on
+python launch/benchmark.py --shape=llama2_7b    random bfloat16 weights in published shapes,
+                                                for an accelerator
+"""
+
+import argparse
+import os
+import pathlib
+import sys
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(_ROOT))
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+
+import rsd_jax  # noqa: E402
+from rsd_jax.api import random_model, shipped_pair_directory  # noqa: E402
+from rsd_jax.evaluation import benchmark, tables  # noqa: E402
+from rsd_jax.evaluation.comparison import Sampling  # noqa: E402
+from rsd_jax.evaluation.peers import TransformersPeer  # noqa: E402
+from rsd_jax.evaluation.timing import copy_bandwidth  # noqa: E402
+from rsd_jax.rows import append_row  # noqa: E402
+from rsd_jax.tasks.prompts import load_prompts  # noqa: E402
+
+DRAFT_OF_SHAPE = "llama2_115m"
+RANDOM_PROMPT_LENGTH = 128
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--shape", help="a named config, e.g. llama2_7b, with random weights")
+    parser.add_argument("--draft_shape", default=DRAFT_OF_SHAPE, help="the draft's, with --shape")
+    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--draft_length", type=int, default=4)
+    parser.add_argument("--num_prompts", type=int, default=16)
+    parser.add_argument("--max_new_tokens", type=int, default=64)
+    parser.add_argument("--temperature", type=float, default=0.3)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--capacity", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--megabytes", type=int, default=1024, help="of the bandwidth probe")
+    parser.add_argument("--out", type=pathlib.Path, default=_ROOT / "runs/benchmark/rows.jsonl")
+    return parser.parse_args()
+
+
+def _models(args: argparse.Namespace):
+    """(name, target, draft, prompts, directory of the weights or None)."""
+    if args.shape is None:
+        pair = rsd_jax.load_pair("quickstart")
+        prompts = [pair.tokenizer(p.text).input_ids for p in load_prompts()[: args.num_prompts]]
+        return "quickstart", pair.target, pair.draft, prompts, shipped_pair_directory("quickstart")
+    target = random_model(args.shape, dtype="bfloat16", seed=0)
+    draft = random_model(args.draft_shape, dtype="bfloat16", seed=1)
+    rng = np.random.default_rng(0)
+    size = (args.num_prompts, RANDOM_PROMPT_LENGTH)
+    prompts = rng.integers(0, target.model.vocab_size, size).tolist()
+    return f"random {args.shape}", target, draft, prompts, None
+
+
+def _say(line: str) -> None:
+    print(f"  {line}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    args = _arguments()
+    name, target, draft, prompts, weights = _models(args)
+    task = "stdlib" if weights else "random"
+    methods = benchmark.benchmark_methods(args.draft_length)
+    sampling = Sampling(max_new_tokens=args.max_new_tokens, temperature=args.temperature)
+    peer = None
+    if args.peers and weights:
+        peer = TransformersPeer(weights / "target", weights / "draft")
+    bandwidth = copy_bandwidth(args.megabytes)
+    print(f"{name} on {jax.devices()[0].device_kind}, T = {args.temperature:g}")
+    print(f"copy bandwidth {bandwidth / 1e9:.1f} GB/s (read + write of {args.megabytes} MiB)")
+    for batch_size in args.batch_sizes:
+        measured = benchmark.measure(
+            methods, target, draft, prompts, sampling, batch_size=batch_size, pair=name,
+            task=task, repeats=args.repeats, report=_say,
+        )  # fmt: skip
+        rows = [m.row for m in measured]
+        if peer is not None:
+            groups = [prompts[i : i + batch_size] for i in range(0, len(prompts), batch_size)]
+            lengths = [0, 2, args.draft_length] if batch_size == 1 else [0]
+            for length in lengths:
+                run = peer.run(
+                    groups, max_new_tokens=args.max_new_tokens, temperature=args.temperature,
+                    draft_length=length,
+                )  # fmt: skip
+                rows.append(benchmark.peer_row(run, rows[0], len(prompts), rows[0].token_rate))
+                _say(f"{run.name}: done")
+        print(f"\nbatch {batch_size}: whole calls, prefill included, compilation not")
+        print(tables.comparison_table(rows))
+        print(
+            f"\nbatch {batch_size}: milliseconds of one block at ~{rows[0].context_length} tokens"
+        )
+        print(tables.phase_table([(m.row, m.times) for m in measured]))
+        context = rows[0].context_length
+        share = benchmark.bandwidth_fraction(
+            target, measured[0].times, batch=batch_size, context=context, bandwidth=bandwidth
+        )
+        print(f"\nbare AR step: {share:.0%} of the copy bandwidth (bytes floor / time)")
+        for row in rows:
+            append_row(args.out, row)
+    if args.capacity:
+        chain = methods[2]
+        ratio = benchmark.capacity_ratio(
+            chain, target, draft, prompts[:1], temperature=args.temperature
+        )
+        print(f"\nblock time at capacity 4096 over 512, sd {chain.tree}, batch 1: {ratio:.2f}")
+    print(f"\nrows: {args.out}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (rsd_jax.ConfigError, rsd_jax.CheckpointError) as error:
+        sys.exit(f"error: {error}")

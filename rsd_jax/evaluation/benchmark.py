@@ -1,0 +1,170 @@
+"""One run that holds every method beside autoregressive decoding, and both beside peers."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from rsd_jax.decoding import required_capacity
+from rsd_jax.evaluation.comparison import Sampling, compare, comparison_rows
+from rsd_jax.evaluation.floors import decode_floor
+from rsd_jax.evaluation.peers import PeerRun
+from rsd_jax.evaluation.timing import BlockTimes, time_block
+from rsd_jax.job import LoadedModel
+from rsd_jax.methods import Method, build_method
+from rsd_jax.models.llama import LlamaModel
+from rsd_jax.rows import Row
+
+Prompts = Sequence[Sequence[int]]
+
+
+def benchmark_methods(length: int) -> list[Method]:
+    """Autoregressive decoding, two short chains, and every method at one draft length."""
+    return [
+        build_method("ar"),
+        build_method("sd", length=2),
+        build_method("sd", length=length),
+        build_method("spectr", num_drafts=3, length=length),
+        build_method("rsd_c", branching=(2, 2) + (1,) * (length - 2)),
+        build_method("rsd_s", width=4, length=length),
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """One method at one batch size.
+
+    Attributes:
+      row: rates, counts and phases in the result schema.
+      times: the phases.
+    """
+
+    row: Row
+    times: BlockTimes
+
+
+def measure(
+    methods: Sequence[Method],
+    target: LoadedModel,
+    draft: LoadedModel,
+    prompts: Prompts,
+    sampling: Sampling,
+    *,
+    batch_size: int,
+    pair: str,
+    task: str,
+    repeats: int,
+    report: Callable[[str], None],
+) -> list[Measurement]:
+    """Rates of whole calls and times of single blocks, for every method.
+
+    Args:
+      methods: the first is autoregressive decoding.
+      target, draft, prompts, sampling: as for `compare`.
+      batch_size: rows decoded together.
+      pair, task: names in the rows.
+      repeats: of every timed phase.
+      report: called with a line of text when something is done.
+    """
+    measured = compare(methods, target, draft, prompts, sampling, report, batch_size=batch_size)
+    rows = comparison_rows(
+        measured, target, draft, sampling, source="benchmark", pair=pair, task=task
+    )
+    times = []
+    for method in methods:
+        times.append(
+            time_block(
+                method, target, draft, list(prompts[:batch_size]),
+                temperature=sampling.temperature, max_new_tokens=512, repeats=repeats,
+            )
+        )  # fmt: skip
+        report(f"{method.name} {method.tree}: phases timed")
+    context = max(map(len, prompts[:batch_size]))
+    return [
+        Measurement(_with_times(row, taken, times[0], context), taken)
+        for row, taken in zip(rows, times, strict=True)
+    ]
+
+
+def _with_times(row: Row, times: BlockTimes, baseline: BlockTimes, context: int) -> Row:
+    r = row.bytes_ratio.r if row.bytes_ratio is not None else 0.0
+    phases = {
+        name: getattr(times, name)
+        for name in ("prefill", "draft", "score", "verify", "commit", "forwards")
+    }
+    return dataclasses.replace(
+        row,
+        phase_times=phases,
+        t_ar=baseline.block,
+        t_block=times.block,
+        realised_fraction=baseline.block / times.block * (1 + r * row.draft_length),
+        compile_time=times.compile,
+        context_length=context,
+    )
+
+
+def peer_row(run: PeerRun, like: Row, num_prompts: int, baseline_rate: float) -> Row:
+    """A peer's rate in the schema; what describes our engine is left out."""
+    seconds = float(np.sum(run.seconds))
+    rate = run.tokens / seconds
+    return Row(
+        source=like.source,
+        pair=like.pair,
+        task=like.task,
+        method=run.name,
+        tree=str(run.draft_length) if run.draft_length else "-",
+        draft_length=run.draft_length,
+        temperature=like.temperature,
+        seed=like.seed,
+        hardware=like.hardware,
+        versions=like.versions,
+        max_new_tokens=like.max_new_tokens,
+        batch_size=like.batch_size,
+        dtype="float32",
+        num_prompts=num_prompts,
+        tokens=run.tokens,
+        seconds=seconds,
+        prefill_timed=True,
+        token_rate=rate,
+        token_rate_ratio=rate / baseline_rate,
+    )
+
+
+def capacity_ratio(
+    method: Method,
+    target: LoadedModel,
+    draft: LoadedModel,
+    prompts: Prompts,
+    *,
+    temperature: float,
+    small: int = 512,
+    large: int = 4096,
+    repeats: int = 7,
+) -> float:
+    """Block time in a cache of `large` positions over that in one of `small`, same live length."""
+    longest = max(map(len, prompts))
+    overrun = required_capacity(method.drafter, longest, 1) - longest - 1
+    seconds = [
+        time_block(
+            method, _unlimited(target), _unlimited(draft), prompts, temperature=temperature,
+            max_new_tokens=capacity - longest - overrun, repeats=repeats,
+        ).block
+        for capacity in (small, large)
+    ]  # fmt: skip
+    return seconds[1] / seconds[0]
+
+
+def _unlimited(loaded: LoadedModel) -> LoadedModel:
+    """The same model without its limit on positions: capacities are timed, not long texts."""
+    assert isinstance(loaded.model, LlamaModel)
+    config = dataclasses.replace(loaded.model.config, max_positions=2**20)
+    return dataclasses.replace(loaded, model=dataclasses.replace(loaded.model, config=config))
+
+
+def bandwidth_fraction(
+    target: LoadedModel, times: BlockTimes, *, batch: int, context: int, bandwidth: float
+) -> float:
+    """Least bytes of an autoregressive step over the time it took, as a share of `bandwidth`."""
+    assert isinstance(target.model, LlamaModel)
+    floor = decode_floor(target.model, batch=batch, context=context, bandwidth=bandwidth)
+    return floor.seconds / times.block

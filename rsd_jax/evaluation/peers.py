@@ -1,0 +1,110 @@
+"""The same decoding by Hugging Face transformers on PyTorch: `generate` and its assistant.
+
+A peer gets what our methods get: the same weights in the same dtype, prompts, number of new
+tokens, temperature and draft length, one batch at a time, and its tokens are counted the same
+way. It never stops at EOS, and neither do ours where they are compared.
+"""
+
+import dataclasses
+import os
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class PeerRun:
+    """What a peer did with a list of batches.
+
+    Attributes:
+      name: "hf_generate" or "hf_assisted".
+      draft_length: tokens drafted per round; 0 without an assistant.
+      tokens: new tokens of all batches.
+      seconds: f64[batches].
+    """
+
+    name: str
+    draft_length: int
+    tokens: int
+    seconds: np.ndarray
+
+
+class TransformersPeer:
+    """A pair loaded in PyTorch, on the CPU, in float32.
+
+    Attributes:
+      target, draft: `LlamaForCausalLM`s.
+    """
+
+    def __init__(self, target: pathlib.Path, draft: pathlib.Path):
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        import torch
+        import transformers
+
+        transformers.logging.set_verbosity_error()
+        self._torch = torch
+        load = transformers.LlamaForCausalLM.from_pretrained
+        self.target = load(target, dtype=torch.float32).eval()
+        self.draft = load(draft, dtype=torch.float32).eval()
+        for model in (self.target, self.draft):
+            model.generation_config.eos_token_id = None
+            model.generation_config.pad_token_id = 0
+
+    def run(
+        self,
+        batches: Sequence[Sequence[Sequence[int]]],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        draft_length: int = 0,
+        seed: int = 0,
+    ) -> PeerRun:
+        """Decodes every batch once, timed, after one untimed call.
+
+        Args:
+          batches: lists of prompts; an assistant takes batches of one prompt only.
+          max_new_tokens: produced exactly.
+          temperature: 0 is greedy.
+          draft_length: of the assistant, a constant; 0 decodes without one.
+          seed: of PyTorch's generator.
+        """
+        self._torch.manual_seed(seed)
+        options = self._options(max_new_tokens, temperature, draft_length)
+        self._generate(batches[0], options)
+        seconds, produced = [], 0
+        for batch in batches:
+            begin = time.perf_counter()
+            produced += self._generate(batch, options)
+            seconds.append(time.perf_counter() - begin)
+        name = "hf_assisted" if draft_length else "hf_generate"
+        return PeerRun(name, draft_length, produced, np.asarray(seconds))
+
+    def _options(
+        self, max_new_tokens: int, temperature: float, draft_length: int
+    ) -> dict[str, Any]:
+        options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": temperature > 0}
+        if temperature > 0:
+            # transformers filters to 50 tokens unless told not to.
+            options |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+        if draft_length:
+            config = self.draft.generation_config
+            config.num_assistant_tokens = draft_length
+            config.num_assistant_tokens_schedule = "constant"
+            config.assistant_confidence_threshold = 0.0
+            options["assistant_model"] = self.draft
+        return options
+
+    def _generate(self, batch: Sequence[Sequence[int]], options: dict[str, Any]) -> int:
+        """New tokens of one call; shorter prompts are padded from the left."""
+        torch, width = self._torch, max(map(len, batch))
+        ids = torch.zeros((len(batch), width), dtype=torch.long)
+        seen = torch.zeros_like(ids)
+        for row, prompt in enumerate(batch):
+            ids[row, width - len(prompt) :] = torch.tensor(list(prompt))
+            seen[row, width - len(prompt) :] = 1
+        with torch.inference_mode():
+            out = self.target.generate(ids, attention_mask=seen, **options)
+        return int((out.shape[1] - width) * len(batch))

@@ -1,0 +1,123 @@
+"""Meshes of eight devices decode the tokens of one, without gathering weights or caches."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+
+import rsd_jax
+from rsd_jax.decoding import advance
+from rsd_jax.job import prepare, start
+from rsd_jax.models.checkpoint import save_model
+from rsd_jax.models.config import LlamaConfig
+from rsd_jax.sharding import MeshLayout
+from rsd_jax.testing.tiny_llama import mixed_params, tiny_params
+from tests.joint_law import METHODS
+
+MESHES = [(8, 1), (4, 2), (2, 4), (1, 8)]
+# Four key/value heads: they divide model axes of 2 and 4, and are replicated over 8.
+CONFIG = LlamaConfig(
+    vocab_size=64, hidden_size=32, intermediate_size=64, num_layers=1, num_heads=8,
+    num_kv_heads=4, head_dim=8, max_positions=512,
+)  # fmt: skip
+PROMPTS = [list(range(1, 1 + length)) for length in (1, 2, 5, 9, 20, 31, 3)]  # one row of padding
+NEW_TOKENS = 16
+COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
+
+pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
+
+
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pair")
+    target = tiny_params(0, CONFIG)
+    draft = mixed_params(target, tiny_params(1, CONFIG), 0.15)
+    for name, params in (("target", target), ("draft", draft)):
+        save_model(root / name, CONFIG, params, dtype="float32")
+    return root / "target", root / "draft"
+
+
+def _pair(directories, shape):
+    mesh = None if shape is None else jax.make_mesh(shape, ("data", "model"))
+    return [rsd_jax.load_model(directory, mesh=mesh) for directory in directories]
+
+
+@pytest.fixture(scope="module")
+def one_device(directories):
+    """Results of one device, by method."""
+    pair = _pair(directories, None)
+    return {name: _decode(name, pair) for name in METHODS}
+
+
+def _decode(method, pair):
+    built = rsd_jax.build_method(method, **METHODS[method])
+    return rsd_jax.generate(built, *pair, PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7)
+
+
+def _loop_text(method, pair):
+    built = rsd_jax.build_method(method, **METHODS[method])
+    job = prepare(built, *pair, PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7)
+    state = start(job, job.batches[0])
+    lowered = advance.lower(job.engine, job.params, state, job.options, np.int32(2**31 - 1))
+    return lowered.compile().as_text(), job, state
+
+
+@pytest.mark.parametrize("shape", MESHES, ids=lambda shape: "x".join(map(str, shape)))
+@pytest.mark.parametrize("method", METHODS)
+def test_same_tokens_as_one_device(method, shape, directories, one_device):
+    pair = _pair(directories, shape)
+    result = _decode(method, pair)
+    expected = one_device[method]
+    assert result.tokens == expected.tokens
+    np.testing.assert_array_equal(result.stats.blocks, expected.stats.blocks)
+    text, job, state = _loop_text(method, pair)
+    collectives = [line for line in text.splitlines() if _is_collective(line)]
+    if shape == (8, 1):
+        assert not collectives
+    gathered = {_elements(line) for line in collectives if "all-gather" in line}
+    weights = min(leaf.size for leaf in jax.tree.leaves(job.params) if leaf.ndim > 1)
+    rows = state.length.shape[0] // shape[0]
+    cache = state.target_cache.keys[0].size // state.length.shape[0] * rows
+    assert all(size < min(weights, cache) for size in gathered), gathered
+
+
+def _is_collective(line):
+    return any(re.search(rf" {name}(-start)?\(", line) for name in COLLECTIVES)
+
+
+def _elements(line):
+    """Elements of the largest array a collective makes."""
+    shapes = re.findall(r"\w\[([\d,]+)\]", line.split("(")[0] + line.split("=")[1].split("(")[0])
+    return max(int(np.prod([int(n) for n in shape.split(",")])) for shape in shapes)
+
+
+def test_parameters_and_caches_are_sharded(directories):
+    """The table places them: nothing wide is whole on every device of a 2 x 4 mesh."""
+    target, draft = _pair(directories, (2, 4))
+    _, _, state = _loop_text("sd", (target, draft))
+    wide = target.params["layers_0"]["mlp"]["gate_proj"]["kernel"]
+    assert wide.sharding.shard_shape(wide.shape) == (32, 16)
+    keys = state.target_cache.keys[0]
+    assert keys.sharding.shard_shape(keys.shape) == (4, 1, keys.shape[2], 8)
+
+
+def test_a_missing_axis_and_an_unknown_one():
+    """A mesh may have one axis only; another name is an error."""
+    assert MeshLayout.of(jax.make_mesh((8,), ("data",))).data_shards == 8
+    assert MeshLayout.of(jax.make_mesh((8,), ("model",))).data_shards == 1
+    with pytest.raises(rsd_jax.ConfigError, match="mesh axes"):
+        MeshLayout.of(jax.make_mesh((8,), ("batch",)))
+
+
+def test_two_dimensions_on_one_axis_collide():
+    layout = MeshLayout.of(jax.make_mesh((2, 4), ("data", "model")))
+    with pytest.raises(rsd_jax.ConfigError, match="twice"):
+        layout.spec(("heads", "mlp"), (8, 8))
+
+
+def test_pairs_on_different_meshes(directories):
+    target, _ = _pair(directories, (8, 1))
+    _, draft = _pair(directories, None)
+    with pytest.raises(rsd_jax.ConfigError, match="different meshes"):
+        _decode("sd", (target, draft))
