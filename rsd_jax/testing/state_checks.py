@@ -1,0 +1,197 @@
+"""Does the state that drafts and targets keep equal what a pass from scratch would compute?
+
+Exactness of the output cannot see a draft that reads the wrong keys and values: it only loses
+acceptance. These checks can, for a `Drafter`, a `LanguageModel` or a change to the engine.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsd_jax import decoding
+from rsd_jax.decoding import DecodeOptions, Engine
+from rsd_jax.drafters.base import ModelParams
+from rsd_jax.prefill import prefill_cache
+from rsd_jax.state import DecodeState
+from rsd_jax.tree import DraftTree
+from rsd_jax.types import KVCache, LanguageModel, Params, VerifyResult
+
+_draft = jax.jit(decoding.draft, static_argnames=("engine",))
+_score = jax.jit(decoding.score, static_argnames=("engine",))
+_verify = jax.jit(decoding.verify, static_argnames=("engine",))
+_commit = jax.jit(decoding.commit, static_argnames=("engine",))
+
+
+@dataclasses.dataclass(frozen=True)
+class Phases:
+    """An engine per phase, so that a change to one recompiles only the phases that it touches."""
+
+    draft: Engine
+    score: Engine
+    verify: Engine
+    commit: Engine
+
+    @classmethod
+    def of(cls, engine: Engine, **other: Engine) -> "Phases":
+        """`engine` in every phase but those named."""
+        phases = {field.name: engine for field in dataclasses.fields(cls)}
+        return cls(**phases | other)
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """One block, observed; arrays as in the types they come from.
+
+    Attributes:
+      before: the state in which it began.
+      tree: what was drafted.
+      draft_logprobs: f32[B, I, V], the tree's laws at internal nodes.
+      logits: f32[B, N, V], the target's.
+      result: the verdict.
+      after: the state that it left.
+    """
+
+    before: DecodeState
+    tree: DraftTree
+    draft_logprobs: np.ndarray
+    logits: np.ndarray
+    result: VerifyResult
+    after: DecodeState
+
+
+@jax.jit
+def _laws(tree: DraftTree) -> jax.Array:
+    nodes = jnp.arange(tree.shape.num_internal, dtype=jnp.int32)
+    return jax.vmap(lambda row: jax.vmap(row.draft_logprobs_at)(nodes))(tree)
+
+
+def run_blocks(
+    phases: Phases,
+    params: ModelParams,
+    state: DecodeState,
+    options: DecodeOptions,
+    num_blocks: int,
+) -> list[Block]:
+    """Runs blocks phase by phase, as the fused loop does, and keeps what each one saw."""
+    blocks = []
+    for _ in range(num_blocks):
+        before = state
+        tree, state = _draft(phases.draft, params, state, options)
+        logits, state = _score(phases.score, params, state, tree)
+        result = _verify(phases.verify, state, tree, logits, options)
+        state = _commit(phases.commit, state, tree, result, options)
+        laws = np.asarray(_laws(tree))
+        blocks.append(Block(before, tree, laws, np.asarray(logits), result, state))
+    return blocks
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def _last_logits(
+    model: LanguageModel, params: Params, tokens: jax.Array, length: jax.Array
+) -> jax.Array:
+    """f32[R, V] after the first `length` of tokens i32[R, W], in one pass without a cache."""
+    rows, width = tokens.shape
+    positions = jnp.broadcast_to(jnp.arange(width, dtype=jnp.int32)[None], (rows, width))
+    logits, _ = model.forward(
+        params, tokens, positions, model.init_cache(rows, 0), model.init_scratch(rows, width),
+        slot=0, mask=jnp.tril(jnp.ones((1, width, width), bool)),
+    )  # fmt: skip
+    return jnp.take_along_axis(logits, length[:, None, None] - 1, axis=1)[:, 0]
+
+
+def from_scratch(
+    model: LanguageModel, params: Params, block: Block, nodes: int, width: int
+) -> np.ndarray:
+    """Logits f32[B, nodes, V] at the first nodes of a block's tree, each from a pass of its own.
+
+    Args:
+      model: target or draft.
+      params: of the model.
+      block: observed.
+      nodes: how many slots.
+      width: at least the committed tokens plus the depth of the tree; static.
+    """
+    tree, lengths = block.tree, np.asarray(block.before.length)
+    tokens, parents = np.asarray(tree.tokens), np.asarray(tree.parents)
+    committed = np.asarray(block.before.tokens)
+    batch = len(lengths)
+    sequences = np.zeros((batch * nodes, width), np.int32)
+    ends = np.zeros(batch * nodes, np.int32)
+    for row in range(batch):
+        for node in range(nodes):
+            path, slot = [], node
+            while slot != 0:
+                path.append(tokens[row, slot])
+                slot = parents[row, slot]
+            whole = [*committed[row, : lengths[row]], *reversed(path)]
+            sequences[row * nodes + node, : len(whole)] = whole
+            ends[row * nodes + node] = len(whole)
+    logits = _last_logits(model, params, jnp.asarray(sequences), jnp.asarray(ends))
+    return np.asarray(logits).reshape(batch, nodes, -1)
+
+
+def target_difference(block: Block, model: LanguageModel, params: Params, width: int) -> float:
+    """Largest deviation of the target's logits at valid nodes from passes from scratch."""
+    expected = from_scratch(model, params, block, block.tree.shape.num_nodes, width)
+    return _worst(block.logits, expected, np.asarray(block.tree.valid))
+
+
+def draft_difference(block: Block, model: LanguageModel, params: Params, width: int) -> float:
+    """The same for log q at every expanded node of the draft; for T = 1 without filters."""
+    internal = block.tree.shape.num_internal
+    expected = from_scratch(model, params, block, internal, width)
+    expected = np.asarray(jax.nn.log_softmax(jnp.asarray(expected)))
+    return _worst(block.draft_logprobs, expected, np.asarray(block.tree.valid)[:, :internal])
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def _fresh_cache(
+    model: LanguageModel, params: Params, tokens: jax.Array, count: jax.Array
+) -> KVCache:
+    return prefill_cache(model, params, model.init_cache(*tokens.shape), tokens, count)
+
+
+def cache_difference(
+    cache: KVCache, missing: int, state: DecodeState, model: LanguageModel, params: Params
+) -> float:
+    """Largest deviation of a cache's committed entries from those of a fresh prefill.
+
+    Args:
+      cache: the target's or a draft's.
+      missing: how many of the last committed tokens it does not hold: 1 for a target.
+      state: whose tokens they are.
+      model: whose cache.
+      params: of the model.
+
+    Returns:
+      infinity if the cache's length is wrong.
+    """
+    count = np.maximum(np.asarray(state.length) - missing, 0)
+    if not np.array_equal(cache.length, count):
+        return float("inf")
+    fresh = _fresh_cache(model, params, state.tokens, jnp.asarray(count, jnp.int32))
+    if count.max() > cache.capacity:
+        return float("inf")
+    worst = 0.0
+    for kept, new in zip((*cache.keys, *cache.values), (*fresh.keys, *fresh.values), strict=True):
+        size = int(count.max())
+        inside = (np.arange(size) < count[:, None])[:, None, :, None]
+        kept, new = (np.where(inside, np.asarray(x)[:, :, :size], 0) for x in (kept, new))
+        worst = max(worst, float(np.abs(kept - new).max(initial=0.0)))
+    return worst
+
+
+def accepts_everything(blocks: list[Block]) -> bool:
+    """The self-pair test: with the target as its own draft, every block accepts to full depth."""
+    return all(
+        bool((np.asarray(b.result.num_accepted) == b.tree.shape.depth).all()) for b in blocks
+    )
+
+
+def _worst(seen: np.ndarray, expected: np.ndarray, where: np.ndarray) -> float:
+    """Largest absolute difference at the nodes `where`; a NaN counts as infinite."""
+    difference = np.abs(seen - expected).max(-1)
+    return float(np.nan_to_num(difference[where], nan=np.inf).max(initial=0.0))
