@@ -39,6 +39,6 @@ setup(
         "tpu": [_JAX.replace("jax", "jax[tpu]", 1)],
         "datasets": ["tensorflow-datasets>=4.9"],
         # torch is compared with, on the CPU; the README says how to get a build without CUDA.
-        "test": ["pytest>=8", "ruff>=0.6", "mypy>=1.11", "scipy>=1.11", "torch>=2.2,<2.14"],
+        "test": ["pytest>=8", "ruff>=0.17,<0.18", "mypy>=1.11", "scipy>=1.11", "torch>=2.2,<2.14"],
     },
 )
