@@ -179,8 +179,8 @@ def cache_difference(
     for kept, new in zip((*cache.keys, *cache.values), (*fresh.keys, *fresh.values), strict=True):
         size = int(count.max())
         inside = (np.arange(size) < count[:, None])[:, None, :, None]
-        kept, new = (np.where(inside, np.asarray(x)[:, :, :size], 0) for x in (kept, new))
-        worst = max(worst, float(np.abs(kept - new).max(initial=0.0)))
+        ours, theirs = (np.where(inside, np.asarray(x)[:, :, :size], 0) for x in (kept, new))
+        worst = max(worst, float(np.abs(ours - theirs).max(initial=0.0)))
     return worst
 
 

@@ -133,12 +133,12 @@ class _CommitOtherRow(Wrapped):
 
 class _ShortLength(Wrapped):
     def see(self, positions, mask, cache, slot):
-        return positions, mask, cache.replace(length=jnp.maximum(cache.length - 1, 0))
+        return positions, mask, dataclasses.replace(cache, length=jnp.maximum(cache.length - 1, 0))
 
 
 class _LongLength(Wrapped):
     def see(self, positions, mask, cache, slot):
-        return positions, mask, cache.replace(length=cache.length + 1)
+        return positions, mask, dataclasses.replace(cache, length=cache.length + 1)
 
 
 class _PadsCommitted(Wrapped):
@@ -169,14 +169,16 @@ def _double_scratch(state: DecodeState) -> DecodeState:
 
     scratch = state.target_scratch
     doubled = Scratch(keys=double(scratch.keys), values=double(scratch.values))
-    return state.replace(target_scratch=doubled)
+    return dataclasses.replace(state, target_scratch=doubled)
 
 
 def _cut_cache(state: DecodeState) -> DecodeState:
     """Leaves the longest row four positions, none to spare for the width of a write."""
     end, cache = int(state.length.max()) + 4, state.target_cache
     keys, values = (tuple(b[:, :, :end] for b in bs) for bs in (cache.keys, cache.values))
-    return state.replace(target_cache=cache.replace(keys=keys, values=values))
+    return dataclasses.replace(
+        state, target_cache=dataclasses.replace(cache, keys=keys, values=values)
+    )
 
 
 # A draft's scratch: slot 0 is the token before the root, slot 1 the root, then the inner nodes.
@@ -235,9 +237,9 @@ class LeafMissing(ModelDrafter):
         assert models.draft is not None
         blind: Any = _Blind(models.draft, state.leaf)
         tree, inner = super().draft(
-            models.replace(draft=blind), params, state.inner, context, warp, keys
+            dataclasses.replace(models, draft=blind), params, state.inner, context, warp, keys
         )
-        return tree, state.replace(inner=inner)
+        return tree, dataclasses.replace(state, inner=inner)
 
     def commit(
         self, models: Models, state: Any, context: DraftContext, tree: DraftTree,
@@ -249,7 +251,7 @@ class LeafMissing(ModelDrafter):
 
 def _flag_leaves(state: DecodeState) -> DecodeState:
     leaf = jnp.zeros_like(state.done)
-    return state.replace(drafter=_LeafState(inner=state.drafter, leaf=leaf))
+    return dataclasses.replace(state, drafter=_LeafState(inner=state.drafter, leaf=leaf))
 
 
 def _same(state: DecodeState) -> DecodeState:
@@ -279,10 +281,10 @@ class StateMutant:
         """The engine with the faulty part."""
         models, drafter = engine.models, engine.drafter
         if self.target is not None:
-            models = models.replace(target=self.target(models.target, drafter.shape))
+            models = dataclasses.replace(models, target=self.target(models.target, drafter.shape))
         if self.draft is not None:
             assert models.draft is not None
-            models = models.replace(draft=self.draft(models.draft, drafter.shape))
+            models = dataclasses.replace(models, draft=self.draft(models.draft, drafter.shape))
         if self.drafter is not None:
             assert isinstance(drafter, ModelDrafter)
             drafter = self.drafter(drafter.rule)
