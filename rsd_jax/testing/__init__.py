@@ -1,0 +1,46 @@
+"""The testing kit: hold a verifier, a tree rule or a drafter of your own against its law.
+
+Nothing in the package imports it. `assert_lossless` is the check that matters most:
+
+    from rsd_jax.testing import assert_lossless, random_instances
+    from rsd_jax.drafters import TREE_RULES
+
+    rule = TREE_RULES["constant_branching"]((2, 2))
+    assert_lossless(MyVerifier(), rule, random_instances(vocab_size=3, depth=2, count=21))
+"""
+
+from rsd_jax.testing.drawn_trees import DrawnTrees, drawn_trees
+from rsd_jax.testing.enumeration import (
+    assert_lossless,
+    assert_strict,
+    outcome_laws,
+    output_law,
+    total_variations,
+)
+from rsd_jax.testing.instances import Instance, random_instances
+from rsd_jax.testing.monte_carlo import assert_sampled_law, sample_outcomes, sample_trees
+from rsd_jax.testing.mutants import LAW_MUTANTS, LawMutant, mutant_instances
+from rsd_jax.testing.statistics import ChiSquare, chi_square, power
+from rsd_jax.testing.validation import validate_tree
+
+__all__ = [
+    "LAW_MUTANTS",
+    "ChiSquare",
+    "DrawnTrees",
+    "Instance",
+    "LawMutant",
+    "assert_lossless",
+    "assert_sampled_law",
+    "assert_strict",
+    "chi_square",
+    "drawn_trees",
+    "mutant_instances",
+    "outcome_laws",
+    "output_law",
+    "power",
+    "random_instances",
+    "sample_outcomes",
+    "sample_trees",
+    "total_variations",
+    "validate_tree",
+]

@@ -1,0 +1,181 @@
+"""`Verifier.decide` on many enumerated trees at once, through one compiled program."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsd_jax.sampling import make_warp
+from rsd_jax.testing.drawn_trees import DrawnTrees
+from rsd_jax.testing.instances import Instance, laws_at, log, prefix_indices
+from rsd_jax.tree import DenseLaws, DraftTree, TreeShape
+from rsd_jax.types import NO_NODE
+from rsd_jax.verifiers.base import Decision, TargetLaws, Verifier
+
+_ROWS = 4096  # of one call of the compiled program, so that it is compiled once
+_SAME_LAW = 1e-9
+# The target's temperature, so that a law read without its warp is a wrong law; dividing by a
+# power of two is exact.
+_TEMPERATURE = 0.5
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """Z trees, of one or several instances, and the laws at their nodes.
+
+    Attributes:
+      shape: of the trees.
+      instance: int[Z], which instance a tree was drawn from.
+      probability: f64[Z], of the tree, given its instance.
+      tokens, parents: i32[Z, N].
+      valid: bool[Z, N].
+      prefix: int[Z, N], row of a node's prefix in the table of its depth.
+      log_q: f64[Z, I, V], what the verifier is told about the draft.
+      logits: f64[Z, N, V], of the target before its warp.
+    """
+
+    shape: TreeShape
+    instance: np.ndarray
+    probability: np.ndarray
+    tokens: np.ndarray
+    parents: np.ndarray
+    valid: np.ndarray
+    prefix: np.ndarray
+    log_q: np.ndarray
+    logits: np.ndarray
+
+    def ancestors(self) -> np.ndarray:
+        """bool[Z, N, N]: entry (i, j) says whether j is a proper ancestor of i."""
+        trees, slots = self.tokens.shape
+        out, each = np.zeros((trees, slots, slots), bool), np.arange(trees)
+        for slot in range(1, slots):
+            parent = self.parents[:, slot]
+            out[:, slot] = out[each, parent]
+            out[each, slot, parent] = True
+        return out
+
+    def same_prefix(self, relation: np.ndarray) -> np.ndarray:
+        """bool[Z, N, N]: `relation` extended to all slots with the prefix of a related one."""
+        depths = np.broadcast_to(self.shape.depths, self.prefix.shape)
+        equal = (depths[:, :, None] == depths[:, None]) & (
+            self.prefix[:, :, None] == self.prefix[:, None]
+        )
+        return np.einsum("zij,zjk->zik", relation, equal & self.valid[:, None])
+
+
+def make_problem(trees: Sequence[DrawnTrees], instances: Sequence[Instance]) -> Problem:
+    """Joins the trees of several instances; all shapes equal."""
+    shape, parts = trees[0].shape, []
+    for i, (drawn, instance) in enumerate(zip(trees, instances, strict=True)):
+        prefix = prefix_indices(shape, drawn.tokens, drawn.parents, instance.vocab_size)
+        target = laws_at(instance.target[: shape.depth + 1], shape, prefix)
+        draft = laws_at(instance.draft[: max(shape.depth, 1)], shape, prefix)
+        parts.append({
+            "instance": np.full(len(prefix), i),
+            "probability": drawn.probability,
+            "tokens": drawn.tokens,
+            "parents": drawn.parents,
+            "valid": drawn.valid,
+            "prefix": prefix,
+            "log_q": log(draft),
+            "logits": log(target) * _TEMPERATURE,
+        })  # fmt: skip
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return Problem(shape=shape, **joined)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Decisions:
+    """What was decided, row by row: num_accepted i32[n], path i32[n, D], law f64[n, V]."""
+
+    num_accepted: np.ndarray
+    path: np.ndarray
+    law: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray) -> "Decisions":
+        return Decisions(self.num_accepted[rows], self.path[rows], self.law[rows])
+
+    def same_as(self, other: "Decisions") -> np.ndarray:
+        """bool[n], row by row."""
+        equal = (self.num_accepted == other.num_accepted) & (self.path == other.path).all(-1)
+        return equal & np.isclose(self.law, other.law, 0, _SAME_LAW, equal_nan=True).all(-1)
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=("verifier", "shape"),
+    compiler_options={"xla_backend_optimization_level": 1},
+)
+def _decide(verifier, shape, tokens, parents, valid, log_q, logits, uniforms):
+    warp = make_warp(_TEMPERATURE)
+
+    def one(tokens, parents, valid, log_q, logits, uniforms) -> Decision:
+        tree = DraftTree(
+            tokens=tokens,
+            parents=parents,
+            valid=valid,
+            scores=jnp.zeros(tokens.shape, jnp.float32),
+            laws=DenseLaws(logprobs=log_q),
+            finite=jnp.asarray(True),
+            shape=shape,
+        )
+        return verifier.decide(tree, TargetLaws(logits=logits, warp=warp), uniforms)
+
+    return jax.vmap(one)(tokens, parents, valid, log_q, logits, uniforms)
+
+
+def decide_rows(
+    verifier: Verifier,
+    problem: Problem,
+    which: np.ndarray,
+    uniforms: np.ndarray,
+    dtype: str = "float64",
+) -> Decisions:
+    """Decides about tree `which[i]` with `uniforms[i]`, on the CPU.
+
+    Args:
+      verifier: any.
+      problem: the trees.
+      which: int[n].
+      uniforms: f64[n, N].
+      dtype: in which the verifier computes.
+
+    Raises:
+      AssertionError: a path that is no chain of valid nodes from the root.
+    """
+    out = []
+    for start in range(0, max(len(which), 1), _ROWS):
+        rows = which[start : start + _ROWS]
+        trees = np.concatenate([rows, np.zeros(_ROWS - len(rows), int)])
+        coins = np.full((_ROWS, problem.shape.num_nodes), 0.5, dtype)
+        coins[: len(rows)] = uniforms[start : start + _ROWS]
+        structure = (problem.tokens[trees], problem.parents[trees], problem.valid[trees])
+        laws = (problem.log_q[trees].astype(dtype), problem.logits[trees].astype(dtype))
+        with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+            decision = _decide(verifier, problem.shape, *structure, *laws, coins)
+        fields = (decision.num_accepted, decision.path, decision.law)
+        out.append([np.asarray(field)[: len(rows)] for field in fields])
+    decisions = Decisions(*(np.concatenate(parts) for parts in zip(*out, strict=True)))
+    _check_paths(problem, which, decisions)
+    return decisions
+
+
+def _check_paths(problem: Problem, which: np.ndarray, decisions: Decisions) -> None:
+    node = np.zeros(len(which), int)
+    for depth in range(problem.shape.depth):
+        here = decisions.path[:, depth]
+        accepted = depth < decisions.num_accepted
+        child = np.where(accepted, here, 0)
+        is_child = (problem.parents[which, child] == node) & problem.valid[which, child]
+        good = np.where(accepted, is_child, here == NO_NODE)
+        if not good.all():
+            row = int(np.argmin(good))
+            raise AssertionError(
+                f"path {decisions.path[row]} with {decisions.num_accepted[row]} accepted is not "
+                f"a chain of valid nodes; parents {problem.parents[which[row]]}, valid "
+                f"{problem.valid[which[row]]}"
+            )
+        node = child

@@ -1,0 +1,293 @@
+"""The exact output law of a verifier, by enumeration in float64.
+
+A verifier decides about node i with a uniform of its own. If every such uniform has a single
+threshold (below it one thing happens, above it another), then a tree of N - 1 drafted nodes has
+2^(N-1) cells in which the decision is constant; their volumes, the probabilities of the trees
+and the laws that decisions emit from give the law of everything a block produces. The
+thresholds are found by bisection, so nothing is assumed about how a verifier computes them, and
+that the decision is constant in each cell is checked at random points: a verifier that breaks
+the assumption fails loudly.
+
+`assert_lossless` is the check that a verifier of one's own should pass.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from rsd_jax.testing.decisions import Decisions, Problem, decide_rows, make_problem
+from rsd_jax.testing.drawn_trees import drawn_trees
+from rsd_jax.testing.instances import Instance, Table, sequence_law
+from rsd_jax.verifiers.base import Verifier
+
+_TOP = 1.0 - 2.0**-53  # the largest uniform
+_BISECTIONS = 44
+_RANDOM_POINTS = 4  # per tree
+_NEGLIGIBLE = 1e-9  # a cell that only the finite number of bisections made
+
+OutcomeLaw = tuple[np.ndarray, ...]
+"""Entry a is f64[V**a, V]: the probability that a block accepts the a tokens of the row's prefix,
+no more, and emits the column's token."""
+
+
+def thresholds(verifier: Verifier, problem: Problem) -> np.ndarray:
+    """f64[Z, N]: where the uniform of a slot changes the decision; 1 where it never does.
+
+    A slot's threshold is looked for with the uniforms of its ancestors at 0, which accepts them
+    if anything does, and all others at the top, which rejects them if anything does; then, for
+    verifiers that hold equal prefixes to be one node, with those of all slots of its ancestors'
+    prefixes at 0. A slot that is reached neither way is taken to be out of reach.
+    """
+    ancestors = problem.ancestors()
+    out = np.ones(problem.tokens.shape)
+    missing = problem.valid.copy()
+    missing[:, 0] = False
+    tried = np.zeros_like(ancestors)
+    for accepted in (ancestors, problem.same_prefix(ancestors)):
+        new = (accepted != tried).any(-1) | (accepted is ancestors)
+        trees, slots = np.nonzero(missing & new)
+        tried = accepted
+        base = np.where(accepted[trees, slots], 0.0, _TOP)
+        found, values = _bisect(verifier, problem, trees, slots, base)
+        out[trees[found], slots[found]] = values
+        missing[trees[found], slots[found]] = False
+    return out
+
+
+def _bisect(
+    verifier: Verifier, problem: Problem, trees: np.ndarray, slots: np.ndarray, base: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the rows whose slot's uniform matters, the others as in `base`; thresholds."""
+
+    def at(rows: np.ndarray, value: np.ndarray | float) -> Decisions:
+        uniforms = base[rows]
+        uniforms[np.arange(len(rows)), slots[rows]] = value
+        return decide_rows(verifier, problem, trees[rows], uniforms)
+
+    rows = np.arange(len(trees))
+    below = at(rows, 0.0)
+    rows = np.flatnonzero(~below.same_as(at(rows, _TOP)))
+    below, low, high = below[rows], np.zeros(len(rows)), np.full(len(rows), _TOP)
+    for _ in range(_BISECTIONS if len(rows) else 0):
+        middle = 0.5 * (low + high)
+        same = at(rows, middle).same_as(below)
+        low, high = np.where(same, middle, low), np.where(same, high, middle)
+    return rows, 0.5 * (low + high)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Cells:
+    """A grid over the cube of each tree's uniforms; an axis per group of slots that share one.
+
+    Attributes:
+      members: the slots of each group.
+      edges: per group f64[Z, m + 2], its m thresholds in order between 0 and 1.
+    """
+
+    members: list[np.ndarray]
+    edges: list[np.ndarray]
+
+    @classmethod
+    def between(cls, thresholds: np.ndarray, groups: Sequence[int]) -> "_Cells":
+        names = np.asarray(groups)
+        members = [np.flatnonzero(names == name) for name in np.unique(names[1:])]
+        members = [slots[slots > 0] for slots in members]  # the root has no coin
+        ends = np.zeros((len(thresholds), 1)), np.ones((len(thresholds), 1))
+        inner = [np.sort(thresholds[:, slots], axis=1) for slots in members]
+        return cls(members, [np.concatenate([ends[0], x, ends[1]], axis=1) for x in inner])
+
+    def volumes_and_midpoints(self, slots: int) -> tuple[np.ndarray, np.ndarray]:
+        """f64[Z, C] and f64[Z, C, N], the cells in row-major order of their indices."""
+        choices = list(itertools.product(*(range(e.shape[1] - 1) for e in self.edges)))
+        trees = len(self.edges[0]) if self.edges else 1
+        volumes = np.ones((trees, len(choices)))
+        midpoints = np.full((trees, len(choices), slots), 0.5)
+        for c, choice in enumerate(choices):
+            for members, edges, i in zip(self.members, self.edges, choice, strict=True):
+                low, high = edges[:, i], edges[:, i + 1]
+                volumes[:, c] *= high - low
+                midpoints[:, c, members] = 0.5 * (low + high)[:, None]
+        return volumes, midpoints
+
+    def random_points(
+        self, rng: np.random.Generator, which: np.ndarray, slots: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Points f64[n, N] of trees `which`, and the cells int[n] that they lie in."""
+        points = rng.random((len(which), slots))
+        cell = np.zeros(len(which), int)
+        for members, edges in zip(self.members, self.edges, strict=True):
+            coin = rng.random(len(which))
+            points[:, members] = coin[:, None]
+            inner = edges[which, 1:-1]
+            cell = cell * (inner.shape[1] + 1) + (coin[:, None] >= inner).sum(-1)
+        return points, cell
+
+
+def outcome_laws(
+    verifier: Verifier,
+    rule: Any,
+    instances: Sequence[Instance],
+    *,
+    drawn_from: Callable[[Table], Table] | None = None,
+    coins: Sequence[int] | None = None,
+) -> list[OutcomeLaw]:
+    """The exact law of what a block produces, for each instance.
+
+    Args:
+      verifier: held against the target.
+      rule: how trees are drawn, see `drawn_trees`.
+      instances: all with the same V, and as deep as the rule at least.
+      drawn_from: what the draft really samples, given what it says; the identity by default.
+      coins: N names of uniforms; slots of the same name share one. All different by default.
+
+    Raises:
+      AssertionError: the verifier has not one threshold per node, returns an impossible path,
+        or has no law to emit from.
+    """
+    tables = [i.draft if drawn_from is None else drawn_from(i.draft) for i in instances]
+    problem = make_problem([drawn_trees(rule, table) for table in tables], instances)
+    slots = problem.shape.num_nodes
+    limits = thresholds(verifier, problem)
+    cells = _Cells.between(limits, range(slots) if coins is None else coins)
+    volumes, midpoints = cells.volumes_and_midpoints(slots)
+
+    place = np.full(volumes.shape, -1)
+    trees, which_cell = np.nonzero(volumes)
+    place[trees, which_cell] = np.arange(len(trees))
+    decisions = decide_rows(verifier, problem, trees, midpoints[trees, which_cell])
+    _check_constant(verifier, problem, cells, place, decisions)
+
+    weights = problem.probability[trees] * volumes[trees, which_cell]
+    return [
+        _collect(problem, trees[mine], weights[mine], decisions[mine], instance.vocab_size)
+        for i, instance in enumerate(instances)
+        for mine in [np.flatnonzero(problem.instance[trees] == i)]
+    ]
+
+
+def _check_constant(
+    verifier: Verifier, problem: Problem, cells: _Cells, place: np.ndarray, decisions: Decisions
+) -> None:
+    which = np.repeat(np.arange(len(problem.tokens)), _RANDOM_POINTS)
+    rng = np.random.default_rng(0)
+    points, cell = cells.random_points(rng, which, problem.shape.num_nodes)
+    expected = decisions[place[which, cell]]
+    same = decide_rows(verifier, problem, which, points).same_as(expected)
+    if not same.all():
+        row = int(np.argmin(same))
+        raise AssertionError(
+            f"{type(verifier).__name__} does not decide about every node by one threshold of "
+            f"that node's uniform, so its law cannot be enumerated: uniforms {points[row]} on "
+            f"tokens {problem.tokens[which[row]]} give a decision of their own"
+        )
+
+
+def _collect(
+    problem: Problem, trees: np.ndarray, weights: np.ndarray, decisions: Decisions, vocab: int
+) -> OutcomeLaw:
+    law = decisions.law
+    is_law = np.isfinite(law).all(-1) & (law >= 0.0).all(-1) & (law.sum(-1) > 0.0)
+    if (weights[~is_law] > _NEGLIGIBLE).any():
+        raise AssertionError(f"a decision emits from {law[np.argmin(is_law)]}, which is no law")
+    law = np.where(is_law[:, None], law, 1.0)
+    # The draw that ends a block normalises; so does this.
+    law = law / law.sum(-1, keepdims=True) * weights[:, None]
+    last = np.maximum(decisions.num_accepted - 1, 0)
+    node = np.take_along_axis(decisions.path, last[:, None], axis=1)[:, 0] if (
+        problem.shape.depth) else last  # fmt: skip
+    prefix = problem.prefix[trees, np.where(decisions.num_accepted > 0, node, 0)]
+    out = []
+    for accepted in range(problem.shape.depth + 1):
+        here = decisions.num_accepted == accepted
+        table = np.zeros((vocab**accepted, vocab))
+        np.add.at(table, prefix[here], law[here])
+        out.append(table)
+    return tuple(out)
+
+
+def extended(outcomes: OutcomeLaw, target: Table) -> np.ndarray:
+    """The law over sequences of len(target) tokens when the target goes on after a block."""
+    vocab = target[0].shape[-1]
+    joint = np.zeros(vocab ** len(target))
+    for accepted, stopped in enumerate(outcomes):
+        tail = stopped.reshape(-1)
+        for laws in target[accepted + 1 :]:
+            tail = (tail[:, None] * laws).reshape(-1)
+        joint += tail
+    return joint
+
+
+def output_law(verifier: Verifier, rule: Any, instance: Instance, **options) -> np.ndarray:
+    """f64[V**(D + 1)]: the law of the first D + 1 tokens when a block is followed by the target.
+
+    Arguments as in `outcome_laws`.
+    """
+    (outcomes,) = outcome_laws(verifier, rule, [instance], **options)
+    return extended(outcomes, instance.target)
+
+
+def total_variations(
+    verifier: Verifier, rule: Any, instances: Sequence[Instance], **options
+) -> np.ndarray:
+    """f64[len(instances)]: TV between a verifier's output law and the target's own.
+
+    Arguments as in `outcome_laws`.
+    """
+    outcomes = outcome_laws(verifier, rule, instances, **options)
+    laws = [extended(o, i.target) for o, i in zip(outcomes, instances, strict=True)]
+    exact = [sequence_law(i.target) for i in instances]
+    return np.asarray([0.5 * np.abs(a - b).sum() for a, b in zip(laws, exact, strict=True)])
+
+
+def assert_lossless(
+    verifier: Verifier,
+    rule: Any,
+    instances: Sequence[Instance],
+    *,
+    atol: float = 1e-6,
+    **options,
+) -> float:
+    """Asserts that a verifier's output law is the target's, on every instance.
+
+    Arguments as in `outcome_laws`; returns the largest absolute error of a probability.
+
+    Raises:
+      AssertionError: it is not, or it cannot be enumerated.
+    """
+    worst = 0.0
+    outcomes = outcome_laws(verifier, rule, instances, **options)
+    for number, (outcome, instance) in enumerate(zip(outcomes, instances, strict=True)):
+        error = float(np.abs(extended(outcome, instance.target)
+                             - sequence_law(instance.target)).max())  # fmt: skip
+        if not error <= atol:
+            raise AssertionError(
+                f"{type(verifier).__name__} is not lossless under {type(rule).__name__}: on "
+                f"instance {number} a probability is off by {error:.2e}, more than {atol:.0e}"
+            )
+        worst = max(worst, error)
+    return worst
+
+
+def assert_strict(verifier: Verifier, rule: Any, vocab_size: int) -> None:
+    """Asserts that a coin of exactly 0 does not accept a token that the target cannot emit.
+
+    Such a coin has probability 2^-23 in float32, so no law shows what it does.
+
+    Args:
+      verifier: any.
+      rule: of depth 1.
+      vocab_size: V, at least 2.
+
+    Raises:
+      AssertionError: it does.
+    """
+    q = np.eye(1, vocab_size)
+    p = (1.0 - q) / (vocab_size - 1)
+    instance = Instance(target=(p, np.tile(p, (vocab_size, 1))), draft=(q,))
+    problem = make_problem([drawn_trees(rule, instance.draft)], [instance])
+    coins = np.zeros((1, problem.shape.num_nodes))
+    if decide_rows(verifier, problem, np.zeros(1, int), coins).num_accepted[0]:
+        raise AssertionError(f"{type(verifier).__name__} accepts a token of probability 0")

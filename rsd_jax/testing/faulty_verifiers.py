@@ -1,0 +1,183 @@
+"""Verifiers that are wrong in the ways that real ones have been wrong; listed in `mutants`."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsd_jax.sampling import Purpose, residual, uniforms
+from rsd_jax.tree import DraftTree
+from rsd_jax.types import NO_NODE, VerifyResult
+from rsd_jax.verifiers import base, k_seq
+from rsd_jax.verifiers.base import Decision, TargetLaws, Verifier
+from rsd_jax.verifiers.recursive_rejection import RecursiveRejection, _Node
+
+
+@dataclasses.dataclass(frozen=True)
+class FaultyRejection(RecursiveRejection):
+    """Recursive rejection written out sibling by sibling, with one line wrong.
+
+    Attributes:
+      fault: which line; with none this is a second, independent implementation.
+    """
+
+    fault: str = ""
+
+    def test_children(
+        self, tree: DraftTree, node: jax.Array, p: jax.Array, uniforms: jax.Array
+    ) -> _Node:
+        size = tree.shape.num_nodes
+        slots = jnp.arange(size, dtype=jnp.int32)
+        children = (tree.parents == node) & tree.valid
+        in_order = jnp.argsort(jnp.where(children, slots, size))[: tree.shape.max_siblings]
+        log_q = first = self.first_law(tree, node)
+        q_1, r, unnormalised = jnp.exp(first), p, p
+        accepted, rejected = jnp.asarray(NO_NODE, jnp.int32), jnp.asarray(0, jnp.int32)
+        for slot in in_order:
+            x, q = tree.tokens[slot], jnp.exp(log_q)
+            tested = children[slot] & (accepted == NO_NODE)
+            says = q_1 if self.fault == "unconditional q in the test" else q
+            wants = {"p in every test": p, "unnormalised residual in the test": unnormalised}.get(
+                self.fault, r
+            )
+            left, right = uniforms[slot] * says[x], wants[x]
+            accept = left <= right if self.fault == "not strict" else left < right
+            subtracted = q_1 if self.fault == "unconditional q in the residual" else q
+            rest, mass = residual(r, subtracted)
+            accept |= mass[0] == 0.0
+            accepted = jnp.where(tested & accept, slot.astype(jnp.int32), accepted)
+            tested_and_rejected = tested & ~accept
+            rejected += tested_and_rejected.astype(jnp.int32)
+            unnormalised = jnp.where(tested_and_rejected, rest * mass, unnormalised)
+            r = jnp.where(tested_and_rejected, rest, r)
+            log_q = jnp.where(tested, jax.nn.log_softmax(log_q.at[x].set(-jnp.inf)), log_q)
+        rest, mass = residual(p, q_1)
+        emits = {"all rejected, p emitted": p, "residual of raw p and q": rest}.get(self.fault, r)
+        r = jnp.where((rejected > 0) & (mass[0] > 0.0), emits, r)
+        return _Node(slot=jnp.asarray(size), rejected=rejected, accepted=accepted, r=r,
+                     log_q=log_q, empty=jnp.asarray(0, jnp.int32))  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Rearranged(Verifier):
+    """Shows a verifier the siblings of a tree of depth 1 in another order, or only some.
+
+    Attributes:
+      verifier: a right one.
+      order: from (tokens i32[K], valid bool[K], q f64[V]) to sort keys [K]; stable.
+      keep: from the same to bool[K], which are not deleted.
+    """
+
+    verifier: Verifier
+    order: Callable[..., jax.Array] | None = None
+    keep: Callable[..., jax.Array] | None = None
+
+    @property
+    def accepts(self):
+        return self.verifier.accepts
+
+    def decide(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
+        assert tree.shape.depth == 1
+        x, valid = tree.tokens[1:], tree.valid[1:]
+        law = jnp.exp(tree.draft_logprobs_at(jnp.asarray(0)))
+        order = jnp.arange(len(x)) if self.order is None else jnp.argsort(
+            jnp.where(valid, self.order(x, valid, law), jnp.inf)
+        )  # fmt: skip
+        if self.keep is not None:
+            valid &= self.keep(x, valid, law)
+        slots = jnp.concatenate([jnp.zeros((1,), order.dtype), order + 1])
+        valid = jnp.concatenate([tree.valid[:1], valid])
+        shown = dataclasses.replace(tree, tokens=tree.tokens[slots], valid=valid[slots])
+        decision = self.verifier.decide(shown, target, uniforms[slots])
+        path = jnp.where(decision.path == NO_NODE, NO_NODE, slots[decision.path])
+        return dataclasses.replace(decision, path=path.astype(jnp.int32))
+
+
+def _copies(x: jax.Array, valid: jax.Array) -> jax.Array:
+    """bool[K, K]: entry (i, j) says whether j is an earlier sibling with the token of i."""
+    earlier = np.tri(len(x), k=-1, dtype=bool)
+    return (x[:, None] == x[None]) & valid[:, None] & valid[None] & earlier
+
+
+def is_new(x: jax.Array, valid: jax.Array, q: jax.Array) -> jax.Array:
+    """Whether no earlier sibling has the same token."""
+    return ~_copies(x, valid).any(1)
+
+
+def first_copy(x: jax.Array, valid: jax.Array, q: jax.Array) -> jax.Array:
+    """The first sibling with the same token."""
+    own = jnp.eye(len(x), dtype=bool)
+    return jnp.argmax(_copies(x, valid) | own, axis=1).astype(q.dtype)
+
+
+def token_id(x: jax.Array, valid: jax.Array, q: jax.Array) -> jax.Array:
+    """The token."""
+    return x.astype(q.dtype)
+
+
+def ascending_q(x: jax.Array, valid: jax.Array, q: jax.Array) -> jax.Array:
+    """Its probability."""
+    return q[x]
+
+
+def likely(x: jax.Array, valid: jax.Array, q: jax.Array) -> jax.Array:
+    """Whether its probability is at least 1/4."""
+    return q[x] >= 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class UnwarpedBonus(Verifier):
+    """Emits from the plain softmax of the target's logits where no child was tested."""
+
+    verifier: Verifier
+
+    @property
+    def accepts(self):
+        return self.verifier.accepts
+
+    def decide(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
+        decision = self.verifier.decide(tree, target, uniforms)
+        last = decision.path[jnp.maximum(decision.num_accepted - 1, 0)]
+        node = jnp.where(decision.num_accepted > 0, last, 0)
+        is_bonus = ~((tree.parents == node) & tree.valid).any()
+        unwarped = jax.nn.softmax(target.logits[node])
+        return dataclasses.replace(decision, law=jnp.where(is_bonus, unwarped, decision.law))
+
+
+@dataclasses.dataclass(frozen=True)
+class FaultySelection(k_seq.KSeq):
+    """K-SEQ with a function of its module replaced.
+
+    Attributes:
+      fault: "rho is 1" or "initial K".
+    """
+
+    fault: str = ""
+
+    def decide(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
+        initial = jnp.asarray(max(tree.shape.widths), target.logits.dtype)
+        factor, rest = k_seq.division_factor, k_seq.k_seq_residual
+        wrong: dict[str, Any] = {"division_factor": lambda p, q, k: jnp.ones_like(k)}
+        if self.fault == "initial K":
+            wrong = {
+                "division_factor": lambda p, q, k: factor(p, q, initial),
+                "k_seq_residual": lambda p, q, rho, k: rest(p, q, rho, initial),
+            }
+        with mock.patch.multiple(k_seq, **wrong):
+            return super().decide(tree, target, uniforms)
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedKey(RecursiveRejection):
+    """Draws the uniforms of acceptance with the key that the draft was drawn with."""
+
+    def verify(self, tree: DraftTree, target: TargetLaws, keys: jax.Array) -> VerifyResult:
+        def same_key(keys: jax.Array, purpose: Purpose, size: int) -> jax.Array:
+            return uniforms(keys, Purpose.DRAFT, size)
+
+        with mock.patch.object(base, "uniforms", same_key):
+            return super().verify(tree, target, keys)

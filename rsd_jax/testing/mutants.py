@@ -1,0 +1,263 @@
+"""Every fault of the output law that the project knows, and the check that catches it.
+
+A check that has never failed proves little: the tests inject each entry of `LAW_MUTANTS`, assert
+that the function named by `check` fails for it and passes without it. `median_tv` is the total
+variation between its output law and the target's, the median over `mutant_instances(entry)`
+(for the fault that only sampling shows, of the law of a block, over the dense ones of them).
+Faults that change no law, such as a draft state that loses tokens, are not here.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from rsd_jax.drafters import TREE_RULES
+from rsd_jax.testing.drawn_trees import PaddedSiblings
+from rsd_jax.testing.faulty_verifiers import (
+    FaultyRejection,
+    FaultySelection,
+    Rearranged,
+    SharedKey,
+    UnwarpedBonus,
+    ascending_q,
+    first_copy,
+    is_new,
+    likely,
+    token_id,
+)
+from rsd_jax.testing.instances import KINDS, Instance, Table, log, random_instances
+from rsd_jax.verifiers import VERIFIERS
+from rsd_jax.verifiers.base import Verifier
+
+
+def _each(table: Table, change: Callable[[np.ndarray], np.ndarray]) -> Table:
+    weights = [change(laws) for laws in table]
+    return tuple(w / w.sum(-1, keepdims=True) for w in weights)
+
+
+def top_two(table: Table) -> Table:
+    """Samples from the two most likely tokens only."""
+    return _each(table, lambda q: np.where(np.argsort(np.argsort(-q)) < 2, q, 0.0))
+
+
+def most_likely(table: Table) -> Table:
+    """Always proposes the most likely token."""
+    return _each(table, lambda q: (q.argmax(-1)[:, None] == np.arange(q.shape[-1])) * 1.0)
+
+
+def rounded_logits(table: Table) -> Table:
+    """Samples from bfloat16 logits of magnitude 10 and more."""
+
+    def change(q: np.ndarray) -> np.ndarray:
+        return np.exp((log(q) + 16.0).astype(ml_dtypes.bfloat16).astype(np.float64) - 16.0)
+
+    return _each(table, change)
+
+
+@dataclasses.dataclass(frozen=True)
+class LawMutant:
+    """One fault of the output law, in a verifier or in what it is told about the draft.
+
+    Attributes:
+      name: unique.
+      description: what is wrong.
+      verifier: with the fault, or a right one if the fault is elsewhere.
+      right: the same without the fault.
+      rules: how trees are drawn (K = 2 and K = 3); all of the same shape.
+      vocab_size: V.
+      drawn_from: what the draft really samples; None for what it says.
+      coins: slots that share a uniform, see `outcome_laws`.
+      check: the function that must catch it.
+      median_tv: measured, one per rule, see the module.
+    """
+
+    name: str
+    description: str
+    verifier: Verifier
+    right: Verifier
+    rules: tuple[Any, ...]
+    median_tv: tuple[float, ...]
+    vocab_size: int = 4
+    drawn_from: Callable[[Table], Table] | None = None
+    coins: Sequence[int] | None = None
+    check: str = "assert_lossless"
+
+    @property
+    def options(self) -> dict:
+        """Keywords of `outcome_laws` that carry a fault outside the verifier."""
+        return {"drawn_from": self.drawn_from, "coins": self.coins}
+
+
+def mutant_instances(mutant: LawMutant) -> list[Instance]:
+    """The 28 instances that a mutant is measured on, four of each kind."""
+    depth = mutant.rules[0].shape.depth
+    return random_instances(mutant.vocab_size, depth, 4 * len(KINDS), seed=7)
+
+
+_RRS, _K_SEQ = VERIFIERS["recursive_rejection"], VERIFIERS["k_seq"]
+_WITHOUT, _CHAINS = TREE_RULES["constant_branching"], TREE_RULES["independent_chains"]
+_DISTINCT = (PaddedSiblings(_WITHOUT((2,)), 3), _WITHOUT((3,)))
+_IID = (PaddedSiblings(_CHAINS(2, 1), 3), _CHAINS(3, 1))
+
+
+_OF_REJECTION: dict[str, Any] = {"right": _RRS(), "rules": _DISTINCT}
+_OF_K_SEQ: dict[str, Any] = {"right": _K_SEQ(), "rules": _IID}
+
+
+def _faulty_rejection(name: str, description: str, *median_tv: float, **fields) -> LawMutant:
+    verifier = FaultyRejection(fault=name)
+    fields = {"verifier": verifier, "median_tv": median_tv, **_OF_REJECTION, **fields}
+    return LawMutant(name, description, **fields)
+
+
+LAW_MUTANTS: tuple[LawMutant, ...] = (
+    LawMutant(
+        "raw q returned",
+        "the draft samples from its two most likely tokens, the verifier is told the raw q",
+        verifier=_RRS(),
+        drawn_from=top_two,
+        median_tv=(0.1332, 0.1332),
+        **_OF_REJECTION,
+    ),
+    LawMutant(
+        "bfloat16 draw",
+        "the draft samples from bfloat16 logits and reports float32 ones",
+        verifier=_RRS(),
+        drawn_from=rounded_logits,
+        median_tv=(0.0016, 0.0016),
+        **_OF_REJECTION,
+    ),
+    LawMutant(
+        "greedy draft, softmax q",
+        "the draft proposes its most likely token and reports its softmax",
+        verifier=_RRS(),
+        drawn_from=most_likely,
+        median_tv=(0.2473, 0.2473),
+        **_OF_REJECTION,
+    ),
+    LawMutant(
+        "key shared by draft and acceptance",
+        "the uniforms of acceptance come from the key that drew the tree",
+        verifier=SharedKey(),
+        right=_RRS(),
+        rules=(_WITHOUT((2, 2)),),
+        vocab_size=3,
+        median_tv=(0.096,),
+        check="assert_sampled_law",
+    ),
+    LawMutant(
+        "one uniform for all siblings",
+        "every sibling is tested with the same uniform",
+        verifier=_RRS(),
+        coins=(0, 1, 1, 1),
+        median_tv=(0.0, 0.0008),
+        **_OF_REJECTION,
+    ),
+    _faulty_rejection(
+        "not strict", "accepts if U q <= r: at U = 0 a token that the target cannot emit",
+        0.0, 0.0, check="assert_strict",
+    ),
+    LawMutant(
+        "siblings sorted by id",
+        "siblings are tested in the order of their token ids",
+        verifier=Rearranged(_RRS(), order=token_id),
+        median_tv=(0.2333, 0.3804),
+        **_OF_REJECTION,
+    ),
+    LawMutant(
+        "siblings sorted by q",
+        "siblings are tested in the order of their probability",
+        verifier=Rearranged(_RRS(), order=ascending_q),
+        median_tv=(0.3448, 0.5394),
+        **_OF_REJECTION,
+    ),
+    LawMutant(
+        "unlikely siblings pruned",
+        "drawn siblings with q < 1/4 are deleted",
+        verifier=Rearranged(_RRS(), keep=likely),
+        median_tv=(0.0933, 0.0983),
+        **_OF_REJECTION,
+    ),
+    LawMutant(
+        "copies skipped",
+        "with replacement: a repeated token is not tested, nor its q subtracted",
+        verifier=Rearranged(_RRS(replacement=True), keep=is_new),
+        right=_RRS(replacement=True),
+        rules=_IID,
+        median_tv=(0.0051, 0.0128),
+    ),
+    LawMutant(
+        "unconditional q",
+        "siblings without replacement are held against q_1 throughout",
+        verifier=_RRS(replacement=True),
+        median_tv=(0.0121, 0.0326),
+        **_OF_REJECTION,
+    ),
+    _faulty_rejection(
+        "unconditional q in the test", "the test uses q_1, the residual q_k", 0.0, 0.0318
+    ),
+    _faulty_rejection(
+        "unconditional q in the residual", "the residual uses q_1, the test q_k", 0.0, 0.0
+    ),
+    _faulty_rejection(
+        "p in every test", "siblings are tested against p, not the residual", 0.0565, 0.0725
+    ),
+    _faulty_rejection(
+        "unnormalised residual in the test", "siblings are tested against (r - q)+ itself",
+        0.0121, 0.0188,
+    ),
+    _faulty_rejection(
+        "all rejected, p emitted", "the token after rejections is drawn from p", 0.0869, 0.0564
+    ),
+    _faulty_rejection(
+        "residual of raw p and q", "the token after rejections is drawn from N[(p - q)+]",
+        0.0161, 0.0085,
+    ),
+    LawMutant(
+        "unwarped bonus",
+        "the bonus token ignores the target's temperature",
+        verifier=UnwarpedBonus(_RRS()),
+        median_tv=(0.0966, 0.1084),
+        **_OF_REJECTION,
+    ),
+    LawMutant(
+        "rho is 1",
+        "K-SEQ's division factor is below rho*",
+        verifier=FaultySelection(fault="rho is 1"),
+        median_tv=(0.1039, 0.1488),
+        **_OF_K_SEQ,
+    ),
+    LawMutant(
+        "initial K",
+        "K-SEQ uses the number of drafts where fewer are alive",
+        verifier=FaultySelection(fault="initial K"),
+        right=_K_SEQ(),
+        rules=(_CHAINS(2, 2),),
+        vocab_size=3,
+        median_tv=(0.0194,),
+    ),
+    LawMutant(
+        "copies dropped",
+        "K-SEQ tests each token once and counts it once",
+        verifier=Rearranged(_K_SEQ(), keep=is_new),
+        median_tv=(0.01, 0.024),
+        **_OF_K_SEQ,
+    ),
+    LawMutant(
+        "merged, tested consecutively",
+        "K-SEQ tests all copies of a token in a row (the same for K = 2)",
+        verifier=Rearranged(_K_SEQ(), order=first_copy),
+        median_tv=(0.0, 0.0226),
+        **_OF_K_SEQ,
+    ),
+    LawMutant(
+        "merged, tested by id",
+        "K-SEQ tests tokens in the order of their ids",
+        verifier=Rearranged(_K_SEQ(), order=token_id),
+        median_tv=(0.1099, 0.1661),
+        **_OF_K_SEQ,
+    ),
+)  # fmt: skip

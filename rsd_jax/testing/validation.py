@@ -1,0 +1,84 @@
+"""A plain numpy validator of the invariants of a draft tree."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsd_jax.drafters.base import Sampling
+from rsd_jax.tree import DraftTree
+from rsd_jax.types import NO_NODE
+
+_ATOL = 1e-4  # of a float32 law over a large vocabulary
+
+
+def validate_tree(tree: DraftTree, vocab_size: int, *, sampling: Sampling | None = None) -> None:
+    """Checks a tree with leading B, row by row.
+
+    Args:
+      tree: any drafter's.
+      vocab_size: V.
+      sampling: how siblings were drawn, to check more; None for unknown.
+
+    Raises:
+      AssertionError: naming the invariant, the row and the slot.
+    """
+    shape = tree.shape
+    tokens, parents, valid, scores = (
+        np.asarray(x) for x in (tree.tokens, tree.parents, tree.valid, tree.scores)
+    )
+    batch = tokens.shape[0]
+    for name, array in (("tokens", tokens), ("parents", parents), ("valid", valid),
+                        ("scores", scores)):  # fmt: skip
+        _all(np.full(batch, array.shape == (batch, shape.num_nodes)), f"{name} is [B, N]")
+    assert tokens.dtype == parents.dtype == np.int32, "tokens and parents are int32"
+
+    _all(valid[:, 0], "the root is valid")
+    _all(parents[:, 0] == NO_NODE, "the root has no parent")
+    _all((tokens >= 0) & (tokens < vocab_size) | ~valid, "tokens lie in the vocabulary")
+    for level in range(1, shape.depth + 1):
+        above, here = shape.level(level - 1), shape.level(level)
+        inside = (parents[:, here] >= above.start) & (parents[:, here] < above.stop)
+        _all(inside, f"parents of level {level} lie in the level above")
+    if shape.static_parents is not None:
+        _all(parents == shape.static_parents, "parents are those of the branching")
+    safe = np.maximum(parents, 0)
+    _all(np.take_along_axis(valid, safe, axis=1) | ~valid, "a valid node has a valid parent")
+    _check_siblings(tree, tokens, parents, valid, scores, sampling)
+    _check_laws(tree, tokens, safe, valid)
+
+
+def _check_siblings(tree, tokens, parents, valid, scores, sampling) -> None:
+    # Independent draws stand in the order in which they came, whatever their scores.
+    ranked = sampling is Sampling.WITHOUT_REPLACEMENT
+    for slot in range(1, tree.shape.num_nodes):
+        for other in range(slot + 1, tree.shape.num_nodes):
+            siblings = (parents[:, slot] == parents[:, other]) & valid[:, other]
+            _all(valid[:, slot] | ~siblings, f"slot {other} has no invalid sibling before it")
+            if ranked:
+                descending = scores[:, slot] >= scores[:, other]
+                _all(descending | ~siblings, f"slots {slot} and {other} descend in score")
+                distinct = tokens[:, slot] != tokens[:, other]
+                _all(distinct | ~siblings, f"slots {slot} and {other} differ")
+
+
+def _check_laws(tree, tokens, parents, valid) -> None:
+    internal = jnp.arange(tree.shape.num_internal, dtype=jnp.int32)
+    if tree.shape.depth == 0:
+        return
+    laws = jax.vmap(lambda row: jax.vmap(row.draft_logprobs_at)(internal))(tree)
+    laws = np.asarray(laws, np.float64)  # [B, I, V]
+    used = valid[:, : tree.shape.num_internal]
+    with np.errstate(invalid="ignore"):
+        sums = np.exp(laws).sum(-1)
+    _all((np.abs(sums - 1.0) < _ATOL) | ~used, "laws sum to 1")
+    each = np.arange(len(tokens))[:, None]
+    of_child = laws[each, np.minimum(parents, tree.shape.num_internal - 1), tokens]
+    drawn = np.isfinite(of_child) | ~valid
+    drawn[:, 0] = True
+    _all(drawn, "drawn tokens have a finite log probability")
+
+
+def _all(holds: np.ndarray, invariant: str) -> None:
+    if not holds.all():
+        where = ", ".join(str(i) for i in np.argwhere(~holds)[0])
+        raise AssertionError(f"invariant of a draft tree broken at [{where}]: {invariant}")
