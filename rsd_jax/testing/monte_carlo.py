@@ -28,7 +28,10 @@ ROWS = 100_000
 """Default sample size: 25 / TV^2 for a total variation of .016."""
 
 
-@functools.partial(jax.jit, static_argnames=("rule", "rows"))
+_QUICK = {"xla_backend_optimization_level": 1}  # compiling takes longer than running
+
+
+@functools.partial(jax.jit, static_argnames=("rule", "rows"), compiler_options=_QUICK)
 def _grow(rule, draft, seed, rows: int) -> tuple[DraftTree, jax.Array]:
     first_block = jnp.zeros((rows,), jnp.int32)
     keys = block_keys(row_keys(seed, jnp.arange(rows, dtype=jnp.int32)), first_block)
@@ -44,7 +47,7 @@ def sample_trees(rule: TreeRule, draft: Table, *, rows: int = ROWS, seed: int = 
     return _grow(rule, log_tables(draft), seed, rows)[0]
 
 
-@functools.partial(jax.jit, static_argnames=("verifier",))
+@functools.partial(jax.jit, static_argnames=("verifier",), compiler_options=_QUICK)
 def _verify(verifier, tree: DraftTree, target, keys: jax.Array) -> VerifyResult:
     laws = TargetLaws(logits=target_logits(target, tree), warp=make_warp(1.0))
     return verifier.verify(tree, laws, keys)
