@@ -127,6 +127,14 @@ def _decide(verifier, shape, tokens, parents, valid, log_q, logits, uniforms):
     return jax.vmap(one)(tokens, parents, valid, log_q, logits, uniforms)
 
 
+def _device() -> jax.Device:
+    """The CPU, which has float64 and no launch latency, unless JAX was started without it."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return jax.local_devices()[0]
+
+
 def decide_rows(
     verifier: Verifier,
     problem: Problem,
@@ -134,7 +142,7 @@ def decide_rows(
     uniforms: np.ndarray,
     dtype: str = "float64",
 ) -> Decisions:
-    """Decides about tree `which[i]` with `uniforms[i]`, on the CPU.
+    """Decides about tree `which[i]` with `uniforms[i]`.
 
     Args:
       verifier: any.
@@ -154,7 +162,7 @@ def decide_rows(
         coins[: len(rows)] = uniforms[start : start + _ROWS]
         structure = (problem.tokens[trees], problem.parents[trees], problem.valid[trees])
         laws = (problem.log_q[trees].astype(dtype), problem.logits[trees].astype(dtype))
-        with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        with jax.enable_x64(True), jax.default_device(_device()):
             decision = _decide(verifier, problem.shape, *structure, *laws, coins)
         fields = (decision.num_accepted, decision.path, decision.law)
         out.append([np.asarray(field)[: len(rows)] for field in fields])
