@@ -28,7 +28,7 @@ setup(
         "safetensors>=0.5",
         "tokenizers>=0.20",
         "transformers>=4.45",
-        "optax>=0.2.5",
+        "optax>=0.2.7",
         "orbax-checkpoint>=0.11",
         "ml-collections>=1.0",
         "matplotlib>=3.8",
@@ -39,6 +39,13 @@ setup(
         "tpu": [_JAX.replace("jax", "jax[tpu]", 1)],
         "datasets": ["tensorflow-datasets>=4.9"],
         # torch is compared with, on the CPU; the README says how to get a build without CUDA.
-        "test": ["pytest>=8", "ruff>=0.17,<0.18", "mypy>=1.11", "scipy>=1.11", "torch>=2.2,<2.14"],
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "ruff>=0.17,<0.18",
+            "mypy>=1.11",
+            "scipy>=1.11",
+            "torch>=2.2,<2.14",
+        ],  # fmt: skip
     },
 )

@@ -1,15 +1,19 @@
-"""A pytest plugin: counts XLA compilations and their seconds, for the end of the report."""
+"""A pytest plugin: counts XLA compilations and their seconds, for the end of the report.
+
+Works in one process and with pytest-xdist, whose workers hand their counts to the controller.
+"""
 
 import jax
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
+_KEY = "xla_compilations"
 
 
 class CompileMeter:
     """Listens to jax; programs compiled in subprocesses are not seen.
 
     Attributes:
-      seconds: of each compilation so far.
+      seconds: of each compilation so far, in all workers.
     """
 
     def __init__(self):
@@ -19,13 +23,29 @@ class CompileMeter:
         if event == _COMPILED:
             self.seconds.append(duration)
 
+    def pytest_sessionfinish(self, session) -> None:
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput[_KEY] = self.seconds
+
     def pytest_terminal_summary(self, terminalreporter) -> None:
         terminalreporter.write_line(
             f"{len(self.seconds)} XLA compilations, {sum(self.seconds):.1f} s in the compiler"
         )
 
 
+class WorkerCounts:
+    """Takes over what a worker counted; needs pytest-xdist, which owns the hook."""
+
+    def __init__(self, meter: CompileMeter):
+        self._meter = meter
+
+    def pytest_testnodedown(self, node) -> None:
+        self._meter.seconds += getattr(node, "workeroutput", {}).get(_KEY, [])
+
+
 def pytest_configure(config) -> None:
     meter = CompileMeter()
     jax.monitoring.register_event_duration_secs_listener(meter)
     config.pluginmanager.register(meter, "compile-meter")
+    if config.pluginmanager.hasplugin("dsession"):
+        config.pluginmanager.register(WorkerCounts(meter), "compile-meter-workers")

@@ -6,6 +6,8 @@
   than a fixture so that programs compiled in module-scoped fixtures are under them too. Optimisers
   (optax) need the standard dtype promotion: mark such tests `standard_promotion`.
 - Warnings are errors, except those listed below.
+- Programs are compiled with few optimisations, which halves the time of the suite: tests run each
+  program a few times. The tests that read compiled text ask for `full_optimisation`.
 """
 
 import os
@@ -20,6 +22,7 @@ import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_disable_most_optimizations", True)
 
 pytest_plugins = ("tests.compile_meter",)
 
@@ -42,3 +45,19 @@ def _promotion(request):
         return
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+@pytest.fixture(scope="module")
+def full_optimisation():
+    """Programs of the module as users get them."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(scope="module")
+def cheap_compile():
+    """Compiles without LLVM's optimisations; for modules whose programs run for milliseconds."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

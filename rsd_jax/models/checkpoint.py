@@ -243,5 +243,9 @@ def _replace(directory: pathlib.Path, written: list[str]) -> None:
     stale = {WEIGHTS, INDEX} | {p.name for p in directory.glob("model-*-of-*.safetensors")}
     for name in stale - set(written):
         (directory / name).unlink(missing_ok=True)
+    # safetensors makes files that only their owner reads; config.json has the user's default.
+    mode = (directory / f".{CONFIG}.partial").stat().st_mode
     for name in written:
-        (directory / f".{name}.partial").replace(directory / name)
+        partial = directory / f".{name}.partial"
+        partial.chmod(mode)
+        partial.replace(directory / name)

@@ -1,0 +1,66 @@
+"""The pair that ships: parity with Hugging Face, size, prompts, and a draft that is of use."""
+
+import jax
+import numpy as np
+import pytest
+
+import rsd_jax
+from rsd_jax.api import shipped_pair_directory
+from rsd_jax.tasks.prompts import load_prompts
+from tests import parity
+
+NUM_PROMPTS = 8
+NEW_TOKENS = 64
+MEGABYTES = 25
+DIRECTORY = shipped_pair_directory("quickstart")
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return rsd_jax.load_pair("quickstart")
+
+
+@pytest.fixture(scope="module")
+def prompts(pair):
+    return [pair.tokenizer(prompt.text).input_ids for prompt in load_prompts()[:NUM_PROMPTS]]
+
+
+@pytest.mark.parametrize("name", ["target", "draft"])
+def test_logits_equal_hugging_face(name, prompts):
+    tokens = np.asarray([prompts[0][:56], prompts[1][:56]])
+    theirs = parity.hf_logits(DIRECTORY / name, tokens)
+    ours = parity.our_logits(DIRECTORY / name, tokens)
+    assert np.abs(theirs - ours).max() <= parity.ATOL
+
+
+def test_greedy_tokens_equal_hugging_face(pair, prompts):
+    """One batch of unequal prompts, decoded speculatively, against one prompt at a time."""
+    method = rsd_jax.build_method("sd", length=2)
+    result = rsd_jax.generate(
+        method, pair.target, pair.draft, prompts, max_new_tokens=NEW_TOKENS, temperature=0.0
+    )
+    theirs = parity.hf_greedy(DIRECTORY / "target", prompts, NEW_TOKENS)
+    assert result.tokens == theirs
+
+
+def test_the_draft_is_of_use(pair, prompts):
+    """Far more than one token a block at the temperature the quickstart uses."""
+    method = rsd_jax.build_method("sd", length=2)
+    result = rsd_jax.generate(
+        method, pair.target, pair.draft, prompts, max_new_tokens=NEW_TOKENS, temperature=0.3
+    )
+    assert result.stats.block_efficiency > 1.5
+    assert not result.stats.empty_residuals.any()
+
+
+def test_weights_are_small():
+    total = sum(path.stat().st_size for path in DIRECTORY.rglob("*") if path.is_file())
+    assert total <= MEGABYTES * 10**6
+
+
+def test_prompts_are_held_out_and_fit(pair):
+    texts = [prompt.text for prompt in load_prompts()]
+    assert len(set(texts)) == len(texts) >= 32
+    vocabulary = pair.target.model.vocab_size
+    assert all(max(pair.tokenizer(text).input_ids) < vocabulary for text in texts)
+    assert jax.tree.leaves(pair.target.params)[0].dtype == np.float32
