@@ -4,13 +4,10 @@ On a tiny Llama in fp32, over ragged rows (a one-token prompt among them). The f
 compiled anew for a mutant; all other phases are shared with the clean runs.
 """
 
-import functools
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import rsd_jax
 from rsd_jax import decoding
 from rsd_jax.job import prepare
 from rsd_jax.testing.state_checks import (
@@ -23,33 +20,21 @@ from rsd_jax.testing.state_checks import (
     target_difference,
 )
 from rsd_jax.testing.state_mutants import DRAFT_MUTANTS, TARGET_MUTANTS, StateMutant
-from rsd_jax.testing.tiny_llama import tiny_pair
+from tests import tiny
 
-METHODS = {
-    "sd": {"length": 3},
-    "spectr": {"num_drafts": 2, "length": 2},
-    "rsd_c": {"branching": (2, 2)},
-    "rsd_s": {"width": 3, "length": 2},
-}
+pytestmark = pytest.mark.usefixtures("cheap_compile")
+
 MUTATED = "rsd_c"
 BLOCKS = 5
 WIDTH = 32  # longest prompt + 5 blocks of at most 4 tokens + a path of 3
 ATOL = 1e-4
 VISIBLE = 1e-2
 
-PROMPTS = [[7], [3, 19], [11, 2, 30, 5, 5], [1, 28, 9, 14, 0, 23, 6, 17]]
-
-
-@functools.cache
-def pair():
-    return tiny_pair(share=0.05)
-
 
 def run(method: str, mutant: StateMutant | None = None, *, self_pair: bool = False):
-    """Blocks of a method from PROMPTS, with or without a fault, at T = 1."""
-    target, draft = pair()
-    built = rsd_jax.build_method(method, **METHODS[method])
-    job = prepare(built, target, draft, PROMPTS, max_new_tokens=48)
+    """Blocks of a method from the prompts, with or without a fault, at T = 1."""
+    target, draft = tiny.pair()
+    job = prepare(tiny.method(method), target, draft, tiny.PROMPTS, max_new_tokens=48)
     params = job.params.replace(draft=target.params) if self_pair else job.params
     engines, change = dict.fromkeys(("prefill", "draft", "score", "commit"), job.engine), None
     if mutant is not None:
@@ -65,12 +50,12 @@ def run(method: str, mutant: StateMutant | None = None, *, self_pair: bool = Fal
 
 def target_logits(blocks: list[Block]) -> float:
     """Blocks 1 to 4."""
-    target, _ = pair()
+    target, _ = tiny.pair()
     return max(target_difference(b, target.model, target.params, WIDTH) for b in blocks[:4])
 
 
 def target_caches(blocks: list[Block]) -> float:
-    target, _ = pair()
+    target, _ = tiny.pair()
     return max(
         cache_difference(b.after.target_cache, 1, b.after, target.model, target.params)
         for b in blocks[:4]
@@ -79,13 +64,13 @@ def target_caches(blocks: list[Block]) -> float:
 
 def draft_laws(blocks: list[Block]) -> float:
     """Blocks 3 and later."""
-    _, draft = pair()
+    _, draft = tiny.pair()
     return max(draft_difference(b, draft.model, draft.params, WIDTH) for b in blocks[2:])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", tiny.DRAFTING)
 def test_state_equals_passes_from_scratch(method):
-    _, draft = pair()
+    _, draft = tiny.pair()
     blocks = run(method)
     lengths = np.asarray([b.after.length for b in blocks])
     assert len(set(lengths[-1] - lengths[0])) > 1, "rows advance on their own"
@@ -97,7 +82,7 @@ def test_state_equals_passes_from_scratch(method):
         assert cache_difference(cache, 2, b.after, draft.model, draft.params) < ATOL
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", tiny.DRAFTING)
 def test_a_draft_that_is_the_target_is_accepted_whole(method):
     assert accepts_everything(run(method, self_pair=True))
 

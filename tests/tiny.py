@@ -1,0 +1,35 @@
+"""A tiny Llama pair, ragged prompts and small methods: shared, so that tests share programs."""
+
+import functools
+
+import numpy as np
+
+import rsd_jax
+from rsd_jax.testing.tiny_llama import tiny_pair
+
+METHODS = {
+    "ar": {},
+    "sd": {"length": 3},
+    "spectr": {"num_drafts": 2, "length": 2},
+    "rsd_c": {"branching": (2, 2)},
+    "rsd_s": {"width": 3, "length": 2},
+}
+DRAFTING = tuple(name for name in METHODS if name != "ar")
+
+PROMPTS = [[7], [3, 19], [11, 2, 30, 5, 5], [1, 28, 9, 14, 0, 23, 6, 17]]
+NUM_TOKENS = 32
+
+
+@functools.cache
+def pair() -> tuple[rsd_jax.LoadedModel, rsd_jax.LoadedModel]:
+    """A target and a draft that is near it."""
+    return tiny_pair(share=0.05)
+
+
+def method(name: str) -> rsd_jax.Method:
+    return rsd_jax.build_method(name, **METHODS[name])
+
+
+def rows(result: rsd_jax.GenerateResult, order) -> tuple[list[list[int]], np.ndarray]:
+    """Tokens and block counts of the rows in another order."""
+    return [result.tokens[i] for i in order], result.stats.blocks[list(order)]
