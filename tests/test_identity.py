@@ -15,11 +15,8 @@ from rsd_jax.testing import arbiter
 from rsd_jax.testing.tiny_llama import in_float64
 from tests import tiny
 
-pytestmark = [
-    pytest.mark.usefixtures("cheap_compile"),
-    # Shown in pytest's summary: a tie is reported, it does not fail the test.
-    pytest.mark.filterwarnings("default::rsd_jax.testing.arbiter.NumericalTieWarning"),
-]
+# Shown in pytest's summary: a tie is reported, it does not fail the test.
+pytestmark = pytest.mark.filterwarnings("default::rsd_jax.testing.arbiter.NumericalTieWarning")
 
 
 def run(name: str, prompts=tiny.PROMPTS, **options) -> arbiter.Run:

@@ -22,8 +22,6 @@ from rsd_jax.testing.state_checks import (
 from rsd_jax.testing.state_mutants import DRAFT_MUTANTS, TARGET_MUTANTS, StateMutant
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("cheap_compile")
-
 MUTATED = "rsd_c"
 BLOCKS = 5
 WIDTH = 32  # longest prompt + 5 blocks of at most 4 tokens + a path of 3

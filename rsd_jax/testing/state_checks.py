@@ -143,7 +143,8 @@ def draft_difference(block: Block, model: LanguageModel, params: Params, width: 
     """The same for log q at every expanded node of the draft; for T = 1 without filters."""
     internal = block.tree.shape.num_internal
     expected = from_scratch(model, params, block, internal, width)
-    expected = np.asarray(jax.nn.log_softmax(jnp.asarray(expected)))
+    expected = expected - expected.max(-1, keepdims=True)
+    expected = expected - np.log(np.exp(expected).sum(-1, keepdims=True))
     return _worst(block.draft_logprobs, expected, np.asarray(block.tree.valid)[:, :internal])
 
 

@@ -47,7 +47,7 @@ class TableModel:
     """
 
     vocab_size: int = 3
-    codes: int = 4093
+    codes: int = 32749
     num_layers: int = 2
     max_positions: int = 4096
 
@@ -119,6 +119,15 @@ class TableModel:
 def _entries(buffers: KVCache | Scratch) -> jax.Array:
     """uint32[B, S or M]: hashes of the entries of a cache or scratch."""
     return entry_hash(buffers.keys[0][:, 0, :, 0], buffers.values[0][:, 0, :, 0])
+
+
+def table_rows(model: TableModel, contexts: list[list[int]]) -> np.ndarray:
+    """i64[contexts]: which row of the tables holds the logits after each context."""
+    codes = [
+        entry_hash(np.asarray(context), np.arange(len(context))).sum(dtype=np.uint32)
+        for context in contexts
+    ]
+    return (_mix(np.asarray(codes, np.uint32)) % np.uint32(model.codes)).astype(np.int64)
 
 
 def reference_warp(

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rsd_jax.generation import LoadedModel
 from rsd_jax.models.config import LlamaConfig
@@ -15,19 +16,30 @@ TINY_CONFIG = LlamaConfig(
     num_kv_heads=2, head_dim=8, max_positions=512,
 )  # fmt: skip
 
-_WEIGHT_SCALE = 25.0
-"""Of the initial weights (normal, 0.02): 0.5, so that every key matters to the logits."""
+_DEVIATION = 0.5
+"""Of the weights, so that every key matters to the logits; a trained model's are near 0.02."""
 
 
 def tiny_params(seed: int, config: LlamaConfig = TINY_CONFIG) -> Params:
-    """Random float32 parameters of a tiny Llama; norm scales stay 1."""
-    params = LlamaModel(config).init_params(jax.random.key(seed))
-    return jax.tree.map(lambda w: w * _WEIGHT_SCALE if w.ndim > 1 else w, params)
+    """Random normal float32 parameters, norm scales 1; drawn by numpy: nothing is compiled."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(LlamaModel(config).init_params, jax.random.key(0))
+
+    def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        weights = rng.normal(0.0, _DEVIATION, leaf.shape) if leaf.ndim > 1 else np.ones(leaf.shape)
+        return jnp.asarray(weights.astype(np.float32))
+
+    return jax.tree.map(draw, shapes)
 
 
 def mixed_params(first: Params, second: Params, share: float) -> Params:
     """Parameters between two models: a draft that agrees with `first` to some degree."""
-    return jax.tree.map(lambda a, b: (1 - share) * a + share * b, first, second)
+
+    def mix(a: jax.Array, b: jax.Array) -> jax.Array:
+        mixed = (1 - share) * np.asarray(a, np.float64) + share * np.asarray(b, np.float64)
+        return jnp.asarray(mixed.astype(a.dtype))
+
+    return jax.tree.map(mix, first, second)
 
 
 def tiny_pair(
@@ -44,7 +56,8 @@ def tiny_pair(
     draft = mixed_params(target, tiny_params(2 * seed + 1), share)
     model = LlamaModel(TINY_CONFIG, dtype=dtype)
     target, draft = (
-        jax.tree.map(lambda w: w.astype(jnp.dtype(dtype)), params) for params in (target, draft)
+        jax.tree.map(lambda w: jnp.asarray(w, jnp.dtype(dtype)), params)
+        for params in (target, draft)
     )
     return LoadedModel(model, target), LoadedModel(model, draft)
 

@@ -1,0 +1,159 @@
+"""Faults of the loop around the verifier: batches, keys, ends of rows, numbers that are no numbers.
+
+Each is a context in which `generate` runs faulty code; outside it nothing has changed.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+
+from rsd_jax import decoding, generation, job
+from rsd_jax.methods import Method
+from rsd_jax.sampling import Purpose, gumbels, residual
+from rsd_jax.tree import DraftTree
+from rsd_jax.types import NO_NODE, VerifyResult
+from rsd_jax.verifiers.base import TargetLaws
+from rsd_jax.verifiers.recursive_rejection import RecursiveRejection
+
+REDRAWS = ("residual", "p", "accepted")
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchMinimum(RecursiveRejection):
+    """Rows advance together: all of a group are cut to the fewest accepted nodes m in it.
+
+    Attributes:
+      redraw: where the (m + 1)-th token of a row that had more comes from: the "residual" at that
+        node or "p", both of which bias the output; or "accepted", the token that was accepted
+        there, which is lossless but makes a row depend on its batch.
+      group: rows that advance together.
+    """
+
+    redraw: str = "residual"
+    group: int = 2
+
+    def verify(self, tree: DraftTree, target: TargetLaws, keys: jax.Array) -> VerifyResult:
+        result = super().verify(tree, target, keys)
+        grouped = result.num_accepted.reshape(-1, self.group)
+        fewest = jnp.broadcast_to(grouped.min(axis=1, keepdims=True), grouped.shape).reshape(-1)
+        cut = result.num_accepted > fewest
+
+        def laws(row: DraftTree, logits: jax.Array, path: jax.Array, m: jax.Array) -> jax.Array:
+            node = jnp.where(m > 0, path[jnp.maximum(m - 1, 0)], 0)
+            p = jnp.exp(target.replace(logits=logits).at(node))
+            inner = jnp.minimum(node, row.shape.num_internal - 1)
+            rest, mass = residual(p, jnp.exp(row.draft_logprobs_at(inner)))
+            return p if self.redraw == "p" else jnp.where(mass > 0, rest, p)
+
+        law = jax.vmap(laws)(tree, target.logits, result.path, fewest)
+        noise = gumbels(keys, Purpose.EMIT, law.shape[1:])
+        redrawn = jnp.argmax(jnp.log(law) + noise, axis=-1).astype(jnp.int32)
+        if self.redraw == "accepted":
+            at = jnp.minimum(fewest, tree.shape.depth - 1)
+            node = jnp.take_along_axis(result.path, at[:, None], axis=1)
+            redrawn = jnp.take_along_axis(tree.tokens, jnp.maximum(node, 0), axis=1)[:, 0]
+        kept = jnp.arange(tree.shape.depth, dtype=jnp.int32)[None] < fewest[:, None]
+        return result.replace(
+            num_accepted=fewest,
+            path=jnp.where(kept, result.path, NO_NODE),
+            ranks=jnp.where(kept, result.ranks, NO_NODE),
+            next_token=jnp.where(cut, redrawn, result.next_token),
+        )
+
+
+def batch_minimum(method: Method, redraw: str, group: int = 2) -> Method:
+    """A method of recursive rejection whose rows advance to the batch's minimum."""
+    return dataclasses.replace(method, verifier=BatchMinimum(redraw=redraw, group=group))
+
+
+@contextlib.contextmanager
+def patched_engine(**functions: Callable[..., Any]) -> Iterator[None]:
+    """Replaces functions of `rsd_jax.decoding` in freshly compiled programs."""
+    raw_prefill = decoding.prefill.__wrapped__  # type: ignore[attr-defined]
+    raw_advance = decoding.advance.__wrapped__  # type: ignore[attr-defined]
+
+    # Functions of their own: programs are cached by the function that was traced.
+    def prefill(engine, *args):
+        return raw_prefill(engine, *args)
+
+    def advance(engine, *args):
+        return raw_advance(engine, *args)
+
+    with (
+        mock.patch.multiple(decoding, **functions),
+        mock.patch.object(job, "prefill", jax.jit(prefill, static_argnums=0)),
+        mock.patch.object(generation, "advance", jax.jit(advance, static_argnums=0)),
+    ):
+        yield
+
+
+def same_key_in_consecutive_blocks() -> contextlib.AbstractContextManager[None]:
+    """Block 2i + 1 draws what block 2i drew."""
+    original = decoding.block_keys
+    return patched_engine(block_keys=lambda rows, block: original(rows, block // 2))
+
+
+def same_key_in_two_rows() -> contextlib.AbstractContextManager[None]:
+    """Request 2i + 1 draws what request 2i draws."""
+    original = decoding.row_keys
+    return patched_engine(row_keys=lambda seed, requests: original(seed, requests // 2))
+
+
+def non_finite_accepted() -> contextlib.AbstractContextManager[None]:
+    """NaN logits become a token: `argmax` returns the index of the first NaN."""
+
+    def verify(*args):
+        result = original(*args)
+        return result.replace(finite=jnp.ones_like(result.finite))
+
+    original = decoding.verify
+    return patched_engine(verify=verify)
+
+
+def eos_at_block_ends_only() -> contextlib.AbstractContextManager[None]:
+    """An EOS in the middle of a block is overlooked."""
+
+    def commit(engine, state, tree, result, options):
+        ends = (result.next_token[:, None] == options.eos_ids[None]).any(axis=1)
+        none = options.replace(eos_ids=jnp.full_like(options.eos_ids, NO_NODE))
+        after = original(engine, state, tree, result, none)
+        ended = ends & ~state.done & (after.length <= state.prompt_length + options.max_new_tokens)
+        return after.replace(done=after.done | ended, hit_eos=after.hit_eos | ended)
+
+    original = decoding.commit
+    return patched_engine(commit=commit)
+
+
+def limit_at_block_ends_only() -> contextlib.AbstractContextManager[None]:
+    """The block that passes max_new_tokens is handed out whole."""
+
+    def commit(engine, state, tree, result, options):
+        after = original(engine, state, tree, result, options)
+        return after.replace(end=jnp.where(after.hit_eos, after.end, after.length))
+
+    original = decoding.commit
+    return patched_engine(commit=commit)
+
+
+def limit_before_eos() -> contextlib.AbstractContextManager[None]:
+    """The block that passes max_new_tokens is not searched for an EOS."""
+
+    def commit(engine, state, tree, result, options):
+        last = state.length + result.num_accepted + 1
+        over = last >= state.prompt_length + options.max_new_tokens
+        none = options.replace(eos_ids=jnp.full_like(options.eos_ids, NO_NODE))
+        blind, right = (original(engine, state, tree, result, o) for o in (none, options))
+        return jax.tree.map(functools.partial(_select, over), blind, right)
+
+    original = decoding.commit
+    return patched_engine(commit=commit)
+
+
+def _select(rows: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
+    return jnp.where(rows.reshape(rows.shape + (1,) * (first.ndim - 1)), first, second)

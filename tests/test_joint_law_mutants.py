@@ -1,0 +1,80 @@
+"""Faults of the loop, seen by the joint law of whole outputs or by a row's independence.
+
+At 2048 samples per prompt and 8192 in all, n >= 25 / TV^2 holds for a TV of 0.11 and 0.055.
+"""
+
+import numpy as np
+import pytest
+
+import rsd_jax
+from rsd_jax.testing import engine_mutants
+from rsd_jax.testing.joint_law import check_joint_law
+from tests import joint_law
+
+FALSE_ALARM = 1e-6 / 100  # far fewer tests than that follow
+
+
+def method(name: str) -> rsd_jax.Method:
+    return rsd_jax.build_method(name, **joint_law.METHODS[name])
+
+
+def tokens_of(built: rsd_jax.Method) -> np.ndarray:
+    return np.asarray(joint_law.sample(built, rounds=1).tokens)
+
+
+def law_holds(tokens: np.ndarray) -> bool:
+    return joint_law.check(tokens[:, :5], false_alarm=FALSE_ALARM)[-1].passed
+
+
+def test_clean_code_passes_the_same_checks():
+    for name in ("ar", "sd"):
+        tokens = tokens_of(method(name))
+        assert law_holds(tokens)
+        assert rows_are_independent(tokens)
+
+
+@pytest.mark.parametrize("redraw", ["residual", "p"])
+def test_rows_cut_to_the_batch_minimum_and_redrawn(redraw):
+    assert not law_holds(tokens_of(engine_mutants.batch_minimum(method("sd"), redraw)))
+
+
+def test_rows_merely_cut_to_the_batch_minimum():
+    """Lossless, so the law cannot see it; block counts alone and in a batch can."""
+    target, draft = joint_law.pair()
+    prompts = [list(joint_law.PROMPTS[2])] * 4
+
+    def blocks(built, rows, group):
+        if built is None:
+            built = engine_mutants.batch_minimum(method("sd"), "accepted", group)
+        run = rsd_jax.generate(built, target, draft, prompts[:rows], max_new_tokens=40)
+        return run.stats.blocks[0]
+
+    clean = method("sd")
+    assert blocks(clean, 4, 4) == blocks(clean, 1, 1)
+    assert blocks(None, 4, 4) > blocks(None, 1, 1)
+
+
+def test_the_same_key_in_consecutive_blocks():
+    with engine_mutants.same_key_in_consecutive_blocks():
+        assert not law_holds(tokens_of(method("ar")))
+
+
+def test_the_same_key_in_two_rows():
+    """The rows of one prompt still have the right law; neighbours are not independent."""
+    with engine_mutants.same_key_in_two_rows():
+        tokens = tokens_of(method("ar"))
+    one_by_one = joint_law.check(tokens[:, :5], false_alarm=FALSE_ALARM)[:-1]
+    assert all(check.passed for check in one_by_one)
+    assert not rows_are_independent(tokens)
+
+
+def rows_are_independent(tokens: np.ndarray, length: int = 2) -> bool:
+    """Whether the first tokens of rows 2i and 2i + 1 have the product of their laws."""
+    groups, laws = [], []
+    count = len(joint_law.PROMPTS)
+    for prompt in range(0, count, 2):
+        first, second = tokens[prompt::count, :length], tokens[prompt + 1 :: count, :length]
+        groups.append(np.concatenate([first, second], axis=1))
+        pair = [joint_law.law(p, length) for p in (prompt, prompt + 1)]
+        laws.append(np.multiply.outer(*pair))
+    return check_joint_law(groups, laws, false_alarm=FALSE_ALARM).passed
