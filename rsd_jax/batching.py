@@ -50,9 +50,9 @@ def check_prompts(
     for row, prompt in enumerate(prompts):
         if isinstance(prompt, str):
             raise ConfigError(f"prompt {row} is text; encode it to token ids first")
-        if len(prompt) == 0:
-            raise ConfigError(f"prompt {row} is empty; give at least one token, e.g. BOS")
         ids = np.asarray(prompt)
+        if ids.size == 0:
+            raise ConfigError(f"prompt {row} is empty; give at least one token, e.g. BOS")
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
             raise ConfigError(f"prompt {row} must be a flat list of integer token ids")
         for model in models:

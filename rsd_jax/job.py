@@ -75,8 +75,8 @@ def prepare(
         draft, draft_model = None, None
     used = [target.model] + ([draft_model] if draft_model is not None else [])
     check_prompts(prompts, max_new_tokens, used)
-    if not 0 <= seed < 2**32:
-        raise ConfigError(f"seed={seed} must lie in [0, 2**32)")
+    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+        raise ConfigError(f"seed={seed!r} must be an integer in [0, 2**32)")
     if draft is not None and draft.layout != target.layout:
         raise ConfigError("target and draft live on different meshes; load both with the same one")
     options = DecodeOptions(
