@@ -1,6 +1,6 @@
 """Faults of the loop, seen by the joint law of whole outputs or by a row's independence.
 
-At 2048 samples per prompt and 8192 in all, n >= 25 / TV^2 holds for a TV of 0.11 and 0.055.
+n >= 25 / TV^2: the 8192 samples of a run find a TV of .055, four times as many one of .028.
 """
 
 import numpy as np
@@ -18,8 +18,8 @@ def method(name: str) -> rsd_jax.Method:
     return rsd_jax.build_method(name, **joint_law.METHODS[name])
 
 
-def tokens_of(built: rsd_jax.Method) -> np.ndarray:
-    return np.asarray(joint_law.sample(built, rounds=1).tokens)
+def tokens_of(built: rsd_jax.Method, rounds: int = 1) -> np.ndarray:
+    return np.asarray(joint_law.sample(built, rounds=rounds).tokens)
 
 
 def law_holds(tokens: np.ndarray) -> bool:
@@ -33,9 +33,11 @@ def test_clean_code_passes_the_same_checks():
         assert rows_are_independent(tokens)
 
 
-@pytest.mark.parametrize("redraw", ["residual", "p"])
-def test_rows_cut_to_the_batch_minimum_and_redrawn(redraw):
-    assert not law_holds(tokens_of(engine_mutants.batch_minimum(method("sd"), redraw)))
+@pytest.mark.parametrize(("redraw", "rounds"), [("residual", 1), ("p", 4)])
+def test_rows_cut_to_the_batch_minimum_and_redrawn(redraw, rounds):
+    """The law of 5 tokens is off by a TV of about .3 and .07."""
+    faulty = engine_mutants.batch_minimum(method("sd"), redraw)
+    assert not law_holds(tokens_of(faulty, rounds))
 
 
 def test_rows_merely_cut_to_the_batch_minimum():
@@ -55,6 +57,7 @@ def test_rows_merely_cut_to_the_batch_minimum():
 
 
 def test_the_same_key_in_consecutive_blocks():
+    """TV about .35."""
     with engine_mutants.same_key_in_consecutive_blocks():
         assert not law_holds(tokens_of(method("ar")))
 

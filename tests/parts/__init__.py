@@ -1,0 +1,17 @@
+"""Parts from outside the package: what a new drafter or verifier takes to write.
+
+Each is one file and one line of a registry; here the line is a test fixture's.
+"""
+
+from tests.parts.block_verification import BlockVerification
+from tests.parts.first_layers_drafter import FirstLayersDrafter
+from tests.parts.ngram_drafter import NgramDrafter
+
+DRAFTERS = {
+    "first_layers": FirstLayersDrafter,
+    "ngram": NgramDrafter,
+}
+
+VERIFIERS = {
+    "block_verification": BlockVerification,
+}

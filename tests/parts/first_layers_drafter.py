@@ -1,0 +1,52 @@
+"""Self-drafting with the target's first k layers; it reads the target's cache and keeps none."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from rsd_jax.drafters.base import Drafter
+from rsd_jax.drafters.growth import TreeRule, grow_tree
+
+
+@dataclasses.dataclass(frozen=True)
+class FirstLayersDrafter(Drafter):
+    """Grows any tree; the layers after the first are skipped while it drafts.
+
+    The first layers' keys and values do not depend on later ones, so the committed ones are those
+    of the target; the drafted tokens' go to a scratch of its own.
+
+    Attributes:
+      rule: which children a node gets.
+      layers: how many are kept, k.
+    """
+
+    rule: TreeRule
+    layers: int = 1
+
+    @property
+    def shape(self):
+        return self.rule.shape
+
+    @property
+    def samplings(self):
+        return self.rule.samplings
+
+    def init(self, models, batch, capacity):
+        return models.target.init_scratch(batch, self.shape.num_internal)
+
+    def draft(self, models, params, state, context, warp, keys):
+        model, shape = models.target, self.shape
+        batch = context.length.shape[0]
+        skipped = jnp.arange(model.num_layers, dtype=jnp.int32) >= self.layers
+        skips = jnp.broadcast_to(skipped[:, None], (model.num_layers, 2))
+        root = jnp.take_along_axis(context.tokens, context.length[:, None] - 1, axis=1)[:, 0]
+
+        def score_level(level, tokens, visible, scratch):
+            positions = jnp.broadcast_to(context.length[:, None] - 1 + level, tokens.shape)
+            return model.forward(
+                params.target, tokens, positions, context.target_cache, scratch,
+                slot=shape.starts[level], mask=visible[:, :, : shape.num_internal], skips=skips,
+            )  # fmt: skip
+
+        assert state.keys[0].shape[0] == batch
+        return grow_tree(self.rule, score_level, state, root, warp=warp, keys=keys)

@@ -1,0 +1,219 @@
+"""The public functions: bad input, results, and programs that are used again."""
+
+import contextlib
+import inspect
+
+import jax
+import numpy as np
+import pytest
+
+import rsd_jax
+from rsd_jax.testing.table_model import TableModel
+from tests import joint_law
+
+PROMPTS = [list(prompt) for prompt in joint_law.PROMPTS]
+SD = rsd_jax.build_method("sd", length=2)
+
+
+def decode(**changes) -> rsd_jax.GenerateResult:
+    target, draft = joint_law.pair()
+    arguments = {"method": SD, "target": target, "draft": draft, "prompts": PROMPTS,
+                 "max_new_tokens": 8}  # fmt: skip
+    return rsd_jax.generate(**arguments | changes)
+
+
+@contextlib.contextmanager
+def compilations():
+    """Yields a list that receives every program compiled inside."""
+    programs, listening = [], True
+
+    def listen(event: str, duration: float, **details) -> None:
+        if listening and event == "/jax/core/compile/backend_compile_duration":
+            programs.append(details.get("fun_name", event))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield programs
+    listening = False
+
+
+def test_the_surface():
+    assert sorted(rsd_jax.__all__) == list(rsd_jax.__all__)
+    assert {"build_method", "generate", "load_model", "load_pair", "stream"} <= set(rsd_jax.__all__)
+    expected = {
+        "max_new_tokens": inspect.Parameter.empty, "temperature": 1.0, "top_k": None, "top_p": 1.0,
+        "seed": 0, "request_ids": None, "eos_id": None, "batch_size": None,
+    }  # fmt: skip
+    for function in (rsd_jax.generate, rsd_jax.stream):
+        parameters = inspect.signature(function).parameters
+        assert list(parameters)[:4] == ["method", "target", "draft", "prompts"]
+        options = {name: p.default for name, p in parameters.items() if p.kind == p.KEYWORD_ONLY}
+        assert expected.items() <= options.items()
+
+
+BAD_METHODS = {
+    "an unknown method": ("medusa", {}, r"'medusa'.*known methods: \['ar', 'rsd_c'"),
+    "an unknown option": ("sd", {"length": 2, "width": 3}, r"'sd'.*\['width'\].*'length'"),
+    "an option of drafts": ("ar", {"draft_top_k": 3}, r"'ar'.*\['draft_top_k'\]"),
+    "a missing option": ("spectr", {"length": 2}, r"missing options \['num_drafts'\]"),
+    "length 0": ("sd", {"length": 0}, "length=0 must be an integer of at least 1"),
+    "a float": ("rsd_s", {"width": 2.0, "length": 2}, "width=2.0 must be an integer"),
+    "a flag": ("sd", {"length": True}, "length=True must be an integer"),
+    "width 0": ("rsd_s", {"width": 0, "length": 2}, "width=0"),
+    "no drafts": ("spectr", {"num_drafts": 0, "length": 2}, "num_drafts=0"),
+    "a zero in branching": ("rsd_c", {"branching": (2, 0)}, r"branching\[1\]=0"),
+    "no branching": ("rsd_c", {"branching": ()}, r"branching=\(\).*one per level"),
+    "branching of a number": ("rsd_c", {"branching": 3}, "branching=3.*one per level"),
+    "draft_temperature 0": ("sd", {"length": 2, "draft_temperature": 0}, "draft_temperature=0"),
+    "draft_top_k 0": ("sd", {"length": 2, "draft_top_k": 0}, "top_k=0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_METHODS)
+def test_bad_methods(case):
+    name, options, message = BAD_METHODS[case]
+    with pytest.raises(rsd_jax.ConfigError, match=message):
+        rsd_jax.build_method(name, **options)
+
+
+WIDE = rsd_jax.LoadedModel(TableModel(vocab_size=4), None)
+SHORT = rsd_jax.LoadedModel(TableModel(max_positions=10), None)
+
+BAD_REQUESTS = {
+    "a name for a method": ({"method": "sd"}, "build_method"),
+    "no prompts": ({"prompts": []}, "prompts is empty"),
+    "an empty prompt": ({"prompts": [[1], []]}, "prompt 1 is empty"),
+    "text": ({"prompts": ["def f"]}, "prompt 0 is text; encode"),
+    "a flat list": ({"prompts": [1, 2]}, "prompt 0.*list of"),
+    "floats": ({"prompts": [[1.0]]}, "prompt 0.*integer"),
+    "nested lists": ({"prompts": [[[1]]]}, "prompt 0.*flat"),
+    "an id out of range": ({"prompts": [[0], [1, 3]]}, r"prompt 1.*id 3.*\[0, 3\)"),
+    "a negative id": ({"prompts": [[-1]]}, r"prompt 0.*id -1.*\[0, 3\)"),
+    "too long": ({"target": SHORT, "draft": SHORT}, "prompt 2.*10 positions.*max_new_tokens"),
+    "a short draft": ({"draft": SHORT}, "prompt 2.*10 positions.*max_new_tokens"),
+    "no tokens": ({"max_new_tokens": 0}, "max_new_tokens=0"),
+    "half a token": ({"max_new_tokens": 1.5}, "max_new_tokens=1.5"),
+    "two vocabularies": ({"draft": WIDE}, "vocabularies differ.*3 and 4"),
+    "no draft": ({"draft": None}, "'sd' needs a draft model"),
+    "width above the vocabulary": (
+        {"method": rsd_jax.build_method("rsd_s", width=4, length=1)}, "4 siblings.*3 tokens.*width",
+    ),
+    "branching above the vocabulary": (
+        {"method": rsd_jax.build_method("rsd_c", branching=(1, 4))}, "4 siblings.*branching",
+    ),
+    "a negative temperature": ({"temperature": -0.1}, "temperature=-0.1.*at least 0"),
+    "no temperature": ({"temperature": float("nan")}, "temperature=nan"),
+    "top_p 0": ({"top_p": 0.0}, r"top_p=0.0.*\(0, 1\]"),
+    "top_p above 1": ({"top_p": 1.1}, r"top_p=1.1.*\(0, 1\]"),
+    "top_k 0": ({"top_k": 0}, "top_k=0.*at least 1"),
+    "half a top_k": ({"top_k": 1.5}, "top_k=1.5.*integer"),
+    "a negative seed": ({"seed": -1}, "seed=-1"),
+    "half a seed": ({"seed": 0.5}, "seed=0.5.*integer"),
+    "too few request ids": ({"request_ids": [0]}, "1 request_ids for 4 prompts"),
+    "a negative request id": ({"request_ids": [0, 1, 2, -3]}, "request_ids.*0"),
+    "eos out of range": ({"eos_id": [0, 3]}, r"eos_id 3.*\[0, 3\)"),
+    "batch size 0": ({"batch_size": 0}, "batch_size=0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_REQUESTS)
+def test_bad_requests_run_nothing(case):
+    changes, message = BAD_REQUESTS[case]
+    with compilations() as programs, pytest.raises(rsd_jax.ConfigError, match=message):
+        decode(**changes)
+    assert not {"jit(prefill)", "jit(advance)"} & set(programs)
+
+
+def test_bad_streams_are_refused_when_called():
+    target, draft = joint_law.pair()
+    for changes, message in (
+        ({"blocks_per_step": 0}, "blocks_per_step=0"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0"),
+    ):
+        with pytest.raises(rsd_jax.ConfigError, match=message):
+            rsd_jax.stream(SD, target, draft, PROMPTS, **{"max_new_tokens": 4} | changes)
+
+
+def test_unknown_names_of_things_to_load(tmp_path):
+    with pytest.raises(rsd_jax.ConfigError, match=r"'llama'.*'quickstart'"):
+        rsd_jax.load_pair("llama")
+    with pytest.raises(rsd_jax.ConfigError, match=r"'float16'.*bfloat16"):
+        rsd_jax.load_pair("quickstart", dtype="float16")
+    with pytest.raises(rsd_jax.CheckpointError, match="nowhere"):
+        rsd_jax.load_model(tmp_path / "nowhere")
+
+
+def test_a_support_smaller_than_the_tree_is_legal():
+    method = rsd_jax.build_method("rsd_c", branching=(3, 2))
+    result = decode(method=method, top_k=1)
+    assert result.tokens == decode(method=rsd_jax.build_method("ar"), temperature=0.0).tokens
+
+
+def test_prompts_may_be_any_sequences():
+    reference = decode()
+    for prompts in (tuple(map(tuple, PROMPTS)), [np.asarray(p, np.int64) for p in PROMPTS]):
+        assert decode(prompts=prompts, max_new_tokens=np.int64(8)).tokens == reference.tokens
+
+
+def test_a_draft_is_not_needed_by_ar():
+    method = rsd_jax.build_method("ar")
+    assert decode(method=method, draft=None).tokens == decode(method=method).tokens
+
+
+def test_the_counts_fit_together():
+    result = decode(method=rsd_jax.build_method("rsd_c", branching=(2, 2)), max_new_tokens=50)
+    stats = result.stats
+    assert [len(tokens) for tokens in result.tokens] == [50] * 4 == result.num_tokens.tolist()
+    assert result.finish_reason == ["length"] * 4
+    assert stats.accepted_depths.shape == (4, 3)
+    assert stats.accepted_ranks.shape == (4, 2)
+    np.testing.assert_array_equal(stats.accepted_depths.sum(axis=1), stats.blocks)
+    accepted = stats.accepted_depths @ np.arange(3)
+    np.testing.assert_array_equal(stats.accepted_ranks.sum(axis=1), accepted)
+    np.testing.assert_array_equal(stats.produced, accepted + stats.blocks)
+    assert (stats.produced >= 50).all()
+    assert stats.produced.max() > 50
+    assert stats.accepted_ranks[:, 1].sum() > 0
+    assert stats.block_efficiency == stats.produced.sum() / stats.blocks.sum()
+    chunked = decode(
+        method=rsd_jax.build_method("rsd_c", branching=(2, 2)), max_new_tokens=50, batch_size=4
+    )
+    for name in ("blocks", "produced", "accepted_depths", "accepted_ranks", "empty_residuals"):
+        np.testing.assert_array_equal(getattr(chunked.stats, name), getattr(stats, name))
+
+
+def test_one_program_serves_all_values():
+    """Six temperatures, four top_p, ten prompt lengths; then other seeds, ends and weights."""
+    rng = np.random.default_rng(0)
+
+    def prompts(longest: int) -> list[list[int]]:
+        return [rng.integers(0, 3, length).tolist() for length in (1, 2, longest, longest)]
+
+    decode(prompts=prompts(3), temperature=0.9, top_p=0.9)
+    other = joint_law.MODEL.init_params(jax.random.key(5))
+    with compilations() as programs:
+        for temperature in (0.3, 0.5, 0.7, 1.0, 1.3, 2.0):
+            decode(temperature=temperature, top_p=0.9)
+        for top_p in (0.1, 0.5, 0.8, 0.99):
+            decode(top_p=top_p)
+        for longest in range(1, 51, 5):
+            decode(prompts=prompts(longest), top_p=0.9)
+        decode(top_p=0.9, seed=3, max_new_tokens=20, eos_id=[1, 2], request_ids=[5, 6, 7, 8])
+        pair = rsd_jax.LoadedModel(TableModel(), other)
+        decode(top_p=0.9, target=pair, draft=pair)
+    assert programs == []
+    with compilations() as programs:
+        decode(top_p=0.9, batch_size=3)
+    assert {"jit(prefill)", "jit(advance)"} <= set(programs), "another shape is another program"
+
+
+def test_streams_hand_out_tokens_as_they_come():
+    target, draft = joint_law.pair()
+    options = {"max_new_tokens": 30, "eos_id": 2, "batch_size": 2}
+    reference = rsd_jax.generate(SD, target, draft, PROMPTS, **options)
+    turns, rows = 0, [[] for _ in PROMPTS]
+    for row, new in rsd_jax.stream(SD, target, draft, PROMPTS, blocks_per_step=1, **options):
+        assert 1 <= len(new) <= 3
+        rows[row] += new
+        turns += 1
+    assert rows == reference.tokens
+    assert turns >= reference.stats.blocks.sum() - len(PROMPTS)
