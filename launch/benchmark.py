@@ -40,7 +40,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--draft_length", type=int, default=4)
     parser.add_argument("--num_prompts", type=int, default=16)
-    parser.add_argument("--max_new_tokens", type=int, default=64)
+    parser.add_argument("--max_new_tokens", type=int, default=128)
     parser.add_argument("--temperature", type=float, default=0.3)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
