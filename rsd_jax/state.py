@@ -18,7 +18,7 @@ class DecodeStats:
     Attributes:
       blocks: i32[B], target calls.
       produced: i32[B], tokens produced: accepted + 1 of every block, cut at EOS but not at
-        max_new_tokens (METHODS.md, section 4), so that produced / blocks is the block
+        max_new_tokens (docs/methods.md), so that produced / blocks is the block
         efficiency.
       accepted_depths: i32[B, D + 1], blocks by number of accepted nodes.
       accepted_ranks: i32[B, K], accepted nodes by the number of siblings rejected before.

@@ -67,7 +67,7 @@ class VerifyResult:
       ranks: i32[B, D], how many siblings were rejected before each accepted node; padded
         with `NO_NODE`.
       next_token: i32[B], the correction or bonus token.
-      finite: bool[B], whether every target law that was read is a law (METHODS: at least one
+      finite: bool[B], whether every target law that was read is a law (at least one
         finite logit, none NaN).
       empty_residuals: i32[B], children accepted because their residual had no mass; must be 0
         unless draft and target agree exactly.

@@ -172,7 +172,7 @@ def test_acceptance_is_strict():
 
 
 def test_reference_value():
-    """Draft (.9, .1), target (.2, .8), K = 2: METHODS' published acceptance."""
+    """Draft (.9, .1), target (.2, .8), K = 2: the published acceptance."""
     p, q = np.asarray([[0.2, 0.8, 0.0, 0.0]]), np.asarray([[0.9, 0.1, 0.0, 0.0]])
     instance = Instance(target=(p, np.tile(p, (4, 1))), draft=(q,))
     rule = PaddedSiblings(_FIXED((2,)), 3)

@@ -65,7 +65,7 @@ class Drafter(abc.ABC):
 
     Implementations are frozen, hashable dataclasses without arrays; everything that changes
     is in the state they return. Drafting is lossless under recursive rejection if it is
-    predictable (METHODS.md, section 2): whether the i-th child of a node is drawn, and from
+    predictable (docs/methods.md): whether the i-th child of a node is drawn, and from
     which law, may depend on anything drawn earlier but not on the child itself; a drawn child
     is never deleted or reordered; and the tree's `laws` are the laws drawn from, bit for bit.
     """
