@@ -46,6 +46,6 @@ setup(
             "mypy>=1.11",
             "scipy>=1.11",
             "torch>=2.2,<2.14",
-        ],  # fmt: skip
+        ],
     },
 )

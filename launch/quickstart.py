@@ -28,7 +28,7 @@ METHODS = (
     ("ar", {}),
     ("sd", {"length": 4}),
     ("spectr", {"num_drafts": 3, "length": 4}),
-    ("rsd_c", {"branching": (2, 2, 1)}),
+    ("rsd_c", {"branching": (2, 2, 1, 1)}),
     ("rsd_s", {"width": 4, "length": 4}),
 )
 PAIR = "quickstart"
@@ -47,7 +47,7 @@ def _arguments() -> argparse.Namespace:
         "--pair_dir", type=pathlib.Path, help="folder with target/ and draft/ of another pair"
     )
     parser.add_argument("--num_prompts", type=int, default=16)
-    parser.add_argument("--max_new_tokens", type=int, default=64)
+    parser.add_argument("--max_new_tokens", type=int, default=128)
     parser.add_argument("--temperature", type=float, default=0.3)
     parser.add_argument("--top_p", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
