@@ -47,5 +47,5 @@ def pytest_configure(config) -> None:
     meter = CompileMeter()
     jax.monitoring.register_event_duration_secs_listener(meter)
     config.pluginmanager.register(meter, "compile-meter")
-    if config.pluginmanager.hasplugin("dsession"):
+    if config.pluginmanager.hasplugin("xdist"):
         config.pluginmanager.register(WorkerCounts(meter), "compile-meter-workers")
