@@ -15,7 +15,7 @@ PROMPTS = ((0,), (1, 2), (2, 0, 1), (1, 1, 0, 2))
 NUM_TOKENS = 7
 """More than two whole blocks of draft length 2, so that every sample crosses two boundaries."""
 BATCH = 8192
-ROUNDS = 4
+ROUNDS = 3
 
 METHODS = {
     "ar": {},

@@ -61,13 +61,16 @@ PAIRS = [
 
 
 def covering(pairs: list[rsd_jax.Method], *features) -> list[rsd_jax.Method]:
-    """A few of the pairs that show every value of every feature."""
-    seen, kept = set(), []
-    for pair in pairs:
-        new = {(i, feature(pair)) for i, feature in enumerate(features)} - seen
-        if new:
-            kept.append(pair)
-        seen |= new
+    """A few of the pairs that show every value of every feature, by a greedy choice."""
+    shown = {
+        index: {(i, feature(pair)) for i, feature in enumerate(features)}
+        for index, pair in enumerate(pairs)
+    }
+    missing, kept = set().union(*shown.values()), []
+    while missing:
+        best = max(shown, key=lambda index: len(shown[index] & missing))
+        kept.append(pairs[best])
+        missing -= shown[best]
     return kept
 
 
@@ -163,6 +166,16 @@ def test_compiled_equals_eager(method):
 
 def _on_host(state):
     return jax.device_get(state.replace(row_keys=jax.random.key_data(state.row_keys)))
+
+
+def test_all_layers_as_their_own_draft_are_accepted_whole():
+    """The self-pair test of a drafter that reads the target's cache."""
+    drafter = parts.DRAFTERS["first_layers"](TREE_RULES["constant_branching"]((2, 2)), layers=2)
+    method = rsd_jax.Method("self", drafter, VERIFIERS["recursive_rejection"]())
+    prompts = [list(prompt) for prompt in joint_law.PROMPTS]
+    stats = rsd_jax.generate(method, joint_law.pair()[0], None, prompts, max_new_tokens=20).stats
+    assert (stats.blocks >= 5).all()
+    np.testing.assert_array_equal(stats.accepted_depths[:, -1], stats.blocks)
 
 
 def test_parts_that_do_not_fit_are_refused():

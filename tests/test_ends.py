@@ -159,6 +159,17 @@ def test_errors_of_several_batches_are_collected():
     assert [len(tokens) for tokens in caught.value.result.tokens] == [0, 6, 6, 0] * 2
 
 
+def test_a_stream_hands_out_what_there_is_and_then_raises():
+    target, draft = joint_law.pair()
+    bad = spoiled(target, [PROMPTS[0]])
+    rows = [[] for _ in PROMPTS]
+    with pytest.raises(rsd_jax.NonFiniteLogitsError) as caught:
+        for row, new in rsd_jax.stream(AR, bad, draft, PROMPTS, max_new_tokens=6):
+            rows[row] += new
+    assert rows == caught.value.result.tokens
+    assert list(map(len, rows)) == [0, 6, 6, 6]
+
+
 def test_rows_that_are_done_may_meet_anything():
     """The batch goes on after a row's EOS; what its passes then compute is not looked at."""
     target, _ = joint_law.pair()

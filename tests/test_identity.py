@@ -10,10 +10,13 @@ import pytest
 
 import rsd_jax
 from rsd_jax import decoding
+from rsd_jax.drafters import TREE_RULES
 from rsd_jax.job import prepare, start
 from rsd_jax.testing import arbiter
 from rsd_jax.testing.tiny_llama import in_float64
+from rsd_jax.verifiers import VERIFIERS
 from tests import tiny
+from tests.parts.first_layers_drafter import FirstLayersDrafter
 
 # Shown in pytest's summary: a tie is reported, it does not fail the test.
 pytestmark = pytest.mark.filterwarnings("default::rsd_jax.testing.arbiter.NumericalTieWarning")
@@ -69,6 +72,22 @@ def test_greedy_self_pair_accepts_everything(name):
     np.testing.assert_array_equal(stats.accepted_depths[:, -1], stats.blocks)
 
 
+def test_the_first_layers_of_a_llama_draft_for_it():
+    """A part from outside that skips sub-layers and reads the target's cache."""
+    target, _ = tiny.pair()
+
+    def decode(layers: int, temperature: float):
+        drafter = FirstLayersDrafter(TREE_RULES["constant_branching"]((2, 2)), layers=layers)
+        method = rsd_jax.Method("first layers", drafter, VERIFIERS["recursive_rejection"]())
+        options = {"max_new_tokens": tiny.NUM_TOKENS, "temperature": temperature}
+        return rsd_jax.generate(method, target, None, tiny.PROMPTS, **options)
+
+    greedy = run("ar", temperature=0.0)(*tiny.pair())
+    assert decode(1, 0.0).tokens == greedy.tokens
+    whole = decode(2, 1.0).stats
+    np.testing.assert_array_equal(whole.accepted_depths[:, -1], whole.blocks)
+
+
 @pytest.mark.parametrize("name", tiny.METHODS)
 def test_a_row_does_not_depend_on_its_batch(name):
     order = (2, 0, 3, 1)
@@ -76,7 +95,9 @@ def test_a_row_does_not_depend_on_its_batch(name):
     back = [order.index(i) for i in range(4)]
     assert_same(run(name), reordered(shuffled, back))
     for row, prompt in enumerate(tiny.PROMPTS):
-        alone = run(name, [prompt], request_ids=[row], batch_size=1)
+        # A chain and a beam in batches of one, the others beside three rows of padding.
+        size = 1 if name in ("sd", "rsd_s") else 4
+        alone = run(name, [prompt], request_ids=[row], batch_size=size)
         assert_same(reordered(run(name), [row]), alone)
 
 

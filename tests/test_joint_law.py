@@ -3,7 +3,7 @@
 False alarms: every run makes 10 tests (each of 4 prompts and all together, of all 7 tokens and of
 the first 5). Over all runs of this file the chance that any test of correct code fails is at most
 ALPHA = 1e-6, by the union bound (in the chi-square limit; cells expect 10 samples at least).
-Power: with 8192 samples per prompt a run finds, with probability 0.99, a joint law of 5 tokens that
+Power: with 6144 samples per prompt a run finds, with probability 0.99, a joint law of 5 tokens that
 is off by a total variation of TV_ONE for one prompt or TV_ALL over all prompts; asserted below.
 """
 
@@ -16,7 +16,7 @@ from tests import joint_law
 
 ALPHA = 1e-6
 PER_RUN = 10
-TV_ONE, TV_ALL = 0.12, 0.08
+TV_ONE, TV_ALL = 0.14, 0.09
 
 # Two compiled programs per method: filters off, filters on. A filter that should do nothing in
 # the second is on with a value that keeps everything.
@@ -51,16 +51,6 @@ def test_joint_law_is_the_autoregressive_law(method, run):
         assert power(tv, samples, check.degrees, false_alarm=FALSE_ALARM) >= 0.99
     assert (result.stats.blocks >= 3).mean() >= 0.5  # two boundaries crossed
     if method != "ar":
-        assert went_on_after_full_acceptance(built, warp) >= 0.2
+        # Of two blocks accepted whole, one was not the last: the row went on after it.
+        assert (result.stats.accepted_depths[:, -1] >= 2).mean() >= 0.2
     assert (result.stats.empty_residuals == 0).all()
-
-
-def went_on_after_full_acceptance(method, warp) -> float:
-    """Share of rows whose first block is accepted whole: 3 tokens of 7, so they all go on.
-
-    The draws do not depend on max_new_tokens, so one block each shows it.
-    """
-    first = joint_law.sample(method, rounds=1, **warp | {"max_new_tokens": 1})
-    assert (first.stats.blocks == 1).all()
-    assert first.stats.accepted_depths.shape[1] == 3
-    return float(first.stats.accepted_depths[:, -1].mean())

@@ -9,6 +9,7 @@ import pytest
 import rsd_jax
 from rsd_jax.testing import engine_mutants
 from rsd_jax.testing.joint_law import check_joint_law
+from rsd_jax.testing.state_mutants import TARGET_MUTANTS
 from tests import joint_law
 
 FALSE_ALARM = 1e-6 / 100  # far fewer tests than that follow
@@ -60,6 +61,17 @@ def test_the_same_key_in_consecutive_blocks():
     """TV about .35."""
     with engine_mutants.same_key_in_consecutive_blocks():
         assert not law_holds(tokens_of(method("ar")))
+
+
+@pytest.mark.parametrize("name", ["sibling visible", "first slots committed, not the path"])
+def test_the_table_model_sees_masks_and_commits(name):
+    target, draft = joint_law.pair()
+    built = method("rsd_c")
+    wrapper = TARGET_MUTANTS[name].target
+    faulty = rsd_jax.LoadedModel(wrapper(target.model, built.drafter.shape), target.params)
+    prompts = [joint_law.PROMPTS[row % 4] for row in range(joint_law.BATCH)]
+    result = rsd_jax.generate(built, faulty, draft, prompts, max_new_tokens=5)
+    assert not law_holds(np.asarray(result.tokens))
 
 
 def test_the_same_key_in_two_rows():

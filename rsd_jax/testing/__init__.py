@@ -9,6 +9,7 @@ Nothing in the package imports it. `assert_lossless` is the check that matters m
     assert_lossless(MyVerifier(), rule, random_instances(vocab_size=3, depth=2, count=21))
 """
 
+from rsd_jax.testing.arbiter import assert_same
 from rsd_jax.testing.drawn_trees import DrawnTrees, drawn_trees
 from rsd_jax.testing.enumeration import (
     assert_lossless,
@@ -18,20 +19,30 @@ from rsd_jax.testing.enumeration import (
     total_variations,
 )
 from rsd_jax.testing.instances import Instance, random_instances
+from rsd_jax.testing.joint_law import check_joint_law
 from rsd_jax.testing.monte_carlo import assert_sampled_law, sample_outcomes, sample_trees
 from rsd_jax.testing.mutants import LAW_MUTANTS, LawMutant, mutant_instances
+from rsd_jax.testing.state_mutants import DRAFT_MUTANTS, TARGET_MUTANTS, StateMutant
 from rsd_jax.testing.statistics import ChiSquare, chi_square, power
+from rsd_jax.testing.table_model import TableModel, sequence_law
+from rsd_jax.testing.tiny_llama import tiny_pair
 from rsd_jax.testing.validation import validate_tree
 
 __all__ = [
+    "DRAFT_MUTANTS",
     "LAW_MUTANTS",
+    "TARGET_MUTANTS",
     "ChiSquare",
     "DrawnTrees",
     "Instance",
     "LawMutant",
+    "StateMutant",
+    "TableModel",
     "assert_lossless",
+    "assert_same",
     "assert_sampled_law",
     "assert_strict",
+    "check_joint_law",
     "chi_square",
     "drawn_trees",
     "mutant_instances",
@@ -41,6 +52,8 @@ __all__ = [
     "random_instances",
     "sample_outcomes",
     "sample_trees",
+    "sequence_law",
+    "tiny_pair",
     "total_variations",
     "validate_tree",
 ]

@@ -21,8 +21,6 @@ from rsd_jax.types import NO_NODE, VerifyResult
 from rsd_jax.verifiers.base import TargetLaws
 from rsd_jax.verifiers.recursive_rejection import RecursiveRejection
 
-REDRAWS = ("residual", "p", "accepted")
-
 
 @dataclasses.dataclass(frozen=True)
 class BatchMinimum(RecursiveRejection):
@@ -46,7 +44,7 @@ class BatchMinimum(RecursiveRejection):
 
         def laws(row: DraftTree, logits: jax.Array, path: jax.Array, m: jax.Array) -> jax.Array:
             node = jnp.where(m > 0, path[jnp.maximum(m - 1, 0)], 0)
-            p = jnp.exp(target.replace(logits=logits).at(node))
+            p = jnp.exp(dataclasses.replace(target, logits=logits).at(node))
             inner = jnp.minimum(node, row.shape.num_internal - 1)
             rest, mass = residual(p, jnp.exp(row.draft_logprobs_at(inner)))
             return p if self.redraw == "p" else jnp.where(mass > 0, rest, p)
@@ -59,7 +57,8 @@ class BatchMinimum(RecursiveRejection):
             node = jnp.take_along_axis(result.path, at[:, None], axis=1)
             redrawn = jnp.take_along_axis(tree.tokens, jnp.maximum(node, 0), axis=1)[:, 0]
         kept = jnp.arange(tree.shape.depth, dtype=jnp.int32)[None] < fewest[:, None]
-        return result.replace(
+        return dataclasses.replace(
+            result,
             num_accepted=fewest,
             path=jnp.where(kept, result.path, NO_NODE),
             ranks=jnp.where(kept, result.ranks, NO_NODE),
@@ -85,11 +84,12 @@ def patched_engine(**functions: Callable[..., Any]) -> Iterator[None]:
     def advance(engine, *args):
         return raw_advance(engine, *args)
 
-    with (
-        mock.patch.multiple(decoding, **functions),
-        mock.patch.object(job, "prefill", jax.jit(prefill, static_argnums=0)),
-        mock.patch.object(generation, "advance", jax.jit(advance, static_argnums=0)),
-    ):
+    compiled = jax.jit(prefill, static_argnums=0), jax.jit(advance, static_argnums=0)
+    with contextlib.ExitStack() as patches:
+        for name, function in functions.items():
+            patches.enter_context(mock.patch.object(decoding, name, function))
+        patches.enter_context(mock.patch.object(job, "prefill", compiled[0]))
+        patches.enter_context(mock.patch.object(generation, "advance", compiled[1]))
         yield
 
 
@@ -110,7 +110,7 @@ def non_finite_accepted() -> contextlib.AbstractContextManager[None]:
 
     def verify(*args):
         result = original(*args)
-        return result.replace(finite=jnp.ones_like(result.finite))
+        return dataclasses.replace(result, finite=jnp.ones_like(result.finite))
 
     original = decoding.verify
     return patched_engine(verify=verify)
@@ -121,10 +121,10 @@ def eos_at_block_ends_only() -> contextlib.AbstractContextManager[None]:
 
     def commit(engine, state, tree, result, options):
         ends = (result.next_token[:, None] == options.eos_ids[None]).any(axis=1)
-        none = options.replace(eos_ids=jnp.full_like(options.eos_ids, NO_NODE))
+        none = dataclasses.replace(options, eos_ids=jnp.full_like(options.eos_ids, NO_NODE))
         after = original(engine, state, tree, result, none)
         ended = ends & ~state.done & (after.length <= state.prompt_length + options.max_new_tokens)
-        return after.replace(done=after.done | ended, hit_eos=after.hit_eos | ended)
+        return dataclasses.replace(after, done=after.done | ended, hit_eos=after.hit_eos | ended)
 
     original = decoding.commit
     return patched_engine(commit=commit)
@@ -135,7 +135,7 @@ def limit_at_block_ends_only() -> contextlib.AbstractContextManager[None]:
 
     def commit(engine, state, tree, result, options):
         after = original(engine, state, tree, result, options)
-        return after.replace(end=jnp.where(after.hit_eos, after.end, after.length))
+        return dataclasses.replace(after, end=jnp.where(after.hit_eos, after.end, after.length))
 
     original = decoding.commit
     return patched_engine(commit=commit)
@@ -147,7 +147,7 @@ def limit_before_eos() -> contextlib.AbstractContextManager[None]:
     def commit(engine, state, tree, result, options):
         last = state.length + result.num_accepted + 1
         over = last >= state.prompt_length + options.max_new_tokens
-        none = options.replace(eos_ids=jnp.full_like(options.eos_ids, NO_NODE))
+        none = dataclasses.replace(options, eos_ids=jnp.full_like(options.eos_ids, NO_NODE))
         blind, right = (original(engine, state, tree, result, o) for o in (none, options))
         return jax.tree.map(functools.partial(_select, over), blind, right)
 

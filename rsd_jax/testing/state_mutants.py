@@ -21,10 +21,14 @@ from rsd_jax.state import DecodeState
 from rsd_jax.tree import DraftTree, TreeShape
 from rsd_jax.types import KVCache, LanguageModel, Params, Scratch, VerifyResult
 
+_NO_LOGITS = slice(0, 0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Wrapped:
     """A `LanguageModel` that passes everything on; a mutant overrides one method.
+
+    Passes of prefill, which ask for no logits, are left alone.
 
     Attributes:
       inner: the correct model.
@@ -41,11 +45,13 @@ class Wrapped:
         self, params: Params, tokens: jax.Array, positions: jax.Array, cache: KVCache,
         scratch: Scratch, *, slot: int, mask: jax.Array, **options: Any,
     ) -> tuple[jax.Array, Scratch]:  # fmt: skip
-        positions, mask, cache = self.see(positions, mask, cache, slot)
+        tree_pass = options.get("logits_for") != _NO_LOGITS
+        if tree_pass:
+            positions, mask, cache = self.see(positions, mask, cache, slot)
         logits, scratch = self.inner.forward(
             params, tokens, positions, cache, scratch, slot=slot, mask=mask, **options
         )
-        return self.read(logits), scratch
+        return self.read(logits) if tree_pass else logits, scratch
 
     def see(
         self, positions: jax.Array, mask: jax.Array, cache: KVCache, slot: int

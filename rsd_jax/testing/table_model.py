@@ -1,7 +1,7 @@
 """A language model whose logits are a table, looked up by everything that a query sees.
 
-Each cached or scratch entry stores its token and its position instead of keys and values; a
-query's code is a hash of the set of entries visible to it. A wrong mask, position, length or
+Each cached or scratch entry stores a hash of its token and its position instead of keys and values;
+a query's code is a hash of the set of entries visible to it. A wrong mask, position, length or
 commit therefore moves to another, unrelated row of the table, while the law of a whole sequence
 can still be enumerated exactly.
 """
@@ -63,17 +63,14 @@ class TableModel:
         return jax.tree.map(jnp.add, params, noise)
 
     def _buffers(self, batch: int, slots: int) -> tuple[jax.Array, ...]:
-        return empty_buffers(1, (batch, 1, slots, 1), jnp.dtype(jnp.int32))
+        return empty_buffers(1, (batch, 1, slots, 1), jnp.dtype(jnp.uint32))
 
     def init_cache(self, batch: int, capacity: int) -> KVCache:
-        return KVCache(
-            keys=self._buffers(batch, capacity),
-            values=self._buffers(batch, capacity),
-            length=jnp.zeros((batch,), jnp.int32),
-        )
+        keys = self._buffers(batch, capacity)
+        return KVCache(keys=keys, values=(), length=jnp.zeros((batch,), jnp.int32))
 
     def init_scratch(self, batch: int, slots: int) -> Scratch:
-        return Scratch(keys=self._buffers(batch, slots), values=self._buffers(batch, slots))
+        return Scratch(keys=self._buffers(batch, slots), values=())
 
     def forward(
         self,
@@ -88,13 +85,9 @@ class TableModel:
         skips: jax.Array | None = None,
         logits_for: slice = slice(None),
     ) -> tuple[jax.Array, Scratch]:
-        def store(buffer: jax.Array, new: jax.Array) -> tuple[jax.Array]:
-            new = new.astype(buffer.dtype)[:, None, :, None]
-            return (jax.lax.dynamic_update_slice(buffer, new, (0, 0, slot, 0)),)
-
-        scratch = Scratch(
-            keys=store(scratch.keys[0], tokens), values=store(scratch.values[0], positions)
-        )
+        new = entry_hash(tokens, positions)[:, None, :, None]
+        keys = jax.lax.dynamic_update_slice(scratch.keys[0], new, (0, 0, slot, 0))
+        scratch = Scratch(keys=(keys,), values=())
         mask = mask[:, logits_for]
         batch = tokens.shape[0]
         if mask.shape[1] == 0:
@@ -118,7 +111,7 @@ class TableModel:
 
 def _entries(buffers: KVCache | Scratch) -> jax.Array:
     """uint32[B, S or M]: hashes of the entries of a cache or scratch."""
-    return entry_hash(buffers.keys[0][:, 0, :, 0], buffers.values[0][:, 0, :, 0])
+    return buffers.keys[0][:, 0, :, 0]
 
 
 def table_rows(model: TableModel, contexts: list[list[int]]) -> np.ndarray:
