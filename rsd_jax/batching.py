@@ -47,6 +47,9 @@ def check_prompts(
         raise ConfigError(f"max_new_tokens={max_new_tokens!r} must be an integer of at least 1")
     if len(prompts) == 0:
         raise ConfigError("prompts is empty; give at least one list of token ids")
+    used = list(models)
+    vocab_size = min(model.vocab_size for model in used)
+    positions = min(model.max_positions for model in used)
     for row, prompt in enumerate(prompts):
         if isinstance(prompt, str):
             raise ConfigError(f"prompt {row} is text; encode it to token ids first")
@@ -55,19 +58,17 @@ def check_prompts(
             raise ConfigError(f"prompt {row} is empty; give at least one token, e.g. BOS")
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
             raise ConfigError(f"prompt {row} must be a flat list of integer token ids")
-        for model in models:
-            if ids.min() < 0 or ids.max() >= model.vocab_size:
-                bad = int(ids[(ids < 0) | (ids >= model.vocab_size)][0])
-                raise ConfigError(
-                    f"prompt {row} holds token id {bad}, outside the vocabulary "
-                    f"[0, {model.vocab_size})"
-                )
-            if len(prompt) + max_new_tokens > model.max_positions:
-                raise ConfigError(
-                    f"prompt {row} has {len(prompt)} tokens; with max_new_tokens="
-                    f"{max_new_tokens} that exceeds a model's {model.max_positions} positions; "
-                    "shorten the prompt or lower max_new_tokens"
-                )
+        if ids.min() < 0 or ids.max() >= vocab_size:
+            bad = int(ids[(ids < 0) | (ids >= vocab_size)][0])
+            raise ConfigError(
+                f"prompt {row} holds token id {bad}, outside the vocabulary [0, {vocab_size})"
+            )
+        if len(prompt) + max_new_tokens > positions:
+            raise ConfigError(
+                f"prompt {row} has {len(prompt)} tokens; with max_new_tokens={max_new_tokens} "
+                f"that exceeds a model's {positions} positions; shorten the prompt or lower "
+                "max_new_tokens"
+            )
 
 
 def check_models(method: Method, target: LanguageModel, draft: LanguageModel | None) -> None:
