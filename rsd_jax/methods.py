@@ -41,6 +41,7 @@ class Method:
                 f"{type(self.verifier).__name__} is lossless only for {expected}; choose a "
                 "drafter and a verifier that have one in common"
             )
+        self.verifier.check_shape(self.drafter.shape)
         if self.draft_temperature is not None and not self.draft_temperature > 0:
             raise ConfigError(
                 f"draft_temperature={self.draft_temperature} must be positive; for greedy "

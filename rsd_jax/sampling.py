@@ -3,7 +3,7 @@
 Numeric policy: probabilities are float32 (float64 if the caller's logits are), never bfloat16;
 the maximum is subtracted before dividing by the temperature; filtered tokens have log
 probability minus infinity exactly; every categorical draw is a Gumbel argmax whose noise
-resolves the tail (`mode="high"`).
+resolves the tail.
 """
 
 import enum
@@ -15,6 +15,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from rsd_jax.errors import ConfigError
+from rsd_jax.threefry import Words, as_keys, fold_in, key_words, random_words
+
+_UNIT = 2.0**-24
 
 
 class Purpose(enum.IntEnum):
@@ -30,31 +33,43 @@ class Purpose(enum.IntEnum):
 
 def row_keys(seed: jax.Array | int, request_ids: jax.Array) -> jax.Array:
     """One key per row from (seed, request id), independent of the row's place: key[B]."""
-    key = jax.random.key(seed)
-    return jax.vmap(lambda request: jax.random.fold_in(key, request))(request_ids)
+    seeded = key_words(jax.random.key(seed, impl="threefry2x32"))
+    words = tuple(jnp.broadcast_to(word, request_ids.shape) for word in seeded)
+    return as_keys(fold_in((words[0], words[1]), request_ids))
 
 
 def block_keys(rows: jax.Array, block: jax.Array) -> jax.Array:
     """key[B] of rows, i32[B] block counters of rows: key[B] for their current blocks."""
-    return jax.vmap(jax.random.fold_in)(rows, block)
+    return as_keys(fold_in(key_words(rows), block))
+
+
+def _words(keys: jax.Array, purpose: Purpose, size: int) -> Words:
+    """64 bits for each of `size` places of every row: key[B] to two u32[B, size]."""
+    return random_words(fold_in(key_words(keys), purpose), size)
+
+
+def _as_float(bits: jax.Array) -> jax.Array:
+    """The upper 24 bits of u32[...] as an integer in float32, exactly."""
+    return (bits >> jnp.uint32(8)).astype(jnp.float32)
 
 
 def uniforms(keys: jax.Array, purpose: Purpose, size: int) -> jax.Array:
     """f32[B, size] uniform on [0, 1), entry i of a row depending on its key and i alone."""
-
-    def draw(key: jax.Array) -> jax.Array:
-        return jax.random.uniform(jax.random.fold_in(key, purpose), (size,), jnp.float32)
-
-    return jax.vmap(draw)(keys)
+    return _as_float(_words(keys, purpose, size)[0]) * _UNIT
 
 
 def gumbels(keys: jax.Array, purpose: Purpose, shape: tuple[int, ...]) -> jax.Array:
-    """f32[B, *shape] standard Gumbel noise with a resolved tail."""
+    """f32[B, *shape] standard Gumbel noise with a resolved tail.
 
-    def draw(key: jax.Array) -> jax.Array:
-        return jax.random.gumbel(jax.random.fold_in(key, purpose), shape, jnp.float32, mode="high")
-
-    return jax.vmap(draw)(keys)
+    -log(E) of an exponential E = -log(1 - u), where u has 24 significant bits down to 2^-48: the
+    noise is resolved up to 33. With a plain float32 uniform it ends at 16, which biases a draw
+    from 32000 tokens by 2e-3 in total variation.
+    """
+    high, low = _words(keys, purpose, math.prod(shape))
+    u = (_as_float(high) + (_as_float(low) + 0.5) * _UNIT) * _UNIT
+    # The largest u would round to 1, an impossible draw.
+    noise = -jnp.log(-jnp.log1p(-jnp.minimum(u, 1.0 - _UNIT)))
+    return noise.reshape(keys.shape[0], *shape)
 
 
 def gumbel_top_k(

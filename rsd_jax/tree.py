@@ -192,3 +192,18 @@ def ancestor_mask(shape: TreeShape, parents: jax.Array) -> jax.Array | np.ndarra
         return np.concatenate(rows, axis=1)
     batch = parents.shape[0]
     return jnp.concatenate([jnp.broadcast_to(row, (batch, *row.shape[1:])) for row in rows], axis=1)
+
+
+def children_table(tree: DraftTree) -> jax.Array:
+    """i32[I, K]: slots of each internal node's valid children in draw order, of one row.
+
+    K is `shape.max_siblings`; the entry is N where there are fewer.
+    """
+    shape = tree.shape
+    slots = jnp.arange(shape.num_nodes, dtype=jnp.int32)
+    parents = jnp.where(tree.valid, tree.parents, NO_NODE)
+    earlier = (parents[:, None] == parents[None]) & (slots[None] < slots[:, None])
+    rank = earlier.sum(axis=1, dtype=jnp.int32)
+    nodes, ranks = slots[: shape.num_internal], jnp.arange(shape.max_siblings, dtype=jnp.int32)
+    is_child = (parents[None] == nodes[:, None])[:, None] & (rank[None] == ranks[:, None])[None]
+    return jnp.where(is_child, slots[None, None], shape.num_nodes).min(axis=-1)

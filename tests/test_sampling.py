@@ -2,8 +2,10 @@
 
 import functools
 import itertools
+import math
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from rsd_jax.sampling import (
     uniforms,
 )
 from rsd_jax.testing.statistics import chi_square, power
+from rsd_jax.threefry import key_words, random_words
 
 FALSE_ALARM = 1e-6
 V = 4096
@@ -237,19 +240,55 @@ def test_shared_keys_are_seen():
         assert _sees_dependence(right[:, 0], shared[:, 0]), name
 
 
-def test_gumbels_resolve_their_tail():
-    """JAX's default float32 Gumbel truncates it; ours is the one of mode "high"."""
+def test_keys_and_bits_are_those_of_jax():
+    """The unrolled Threefry is JAX's function; keys are JAX's keys."""
 
     @jax.jit
-    def draw():
-        key = row_keys(0, jnp.arange(1))
-        emit = jax.random.fold_in(key[0], Purpose.EMIT)
-        high, low = (jax.random.gumbel(emit, (512,), jnp.float32, mode=m) for m in ("high", "low"))
-        return gumbels(key, Purpose.EMIT, (512,))[0], high, low
+    def both(seed, ids):
+        ours = row_keys(seed, ids)
+        key = jax.random.key(seed, impl="threefry2x32")
+        theirs = jax.vmap(lambda request: jax.random.fold_in(key, request))(ids)
+        words = random_words(key_words(ours), 7)
+        counts = jnp.concatenate([jnp.zeros(7, jnp.uint32), jnp.arange(7, dtype=jnp.uint32)])
+        bits = [jax.extend.random.threefry_2x32(k, counts) for k in jax.random.key_data(theirs)]
+        return jax.random.key_data(ours), jax.random.key_data(theirs), words, jnp.stack(bits)
 
-    ours, high, low = jax.device_get(draw())
-    np.testing.assert_array_equal(ours, high)
-    assert (ours != low).any()
+    ids = np.asarray([0, 5, 2**31 - 1], np.int32)
+    ours, theirs, words, bits = jax.device_get(both(np.uint32(2**32 - 1), ids))
+    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(np.concatenate(words, axis=1), bits)
+
+
+def _with_words(monkeypatch, high: list[int], low: list[int]):
+    """Noise of given random words."""
+    words = tuple(jnp.asarray([word], jnp.uint32) for word in (high, low))
+    monkeypatch.setattr(sampling, "random_words", lambda key, size: words)
+    keys = row_keys(0, jnp.arange(1))
+    return gumbels(keys, Purpose.EMIT, (len(high),))[0], uniforms(keys, Purpose.EMIT, 1)[0]
+
+
+def test_extreme_words_make_finite_noise(monkeypatch):
+    """Every word gives a noise in (-3, 35) and a uniform below 1; neighbours differ in the tail."""
+    ones = 2**32 - 1
+    noise, uniform = _with_words(monkeypatch, [ones, 0, 0, 256], [ones, 0, 256, 0])
+    assert float(uniform[0]) < 1.0
+    assert np.isfinite(np.asarray(noise)).all()
+    exact = [-math.log(-math.log1p(-u)) for u in (2.0**-49, 1.5 * 2.0**-48, 2.0**-24 + 2.0**-49)]
+    np.testing.assert_allclose(np.asarray(noise[1:]), exact, rtol=1e-6)
+    assert -3 < noise[0] < 0 < noise[1] < 35
+
+
+def test_gumbels_follow_their_law():
+    """Chi-square over 64 bins of equal mass; and no two of the largest are equal."""
+    rows, size = 64, 4096
+    noise = np.asarray(gumbels(row_keys(1, jnp.arange(rows)), Purpose.EMIT, (size,))).ravel()
+    mass = np.exp(-np.exp(-noise.astype(np.float64)))
+    counts = np.bincount(np.minimum((mass * 64).astype(int), 63), minlength=64)
+    assert power(0.02, noise.size, 63, false_alarm=FALSE_ALARM) > 0.99
+    assert chi_square(counts, np.full(64, 1 / 64), false_alarm=FALSE_ALARM).passed
+    # About 2^10 of the 2^18: with a plain float32 uniform many would share a value.
+    top = noise[noise > -np.log(-np.log1p(-(2.0**-8)))]
+    assert len(np.unique(top)) > 0.999 * len(top)
 
 
 def test_gumbel_top_k_is_a_sort():

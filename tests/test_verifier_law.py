@@ -78,6 +78,34 @@ def test_output_law_is_the_targets(verifier, rule, vocab, count):
     assert assert_lossless(verifier, rule, instances, atol=ATOL) < 1e-12
 
 
+@pytest.mark.parametrize(
+    ("verifier", "rule", "vocab"),
+    [
+        (RecursiveRejection, PaddedSiblings(_FIXED((2,)), 3), 4),
+        (RecursiveRejection, _FIXED((2, 2)), 3),
+        (RecursiveRejection, _BEAM(2, 2), 3),
+        (functools.partial(RecursiveRejection, replacement=True), _CHAINS(3, 2), 3),
+        (KSeq, PaddedSiblings(_CHAINS(2, 1), 3), 4),
+        (KSeq, _CHAINS(3, 2), 3),
+    ],
+    ids=str,
+)
+def test_all_nodes_at_once_decide_like_those_reached(verifier, rule, vocab):
+    """On every tree that can be drawn, at random coins, and by law."""
+    instances = random_instances(vocab, rule.shape.depth, len(KINDS), seed=2)
+    problem = make_problem([drawn_trees(rule, i.draft) for i in instances], instances)
+    which = np.repeat(np.arange(len(problem.tokens)), 4)
+    coins = np.random.default_rng(0).random((len(which), problem.shape.num_nodes))
+    reached, every = (
+        decide_rows(verifier(all_nodes=choice), problem, which, coins) for choice in (False, True)
+    )
+    assert len(np.unique(reached.num_accepted)) == rule.shape.depth + 1
+    np.testing.assert_array_equal(reached.num_accepted, every.num_accepted)
+    np.testing.assert_array_equal(reached.path, every.path)
+    np.testing.assert_allclose(reached.law, every.law, atol=1e-12)
+    assert assert_lossless(verifier(all_nodes=True), rule, instances, atol=ATOL) < 1e-12
+
+
 def test_instances_cover_what_they_promise():
     """Zeros in both laws, disjoint supports, and supports smaller than K (invalid children)."""
     assert 3 * len(KINDS) >= 20
@@ -302,8 +330,9 @@ def _hand_made_tree(rows: int) -> tuple[DraftTree, np.ndarray]:
     return tree, np.zeros((rows, 5, 4), np.float32)
 
 
+@pytest.mark.parametrize("all_nodes", [False, True])
 @pytest.mark.parametrize("name", sorted(VERIFIERS))
-def test_laws_that_are_none_are_flagged_where_they_are_read(name):
+def test_laws_that_are_none_are_flagged_where_they_are_read(name, all_nodes):
     tree, logits = _hand_made_tree(6)
     logits[1, 0, 2] = np.nan  # the root is always read
     logits[2, 0] = -np.inf
@@ -312,7 +341,7 @@ def test_laws_that_are_none_are_flagged_where_they_are_read(name):
     logits[5, 0, 1:], logits[5, 2] = -np.inf, np.nan  # node 2 is not reached
     keys = block_keys(row_keys(0, jnp.arange(6)), jnp.zeros((6,), jnp.int32))
     target = TargetLaws(logits=jnp.asarray(logits), warp=make_warp(1.0))
-    result = jax.jit(VERIFIERS[name]().verify)(tree, target, keys)
+    result = jax.jit(VERIFIERS[name](all_nodes=all_nodes).verify)(tree, target, keys)
     np.testing.assert_array_equal(result.finite, [True, False, False, True, False, True])
     assert not result.empty_residuals.any()
 

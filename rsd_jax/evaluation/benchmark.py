@@ -9,7 +9,7 @@ from rsd_jax.decoding import required_capacity
 from rsd_jax.evaluation.comparison import Sampling, compare, comparison_rows
 from rsd_jax.evaluation.floors import decode_floor
 from rsd_jax.evaluation.peers import PeerRun
-from rsd_jax.evaluation.timing import BlockTimes, time_block
+from rsd_jax.evaluation.timing import BlockTimes, time_blocks
 from rsd_jax.job import LoadedModel
 from rsd_jax.methods import Method, build_method
 from rsd_jax.models.llama import LlamaModel
@@ -70,15 +70,11 @@ def measure(
     rows = comparison_rows(
         measured, target, draft, sampling, source="benchmark", pair=pair, task=task
     )
-    times = []
-    for method in methods:
-        times.append(
-            time_block(
-                method, target, draft, list(prompts[:batch_size]),
-                temperature=sampling.temperature, max_new_tokens=512, repeats=repeats,
-            )
-        )  # fmt: skip
-        report(f"{method.name} {method.tree}: phases timed")
+    times = time_blocks(
+        methods, target, draft, list(prompts[:batch_size]),
+        temperature=sampling.temperature, max_new_tokens=[512] * len(methods), repeats=repeats,
+    )  # fmt: skip
+    report("phases timed")
     context = max(map(len, prompts[:batch_size]))
     return [
         Measurement(_with_times(row, taken, times[0], context), taken)
@@ -144,14 +140,12 @@ def capacity_ratio(
     """Block time in a cache of `large` positions over that in one of `small`, same live length."""
     longest = max(map(len, prompts))
     overrun = required_capacity(method.drafter, longest, 1) - longest - 1
-    seconds = [
-        time_block(
-            method, _unlimited(target), _unlimited(draft), prompts, temperature=temperature,
-            max_new_tokens=capacity - longest - overrun, repeats=repeats,
-        ).block
-        for capacity in (small, large)
-    ]  # fmt: skip
-    return seconds[1] / seconds[0]
+    times = time_blocks(
+        [method] * 2, _unlimited(target), _unlimited(draft), prompts, temperature=temperature,
+        max_new_tokens=[capacity - longest - overrun for capacity in (small, large)],
+        repeats=repeats,
+    )  # fmt: skip
+    return times[1].block / times[0].block
 
 
 def _unlimited(loaded: LoadedModel) -> LoadedModel:

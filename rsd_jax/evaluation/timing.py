@@ -9,13 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rsd_jax import decoding
-from rsd_jax.decoding import DecodeOptions, Engine
+from rsd_jax.decoding import Engine
 from rsd_jax.drafters.base import ModelParams
 from rsd_jax.drafters.model import ModelDrafter
-from rsd_jax.job import LoadedModel, prepare, start
+from rsd_jax.job import Job, LoadedModel, prepare, start
 from rsd_jax.methods import Method
 from rsd_jax.state import DecodeState
 from rsd_jax.types import LanguageModel
@@ -51,17 +50,6 @@ class BlockTimes:
     def phase_sum(self) -> float:
         """Sum of the phases, to be held beside `block`."""
         return self.draft + self.score + self.verify + self.commit
-
-
-def median_seconds(run: Callable[[], Any], repeats: int) -> float:
-    """Median wall time of `run`, whose result is waited for; one call before is not counted."""
-    jax.block_until_ready(run())
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        jax.block_until_ready(run())
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
 
 
 def copy_bandwidth(megabytes: int, repeats: int = 10) -> float:
@@ -120,88 +108,101 @@ def _compile_seconds(engine: Engine, arguments: tuple[Any, ...], program: Any) -
     return time.perf_counter() - begin
 
 
-def time_block(
-    method: Method,
+class _Timed:
+    """One method on a batch in mid-run: everything that is timed, compiled and called once.
+
+    Attributes:
+      compile: seconds, see `BlockTimes`.
+      measures: by field of `BlockTimes`, a call that returns seconds per prefill, phase or block.
+    """
+
+    def __init__(self, job: Job, blocks: int):
+        self._job, self._blocks = job, blocks
+        engine, params, options = job.engine, job.params, job.options
+        batch = job.batches[0]
+        arrays = [
+            jnp.asarray(a) for a in (batch.tokens, batch.prompt_length, job.seed, batch.request_ids)
+        ]
+        steps = jnp.asarray(blocks, jnp.int32)
+        begun = start(job, batch)
+        self.compile = _compile_seconds(engine, (params, *arrays), decoding.prefill)
+        advance_arguments = (params, begun, options, steps)
+        self.compile += _compile_seconds(engine, advance_arguments, decoding.advance)
+        self._state = decoding.advance(engine, *advance_arguments)
+
+        draft = jax.jit(functools.partial(decoding.draft, engine))
+        score = jax.jit(functools.partial(decoding.score, engine))
+        verify = jax.jit(functools.partial(decoding.verify, engine))
+        commit = jax.jit(functools.partial(decoding.commit, engine), donate_argnums=(0,))
+        tree, drafted = draft(params, self._state, options)
+        logits, scored = score(params, drafted, tree)
+        result = verify(scored, tree, logits, options)
+
+        def donated(function: Callable[[DecodeState], Any], state: DecodeState) -> float:
+            return _seconds(function, jax.block_until_ready(jax.tree.map(jnp.copy, state)))
+
+        self.measures: dict[str, Callable[[], float]] = {
+            "prefill": lambda: _seconds(start, job, batch),
+            "draft": lambda: _seconds(draft, params, self._state, options),
+            "score": lambda: _seconds(score, params, drafted, tree),
+            "verify": lambda: _seconds(verify, scored, tree, logits, options),
+            "commit": lambda: donated(lambda s: commit(s, tree, result, options), scored),
+            "forwards": lambda: _seconds(_forwards, engine, params, self._state, steps) / blocks,
+            "block": lambda: donated(
+                lambda s: decoding.advance(engine, params, s, options, steps), self._state
+            ) / blocks,
+        }  # fmt: skip
+        for measure in self.measures.values():
+            measure()
+
+
+def _seconds(function: Callable[..., Any], *arguments: Any) -> float:
+    begin = time.perf_counter()
+    jax.block_until_ready(function(*arguments))
+    return time.perf_counter() - begin
+
+
+def time_blocks(
+    methods: Sequence[Method],
     target: LoadedModel,
     draft: LoadedModel | None,
     prompts: Sequence[Sequence[int]],
     *,
     temperature: float,
-    max_new_tokens: int,
+    max_new_tokens: Sequence[int],
     blocks: int = 8,
     repeats: int = 5,
-) -> BlockTimes:
-    """Times prefill, every phase and the fused block of a batch.
+) -> list[BlockTimes]:
+    """Times prefill, every phase and the fused block of a batch, for several methods in turns.
+
+    In each of the `repeats` rounds every method has one turn, so that a slow moment of the machine
+    falls on all of them.
 
     Args:
-      method, target, draft, prompts, temperature: as for `generate`.
-      max_new_tokens: decides the capacity; large enough that no row ends while timed.
+      methods: from `build_method`; one may stand there twice.
+      target, draft, prompts, temperature: as for `generate`.
+      max_new_tokens: for each method; decides the capacity, and is large enough that no row ends
+        while timed.
       blocks: run per timed call of the fused loop; also how far the state is into the run.
       repeats: medians are over these.
     """
-    job = prepare(
-        method, target, draft, prompts, max_new_tokens=max_new_tokens, temperature=temperature
-    )
-    engine, params, options = job.engine, job.params, job.options
-    batch = job.batches[0]
-    arrays = [
-        jnp.asarray(a) for a in (batch.tokens, batch.prompt_length, job.seed, batch.request_ids)
+    timed = [
+        _Timed(
+            prepare(method, target, draft, prompts, max_new_tokens=new, temperature=temperature),
+            blocks,
+        )
+        for method, new in zip(methods, max_new_tokens, strict=True)
     ]
-    begun = start(job, batch)
-    compile_seconds = _compile_seconds(engine, (params, *arrays), decoding.prefill)
-    steps = jnp.asarray(blocks, jnp.int32)
-    compile_seconds += _compile_seconds(engine, (params, begun, options, steps), decoding.advance)
-    prefill = median_seconds(lambda: start(job, batch), repeats)
-    state = decoding.advance(engine, params, begun, options, steps)
-    phases = _time_phases(engine, params, state, options, repeats)
-
-    def fused() -> float:
-        copied = jax.block_until_ready(jax.tree.map(jnp.copy, state))
-        begin = time.perf_counter()
-        jax.block_until_ready(decoding.advance(engine, params, copied, options, steps))
-        return time.perf_counter() - begin
-
-    def passes() -> float:
-        begin = time.perf_counter()
-        jax.block_until_ready(_forwards(engine, params, state, steps))
-        return time.perf_counter() - begin
-
-    fused(), passes()
-    # Interleaved, so that a slow moment of the machine falls on both.
-    pairs = [(fused(), passes()) for _ in range(repeats)]
-    block, forwards = np.median(np.asarray(pairs), axis=0) / blocks
-    return BlockTimes(
-        compile=compile_seconds, prefill=prefill, block=float(block), forwards=float(forwards),
-        **phases,
-    )  # fmt: skip
-
-
-def _time_phases(
-    engine: Engine,
-    params: ModelParams,
-    state: DecodeState,
-    options: DecodeOptions,
-    repeats: int,
-) -> dict[str, float]:
-    """Each phase as a program of its own, fed with what the one before returned."""
-    draft = jax.jit(functools.partial(decoding.draft, engine))
-    score = jax.jit(functools.partial(decoding.score, engine))
-    verify = jax.jit(functools.partial(decoding.verify, engine))
-    commit = jax.jit(functools.partial(decoding.commit, engine), donate_argnums=(0,))
-    tree, drafted = draft(params, state, options)
-    logits, scored = score(params, drafted, tree)
-    result = verify(scored, tree, logits, options)
-
-    def commit_once() -> float:
-        copied = jax.block_until_ready(jax.tree.map(jnp.copy, scored))
-        begin = time.perf_counter()
-        jax.block_until_ready(commit(copied, tree, result, options))
-        return time.perf_counter() - begin
-
-    commit_once()
-    return {
-        "draft": median_seconds(lambda: draft(params, state, options), repeats),
-        "score": median_seconds(lambda: score(params, drafted, tree), repeats),
-        "verify": median_seconds(lambda: verify(scored, tree, logits, options), repeats),
-        "commit": statistics.median(commit_once() for _ in range(repeats)),
-    }
+    seconds: list[dict[str, list[float]]] = [{name: [] for name in each.measures} for each in timed]
+    for turn in range(repeats):
+        for index in range(len(timed)):
+            chosen = (turn + index) % len(timed)
+            for name, measure in timed[chosen].measures.items():
+                seconds[chosen][name].append(measure())
+    return [
+        BlockTimes(
+            compile=each.compile,
+            **{name: statistics.median(values) for name, values in measured.items()},
+        )
+        for each, measured in zip(timed, seconds, strict=True)
+    ]

@@ -25,6 +25,7 @@ class FaultyRejection(RecursiveRejection):
       fault: which line; with none this is a second, independent implementation.
     """
 
+    all_nodes: bool | None = False  # the faults are in the tests of one node
     fault: str = ""
 
     def test_children(

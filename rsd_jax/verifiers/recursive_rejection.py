@@ -1,6 +1,7 @@
 """Recursive rejection sampling, RRS (Jeon et al. 2024, section 3.1; SpecInfer's multi-round SD)."""
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +9,40 @@ from flax import struct
 
 from rsd_jax.drafters.base import Sampling
 from rsd_jax.sampling import is_law, residual
-from rsd_jax.tree import DraftTree
+from rsd_jax.tree import DraftTree, children_table
 from rsd_jax.types import NO_NODE
-from rsd_jax.verifiers.base import Decision, TargetLaws, Verifier, no_path, root_only
+from rsd_jax.verifiers.base import (
+    Decision,
+    TargetLaws,
+    Verifier,
+    no_path,
+    root_only,
+    tests_all_nodes,
+)
+
+
+class _Test(NamedTuple):
+    """One child tested at one node."""
+
+    accept: jax.Array  # bool[]
+    rest: jax.Array  # f32[V], the residual if it is rejected
+    empty: jax.Array  # bool[], accepted only because the residual has no mass
+
+
+def _test_child(r: jax.Array, log_q: jax.Array, x: jax.Array, u: jax.Array) -> _Test:
+    """Accepts x iff u q(x) < r(x), strictly; else r becomes N[(r - q)+].
+
+    Args:
+      r: f32[V], the node's residual so far.
+      log_q: f32[V], the law that x was drawn from.
+      x: i32[].
+      u: f32[] on [0, 1).
+    """
+    q = jnp.exp(log_q)
+    rest, mass = residual(r, q)
+    passed = u * q[x] < r[x]
+    empty = (mass[0] == 0.0) & ~passed
+    return _Test(passed | empty, rest, empty)
 
 
 @struct.dataclass
@@ -32,9 +64,13 @@ class RecursiveRejection(Verifier):
     Attributes:
       replacement: whether siblings were drawn i.i.d. (SpecInfer) instead of without
         replacement (RSD).
+      all_nodes: whether all nodes are tested at once, in K vectorised steps, or only those that
+        are reached, one after the other; the decisions are the same. None leaves it to
+        `tests_all_nodes`.
     """
 
     replacement: bool = False
+    all_nodes: bool | None = None
 
     @property
     def accepts(self) -> frozenset[Sampling]:
@@ -42,9 +78,16 @@ class RecursiveRejection(Verifier):
         return frozenset({Sampling.NONE, Sampling.POINT, kind})
 
     def decide(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
-        depth = tree.shape.depth
-        if depth == 0:
+        if tree.shape.depth == 0:
             return root_only(target)
+        chain = tree.shape.max_siblings == 1
+        if tests_all_nodes(self.all_nodes, chain):
+            return self._decide_all(tree, target, uniforms)
+        return self._decide_reached(tree, target, uniforms)
+
+    def _decide_reached(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
+        """Walks down from the root, as far as children are accepted."""
+        depth = tree.shape.depth
 
         def descend(state):
             node, level, path, ranks, _, finite, empty, _ = state
@@ -66,14 +109,7 @@ class RecursiveRejection(Verifier):
         )  # fmt: skip
         end = jax.lax.while_loop(lambda state: state[-1], descend, start)
         _, levels, path, ranks, law, finite, empty, _ = end
-        return Decision(
-            num_accepted=levels - 1,
-            path=path,
-            ranks=ranks,
-            law=law,
-            finite=finite,
-            empty_residuals=empty,
-        )
+        return Decision(levels - 1, path, ranks, law, finite, empty)
 
     def test_children(
         self, tree: DraftTree, node: jax.Array, p: jax.Array, uniforms: jax.Array
@@ -91,18 +127,15 @@ class RecursiveRejection(Verifier):
             return jnp.where(later.any(), jnp.argmax(later), tree.shape.num_nodes).astype(jnp.int32)
 
         def test(state: _Node) -> _Node:
-            x, q = tree.tokens[state.slot], jnp.exp(state.log_q)
-            rest, mass = residual(state.r, q)
-            empty = mass[0] == 0.0
-            passed = uniforms[state.slot] * q[x] < state.r[x]
-            accept = passed | empty
+            x = tree.tokens[state.slot]
+            tested = _test_child(state.r, state.log_q, x, uniforms[state.slot])
             return _Node(
-                slot=jnp.where(accept, tree.shape.num_nodes, next_child(state.slot)),
-                rejected=state.rejected + (~accept).astype(jnp.int32),
-                accepted=jnp.where(accept, state.slot, NO_NODE),
-                r=jnp.where(accept, state.r, rest),
-                log_q=state.log_q if self.replacement else _exclude(state.log_q, x),
-                empty=state.empty + (empty & ~passed).astype(jnp.int32),
+                slot=jnp.where(tested.accept, tree.shape.num_nodes, next_child(state.slot)),
+                rejected=state.rejected + (~tested.accept).astype(jnp.int32),
+                accepted=jnp.where(tested.accept, state.slot, NO_NODE),
+                r=jnp.where(tested.accept, state.r, tested.rest),
+                log_q=self.next_law(state.log_q, x),
+                empty=state.empty + tested.empty.astype(jnp.int32),
             )
 
         zero = jnp.asarray(0, jnp.int32)
@@ -116,9 +149,71 @@ class RecursiveRejection(Verifier):
         )
         return jax.lax.while_loop(lambda s: s.slot < tree.shape.num_nodes, test, start)
 
+    def _decide_all(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
+        """Tests the k-th child of every internal node at once, for k = 1, ..., K; then walks."""
+        shape = tree.shape
+        nodes = jnp.arange(shape.num_internal, dtype=jnp.int32)
+        children = children_table(tree)
+        log_p = target.first(shape.num_internal)
+        log_q = jax.vmap(lambda node: self.first_law(tree, node))(nodes)
+        zeros = jnp.zeros_like(nodes)
+        state = _Node(children[:, 0], zeros, zeros + NO_NODE, jnp.exp(log_p), log_q, zeros)
+        for k in range(shape.max_siblings):
+            slot = jnp.minimum(children[:, k], shape.num_nodes - 1)
+            x, pending = tree.tokens[slot], state.accepted == NO_NODE
+            pending &= children[:, k] < shape.num_nodes
+            tested = jax.vmap(_test_child)(state.r, state.log_q, x, uniforms[slot])
+            rejects, accepts = pending & ~tested.accept, pending & tested.accept
+            if k + 1 < shape.max_siblings:
+                log_q = jax.vmap(self.next_law)(state.log_q, x)
+            state = _Node(
+                slot=slot,
+                rejected=state.rejected + rejects.astype(jnp.int32),
+                accepted=jnp.where(accepts, slot, state.accepted),
+                r=jnp.where(rejects[:, None], tested.rest, state.r),
+                log_q=log_q,
+                empty=state.empty + (pending & tested.empty).astype(jnp.int32),
+            )
+        return _follow(tree, target, state, is_law(log_p))
+
     def first_law(self, tree: DraftTree, node: jax.Array) -> jax.Array:
         """log q_1 at a node, bit for bit the law sampled; leaves have no law and no children."""
         return tree.draft_logprobs_at(jnp.minimum(node, tree.shape.num_internal - 1))
+
+    def next_law(self, log_q: jax.Array, x: jax.Array) -> jax.Array:
+        """The law of the sibling after x."""
+        return log_q if self.replacement else _exclude(log_q, x)
+
+
+def _follow(tree: DraftTree, target: TargetLaws, ends: _Node, is_finite: jax.Array) -> Decision:
+    """Goes down the accepted children from the root.
+
+    Args:
+      tree, target: of one row.
+      ends: of every internal node, leading axis I.
+      is_finite: bool[I], whether the target's law at the node is one.
+    """
+    shape, last = tree.shape, tree.shape.num_internal - 1
+    node, alive = jnp.asarray(0, jnp.int32), jnp.asarray(True)
+    finite, empty = jnp.asarray(True), jnp.asarray(0, jnp.int32)
+    path, ranks = [], []
+    for _ in range(shape.depth):
+        inner = jnp.minimum(node, last)
+        # An accepted node of a level above the last may still have no children at all.
+        alive &= node <= last
+        finite &= is_finite[inner] | ~alive
+        empty += jnp.where(alive, ends.empty[inner], 0)
+        child = jnp.where(alive, ends.accepted[inner], NO_NODE)
+        alive &= child != NO_NODE
+        path.append(child)
+        ranks.append(jnp.where(alive, ends.rejected[inner], NO_NODE))
+        node = jnp.where(alive, child, node)
+    # A leaf of the last level has been tested by nobody: its law is the target's.
+    bonus, is_leaf = target.at(node), node > last
+    law = jnp.where(is_leaf, jnp.exp(bonus), ends.r[jnp.minimum(node, last)])
+    num_accepted = (jnp.stack(path) != NO_NODE).sum(dtype=jnp.int32)
+    finite &= is_law(bonus) | ~is_leaf
+    return Decision(num_accepted, jnp.stack(path), jnp.stack(ranks), law, finite, empty)
 
 
 def _exclude(log_q: jax.Array, x: jax.Array) -> jax.Array:
