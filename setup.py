@@ -24,6 +24,7 @@ setup(
     install_requires=[
         _JAX,
         "flax>=0.12",
+        "num2words>=0.5.10,<0.6",
         "numpy>=2.0",
         "safetensors>=0.5",
         "tokenizers>=0.20",

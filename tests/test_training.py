@@ -156,7 +156,10 @@ def library(tmp_path_factory):
     for i in range(300):
         path = root / f"package{i % 7}" / f"module{i}.py"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(f"def function_{i}(argument):\n    return argument + {i}\n")
+        docstring = f'"""Return the argument plus {i}."""'
+        path.write_text(
+            f"def function_{i}(argument):\n    {docstring}\n    return argument + {i}\n"
+        )
     for folder in ("site-packages", "test"):
         (root / folder).mkdir()
         (root / folder / "other.py").write_text("skipped = True\n")
@@ -232,6 +235,7 @@ def test_quickstart_config_fits_its_budget(tmp_path):
 def test_quickstart_config_shrunk_through_every_stage(library, tmp_path):
     config = _quickstart_config().copy_and_resolve_references().unlock()
     config.corpus_root, config.vocab_size = str(library), 300
+    config.number_words.update(train=20, heldout=2)
     for stage in ("target", "draft_warm_start", "draft"):
         model, recipe = config[stage].model, config[stage].recipe
         model.update(vocab_size=300, hidden_size=16, intermediate_size=16, head_dim=4)
@@ -248,8 +252,10 @@ def test_quickstart_config_shrunk_through_every_stage(library, tmp_path):
     for stage in STAGES:
         pipeline.run(stage)
     result = json.loads((tmp_path / "export.json").read_text())
-    assert 0 < result["draft"]["acceptance_t1"] <= 1
-    assert result["target"]["loss"] < 10
+    assert list(result) == ["library", "docstrings", "number_words"]
+    for measured in result.values():
+        assert 0 < measured["draft"]["acceptance_t1"] <= 1
+        assert measured["target"]["loss"] < 10
     assert "| `draft` | 2 |" in report(tmp_path)
     for name in ("target", "draft"):
         files = {path.name for path in (tmp_path / "export" / name).iterdir()}

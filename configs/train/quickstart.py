@@ -1,4 +1,4 @@
-"""The quickstart pair: a 9.8M target and a 0.9M draft on the CPython standard library.
+"""The quickstart pair: a 9.8M target and a 0.9M draft on CPython's library and two small tasks.
 
 Source: shapes and budget chosen for two CPU cores; the draft is first trained on the text, then
 distilled with the forward KL divergence to the frozen target (Hinton et al. 2015).
@@ -30,6 +30,10 @@ def get_config() -> ConfigDict:
     config.workdir = "runs/quickstart"
     config.vocab_size = 2048
     config.corpus_root = ""  # empty: the standard library of the running interpreter
+    # Share of each source in the windows of a batch; 0 leaves a source out.
+    config.mixture = dict(library=0.6, number_words=0.2, docstrings=0.2)
+    config.number_words = dict(train=60_000, heldout=500)  # examples that are written
+    config.tokenizer_documents = 500  # per task; more would give long compounds tokens of their own
     config.target = dict(
         model=_model(
             hidden_size=320, intermediate_size=864, num_layers=8, num_heads=8, num_kv_heads=4

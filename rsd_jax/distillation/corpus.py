@@ -1,4 +1,4 @@
-"""The training text: the CPython standard library of this machine, as files of 16-bit tokens."""
+"""Training text as files of 16-bit tokens, above all the standard library of this machine."""
 
 import dataclasses
 import hashlib
@@ -6,6 +6,7 @@ import json
 import pathlib
 import platform
 import sysconfig
+from collections.abc import Mapping
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -64,24 +65,49 @@ def read_files(root: str | pathlib.Path | None = None) -> list[SourceFile]:
     return sorted(found, key=lambda file: file.name)
 
 
-def write_tokens(files: list[SourceFile], tokenizer: Tokenizer, directory: pathlib.Path) -> dict:
-    """Writes train.bin and heldout.bin, u16[n]: `<s>` text `</s>` for each file, and corpus.json.
+def write_documents(
+    documents: Mapping[str, list[str]], tokenizer: Tokenizer, directory: pathlib.Path, *, unit: str
+) -> dict:
+    """Writes train.bin and heldout.bin, u16[n]: `<s>` text `</s>` for each text, and corpus.json.
+
+    Args:
+      documents: the texts of each split.
+      tokenizer: encodes them; a special token's name in a text is text, not a boundary.
+      directory: receives the files.
+      unit: what a document is called in corpus.json, in the plural.
 
     Returns:
-      The contents of corpus.json: interpreter version, and per split files, bytes, tokens.
+      The contents of corpus.json: interpreter version, and per split documents, bytes, tokens.
+
+    Raises:
+      ConfigError: a split has no documents.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    tokenizer.encode_special_tokens = True  # "<s>" in a source file is text, not a boundary
+    tokenizer.encode_special_tokens = True
     summary: dict = {"python": platform.python_version()}
     for split in SPLITS:
-        chosen = [file for file in files if file.held_out == (split == "heldout")]
-        encoded = tokenizer.encode_batch([f.text for f in chosen], add_special_tokens=False)
-        ids = [i for e in encoded for i in (BOS_ID, *e.ids, EOS_ID)]
-        np.asarray(ids, np.uint16).tofile(directory / f"{split}.bin")
-        size = sum(len(file.text.encode()) for file in chosen)
-        summary[split] = {"files": len(chosen), "bytes": size, "tokens": len(ids)}
+        texts = documents[split]
+        if not texts:
+            raise ConfigError(
+                f"the source {directory.name!r} has no {unit} in the split {split!r}; give it "
+                "some, or leave it out of the mixture"
+            )
+        encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        ids = [np.asarray((BOS_ID, *e.ids, EOS_ID), np.uint16) for e in encoded]
+        np.concatenate(ids).tofile(directory / f"{split}.bin")
+        size = sum(len(text.encode()) for text in texts)
+        summary[split] = {unit: len(texts), "bytes": size, "tokens": sum(map(len, ids))}
     (directory / "corpus.json").write_text(json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+def write_tokens(files: list[SourceFile], tokenizer: Tokenizer, directory: pathlib.Path) -> dict:
+    """Writes both splits of the library, see `write_documents`."""
+    texts = {
+        split: [file.text for file in files if file.held_out == (split == "heldout")]
+        for split in SPLITS
+    }
+    return write_documents(texts, tokenizer, directory, unit="files")
 
 
 def open_tokens(directory: pathlib.Path, split: str) -> np.ndarray:
@@ -102,6 +128,19 @@ def _windows(tokens: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
     return np.concatenate([np.full((len(starts), 1), BOS_ID, np.int32), body], axis=1)
 
 
+def random_windows(
+    tokens: np.ndarray, rng: np.random.Generator, *, count: int, length: int
+) -> np.ndarray:
+    """Random runs of `length` tokens behind an `<s>`, i32[count, 1 + length].
+
+    Raises:
+      ConfigError: the corpus is shorter than one window.
+    """
+    if len(tokens) < length:
+        raise ConfigError(f"the corpus has {len(tokens)} tokens, fewer than one window of {length}")
+    return _windows(tokens, rng.integers(0, len(tokens) - length + 1, count), length)
+
+
 def batch_at(
     tokens: np.ndarray, *, seed: int, step: int, batch_size: int, length: int
 ) -> np.ndarray:
@@ -110,10 +149,8 @@ def batch_at(
     Raises:
       ConfigError: the corpus is shorter than one window.
     """
-    if len(tokens) < length:
-        raise ConfigError(f"the corpus has {len(tokens)} tokens, fewer than one window of {length}")
-    starts = np.random.default_rng((seed, step)).integers(0, len(tokens) - length + 1, batch_size)
-    return _windows(tokens, starts, length)
+    rng = np.random.default_rng((seed, step))
+    return random_windows(tokens, rng, count=batch_size, length=length)
 
 
 def spread_windows(tokens: np.ndarray, *, count: int, length: int) -> np.ndarray:

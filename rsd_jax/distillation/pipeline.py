@@ -9,16 +9,18 @@ from typing import Any
 
 import jax
 
-from rsd_jax.distillation import corpus, passages
+from rsd_jax.distillation import corpus, documents, functions, passages
 from rsd_jax.distillation import tokenizer as bpe
 from rsd_jax.distillation.checkpoints import Checkpoints
 from rsd_jax.distillation.evaluate import evaluate
+from rsd_jax.distillation.mixture import Mixture
 from rsd_jax.distillation.recipe import Recipe
 from rsd_jax.distillation.train import abstract_state, train
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.tasks.prompts import save_prompts
+from rsd_jax.tasks.docstrings import DOCSTRING_PROMPTS
+from rsd_jax.tasks.prompts import QUICKSTART_PROMPTS, save_prompts
 from rsd_jax.types import Params
 
 STAGES = ("tokenizer", "target", "draft_warm_start", "draft", "export")
@@ -29,10 +31,11 @@ class Pipeline:
     """Stages that read each other's results from one work directory.
 
     Attributes:
-      config: vocab_size, corpus_root, and per training stage `model` (fields of `LlamaConfig`)
-        and `recipe` (fields of `Recipe`); see configs/train/quickstart.py.
+      config: vocab_size, corpus_root, mixture, number_words, tokenizer_documents, and per
+        training stage `model` (fields of `LlamaConfig`) and `recipe` (fields of `Recipe`); see
+        configs/train/quickstart.py.
       workdir: corpus/ and tokenizer/ of the tokenizer stage, one directory per training stage.
-      export_dir: receives target/, draft/ and, from the `prompts` stage, prompts.jsonl.
+      export_dir: receives target/, draft/ and, from the `prompts` stage, the files of prompts.
     """
 
     config: Mapping[str, Any]
@@ -61,21 +64,37 @@ class Pipeline:
         return corpus.read_files(self.config["corpus_root"] or None)
 
     def prepare_text(self) -> None:
-        """Learns the tokenizer on the training files and writes both splits as tokens."""
+        """Learns the tokenizer on training text of every source and writes both splits as tokens.
+
+        Raises:
+          ConfigError: the mixture names no source, or one that has no documents.
+        """
         files = self._files()
+        tasks = documents.task_documents(files, self.config["mixture"], self.config["number_words"])
         trained = bpe.train_tokenizer(
-            (file.text for file in files if not file.held_out),
+            documents.tokenizer_texts(files, tasks, self.config["tokenizer_documents"]),
             vocab_size=self.config["vocab_size"],
         )
         length = self.config["target"]["model"]["max_positions"]
         bpe.save_tokenizer(trained, self.workdir / "tokenizer", max_length=length)
-        corpus.write_tokens(files, trained, self.workdir / "corpus")
+        documents.write_sources(files, tasks, trained, self.workdir / "corpus")
 
     def write_prompts(self, count: int = 48, per_file: int = 5) -> None:
-        """Cuts prompts from this machine's held-out files into `export_dir`/prompts.jsonl."""
+        """Cuts prompts from this machine's held-out files into `export_dir`.
+
+        prompts.jsonl gets `count` passages for completion, docstrings.jsonl the functions.
+        """
         tokenizer = bpe.load_tokenizer(self.workdir / "tokenizer")
-        prompts = passages.cut_prompts(self._files(), tokenizer, count=count, per_file=per_file)
-        save_prompts(prompts, self.export_dir / "prompts.jsonl")
+        files = self._files()
+        prompts = passages.cut_prompts(files, tokenizer, count=count, per_file=per_file)
+        save_prompts(prompts, self.export_dir / QUICKSTART_PROMPTS.name)
+        held_out = functions.docstring_examples(files)["heldout"]
+        described = functions.cut_docstring_prompts(held_out)
+        save_prompts(described, self.export_dir / DOCSTRING_PROMPTS.name)
+
+    def text(self, split: str) -> Mixture:
+        """A split of the text that every stage trains on."""
+        return documents.open_mixture(self.workdir / "corpus", self.config["mixture"], split)
 
     def model(self, stage: str, dtype: str = "float32") -> LlamaModel:
         """The model that a stage trains."""
@@ -103,11 +122,9 @@ class Pipeline:
     def train_stage(self, stage: str) -> None:
         """Trains one model, resuming if it was stopped."""
         recipe = self.recipe(stage)
-        tokens = corpus.open_tokens(self.workdir / "corpus", "train")
-        held_out = corpus.spread_windows(
-            corpus.open_tokens(self.workdir / "corpus", "heldout"),
-            count=recipe.eval_windows, length=recipe.window,
-        )  # fmt: skip
+        held_out = self.text("heldout").spread_windows(
+            count=recipe.eval_windows, length=recipe.window
+        )
         teacher = teacher_for_eval = None
         if stage != "target":
             params = self.params("target")
@@ -117,7 +134,7 @@ class Pipeline:
         train(
             self.model(stage, recipe.compute_dtype),
             recipe,
-            tokens,
+            self.text("train"),
             self.workdir / stage,
             init=(lambda: self.params("draft_warm_start")) if stage == "draft" else None,
             teacher=teacher if recipe.objective == "forward_kl" else None,
@@ -127,14 +144,12 @@ class Pipeline:
     def export(self) -> None:
         """Writes both models (bfloat16) and their tokenizer in Hugging Face's format.
 
-        Takes the newest checkpoints as they are, evaluates the weights as rounded on all
-        held-out windows, and leaves the result in `workdir`/export.json.
+        Takes the newest checkpoints as they are, evaluates the weights as rounded on as many
+        windows of each source as its held-out text has, and leaves the result in
+        `workdir`/export.json.
         """
         from rsd_jax.models.checkpoint import save_model
 
-        tokens = corpus.open_tokens(self.workdir / "corpus", "heldout")
-        length = self.recipe("target").window
-        windows = corpus.spread_windows(tokens, count=len(tokens) // length, length=length)
         rounded = {}
         for name in ("target", "draft"):
             directory = self.export_dir / name
@@ -146,11 +161,17 @@ class Pipeline:
                 lambda leaf: leaf.astype("bfloat16").astype("float32"), params
             )
         pair = self.model("target"), rounded["target"]
-        result = {
-            "windows": len(windows),
-            "target": evaluate(*pair, windows),
-            "draft": evaluate(self.model("draft"), rounded["draft"], windows, teacher=pair),
-        }
-        summary = json.loads((self.workdir / "corpus/corpus.json").read_text())["heldout"]
-        result["bytes_per_token"] = summary["bytes"] / summary["tokens"]
+        length = self.recipe("target").window
+        result = {}
+        for source in self.text("heldout").sources:
+            count = max(1, len(source.tokens) // length)
+            windows = source.spread(count, length)
+            summary = self.workdir / "corpus" / source.name / "corpus.json"
+            size = json.loads(summary.read_text())["heldout"]
+            result[source.name] = {
+                "windows": count,
+                "target": evaluate(*pair, windows),
+                "draft": evaluate(self.model("draft"), rounded["draft"], windows, teacher=pair),
+                "bytes_per_token": size["bytes"] / size["tokens"],
+            }
         (self.workdir / "export.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -38,7 +38,7 @@ def report(workdir: str | pathlib.Path) -> str:
     exported = workdir / "export.json"
     if not exported.is_file():
         raise ConfigError(f"{exported} does not exist; run the export stage first")
-    pair = json.loads(exported.read_text())
+    measured = json.loads(exported.read_text())
     lines = [
         _row("stage", "steps", "training loss, last 100 steps", "minutes", "tokens/s"),
         _row(*["---"] * 5),
@@ -56,13 +56,16 @@ def report(workdir: str | pathlib.Path) -> str:
         if stage == "draft_warm_start":
             before = held_out
     head = ("loss", "bits per byte", "KL(target, draft)", "acceptance, T = 1", "T = 0.3")
-    lines += [
-        "",
-        _row(f"{pair['windows']} held-out windows, bfloat16 weights", *head),
-        _row(*["---"] * 6),
-        _draft_row("target", pair["target"], pair["bytes_per_token"]),
-        _draft_row("draft", pair["draft"], pair["bytes_per_token"]),
-    ]
+    for source, pair in measured.items():
+        windows = f"{source}: {pair['windows']} held-out windows, bfloat16 weights"
+        lines += [
+            "",
+            _row(windows, *head),
+            _row(*["---"] * 6),
+            _draft_row("target", pair["target"], pair["bytes_per_token"]),
+            _draft_row("draft", pair["draft"], pair["bytes_per_token"]),
+        ]
     if before:
-        lines.append(_draft_row("draft before distillation, float32, fewer windows", before, None))
+        name = "draft before distillation, float32, windows of the mixture"
+        lines += ["", _row(name, *head), _row(*["---"] * 6), _draft_row("draft", before, None)]
     return "\n".join(lines)

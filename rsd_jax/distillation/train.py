@@ -17,6 +17,7 @@ from tqdm import tqdm
 from rsd_jax.distillation import losses
 from rsd_jax.distillation.checkpoints import Checkpoints
 from rsd_jax.distillation.corpus import batch_at
+from rsd_jax.distillation.mixture import Mixture
 from rsd_jax.distillation.recipe import Recipe, learning_rate, optimizer
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.llama import LlamaModel
@@ -166,7 +167,7 @@ class _Log:
 def train(
     model: LlamaModel,
     recipe: Recipe,
-    tokens: np.ndarray,
+    text: np.ndarray | Mixture,
     directory: str | pathlib.Path,
     *,
     init: Callable[[], Params] | None = None,
@@ -182,7 +183,7 @@ def train(
     Args:
       model: what is trained; its dtype should be the recipe's `compute_dtype`.
       recipe: the run.
-      tokens: u16[n], the training text.
+      text: the training text, tokens u16[n] or a mixture of several texts.
       directory: receives checkpoints/ and metrics.jsonl: training rows, and rows with "heldout".
       init: gives the initial f32 parameters; random from the recipe's seed when None.
       teacher: model and parameters that "forward_kl" distils.
@@ -198,6 +199,7 @@ def train(
     """
     if recipe.objective == "forward_kl" and teacher is None:
         raise ConfigError("objective='forward_kl' needs a teacher")
+    draw = text.batch_at if isinstance(text, Mixture) else functools.partial(batch_at, text)
     directory = pathlib.Path(directory)
     checkpoints = Checkpoints(directory / "checkpoints", keep=recipe.keep)
     kept = checkpoints.latest_step()
@@ -211,10 +213,9 @@ def train(
     teacher_model, teacher_params = teacher or (None, None)
     try:
         for step in range(start, stop):
-            batch = batch_at(
-                tokens, seed=recipe.seed, step=step, batch_size=recipe.batch_size,
-                length=recipe.window,
-            )  # fmt: skip
+            batch = draw(
+                seed=recipe.seed, step=step, batch_size=recipe.batch_size, length=recipe.window
+            )
             state, metrics = train_step(
                 model, teacher_model, recipe, state, teacher_params, jnp.asarray(batch)
             )

@@ -1,4 +1,4 @@
-"""The held-out prompts that ship with the package."""
+"""A prompt, and files of them: the held-out prompts that ship with the package."""
 
 import dataclasses
 import json
@@ -14,9 +14,10 @@ class Prompt:
     """A prompt and what the source goes on with.
 
     Attributes:
-      name: where the text is from: file of the standard library and first line.
-      text: what the model is given; ends at the end of a line.
-      reference: the text that follows in the file.
+      name: where the text is from: file of the standard library and first line, or split and
+        index of a generated example.
+      text: what the model is given; ends at the end of a line or word.
+      reference: the text that follows in the source, leading whitespace included.
     """
 
     name: str

@@ -1,0 +1,107 @@
+"""The training documents of each source: the library's files, and examples of the tasks."""
+
+import hashlib
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from tokenizers import Tokenizer
+
+from rsd_jax.distillation import corpus
+from rsd_jax.distillation.corpus import SPLITS, SourceFile
+from rsd_jax.distillation.functions import docstring_examples
+from rsd_jax.distillation.mixture import Mixture, check_weights, open_source
+from rsd_jax.tasks.number_words import number_words_prompt
+from rsd_jax.tasks.prompts import Prompt
+
+LIBRARY = "library"
+Documents = dict[str, list[str]]
+
+
+def _texts(examples: list[Prompt]) -> list[str]:
+    """Examples as documents, in an order that has nothing to do with the one they came in."""
+    texts = [example.text + example.reference for example in examples]
+    return sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())
+
+
+def _docstrings(files: Sequence[SourceFile], counts: Mapping[str, int]) -> Documents:
+    return {split: _texts(found) for split, found in docstring_examples(files).items()}
+
+
+def _number_words(files: Sequence[SourceFile], counts: Mapping[str, int]) -> Documents:
+    examples = {"train": "train", "heldout": "test"}
+    return {
+        split: [
+            example.text + example.reference
+            for example in (number_words_prompt(examples[split], i) for i in range(counts[split]))
+        ]
+        for split in SPLITS
+    }
+
+
+TASK_SOURCES: dict[str, Callable[[Sequence[SourceFile], Mapping[str, int]], Documents]] = {
+    "docstrings": _docstrings,
+    "number_words": _number_words,
+}
+SOURCES = (LIBRARY, *TASK_SOURCES)
+
+
+def task_documents(
+    files: Sequence[SourceFile], weights: Mapping[str, float], counts: Mapping[str, int]
+) -> dict[str, Documents]:
+    """The documents of each source of the mixture but the library, by source and split.
+
+    Args:
+      files: of the library; what `docstrings` is cut from.
+      weights: of the mixture; a source without weight is left out.
+      counts: examples of `number_words` per split.
+
+    Raises:
+      ConfigError: see `check_weights`.
+    """
+    names = check_weights(weights, SOURCES)
+    return {name: TASK_SOURCES[name](files, counts) for name in names if name != LIBRARY}
+
+
+def tokenizer_texts(
+    files: Sequence[SourceFile], tasks: Mapping[str, Documents], per_source: int
+) -> Iterator[str]:
+    """What the tokenizer learns on: the training files, `per_source` documents of each task."""
+    yield from (file.text for file in files if not file.held_out)
+    for texts in tasks.values():
+        yield from texts["train"][:per_source]
+
+
+def write_sources(
+    files: list[SourceFile],
+    tasks: Mapping[str, Documents],
+    tokenizer: Tokenizer,
+    directory: pathlib.Path,
+) -> dict[str, dict]:
+    """Writes the tokens of the library and of each task's documents, a folder per source.
+
+    Returns:
+      What `corpus.write_documents` returns, by source.
+
+    Raises:
+      ConfigError: a source has no documents in one of the splits.
+    """
+    written = {LIBRARY: corpus.write_tokens(files, tokenizer, directory / LIBRARY)}
+    for name, texts in tasks.items():
+        written[name] = corpus.write_documents(texts, tokenizer, directory / name, unit="documents")
+    return written
+
+
+def open_mixture(directory: pathlib.Path, weights: Mapping[str, float], split: str) -> Mixture:
+    """One split of what `write_sources` left in `directory`, mixed by `weights`.
+
+    Windows of the library are cut anywhere, those of a task start with a document.
+
+    Raises:
+      ConfigError: see `check_weights`; or a source has not been written.
+    """
+    return Mixture(
+        tuple(
+            open_source(directory / name, split, weight=weight, anywhere=name == LIBRARY)
+            for name, weight in check_weights(weights, SOURCES).items()
+        )
+    )

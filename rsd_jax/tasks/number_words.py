@@ -1,0 +1,87 @@
+"""From English number words to German ones: stands in for translation.
+
+Source: integers derived from a hash and spelled by the package num2words. An example is a
+function of (split, index), the same on every machine; there is no last one.
+"""
+
+import functools
+import hashlib
+import itertools
+from collections.abc import Iterator
+
+from rsd_jax.errors import ConfigError
+from rsd_jax.tasks.base import Task
+from rsd_jax.tasks.prompts import Prompt
+
+SPLITS = ("train", "test")
+_LENGTHS = (5, 6, 7, 8)
+_MAX_DIGITS = 6
+_SMALL = 1000  # every integer below is in both splits, every one from here on in one
+_TEST_PER_MILLE = 50
+
+
+def is_test_number(number: int) -> bool:
+    """Whether an integer may occur in test examples only: 5 % of those from 1000 on."""
+    digest = hashlib.sha256(str(number).encode()).digest()
+    return number >= _SMALL and int.from_bytes(digest[:8], "big") % 1000 < _TEST_PER_MILLE
+
+
+def _draws(key: str) -> Iterator[int]:
+    """Uniform 64-bit integers without end. A hash, as libraries' generators change."""
+    for counter in itertools.count():
+        digest = hashlib.sha256(f"{key}/{counter}".encode()).digest()
+        for i in range(0, len(digest), 8):
+            yield int.from_bytes(digest[i : i + 8], "big")
+
+
+def _number(draws: Iterator[int], split: str) -> int:
+    """Uniform in the number of its digits, and among the split's integers of so many."""
+    digits = 1 + next(draws) % _MAX_DIGITS
+    low = 10 ** (digits - 1) if digits > 1 else 0
+    while True:
+        number = low + next(draws) % (10**digits - low)
+        if number < _SMALL or is_test_number(number) == (split == "test"):
+            return number
+
+
+def integers(split: str, index: int) -> list[int]:
+    """The 5 to 8 integers, 0 to 999 999, of an example, at least one of them from 1000 on.
+
+    That one keeps the splits disjoint: no list of one is a list of the other.
+
+    Raises:
+      ConfigError: there is no such split, or the index is negative.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"split={split!r} must be one of {SPLITS}")
+    if index < 0:
+        raise ConfigError(f"index={index} must not be negative")
+    draws = _draws(f"number_words/{split}/{index}")
+    while True:
+        length = _LENGTHS[next(draws) % len(_LENGTHS)]
+        numbers = [_number(draws, split) for _ in range(length)]
+        if max(numbers) >= _SMALL:
+            return numbers
+
+
+@functools.lru_cache(maxsize=4 * _SMALL)
+def spell(number: int, language: str) -> str:
+    """An integer in words of the language ("en", "de"), without the commas inside of English."""
+    from num2words import num2words
+
+    return num2words(number, lang=language).replace(",", "")
+
+
+def number_words_prompt(split: str, index: int) -> Prompt:
+    """An example of a split; see `integers` for its errors."""
+    numbers = integers(split, index)
+    english, german = (", ".join(spell(n, lang) for n in numbers) for lang in ("en", "de"))
+    name = f"number_words/{split}/{index}"
+    return Prompt(name, f"English: {english}\nGerman:", f" {german}")
+
+
+def _first(count: int) -> list[Prompt]:
+    return [number_words_prompt("test", index) for index in range(count)]
+
+
+NUMBER_WORDS = Task(name="number_words", metric="bleu", stop="\n", max_new_tokens=128, first=_first)
