@@ -39,12 +39,17 @@ def bucket(size: int) -> int:
     return max(_SMALLEST_BUCKET, 1 << (size - 1).bit_length())
 
 
+def _is_integer(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def check_prompts(
     prompts: Sequence[Sequence[int]], max_new_tokens: int, models: Iterable[LanguageModel]
 ) -> None:
     """Raises `ConfigError` naming the first prompt that cannot be decoded, and why."""
-    if not isinstance(max_new_tokens, (int, np.integer)) or max_new_tokens < 1:
+    if not _is_integer(max_new_tokens) or max_new_tokens < 1:
         raise ConfigError(f"max_new_tokens={max_new_tokens!r} must be an integer of at least 1")
+    max_new_tokens = int(max_new_tokens)  # numpy's narrow integers wrap around in a sum
     if len(prompts) == 0:
         raise ConfigError("prompts is empty; give at least one list of token ids")
     used = list(models)
@@ -117,14 +122,14 @@ def split(
       max_new_tokens: likewise.
       multiple: rows are padded to a multiple of this (shards of the data axis).
     """
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+    if batch_size is not None and (not _is_integer(batch_size) or batch_size < 1):
         raise ConfigError(f"batch_size={batch_size!r} must be an integer of at least 1, or None")
-    ids = list(range(len(prompts))) if request_ids is None else [int(i) for i in request_ids]
+    ids = list(range(len(prompts)) if request_ids is None else request_ids)
     if len(ids) != len(prompts):
         raise ConfigError(f"got {len(ids)} request_ids for {len(prompts)} prompts")
-    if any(not 0 <= i < 2**31 for i in ids):
-        raise ConfigError("request_ids must lie in [0, 2**31)")
-    size = batch_size or len(prompts)
+    if any(not _is_integer(i) or not 0 <= i < 2**31 for i in ids):
+        raise ConfigError("request_ids must be integers in [0, 2**31)")
+    size = int(batch_size or len(prompts))
     padded = -(-size // multiple) * multiple
     longest = max(map(len, prompts))
     capacity = bucket(required_capacity(method.drafter, longest, max_new_tokens))

@@ -75,6 +75,7 @@ def prepare(
         draft, draft_model = None, None
     used = [target.model] + ([draft_model] if draft_model is not None else [])
     check_prompts(prompts, max_new_tokens, used)
+    max_new_tokens = int(max_new_tokens)
     if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
         raise ConfigError(f"seed={seed!r} must be an integer in [0, 2**32)")
     if draft is not None and draft.layout != target.layout:

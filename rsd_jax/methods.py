@@ -47,7 +47,7 @@ class Method:
                 f"draft_temperature={self.draft_temperature} must be positive; for greedy "
                 "decoding set the target's temperature to 0"
             )
-        make_warp(1.0, self.draft_top_k)
+        make_warp(self.draft_temperature or 1.0, self.draft_top_k)
 
     @property
     def tree(self) -> str:

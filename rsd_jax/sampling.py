@@ -224,10 +224,16 @@ def make_warp(temperature: float, top_k: int | None = None, top_p: float = 1.0) 
     """Builds a `Warp`, checking its values.
 
     Raises:
-      ConfigError: temperature < 0 or not finite, top_k < 1, or top_p outside (0, 1].
+      ConfigError: temperature < 0 or beyond float32, top_k < 1, or top_p outside (0, 1].
     """
     if not (temperature >= 0.0 and math.isfinite(temperature)):
         raise ConfigError(f"temperature={temperature} must be finite and at least 0 (0 is greedy)")
+    low, high = (float(getattr(jnp.finfo(jnp.float32), name)) for name in ("tiny", "max"))
+    if temperature != 0.0 and not low <= temperature <= high:
+        raise ConfigError(
+            f"temperature={temperature} does not fit a float32, which holds {low:.1e} to "
+            f"{high:.1e}; for greedy decoding set it to 0"
+        )
     if top_k is not None and (isinstance(top_k, float) or top_k < 1):
         raise ConfigError(f"top_k={top_k} must be an integer of at least 1, or None for no limit")
     if not 0.0 < top_p <= 1.0:

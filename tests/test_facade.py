@@ -64,6 +64,11 @@ BAD_METHODS = {
     "no branching": ("rsd_c", {"branching": ()}, r"branching=\(\).*one per level"),
     "branching of a number": ("rsd_c", {"branching": 3}, "branching=3.*one per level"),
     "draft_temperature 0": ("sd", {"length": 2, "draft_temperature": 0}, "draft_temperature=0"),
+    "draft_temperature that is none": (
+        "sd",
+        {"length": 2, "draft_temperature": float("inf")},
+        "temperature=inf",
+    ),
     "draft_top_k 0": ("sd", {"length": 2, "draft_top_k": 0}, "top_k=0"),
 }
 
@@ -92,6 +97,10 @@ BAD_REQUESTS = {
     "a short draft": ({"draft": SHORT}, "prompt 2.*10 positions.*max_new_tokens"),
     "no tokens": ({"max_new_tokens": 0}, "max_new_tokens=0"),
     "half a token": ({"max_new_tokens": 1.5}, "max_new_tokens=1.5"),
+    "a flag for a number": ({"max_new_tokens": True}, "max_new_tokens=True"),
+    "too many in a narrow integer": (
+        {"target": SHORT, "draft": SHORT, "max_new_tokens": np.uint8(255)}, "prompt 0.*positions",
+    ),
     "two vocabularies": ({"draft": WIDE}, "vocabularies differ.*3 and 4"),
     "no draft": ({"draft": None}, "'sd' needs a draft model"),
     "width above the vocabulary": (
@@ -101,6 +110,8 @@ BAD_REQUESTS = {
         {"method": rsd_jax.build_method("rsd_c", branching=(1, 4))}, "4 siblings.*branching",
     ),
     "a negative temperature": ({"temperature": -0.1}, "temperature=-0.1.*at least 0"),
+    "a temperature below float32": ({"temperature": 1e-40}, "temperature=1e-40.*to 0"),
+    "a temperature above float32": ({"temperature": 1e39}, "temperature=1e.39.*float32"),
     "no temperature": ({"temperature": float("nan")}, "temperature=nan"),
     "top_p 0": ({"top_p": 0.0}, r"top_p=0.0.*\(0, 1\]"),
     "top_p above 1": ({"top_p": 1.1}, r"top_p=1.1.*\(0, 1\]"),
@@ -109,6 +120,7 @@ BAD_REQUESTS = {
     "a negative seed": ({"seed": -1}, "seed=-1"),
     "half a seed": ({"seed": 0.5}, "seed=0.5.*integer"),
     "too few request ids": ({"request_ids": [0]}, "1 request_ids for 4 prompts"),
+    "request ids that are none": ({"request_ids": [0.1, 0.2, 0.3, 0.4]}, "request_ids.*integers"),
     "a negative request id": ({"request_ids": [0, 1, 2, -3]}, "request_ids.*0"),
     "eos out of range": ({"eos_id": [0, 3]}, r"eos_id 3.*\[0, 3\)"),
     "batch size 0": ({"batch_size": 0}, "batch_size=0"),
@@ -152,6 +164,26 @@ def test_prompts_may_be_any_sequences():
     reference = decode()
     for prompts in (tuple(map(tuple, PROMPTS)), [np.asarray(p, np.int64) for p in PROMPTS]):
         assert decode(prompts=prompts, max_new_tokens=np.int64(8)).tokens == reference.tokens
+
+
+@pytest.mark.parametrize("number", [np.int64(100), np.uint8(250)], ids=["int64", "uint8"])
+def test_counts_may_be_numpy_integers(number):
+    """They have no `bit_length`, and the narrow ones wrap around where capacity is summed up."""
+    reference = decode(max_new_tokens=int(number), batch_size=2)
+    assert reference.num_tokens.tolist() == [int(number)] * 4
+    assert decode(max_new_tokens=number, batch_size=np.int64(2)).tokens == reference.tokens
+
+
+def test_rows_that_fill_their_buffer():
+    """The last block and its width of a write fit, at and past the edge of a bucket of 128."""
+    options = {
+        "method": rsd_jax.build_method("rsd_s", width=2, length=3),
+        "prompts": [PROMPTS[3]] * 16,
+    }
+    roomy = decode(**options, max_new_tokens=150).tokens
+    for limit in range(128 - 4 - 8, 128):  # a prompt has 4 tokens, the spare room is 2 (3 + 1)
+        tokens = decode(**options, max_new_tokens=limit).tokens
+        assert tokens == [row[:limit] for row in roomy]
 
 
 def test_a_draft_is_not_needed_by_ar():

@@ -163,6 +163,25 @@ def test_every_program_can_be_traced_in_float64(name, temperature):
     )
 
 
+@pytest.mark.parametrize("name", tiny.METHODS)
+def test_every_draw_of_a_block_resolves_its_tail(name, monkeypatch):
+    """Of draft and verifier alike: float32 Gumbels of mode "high", and no draw by another way."""
+    modes, gumbel = [], jax.random.gumbel
+
+    def spy(key, shape, dtype, mode=None):
+        modes.append(mode)
+        return gumbel(key, shape, dtype, mode=mode)
+
+    monkeypatch.setattr(jax.random, "gumbel", spy)
+    monkeypatch.delattr(jax.random, "categorical")
+    job = prepare(tiny.method(name), *tiny.pair(), tiny.PROMPTS, max_new_tokens=4)
+    batch = job.batches[0]
+    arrays = map(jnp.asarray, (batch.tokens, batch.prompt_length, job.seed, batch.request_ids))
+    state = jax.eval_shape(functools.partial(decoding.prefill, job.engine), job.params, *arrays)
+    jax.eval_shape(functools.partial(decoding.block, job.engine), job.params, state, job.options)
+    assert modes == ["high"] * (1 if name == "ar" else 2)
+
+
 def test_the_arbiter_runs_in_float64():
     with jax.enable_x64(True):
         wide = run("sd")(*map(in_float64, tiny.pair()))

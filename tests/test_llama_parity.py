@@ -144,6 +144,7 @@ def test_bfloat16(case, tmp_path):
     np.testing.assert_allclose(our_logits(tmp_path, _TOKENS), rounded, atol=ATOL, rtol=0)
     logits = our_logits(tmp_path, _TOKENS, dtype="bfloat16")
     assert logits.dtype == np.float32
+    assert (logits != logits.astype(jnp.bfloat16)).mean() > 0.9, "summed in float32, never rounded"
     assert np.isfinite(logits).all()
     assert np.abs(logits - rounded).max() < 0.1 * np.abs(expected).max()
 

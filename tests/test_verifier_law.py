@@ -33,7 +33,7 @@ from rsd_jax.types import NO_NODE
 from rsd_jax.verifiers import VERIFIERS
 from rsd_jax.verifiers.base import Decision, TargetLaws, Verifier
 from rsd_jax.verifiers.k_seq import KSeq, division_factor
-from rsd_jax.verifiers.recursive_rejection import RecursiveRejection
+from rsd_jax.verifiers.recursive_rejection import RecursiveRejection, _exclude
 
 ATOL = 1e-6
 FALSE_ALARM = 1e-6  # of each sampled check
@@ -311,6 +311,29 @@ def test_float32_decides_like_float64():
         assert np.quantile(error, 0.99) < 1e-5
 
 
+def test_laws_of_later_siblings_in_float32():
+    """After a sibling with all the mass that float32 can see, where 1 - q(x) is 0 or rounded."""
+    for gap in (5.0, 12.0, 17.0, 30.0):
+        logits = np.asarray([gap, 1.0, 0.5, 0.0, -1.0])
+        log_q = jax.nn.log_softmax(jnp.asarray(logits, jnp.float32))
+        law = np.exp(np.asarray(_exclude(log_q, jnp.asarray(0)), np.float64))
+        exact = np.where(np.arange(5) == 0, 0.0, np.exp(logits))
+        np.testing.assert_allclose(law, exact / exact.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("verifier", "rule"), [(RecursiveRejection(), _FIXED((3,))),
+                                                (KSeq(), _CHAINS(3, 1))], ids=str)  # fmt: skip
+def test_no_threshold_takes_nearly_equal_laws_for_equal(verifier, rule):
+    """However little mass a residual has, it is where the next token comes from."""
+    rng = np.random.default_rng(0)
+    instances = []
+    for share in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5):
+        q, other = rng.dirichlet(np.ones(4), (2, 1))
+        p = (1.0 - share) * q + share * other
+        instances.append(Instance(target=(p, np.tile(p, (4, 1))), draft=(q,)))
+    assert assert_lossless(verifier, rule, instances) < 1e-12
+
+
 # Laws that are none.
 
 
@@ -344,6 +367,19 @@ def test_laws_that_are_none_are_flagged_where_they_are_read(name, all_nodes):
     result = jax.jit(VERIFIERS[name](all_nodes=all_nodes).verify)(tree, target, keys)
     np.testing.assert_array_equal(result.finite, [True, False, False, True, False, True])
     assert not result.empty_residuals.any()
+
+
+def test_empty_residuals_are_counted():
+    """q is above p everywhere by rounding alone: a rejected child leaves nothing to emit."""
+    tree, logits = _hand_made_tree(1)
+    tree = tree.replace(laws=DenseLaws(logprobs=tree.laws.logprobs + 1e-6))
+    row, coins = jax.tree.map(lambda x: x[0], tree), jnp.full((5,), 1.0 - 2.0**-23, jnp.float32)
+    target = TargetLaws(logits=jnp.asarray(logits[0]), warp=make_warp(1.0))
+    decision = jax.jit(RecursiveRejection().decide)(row, target, coins)
+    assert decision.num_accepted == decision.empty_residuals == 2
+    assert decision.ranks.tolist() == [0, 0]
+    decision = jax.jit(RecursiveRejection().decide)(row, target, jnp.zeros_like(coins))
+    assert (decision.num_accepted, decision.empty_residuals) == (2, 0)
 
 
 def test_greedy_follows_the_argmax():
