@@ -174,41 +174,41 @@ def commit(
     options: DecodeOptions,
 ) -> DecodeState:
     """Phase 4: writes tokens and caches, and decides which rows are done."""
-    failed = ~state.done & ~(tree.finite & result.finite)
-    context = dataclasses.replace(state.context(), active=~state.done & ~failed)
-    active = context.active
-    path = jnp.maximum(result.path, 0)
-
-    # The root's slot, 0, as a number that depends on the verdict: else XLA may write the cache
-    # before the last layer has read it, and copies every buffer to be safe.
-    root = jnp.minimum(result.next_token, 0)[:, None]
-    cached = jnp.concatenate([root, path], axis=1)
-    target_cache = engine.models.target.commit(
-        state.target_cache, state.target_scratch, cached, state.target_cache.length,
-        jnp.where(active, result.num_accepted + 1, 0),
-    )  # fmt: skip
-    drafter = engine.drafter.commit(engine.models, state.drafter, context, tree, result)
-
-    accepted = jnp.take_along_axis(tree.tokens, path, axis=1)
+    accepted = jnp.take_along_axis(tree.tokens, jnp.maximum(result.path, 0), axis=1)
     block = jnp.concatenate([accepted, result.next_token[:, None]], axis=1)
     order = jnp.arange(block.shape[1], dtype=jnp.int32)[None]
     last = result.num_accepted[:, None]
     block = jnp.where(order == last, result.next_token[:, None], block)
+    limit = state.prompt_length + options.max_new_tokens
+    is_eos = (block[..., None] == options.eos_ids[None, None]).any(-1) & (order <= last)
+
+    # A target's law that is none accepts nothing below its node, so only the last token of the
+    # block comes from it; a row that has ended before that token does not need it.
+    ended = (is_eos & (order < last)).any(axis=1) | (state.length + result.num_accepted >= limit)
+    failed = ~state.done & ~(tree.finite & (result.finite | ended))
+    context = dataclasses.replace(state.context(), active=~state.done & ~failed)
+    active = context.active
     new = jnp.where(active, result.num_accepted + 1, 0)
 
-    is_eos = (block[..., None] == options.eos_ids[None, None]).any(-1) & (order <= last)
+    # The root's slot, 0, as a number that depends on the verdict: else XLA may write the cache
+    # before the last layer has read it, and copies every buffer to be safe.
+    root = jnp.minimum(result.next_token, 0)[:, None]
+    cached = jnp.concatenate([root, jnp.maximum(result.path, 0)], axis=1)
+    target_cache = engine.models.target.commit(
+        state.target_cache, state.target_scratch, cached, state.target_cache.length, new
+    )
+    drafter = engine.drafter.commit(engine.models, state.drafter, context, tree, result)
+
     first_eos = jnp.argmax(is_eos, axis=1).astype(jnp.int32)
     any_eos = is_eos.any(axis=1) & active
     produced = jnp.where(any_eos, first_eos + 1, new)
-    limit = state.prompt_length + options.max_new_tokens
-    end = jnp.minimum(state.length + produced, limit)
     hit_eos = any_eos & (state.length + first_eos < limit)
     done = state.done | failed | (active & (any_eos | (state.length + new >= limit)))
     return dataclasses.replace(
         state,
         tokens=_write_block(state.tokens, block, state.length, active),
         length=state.length + new,
-        end=jnp.where(active, end, state.end),
+        end=jnp.where(active, jnp.minimum(state.length + produced, limit), state.end),
         done=done,
         hit_eos=state.hit_eos | hit_eos,
         failed_block=jnp.where(failed, state.stats.blocks, state.failed_block),

@@ -179,8 +179,31 @@ def test_rows_that_are_done_may_meet_anything():
     target, _ = joint_law.pair()
     ends = [context for context in contexts_after(PROMPTS[BAD_ROW], 1) if context[-1] == EOS]
     bad = spoiled(target, [*ends, *(e + t for e in ends for t in ([0], [1], [2]))])
-    draws = [decode(AR, bad, None, seed=seed, eos_id=EOS) for seed in range(8)]
+    draws = [decode(AR, bad, None, seed=seed, eos_id=EOS) for seed in range(32)]
     assert any(d.tokens[BAD_ROW] == [EOS] and d.stats.blocks.max() > 2 for d in draws)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.0])
+def test_laws_behind_the_end_of_a_row_may_be_anything(temperature):
+    """A block scores nodes behind the limit, or behind an EOS that it accepts; nobody asked."""
+    target, draft = joint_law.pair()
+    for prompt in PROMPTS:
+        target = spoiled(target, contexts_after(prompt, 2))
+    clean = joint_law.pair()[0]
+    options = {"max_new_tokens": 2, "temperature": temperature}
+    expected = rsd_jax.generate(SD, clean, draft, PROMPTS, **options)
+    assert rsd_jax.generate(SD, target, draft, PROMPTS, **options).tokens == expected.tokens
+    assert (expected.stats.produced > 2).any(), "no block ran over the limit"
+
+    behind = [context for context in contexts_after(PROMPTS[BAD_ROW], 1) if context[-1] == EOS]
+    bad = spoiled(clean, behind)
+    over = [decode(SD, bad, draft, seed=seed, eos_id=EOS, temperature=1.0) for seed in range(32)]
+    accepted = [r.stats.accepted_depths[BAD_ROW, 1:].any() for r in over if _only_eos(r)]
+    assert any(accepted), "no EOS was accepted, so nothing behind one was scored"
+
+
+def _only_eos(result: rsd_jax.GenerateResult) -> bool:
+    return result.tokens[BAD_ROW] == [EOS]
 
 
 def test_nodes_that_are_not_valid_may_have_anything():

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import rsd_jax
-from rsd_jax import decoding
-from rsd_jax.drafters import TREE_RULES
+from rsd_jax import decoding, sampling
+from rsd_jax.drafters import TREE_RULES, growth
 from rsd_jax.job import prepare, start
 from rsd_jax.testing import arbiter
 from rsd_jax.testing.tiny_llama import in_float64
-from rsd_jax.verifiers import VERIFIERS
+from rsd_jax.verifiers import VERIFIERS, base
 from tests import tiny
 from tests.parts.first_layers_drafter import FirstLayersDrafter
 
@@ -119,8 +119,12 @@ def test_stepping_by_one_block_changes_nothing(name):
         state = decoding.advance(job.engine, job.params, state, job.options, np.int32(1))
         steps += 1
     reference = sampled(name)
-    state = jax.device_get(state.replace(row_keys=None))
+    state = jax.device_get(state)
     assert steps == reference.stats.blocks.max()
+    assert len(set(reference.stats.blocks)) > 1 or name == "ar"  # rows waited for others, done
+    np.testing.assert_array_equal(state.target_cache.length, state.length - 1)
+    if name != "ar":
+        np.testing.assert_array_equal(state.drafter.cache.length, np.maximum(state.length - 2, 0))
     for row, tokens in enumerate(reference.tokens):
         first, end = len(tiny.PROMPTS[row]), int(state.end[row])
         assert state.tokens[row, first:end].tolist() == tokens
@@ -165,21 +169,24 @@ def test_every_program_can_be_traced_in_float64(name, temperature):
 
 @pytest.mark.parametrize("name", tiny.METHODS)
 def test_every_draw_of_a_block_resolves_its_tail(name, monkeypatch):
-    """Of draft and verifier alike: float32 Gumbels of mode "high", and no draw by another way."""
-    modes, gumbel = [], jax.random.gumbel
+    """Of draft and verifier alike: Gumbels of 64 bits, and no draw by another way."""
+    draws, gumbels = [], sampling.gumbels
 
-    def spy(key, shape, dtype, mode=None):
-        modes.append(mode)
-        return gumbel(key, shape, dtype, mode=mode)
+    def spy(keys, purpose, shape):
+        draws.append(purpose)
+        return gumbels(keys, purpose, shape)
 
-    monkeypatch.setattr(jax.random, "gumbel", spy)
-    monkeypatch.delattr(jax.random, "categorical")
+    for module in (base, growth):
+        monkeypatch.setattr(module, "gumbels", spy)
+    for function in ("categorical", "gumbel", "uniform", "bits"):
+        monkeypatch.delattr(jax.random, function)
     job = prepare(tiny.method(name), *tiny.pair(), tiny.PROMPTS, max_new_tokens=4)
     batch = job.batches[0]
     arrays = map(jnp.asarray, (batch.tokens, batch.prompt_length, job.seed, batch.request_ids))
     state = jax.eval_shape(functools.partial(decoding.prefill, job.engine), job.params, *arrays)
     jax.eval_shape(functools.partial(decoding.block, job.engine), job.params, state, job.options)
-    assert modes == ["high"] * (1 if name == "ar" else 2)
+    expected = [sampling.Purpose.EMIT]
+    assert draws == (expected if name == "ar" else [sampling.Purpose.DRAFT, *expected])
 
 
 def test_the_arbiter_runs_in_float64():

@@ -15,7 +15,7 @@ from rsd_jax.distillation import tokenizer as bpe
 from rsd_jax.distillation.checkpoints import Checkpoints
 from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.pipeline import STAGES, Pipeline
-from rsd_jax.distillation.recipe import Recipe
+from rsd_jax.distillation.recipe import Recipe, learning_rate
 from rsd_jax.distillation.report import report
 from rsd_jax.distillation.train import NonFiniteLossError, init_state, train
 from rsd_jax.errors import CheckpointError, ConfigError
@@ -47,6 +47,18 @@ def teacher():
 def _rows(directory: pathlib.Path, key: str) -> list:
     rows = map(json.loads, (directory / "metrics.jsonl").read_text().splitlines())
     return [(row["step"], row[key]) for row in rows if key in row]
+
+
+def test_schedules():
+    """Both rise linearly to the peak; "wsd" stays there until the last quarter."""
+    values = {}
+    for schedule in ("cosine", "wsd"):
+        recipe = Recipe(steps=100, warmup_steps=10, learning_rate=1.0, schedule=schedule)
+        values[schedule] = [float(learning_rate(recipe)(step)) for step in (5, 10, 75, 80, 100)]
+    np.testing.assert_allclose(values["wsd"], [0.5, 1.0, 1.0, 0.81, 0.05], rtol=1e-6)
+    assert values["cosine"][:2] == pytest.approx([0.5, 1.0])
+    assert 0.05 < values["cosine"][2] < 0.5
+    assert values["cosine"][-1] == pytest.approx(0.05)
 
 
 def test_losses_agree_with_numpy():

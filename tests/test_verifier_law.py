@@ -391,7 +391,8 @@ def test_greedy_follows_the_argmax():
     logits[3, 2, 3] = 1.0
     logits[4, 0, 0] = 1.0  # like row 0, but its first child is invalid
     tree = tree.replace(valid=tree.valid.at[4, 1].set(False).at[4, 3].set(False))
-    logits[5, 4, 0] = np.nan
+    logits[5, 0, 0], logits[5, 1, 0] = 1.0, np.nan  # read; the NaN of row 0 is not
+    logits[0, 4, 0] = np.nan
     target = TargetLaws(logits=jnp.asarray(logits), warp=make_warp(0.0))
     result = jax.jit(RecursiveRejection().verify)(tree, target, row_keys(0, jnp.arange(6)))
     none = NO_NODE

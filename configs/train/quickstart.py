@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.vocab_size = 2048
     config.corpus_root = ""  # empty: the standard library of the running interpreter
     # Share of each source in the windows of a batch; 0 leaves a source out.
-    config.mixture = dict(library=0.6, number_words=0.2, docstrings=0.2)
+    config.mixture = dict(library=0.65, number_words=0.15, docstrings=0.2)
     config.number_words = dict(train=60_000, heldout=500)  # examples that are written
     config.tokenizer_documents = 500  # per task; more would give long compounds tokens of their own
     config.target = dict(
@@ -41,11 +41,12 @@ def get_config() -> ConfigDict:
         recipe=_recipe(
             objective="cross_entropy",
             optimizer="muon",
-            steps=1400,
+            steps=4000,
             batch_size=8,
             window=256,
             learning_rate=3e-3,
             warmup_steps=100,
+            schedule="wsd",
             compute_dtype="bfloat16",
             checkpoint_every=100,
         ),

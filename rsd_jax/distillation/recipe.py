@@ -14,6 +14,7 @@ _CHOICES = {
     "objective": ("cross_entropy", "forward_kl"),
     "optimizer": ("adamw", "muon"),
     "compute_dtype": ("float32", "bfloat16"),
+    "schedule": ("cosine", "wsd"),
 }
 
 
@@ -23,11 +24,14 @@ class Recipe:
 
     Attributes:
       objective: "cross_entropy" on the text, or "forward_kl" to a frozen target on the text.
-      steps: optimiser steps; also the horizon of the learning rate's cosine.
+      steps: optimiser steps; also the horizon of the learning rate's schedule.
       batch_size: windows per step.
       window: tokens per window.
       optimizer: "adamw", or "muon" for the matrices inside the layers and AdamW for the rest.
       learning_rate: peak, reached after `warmup_steps`, falling to `final_fraction` of it.
+      schedule: how it falls: "cosine" from the peak to the last step, or "wsd" (Hu et al. 2024),
+        constant and then linear over the last `decay_fraction` of the steps. A run under "wsd"
+        may be given more or fewer steps when it is resumed, as long as the decay has not begun.
       beta1, beta2, weight_decay: of AdamW; the decay also Muon's, on matrices only.
       clip_norm: bound on the gradient's global norm.
       compute_dtype: "float32" or "bfloat16" for the passes; parameters and optimiser state
@@ -45,6 +49,8 @@ class Recipe:
     optimizer: str = "adamw"
     learning_rate: float = 2e-3
     warmup_steps: int = 100
+    schedule: str = "cosine"
+    decay_fraction: float = 0.25
     final_fraction: float = 0.05
     beta1: float = 0.9
     beta2: float = 0.95
@@ -87,11 +93,22 @@ class Recipe:
 
 
 def learning_rate(recipe: Recipe) -> optax.Schedule:
-    """Linear warm-up, then a cosine down to `final_fraction` of the peak at the last step."""
+    """Linear warm-up, then the recipe's schedule down to `final_fraction` at the last step."""
+    warmup = min(recipe.warmup_steps, recipe.steps - 1)
+    if recipe.schedule == "wsd":
+        peak, decay = recipe.learning_rate, round(recipe.decay_fraction * recipe.steps)
+        return optax.join_schedules(
+            [
+                optax.linear_schedule(0.0, peak, warmup),
+                optax.constant_schedule(peak),
+                optax.linear_schedule(peak, peak * recipe.final_fraction, decay),
+            ],
+            [warmup, max(recipe.steps - decay, warmup)],
+        )
     return optax.warmup_cosine_decay_schedule(
         init_value=0.0,
         peak_value=recipe.learning_rate,
-        warmup_steps=min(recipe.warmup_steps, recipe.steps - 1),
+        warmup_steps=warmup,
         decay_steps=recipe.steps,
         end_value=recipe.learning_rate * recipe.final_fraction,
     )

@@ -150,9 +150,9 @@ def greedy(tree: DraftTree, logits: jax.Array) -> VerifyResult:
     shape = tree.shape
     best = argmax(logits)
 
-    def walk(row: DraftTree, best: jax.Array) -> tuple[jax.Array, ...]:
+    def walk(row: DraftTree, best: jax.Array, is_finite: jax.Array) -> tuple[jax.Array, ...]:
         slots = jnp.arange(shape.num_nodes, dtype=jnp.int32)
-        node, alive = jnp.asarray(0, jnp.int32), jnp.asarray(True)
+        node, alive, finite = jnp.asarray(0, jnp.int32), jnp.asarray(True), is_finite[0]
         path, ranks = no_path(shape.depth), no_path(shape.depth)
         for depth in range(shape.depth):
             children = (row.parents == node) & row.valid & alive
@@ -161,16 +161,17 @@ def greedy(tree: DraftTree, logits: jax.Array) -> VerifyResult:
             alive = matching.any()
             rank = (children & (slots < child)).sum(dtype=jnp.int32)
             node = jnp.where(alive, child, node)
+            finite &= is_finite[node]
             path = path.at[depth].set(jnp.where(alive, child, NO_NODE))
             ranks = ranks.at[depth].set(jnp.where(alive, rank, NO_NODE))
-        return (path != NO_NODE).sum(dtype=jnp.int32), path, ranks, best[node]
+        return (path != NO_NODE).sum(dtype=jnp.int32), path, ranks, best[node], finite
 
-    num_accepted, path, ranks, next_token = jax.vmap(walk)(tree, best)
+    num_accepted, path, ranks, next_token, finite = jax.vmap(walk)(tree, best, is_law(logits))
     return VerifyResult(
         num_accepted=num_accepted,
         path=path,
         ranks=ranks,
         next_token=next_token,
-        finite=(is_law(logits) | ~tree.valid).all(-1),
+        finite=finite,
         empty_residuals=jnp.zeros_like(num_accepted),
     )
