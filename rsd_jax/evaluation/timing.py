@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from rsd_jax import decoding
-from rsd_jax.decoding import Engine
+from rsd_jax.decoding import DecodeOptions, Engine
 from rsd_jax.drafters.base import ModelParams
 from rsd_jax.drafters.model import ModelDrafter
 from rsd_jax.job import Job, LoadedModel, prepare, start
 from rsd_jax.methods import Method
 from rsd_jax.state import DecodeState
+from rsd_jax.tree import DraftTree
 from rsd_jax.types import LanguageModel
 
 
@@ -117,7 +118,6 @@ class _Timed:
     """
 
     def __init__(self, job: Job, blocks: int):
-        self._job, self._blocks = job, blocks
         engine, params, options = job.engine, job.params, job.options
         batch = job.batches[0]
         arrays = [
@@ -130,13 +130,23 @@ class _Timed:
         self.compile += _compile_seconds(engine, advance_arguments, decoding.advance)
         self._state = decoding.advance(engine, *advance_arguments)
 
-        draft = jax.jit(functools.partial(decoding.draft, engine))
-        score = jax.jit(functools.partial(decoding.score, engine))
+        # What a phase hands on and nothing else: whoever returns the whole state copies it.
+        def drafted(params: ModelParams, state: DecodeState, options: DecodeOptions):
+            tree, after = decoding.draft(engine, params, state, options)
+            return tree, after.drafter
+
+        def scored(params: ModelParams, state: DecodeState, tree: DraftTree):
+            logits, after = decoding.score(engine, params, state, tree)
+            return logits, after.target_scratch
+
+        draft, score = jax.jit(drafted), jax.jit(scored)
         verify = jax.jit(functools.partial(decoding.verify, engine))
         commit = jax.jit(functools.partial(decoding.commit, engine), donate_argnums=(0,))
-        tree, drafted = draft(params, self._state, options)
-        logits, scored = score(params, drafted, tree)
-        result = verify(scored, tree, logits, options)
+        tree, drafter = draft(params, self._state, options)
+        state = self._state.replace(drafter=drafter)
+        logits, scratch = score(params, state, tree)
+        state = state.replace(target_scratch=scratch)
+        result = verify(state, tree, logits, options)
 
         def donated(function: Callable[[DecodeState], Any], state: DecodeState) -> float:
             return _seconds(function, jax.block_until_ready(jax.tree.map(jnp.copy, state)))
@@ -144,9 +154,9 @@ class _Timed:
         self.measures: dict[str, Callable[[], float]] = {
             "prefill": lambda: _seconds(start, job, batch),
             "draft": lambda: _seconds(draft, params, self._state, options),
-            "score": lambda: _seconds(score, params, drafted, tree),
-            "verify": lambda: _seconds(verify, scored, tree, logits, options),
-            "commit": lambda: donated(lambda s: commit(s, tree, result, options), scored),
+            "score": lambda: _seconds(score, params, state, tree),
+            "verify": lambda: _seconds(verify, state, tree, logits, options),
+            "commit": lambda: donated(lambda s: commit(s, tree, result, options), state),
             "forwards": lambda: _seconds(_forwards, engine, params, self._state, steps) / blocks,
             "block": lambda: donated(
                 lambda s: decoding.advance(engine, params, s, options, steps), self._state
@@ -170,7 +180,7 @@ def time_blocks(
     *,
     temperature: float,
     max_new_tokens: Sequence[int],
-    blocks: int = 8,
+    blocks: int = 16,
     repeats: int = 5,
 ) -> list[BlockTimes]:
     """Times prefill, every phase and the fused block of a batch, for several methods in turns.
