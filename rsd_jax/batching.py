@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from rsd_jax.decoding import required_capacity
-from rsd_jax.errors import ConfigError
+from rsd_jax.drafters.base import Sampling
+from rsd_jax.errors import ConfigError, is_integer, positive_integer
 from rsd_jax.methods import Method
 from rsd_jax.types import LanguageModel
 
@@ -39,17 +40,14 @@ def bucket(size: int) -> int:
     return max(_SMALLEST_BUCKET, 1 << (size - 1).bit_length())
 
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
 def check_prompts(
     prompts: Sequence[Sequence[int]], max_new_tokens: int, models: Iterable[LanguageModel]
 ) -> None:
     """Raises `ConfigError` naming the first prompt that cannot be decoded, and why."""
-    if not _is_integer(max_new_tokens) or max_new_tokens < 1:
-        raise ConfigError(f"max_new_tokens={max_new_tokens!r} must be an integer of at least 1")
-    max_new_tokens = int(max_new_tokens)  # numpy's narrow integers wrap around in a sum
+    # As an int: numpy's narrow integers wrap around in a sum.
+    max_new_tokens = positive_integer("max_new_tokens", max_new_tokens)
+    if not isinstance(prompts, (Sequence, np.ndarray)):
+        raise ConfigError(f"prompts must be a list of lists of token ids; got {type(prompts)}")
     if len(prompts) == 0:
         raise ConfigError("prompts is empty; give at least one list of token ids")
     used = list(models)
@@ -58,7 +56,10 @@ def check_prompts(
     for row, prompt in enumerate(prompts):
         if isinstance(prompt, str):
             raise ConfigError(f"prompt {row} is text; encode it to token ids first")
-        ids = np.asarray(prompt)
+        try:
+            ids = np.asarray(prompt)
+        except ValueError:  # nested lists of different lengths
+            raise ConfigError(f"prompt {row} must be a flat list of integer token ids") from None
         if ids.size == 0:
             raise ConfigError(f"prompt {row} is empty; give at least one token, e.g. BOS")
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
@@ -86,10 +87,11 @@ def check_models(method: Method, target: LanguageModel, draft: LanguageModel | N
             "ids); a draft must share its target's tokenizer"
         )
     siblings = method.drafter.shape.max_siblings
-    if siblings > target.vocab_size:
+    distinct = Sampling.IID not in method.drafter.samplings
+    if distinct and siblings > target.vocab_size:
         raise ConfigError(
-            f"method {method.name!r} asks for {siblings} siblings, more than the vocabulary's "
-            f"{target.vocab_size} tokens; lower its width or branching"
+            f"method {method.name!r} asks for {siblings} distinct siblings, more than the "
+            f"vocabulary's {target.vocab_size} tokens; lower its width or branching"
         )
 
 
@@ -97,7 +99,7 @@ def eos_array(eos_id: int | Sequence[int] | None, vocab_size: int) -> np.ndarray
     """i32[E], padded so that the number of ids seldom changes the shape."""
     ids = [] if eos_id is None else np.atleast_1d(np.asarray(eos_id)).tolist()
     for token in ids:
-        if not isinstance(token, int) or not 0 <= token < vocab_size:
+        if not is_integer(token) or not 0 <= token < vocab_size:
             raise ConfigError(f"eos_id {token!r} is outside the vocabulary [0, {vocab_size})")
     width = max(_EOS_SLOTS, len(ids))
     return np.asarray(ids + [_NO_TOKEN] * (width - len(ids)), np.int32)
@@ -122,14 +124,14 @@ def split(
       max_new_tokens: likewise.
       multiple: rows are padded to a multiple of this (shards of the data axis).
     """
-    if batch_size is not None and (not _is_integer(batch_size) or batch_size < 1):
-        raise ConfigError(f"batch_size={batch_size!r} must be an integer of at least 1, or None")
+    size = len(prompts)
+    if batch_size is not None:
+        size = positive_integer("batch_size", batch_size, ", or None")
     ids = list(range(len(prompts)) if request_ids is None else request_ids)
     if len(ids) != len(prompts):
         raise ConfigError(f"got {len(ids)} request_ids for {len(prompts)} prompts")
-    if any(not _is_integer(i) or not 0 <= i < 2**31 for i in ids):
+    if any(not is_integer(i) or not 0 <= i < 2**31 for i in ids):
         raise ConfigError("request_ids must be integers in [0, 2**31)")
-    size = int(batch_size or len(prompts))
     padded = -(-size // multiple) * multiple
     longest = max(map(len, prompts))
     capacity = bucket(required_capacity(method.drafter, longest, max_new_tokens))

@@ -4,11 +4,33 @@ All of them are `ValueError`s or `RuntimeError`s, so a caller that knows nothing
 package still catches them as such.
 """
 
+import numbers
 from typing import Any
 
 
 class ConfigError(ValueError):
     """An option, a configuration value or an argument cannot be used as given."""
+
+
+def is_integer(value: object) -> bool:
+    """Whether a value counts as an integer: numpy's do, flags do not."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value counts as a real number: numpy's do, flags do not."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def positive_integer(name: str, value: Any, otherwise: str = "") -> int:
+    """The value as an int.
+
+    Raises:
+      ConfigError: it is not an integer, or less than 1; ends with `otherwise`.
+    """
+    if not is_integer(value) or value < 1:
+        raise ConfigError(f"{name}={value!r} must be an integer of at least 1{otherwise}")
+    return int(value)
 
 
 class CheckpointError(ValueError):

@@ -9,7 +9,7 @@ import numpy as np
 
 from rsd_jax.batching import Batch
 from rsd_jax.decoding import advance
-from rsd_jax.errors import ConfigError, NonFiniteLogitsError
+from rsd_jax.errors import NonFiniteLogitsError, positive_integer
 from rsd_jax.job import Job, LoadedModel, prepare, start
 from rsd_jax.methods import Method
 from rsd_jax.results import (
@@ -149,8 +149,7 @@ def stream(
     Raises:
       as `generate`; arguments are checked when `stream` is called, not at the first token.
     """
-    if not isinstance(blocks_per_step, int) or blocks_per_step < 1:
-        raise ConfigError(f"blocks_per_step={blocks_per_step!r} must be an integer of at least 1")
+    blocks_per_step = positive_integer("blocks_per_step", blocks_per_step)
     job = prepare(
         method, target, draft, prompts,
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,

@@ -9,7 +9,7 @@ import numpy as np
 from rsd_jax.batching import Batch, check_models, check_prompts, eos_array, split
 from rsd_jax.decoding import DecodeOptions, Engine, prefill
 from rsd_jax.drafters.base import ModelParams, Models
-from rsd_jax.errors import ConfigError
+from rsd_jax.errors import ConfigError, is_integer
 from rsd_jax.methods import Method
 from rsd_jax.sampling import make_warp
 from rsd_jax.sharding import MeshLayout
@@ -69,6 +69,9 @@ def prepare(
     """Checks everything before anything runs; arguments and errors as `generate`."""
     if not isinstance(method, Method):
         raise ConfigError(f"method must come from build_method(name, ...); got {method!r}")
+    for name, model in (("target", target), ("draft", draft)):
+        if not isinstance(model, LoadedModel) and (model is not None or name == "target"):
+            raise ConfigError(f"{name} must come from load_model or load_pair; got {model!r}")
     draft_model = draft.model if draft is not None else None
     check_models(method, target.model, draft_model)
     if not method.drafter.needs_draft_model:
@@ -76,7 +79,7 @@ def prepare(
     used = [target.model] + ([draft_model] if draft_model is not None else [])
     check_prompts(prompts, max_new_tokens, used)
     max_new_tokens = int(max_new_tokens)
-    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+    if not is_integer(seed) or not 0 <= seed < 2**32:
         raise ConfigError(f"seed={seed!r} must be an integer in [0, 2**32)")
     if draft is not None and draft.layout != target.layout:
         raise ConfigError("target and draft live on different meshes; load both with the same one")

@@ -5,9 +5,11 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from rsd_jax.drafters import DRAFTERS, TREE_RULES
 from rsd_jax.drafters.base import Drafter
-from rsd_jax.errors import ConfigError
+from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.sampling import Warp, make_warp
 from rsd_jax.verifiers import VERIFIERS
 from rsd_jax.verifiers.base import Verifier
@@ -68,12 +70,6 @@ class Method:
         return make_warp(temperature, self.draft_top_k or top_k, top_p)
 
 
-def _positive(**values: Any) -> None:
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{name}={value!r} must be an integer of at least 1")
-
-
 def _model_tree(rule: str, **options: Any) -> Drafter:
     return DRAFTERS["model"](TREE_RULES[rule](**options))
 
@@ -83,31 +79,41 @@ def _ar() -> tuple[Drafter, Verifier]:
 
 
 def _sd(length: int) -> tuple[Drafter, Verifier]:
-    _positive(length=length)
-    drafter = _model_tree("constant_branching", branching=(1,) * length)
+    branching = (1,) * positive_integer("length", length)
+    drafter = _model_tree("constant_branching", branching=branching)
     return drafter, VERIFIERS["recursive_rejection"]()
 
 
 def _spectr(num_drafts: int, length: int) -> tuple[Drafter, Verifier]:
-    _positive(num_drafts=num_drafts, length=length)
-    drafter = _model_tree("independent_chains", num_drafts=num_drafts, length=length)
+    drafter = _model_tree(
+        "independent_chains",
+        num_drafts=positive_integer("num_drafts", num_drafts),
+        length=positive_integer("length", length),
+    )
     return drafter, VERIFIERS["k_seq"]()
 
 
 def _rsd_c(branching: Sequence[int]) -> tuple[Drafter, Verifier]:
-    if isinstance(branching, (int, str)) or not len(branching):
+    if (
+        not isinstance(branching, (Sequence, np.ndarray))
+        or isinstance(branching, str)
+        or (len(branching) == 0)
+    ):
         raise ConfigError(
             f"branching={branching!r} must be a sequence of child counts, one per level, "
             "e.g. (2, 2, 1)"
         )
-    _positive(**{f"branching[{level}]": count for level, count in enumerate(branching)})
-    drafter = _model_tree("constant_branching", branching=tuple(branching))
+    counts = [positive_integer(f"branching[{i}]", count) for i, count in enumerate(branching)]
+    drafter = _model_tree("constant_branching", branching=tuple(counts))
     return drafter, VERIFIERS["recursive_rejection"]()
 
 
 def _rsd_s(width: int, length: int) -> tuple[Drafter, Verifier]:
-    _positive(width=width, length=length)
-    drafter = _model_tree("stochastic_beam", width=width, length=length)
+    drafter = _model_tree(
+        "stochastic_beam",
+        width=positive_integer("width", width),
+        length=positive_integer("length", length),
+    )
     return drafter, VERIFIERS["recursive_rejection"]()
 
 

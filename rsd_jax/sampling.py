@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from rsd_jax.errors import ConfigError
+from rsd_jax.errors import ConfigError, is_number, positive_integer
 from rsd_jax.threefry import Words, as_keys, fold_in, key_words, random_words
 
 _UNIT = 2.0**-24
@@ -226,18 +226,19 @@ def make_warp(temperature: float, top_k: int | None = None, top_p: float = 1.0) 
     Raises:
       ConfigError: temperature < 0 or beyond float32, top_k < 1, or top_p outside (0, 1].
     """
-    if not (temperature >= 0.0 and math.isfinite(temperature)):
-        raise ConfigError(f"temperature={temperature} must be finite and at least 0 (0 is greedy)")
+    if not (is_number(temperature) and temperature >= 0.0 and math.isfinite(temperature)):
+        raise ConfigError(f"temperature={temperature!r} must be finite and at least 0 (0: greedy)")
     low, high = (float(getattr(jnp.finfo(jnp.float32), name)) for name in ("tiny", "max"))
     if temperature != 0.0 and not low <= temperature <= high:
         raise ConfigError(
             f"temperature={temperature} does not fit a float32, which holds {low:.1e} to "
             f"{high:.1e}; for greedy decoding set it to 0"
         )
-    if top_k is not None and (isinstance(top_k, float) or top_k < 1):
-        raise ConfigError(f"top_k={top_k} must be an integer of at least 1, or None for no limit")
-    if not 0.0 < top_p <= 1.0:
-        raise ConfigError(f"top_p={top_p} must lie in (0, 1]; 1 keeps every token")
+    if top_k is not None:
+        # More than any vocabulary holds keeps everything, and fits the device's integers.
+        top_k = min(positive_integer("top_k", top_k, ", or None for no limit"), 2**31 - 1)
+    if not (is_number(top_p) and 0.0 < top_p <= 1.0):
+        raise ConfigError(f"top_p={top_p!r} must lie in (0, 1]; 1 keeps every token")
     greedy = temperature == 0.0
     return Warp(
         temperature=jnp.asarray(1.0 if greedy else temperature, jnp.float32),

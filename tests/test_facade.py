@@ -61,6 +61,7 @@ BAD_METHODS = {
     "width 0": ("rsd_s", {"width": 0, "length": 2}, "width=0"),
     "no drafts": ("spectr", {"num_drafts": 0, "length": 2}, "num_drafts=0"),
     "a zero in branching": ("rsd_c", {"branching": (2, 0)}, r"branching\[1\]=0"),
+    "branching of nothing": ("rsd_c", {"branching": None}, "branching=None.*one per level"),
     "no branching": ("rsd_c", {"branching": ()}, r"branching=\(\).*one per level"),
     "branching of a number": ("rsd_c", {"branching": 3}, "branching=3.*one per level"),
     "draft_temperature 0": ("sd", {"length": 2, "draft_temperature": 0}, "draft_temperature=0"),
@@ -104,10 +105,10 @@ BAD_REQUESTS = {
     "two vocabularies": ({"draft": WIDE}, "vocabularies differ.*3 and 4"),
     "no draft": ({"draft": None}, "'sd' needs a draft model"),
     "width above the vocabulary": (
-        {"method": rsd_jax.build_method("rsd_s", width=4, length=1)}, "4 siblings.*3 tokens.*width",
+        {"method": rsd_jax.build_method("rsd_s", width=4, length=1)}, "4 distinct.*3 tokens.*width",
     ),
     "branching above the vocabulary": (
-        {"method": rsd_jax.build_method("rsd_c", branching=(1, 4))}, "4 siblings.*branching",
+        {"method": rsd_jax.build_method("rsd_c", branching=(1, 4))}, "4 distinct.*branching",
     ),
     "a negative temperature": ({"temperature": -0.1}, "temperature=-0.1.*at least 0"),
     "a temperature below float32": ({"temperature": 1e-40}, "temperature=1e-40.*to 0"),
@@ -117,6 +118,14 @@ BAD_REQUESTS = {
     "top_p above 1": ({"top_p": 1.1}, r"top_p=1.1.*\(0, 1\]"),
     "top_k 0": ({"top_k": 0}, "top_k=0.*at least 1"),
     "half a top_k": ({"top_k": 1.5}, "top_k=1.5.*integer"),
+    "a flag for a temperature": ({"temperature": True}, "temperature=True"),
+    "a word for a temperature": ({"temperature": "1"}, "temperature='1'"),
+    "a word for top_k": ({"top_k": "3"}, "top_k='3'.*integer"),
+    "a numpy half": ({"top_k": np.float32(1.5)}, "top_k=.*1.5.*integer"),
+    "a flag for a seed": ({"seed": True}, "seed=True.*integer"),
+    "prompts that run out": ({"prompts": iter([[1]])}, "list of lists"),
+    "a ragged prompt": ({"prompts": [[[1], [1, 2]]]}, "prompt 0.*flat"),
+    "no target": ({"target": None}, "target must come from load_model"),
     "a negative seed": ({"seed": -1}, "seed=-1"),
     "half a seed": ({"seed": 0.5}, "seed=0.5.*integer"),
     "too few request ids": ({"request_ids": [0]}, "1 request_ids for 4 prompts"),
@@ -158,6 +167,13 @@ def test_a_support_smaller_than_the_tree_is_legal():
     method = rsd_jax.build_method("rsd_c", branching=(3, 2))
     result = decode(method=method, top_k=1)
     assert result.tokens == decode(method=rsd_jax.build_method("ar"), temperature=0.0).tokens
+
+
+def test_more_independent_drafts_than_tokens_are_legal():
+    """They repeat each other; a tree of distinct siblings could not hold so many."""
+    method = rsd_jax.build_method("spectr", num_drafts=np.int64(5), length=1)
+    stats = decode(method=method, top_k=2**40).stats
+    assert stats.accepted_ranks.shape == (4, 5)
 
 
 def test_prompts_may_be_any_sequences():
