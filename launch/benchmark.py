@@ -21,7 +21,8 @@ import rsd_jax  # noqa: E402
 from rsd_jax.api import random_model, shipped_pair_directory  # noqa: E402
 from rsd_jax.evaluation import benchmark, tables  # noqa: E402
 from rsd_jax.evaluation.comparison import Sampling  # noqa: E402
-from rsd_jax.evaluation.peers import TransformersPeer  # noqa: E402
+from rsd_jax.evaluation.measured_rows import peer_row  # noqa: E402
+from rsd_jax.evaluation.peers import Peer, TransformersPeer  # noqa: E402
 from rsd_jax.evaluation.timing import copy_bandwidth  # noqa: E402
 from rsd_jax.rows import append_row  # noqa: E402
 from rsd_jax.tasks.prompts import load_prompts  # noqa: E402
@@ -64,6 +65,21 @@ def _models(args: argparse.Namespace):
     return f"random {args.shape}", target, draft, prompts, None
 
 
+def _peers(
+    transformers: TransformersPeer | None, args: argparse.Namespace, batch_size: int
+) -> list[Peer]:
+    """Hugging Face without and, where it can, with an assistant."""
+    if transformers is None:
+        return []
+    lengths = dict.fromkeys([0, 2, args.draft_length] if batch_size == 1 else [0])
+    return [
+        transformers.peer(
+            max_new_tokens=args.max_new_tokens, temperature=args.temperature, draft_length=length
+        )
+        for length in lengths
+    ]
+
+
 def _say(line: str) -> None:
     print(f"  {line}", file=sys.stderr, flush=True)
 
@@ -81,21 +97,12 @@ def main() -> None:
     print(f"{name} on {jax.devices()[0].device_kind}, T = {args.temperature:g}")
     print(f"copy bandwidth {bandwidth / 1e9:.1f} GB/s (read + write of {args.megabytes} MiB)")
     for batch_size in args.batch_sizes:
-        measured = benchmark.measure(
+        measured, others = benchmark.measure(
             methods, target, draft, prompts, sampling, batch_size=batch_size, pair=name,
-            task=task, repeats=args.repeats, report=_say,
+            task=task, repeats=args.repeats, report=_say, peers=_peers(peer, args, batch_size),
         )  # fmt: skip
         rows = [m.row for m in measured]
-        if peer is not None:
-            groups = [prompts[i : i + batch_size] for i in range(0, len(prompts), batch_size)]
-            lengths = [0, 2, args.draft_length] if batch_size == 1 else [0]
-            for length in lengths:
-                run = peer.run(
-                    groups, max_new_tokens=args.max_new_tokens, temperature=args.temperature,
-                    draft_length=length,
-                )  # fmt: skip
-                rows.append(benchmark.peer_row(run, rows[0], len(prompts), rows[0].token_rate))
-                _say(f"{run.name}: done")
+        rows += [peer_row(run, rows[0]) for run in others]
         print(f"\nbatch {batch_size}: whole calls, prefill included, compilation not")
         print(tables.comparison_table(rows))
         print(

@@ -17,7 +17,8 @@ import transformers  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 import rsd_jax  # noqa: E402
-from rsd_jax.evaluation.comparison import Sampling, compare, comparison_rows, steps  # noqa: E402
+from rsd_jax.evaluation.comparison import Sampling, compare, steps  # noqa: E402
+from rsd_jax.evaluation.measured_rows import comparison_rows  # noqa: E402
 from rsd_jax.evaluation.plots import plot_comparison  # noqa: E402
 from rsd_jax.evaluation.tables import comparison_table  # noqa: E402
 from rsd_jax.rows import append_row  # noqa: E402
@@ -125,7 +126,7 @@ def main() -> None:
         flush=True,
     )
     progress = _Progress(steps(methods, ids))
-    measured = compare(methods, pair.target, pair.draft, ids, sampling, progress)
+    measured, _ = compare(methods, pair.target, pair.draft, ids, sampling, progress)
     progress.close()
 
     rows = comparison_rows(

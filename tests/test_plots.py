@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from rsd_jax import ConfigError, LoadedModel, build_method
-from rsd_jax.evaluation.comparison import Sampling, compare, comparison_rows, steps
+from rsd_jax.evaluation.comparison import Sampling, compare, steps
+from rsd_jax.evaluation.measured_rows import comparison_rows, peer_row
+from rsd_jax.evaluation.peers import Peer
 from rsd_jax.evaluation.plots import STYLES, plot_comparison, style_of
 from rsd_jax.evaluation.tables import comparison_table
 from rsd_jax.models.config import LlamaConfig
@@ -33,15 +35,21 @@ def _model(hidden, seed):
 
 @pytest.fixture(scope="module")
 def run():
-    """AR and SD on a tiny pair: (measured, rows, progress lines)."""
+    """AR, SD and a peer of no skill on a tiny pair: (measured, rows, progress lines)."""
     methods = [build_method("ar"), build_method("sd", length=1)]
     target, draft = _model(16, 0), _model(8, 1)
     lines: list[str] = []
-    measured = compare(methods, target, draft, _PROMPTS, _SAMPLING, lines.append)
-    assert len(lines) == steps(methods, _PROMPTS)
+    peer = Peer("peer", 2, lambda batch: _SAMPLING.max_new_tokens * len(batch))
+    measured, (other,) = compare(
+        methods, target, draft, _PROMPTS, _SAMPLING, lines.append, peers=[peer]
+    )
+    assert len(lines) == steps(methods, _PROMPTS) + len(_PROMPTS)
     rows = comparison_rows(
         measured, target, draft, _SAMPLING, source="test", pair="tiny", task="none"
     )
+    beside = peer_row(other, rows[0])
+    assert (beside.method, beside.tree, beside.tokens) == ("peer", "2", rows[0].tokens)
+    assert beside.token_rate_ratio == pytest.approx(beside.token_rate / rows[0].token_rate)
     return measured, rows, lines
 
 

@@ -3,12 +3,11 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from rsd_jax.decoding import required_capacity
-from rsd_jax.evaluation.comparison import Sampling, compare, comparison_rows
+from rsd_jax.evaluation.comparison import PeerRun, Sampling, compare
 from rsd_jax.evaluation.floors import decode_floor
-from rsd_jax.evaluation.peers import PeerRun
+from rsd_jax.evaluation.measured_rows import comparison_rows
+from rsd_jax.evaluation.peers import Peer
 from rsd_jax.evaluation.timing import BlockTimes, time_blocks
 from rsd_jax.job import LoadedModel
 from rsd_jax.methods import Method, build_method
@@ -55,7 +54,8 @@ def measure(
     task: str,
     repeats: int,
     report: Callable[[str], None],
-) -> list[Measurement]:
+    peers: Sequence[Peer] = (),
+) -> tuple[list[Measurement], list[PeerRun]]:
     """Rates of whole calls and times of single blocks, for every method.
 
     Args:
@@ -65,8 +65,11 @@ def measure(
       pair, task: names in the rows.
       repeats: of every timed phase.
       report: called with a line of text when something is done.
+      peers: other engines, whole calls only.
     """
-    measured = compare(methods, target, draft, prompts, sampling, report, batch_size=batch_size)
+    measured, others = compare(
+        methods, target, draft, prompts, sampling, report, batch_size=batch_size, peers=peers
+    )
     rows = comparison_rows(
         measured, target, draft, sampling, source="benchmark", pair=pair, task=task
     )
@@ -76,10 +79,11 @@ def measure(
     )  # fmt: skip
     report("phases timed")
     context = max(map(len, prompts[:batch_size]))
-    return [
+    ours = [
         Measurement(_with_times(row, taken, times[0], context), taken)
         for row, taken in zip(rows, times, strict=True)
     ]
+    return ours, others
 
 
 def _with_times(row: Row, times: BlockTimes, baseline: BlockTimes, context: int) -> Row:
@@ -96,33 +100,6 @@ def _with_times(row: Row, times: BlockTimes, baseline: BlockTimes, context: int)
         realised_fraction=baseline.block / times.block * (1 + r * row.draft_length),
         compile_time=times.compile,
         context_length=context,
-    )
-
-
-def peer_row(run: PeerRun, like: Row, num_prompts: int, baseline_rate: float) -> Row:
-    """A peer's rate in the schema; what describes our engine is left out."""
-    seconds = float(np.sum(run.seconds))
-    rate = run.tokens / seconds
-    return Row(
-        source=like.source,
-        pair=like.pair,
-        task=like.task,
-        method=run.name,
-        tree=str(run.draft_length) if run.draft_length else "-",
-        draft_length=run.draft_length,
-        temperature=like.temperature,
-        seed=like.seed,
-        hardware=like.hardware,
-        versions=like.versions,
-        max_new_tokens=like.max_new_tokens,
-        batch_size=like.batch_size,
-        dtype="float32",
-        num_prompts=num_prompts,
-        tokens=run.tokens,
-        seconds=seconds,
-        prefill_timed=True,
-        token_rate=rate,
-        token_rate_ratio=rate / baseline_rate,
     )
 
 

@@ -8,28 +8,23 @@ way. It never stops at EOS, and neither do ours where they are compared.
 import dataclasses
 import os
 import pathlib
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-
-import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
-class PeerRun:
-    """What a peer did with a list of batches.
+class Peer:
+    """One way in which the peer decodes a batch.
 
     Attributes:
       name: "hf_generate" or "hf_assisted".
       draft_length: tokens drafted per round; 0 without an assistant.
-      tokens: new tokens of all batches.
-      seconds: f64[batches].
+      decode: from a list of prompts to the number of new tokens made.
     """
 
     name: str
     draft_length: int
-    tokens: int
-    seconds: np.ndarray
+    decode: Callable[[Sequence[Sequence[int]]], int]
 
 
 class TransformersPeer:
@@ -53,34 +48,24 @@ class TransformersPeer:
             model.generation_config.eos_token_id = None
             model.generation_config.pad_token_id = 0
 
-    def run(
-        self,
-        batches: Sequence[Sequence[Sequence[int]]],
-        *,
-        max_new_tokens: int,
-        temperature: float,
-        draft_length: int = 0,
-        seed: int = 0,
-    ) -> PeerRun:
-        """Decodes every batch once, timed, after one untimed call.
+    def peer(
+        self, *, max_new_tokens: int, temperature: float, draft_length: int = 0, seed: int = 0
+    ) -> Peer:
+        """A way of decoding batches of prompts.
 
         Args:
-          batches: lists of prompts; an assistant takes batches of one prompt only.
           max_new_tokens: produced exactly.
           temperature: 0 is greedy.
-          draft_length: of the assistant, a constant; 0 decodes without one.
-          seed: of PyTorch's generator.
+          draft_length: of the assistant, a constant; 0 decodes without one. An assistant takes
+            batches of one prompt only.
+          seed: of PyTorch's generator, set here.
         """
         self._torch.manual_seed(seed)
-        options = self._options(max_new_tokens, temperature, draft_length)
-        self._generate(batches[0], options)
-        seconds, produced = [], 0
-        for batch in batches:
-            begin = time.perf_counter()
-            produced += self._generate(batch, options)
-            seconds.append(time.perf_counter() - begin)
-        name = "hf_assisted" if draft_length else "hf_generate"
-        return PeerRun(name, draft_length, produced, np.asarray(seconds))
+
+        def decode(batch: Sequence[Sequence[int]]) -> int:
+            return self._generate(batch, self._options(max_new_tokens, temperature, draft_length))
+
+        return Peer("hf_assisted" if draft_length else "hf_generate", draft_length, decode)
 
     def _options(
         self, max_new_tokens: int, temperature: float, draft_length: int

@@ -31,6 +31,9 @@ class BlockTimes:
       draft, score, verify, commit: phases, each a program of its own, dispatch included.
       block: one block of the fused loop.
       forwards: the model passes of a block alone, in a loop like the fused one.
+      outside: fraction of the fused block that is not spent in model passes; the median over
+        pairs of `forwards` and `block` taken one right after the other. Noise can make it
+        negative.
     """
 
     compile: float
@@ -41,11 +44,7 @@ class BlockTimes:
     commit: float
     block: float
     forwards: float
-
-    @property
-    def outside(self) -> float:
-        """Fraction of the fused block that is not spent in model passes."""
-        return max(0.0, 1.0 - self.forwards / self.block)
+    outside: float
 
     @property
     def phase_sum(self) -> float:
@@ -209,10 +208,13 @@ def time_blocks(
             chosen = (turn + index) % len(timed)
             for name, measure in timed[chosen].measures.items():
                 seconds[chosen][name].append(measure())
-    return [
-        BlockTimes(
-            compile=each.compile,
-            **{name: statistics.median(values) for name, values in measured.items()},
-        )
-        for each, measured in zip(timed, seconds, strict=True)
-    ]
+    return [_medians(each.compile, taken) for each, taken in zip(timed, seconds, strict=True)]
+
+
+def _medians(compile_seconds: float, seconds: dict[str, list[float]]) -> BlockTimes:
+    pairs = zip(seconds["forwards"], seconds["block"], strict=True)
+    return BlockTimes(
+        compile=compile_seconds,
+        outside=statistics.median(1.0 - forwards / block for forwards, block in pairs),
+        **{name: statistics.median(values) for name, values in seconds.items()},
+    )

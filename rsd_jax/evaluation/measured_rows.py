@@ -1,0 +1,152 @@
+"""Result rows of what `comparison` measured."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rsd_jax import metrics
+from rsd_jax.evaluation.comparison import Measured, PeerRun, Sampling
+from rsd_jax.hardware import Hardware, current_versions
+from rsd_jax.job import LoadedModel
+from rsd_jax.models.llama import LlamaModel
+from rsd_jax.rows import BytesRatio, Row, config_hash
+
+
+def comparison_rows(
+    measured: Sequence[Measured],
+    target: LoadedModel,
+    draft: LoadedModel | None,
+    sampling: Sampling,
+    *,
+    source: str,
+    pair: str,
+    task: str,
+) -> list[Row]:
+    """Result rows with intervals over prompts; ratios are to the method "ar" if it is there.
+
+    Args:
+      measured: from `compare`, with the same models and sampling.
+      source, pair, task: fields of the rows.
+    """
+    baseline = next((m for m in measured if m.method.name == "ar"), None)
+    ratio = _bytes_ratio(target, draft)
+    settings = dataclasses.asdict(sampling) | {
+        "methods": [[m.method.name, m.method.tree] for m in measured],
+        "pair": pair,
+        "task": task,
+    }
+    shared: dict[str, Any] = {
+        "source": source,
+        "pair": pair,
+        "task": task,
+        "temperature": float(sampling.temperature),
+        "top_k": sampling.top_k,
+        "top_p": float(sampling.top_p),
+        "seed": sampling.seed,
+        "max_new_tokens": sampling.max_new_tokens,
+        "batch_size": measured[0].batch_size,
+        "dtype": getattr(target.model, "dtype", None),
+        "mesh": dict(target.layout.mesh.shape) if target.layout else None,
+        "hardware": Hardware.current(),
+        "versions": current_versions(),
+        "bytes_ratio": ratio,
+        "prefill_timed": True,
+        "intervals_over": "prompts" if measured[0].batch_size == 1 else "batches",
+        "config_hash": config_hash(settings),
+    }
+    return [Row(**shared, **_measurements(m, baseline, ratio)) for m in measured]
+
+
+def _measurements(
+    measured: Measured, baseline: Measured | None, ratio: BytesRatio | None
+) -> dict[str, Any]:
+    """The fields of a row that differ from method to method."""
+    method, stats, seconds = measured.method, measured.stats, measured.seconds
+    counts = _tokens_per_batch(measured)
+    passes = method.drafter.shape.depth
+    efficiency = stats.block_efficiency
+    efficiency_ends = metrics.bootstrap_interval(
+        measured.per_batch(stats.produced), measured.per_batch(stats.blocks)
+    )
+    rate = metrics.token_rate(counts, seconds)
+    values: dict[str, Any] = {
+        "method": method.name,
+        "tree": method.tree,
+        "draft_length": passes,
+        "target_budget": method.drafter.shape.num_nodes - 1,
+        "num_prompts": len(measured.tokens),
+        "tokens": int(counts.sum()),
+        "produced": int(stats.produced.sum()),
+        "blocks": int(stats.blocks.sum()),
+        "block_efficiency": efficiency,
+        "block_efficiency_interval": efficiency_ends,
+        "seconds": float(seconds.sum()),
+        "token_rate": rate,
+        "token_rate_interval": metrics.bootstrap_interval(counts, seconds),
+        "accepted_depths": stats.accepted_depths.sum(axis=0).tolist(),
+        "accepted_ranks": stats.accepted_ranks.sum(axis=0).tolist(),
+        "compile_time": measured.compile_time,
+    }
+    if ratio is not None or passes == 0:
+        r = ratio.r if ratio is not None else 0.0
+        values["mbsu"] = metrics.mbsu(efficiency, r, passes)
+        low, high = (metrics.mbsu(end, r, passes) for end in efficiency_ends)
+        values["mbsu_interval"] = (low, high)
+    if baseline is not None:
+        base = _tokens_per_batch(baseline), baseline.seconds
+        values["token_rate_ratio"] = rate / metrics.token_rate(*base)
+        interval = metrics.bootstrap_interval(counts, seconds, base=base)
+        values["token_rate_ratio_interval"] = interval
+    return values
+
+
+def _tokens_per_batch(measured: Measured) -> np.ndarray:
+    return measured.per_batch(np.asarray([len(row) for row in measured.tokens]))
+
+
+def _bytes_ratio(target: LoadedModel, draft: LoadedModel | None) -> BytesRatio | None:
+    """Costs of a draft pass; None for models whose size is not known."""
+    if draft is None or not isinstance(target.model, LlamaModel):
+        return None
+    if not isinstance(draft.model, LlamaModel):
+        return None
+    small, large = draft.model.config, target.model.config
+    read = metrics.read_bytes_ratio(
+        small, large, draft_dtype=draft.model.dtype, target_dtype=target.model.dtype
+    )
+    return BytesRatio(r=metrics.parameter_ratio(small, large), r_bytes=read)
+
+
+def peer_row(run: PeerRun, baseline: Row) -> Row:
+    """A peer's rate in the schema; what describes our engine is left out.
+
+    Args:
+      run: on the prompts of `baseline`.
+      baseline: autoregressive decoding by our engine.
+    """
+    assert baseline.token_rate is not None
+    seconds = float(np.sum(run.seconds))
+    rate = run.tokens / seconds
+    return Row(
+        source=baseline.source,
+        pair=baseline.pair,
+        task=baseline.task,
+        method=run.peer.name,
+        tree=str(run.peer.draft_length) if run.peer.draft_length else "-",
+        draft_length=run.peer.draft_length,
+        temperature=baseline.temperature,
+        seed=baseline.seed,
+        hardware=baseline.hardware,
+        versions=baseline.versions,
+        max_new_tokens=baseline.max_new_tokens,
+        batch_size=baseline.batch_size,
+        dtype="float32",
+        num_prompts=baseline.num_prompts,
+        tokens=run.tokens,
+        seconds=seconds,
+        prefill_timed=True,
+        token_rate=rate,
+        token_rate_ratio=rate / baseline.token_rate,
+    )
