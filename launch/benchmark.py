@@ -3,6 +3,7 @@
 python launch/benchmark.py                      the pair that ships, on whatever JAX runs on
 python launch/benchmark.py --shape=llama2_7b    random bfloat16 weights in published shapes,
                                                 for an accelerator
+python launch/benchmark.py --verification       all nodes tested at once, or those reached
 """
 
 import argparse
@@ -24,11 +25,13 @@ from rsd_jax.evaluation.comparison import Sampling  # noqa: E402
 from rsd_jax.evaluation.measured_rows import peer_row  # noqa: E402
 from rsd_jax.evaluation.peers import Peer, TransformersPeer  # noqa: E402
 from rsd_jax.evaluation.timing import copy_bandwidth  # noqa: E402
+from rsd_jax.evaluation.verification import time_verification  # noqa: E402
 from rsd_jax.rows import append_row  # noqa: E402
 from rsd_jax.tasks.prompts import load_prompts  # noqa: E402
 
 DRAFT_OF_SHAPE = "llama2_115m"
 RANDOM_PROMPT_LENGTH = 128
+VOCABULARIES = (2048, 32000)  # of the shipped pair and of Llama-2
 
 
 def _arguments() -> argparse.Namespace:
@@ -46,6 +49,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--capacity", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument(
+        "--verification", action="store_true", help="only times verification, by both ways"
+    )
     parser.add_argument("--megabytes", type=int, default=1024, help="of the bandwidth probe")
     parser.add_argument("--out", type=pathlib.Path, default=_ROOT / "runs/benchmark/rows.jsonl")
     return parser.parse_args()
@@ -84,8 +90,33 @@ def _say(line: str) -> None:
     print(f"  {line}", file=sys.stderr, flush=True)
 
 
+def _verification(batch_sizes: list[int]) -> None:
+    """Milliseconds of verification, the reached nodes / all nodes, for several trees."""
+    methods = [
+        rsd_jax.build_method("sd", length=4),
+        rsd_jax.build_method("spectr", num_drafts=3, length=4),
+        rsd_jax.build_method("rsd_c", branching=(2, 2, 1, 1)),
+        rsd_jax.build_method("rsd_s", width=4, length=4),
+        rsd_jax.build_method("rsd_s", width=6, length=5),
+    ]
+    print("| milliseconds, reached / all | top_p | " + " | ".join(
+        f"V = {v}, batch {b}" for v in VOCABULARIES for b in batch_sizes) + " |")  # fmt: skip
+    print("|---" * (2 + len(VOCABULARIES) * len(batch_sizes)) + "|")
+    for method in methods:
+        for top_p in (1.0, 0.95):
+            cells = [
+                time_verification(method, vocab_size=v, batch=b, top_p=top_p)
+                for v in VOCABULARIES
+                for b in batch_sizes
+            ]
+            shown = " | ".join(f"{a * 1e3:.2g} / {b * 1e3:.2g}" for a, b in cells)
+            print(f"| {method.name} {method.tree} | {top_p:g} | {shown} |", flush=True)
+
+
 def main() -> None:
     args = _arguments()
+    if args.verification:
+        return _verification(args.batch_sizes)
     name, target, draft, prompts, weights = _models(args)
     task = "stdlib" if weights else "random"
     methods = benchmark.benchmark_methods(args.draft_length)

@@ -13,6 +13,7 @@ from rsd_jax.evaluation.measured_rows import comparison_rows, peer_row
 from rsd_jax.evaluation.peers import Peer
 from rsd_jax.evaluation.plots import STYLES, plot_comparison, style_of
 from rsd_jax.evaluation.tables import comparison_table
+from rsd_jax.evaluation.verification import time_verification
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.rows import append_row, read_rows
@@ -51,6 +52,13 @@ def run():
     assert (beside.method, beside.tree, beside.tokens) == ("peer", "2", rows[0].tokens)
     assert beside.token_rate_ratio == pytest.approx(beside.token_rate / rows[0].token_rate)
     return measured, rows, lines
+
+
+def test_verification_is_timed_by_both_ways():
+    method = build_method("rsd_c", branching=(2, 1))
+    reached, every = time_verification(method, vocab_size=8, batch=2, top_p=0.9, repeats=1)
+    assert reached > 0
+    assert every > 0
 
 
 def test_every_prompt_is_timed_with_every_method(run):

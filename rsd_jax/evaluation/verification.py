@@ -1,0 +1,85 @@
+"""Verification alone, by both ways: all nodes at once, or only those that are reached."""
+
+import dataclasses
+import functools
+import statistics
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rsd_jax.drafters.growth import grow_tree
+from rsd_jax.drafters.model import ModelDrafter
+from rsd_jax.methods import Method
+from rsd_jax.sampling import Warp, block_keys, make_warp, row_keys
+from rsd_jax.tree import DraftTree
+from rsd_jax.verifiers.base import TargetLaws, Verifier
+
+_DRAFT_SPREAD = 4.0  # standard deviation of the draft's logits: a few tokens are likely
+_TARGET_OFFSET = 0.5  # of the target's from the draft's: most drafted tokens are accepted
+_BLOCKS = 10  # verified per timed call
+
+
+def _trees(method: Method, vocab_size: int, batch: int, warp: Warp) -> tuple[DraftTree, jax.Array]:
+    """Trees of a method drawn from random laws, the same at every node, and target logits."""
+    drafter = method.drafter
+    assert isinstance(drafter, ModelDrafter)
+    near, far = jax.random.split(jax.random.key(0))
+    draft_logits = _DRAFT_SPREAD * jax.random.normal(near, (batch, 1, vocab_size))
+    shape = (batch, drafter.shape.num_nodes, vocab_size)
+    target_logits = draft_logits + _TARGET_OFFSET * jax.random.normal(far, shape)
+
+    def score_level(level: int, tokens: jax.Array, visible: jax.Array, carry: Any):
+        return jnp.broadcast_to(draft_logits, (*tokens.shape, vocab_size)), carry
+
+    root, keys = jnp.zeros((batch,), jnp.int32), row_keys(0, jnp.arange(batch))
+    tree, _ = grow_tree(drafter.rule, score_level, (), root, warp=warp, keys=keys)
+    return tree, target_logits
+
+
+@functools.partial(jax.jit, static_argnames=("verifier",))
+def _verify_blocks(
+    verifier: Verifier, tree: DraftTree, logits: jax.Array, warp: Warp, rows: jax.Array
+) -> jax.Array:
+    """i32[B], sums of the tokens emitted, so that nothing is left out."""
+
+    def one(block: jax.Array, total: jax.Array) -> jax.Array:
+        keys = block_keys(jax.random.wrap_key_data(rows, impl="threefry2x32"),
+                          jnp.broadcast_to(block, total.shape))  # fmt: skip
+        # Logits depend on the block before, or the compiler would warp them once for all.
+        shifted = logits + (total < 0).astype(logits.dtype)[:, None, None]
+        result = verifier.verify(tree, TargetLaws(logits=shifted, warp=warp), keys)
+        return total + result.next_token
+
+    return jax.lax.fori_loop(0, _BLOCKS, one, jnp.zeros(tree.tokens.shape[:1], jnp.int32))
+
+
+def time_verification(
+    method: Method, *, vocab_size: int, batch: int, temperature: float = 0.5, top_p: float = 1.0,
+    repeats: int = 11,
+) -> tuple[float, float]:  # fmt: skip
+    """Seconds per block of testing the reached nodes and of testing all; medians, in turns.
+
+    Args:
+      method: with a draft model and a verifier that has `all_nodes`.
+      vocab_size: V, of random laws.
+      batch: rows.
+      temperature, top_p: of the warp.
+      repeats: timed calls of each.
+    """
+    warp = make_warp(temperature, None, top_p)
+    tree, logits = jax.jit(_trees, static_argnums=(0, 1, 2))(method, vocab_size, batch, warp)
+    rows = jax.random.key_data(row_keys(0, jnp.arange(batch)))
+    ways: list[Any] = [
+        dataclasses.replace(method.verifier, all_nodes=choice)  # type: ignore[type-var]
+        for choice in (False, True)
+    ]
+    seconds: list[list[float]] = [[], []]
+    for turn in range(repeats + 1):
+        for verifier, taken in zip(ways, seconds, strict=True):
+            begin = time.perf_counter()
+            jax.block_until_ready(_verify_blocks(verifier, tree, logits, warp, rows))
+            if turn:  # the first call compiles
+                taken.append((time.perf_counter() - begin) / _BLOCKS)
+    return statistics.median(seconds[0]), statistics.median(seconds[1])
