@@ -13,12 +13,13 @@ from flax import struct
 
 from rsd_jax.drafters.base import Drafter, ModelParams, Models
 from rsd_jax.prefill import PREFILL_CHUNK, prefill_cache
-from rsd_jax.sampling import Warp, block_keys, row_keys
+from rsd_jax.sampling import block_keys, row_keys
 from rsd_jax.sharding import MeshLayout, over_rows
 from rsd_jax.state import DecodeState, DecodeStats, never, zero_stats
 from rsd_jax.tree import DraftTree, ancestor_mask
 from rsd_jax.types import VerifyResult
 from rsd_jax.verifiers.base import TargetLaws, Verifier
+from rsd_jax.warp import Warp
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,10 +11,10 @@ from rsd_jax.decoding import DecodeOptions, Engine, prefill
 from rsd_jax.drafters.base import ModelParams, Models
 from rsd_jax.errors import ConfigError, is_integer
 from rsd_jax.methods import Method
-from rsd_jax.sampling import make_warp
 from rsd_jax.sharding import MeshLayout
 from rsd_jax.state import DecodeState
 from rsd_jax.types import LanguageModel, Params
+from rsd_jax.warp import make_warp
 
 
 @dataclasses.dataclass(frozen=True)

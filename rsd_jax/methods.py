@@ -10,9 +10,9 @@ import numpy as np
 from rsd_jax.drafters import DRAFTERS, TREE_RULES
 from rsd_jax.drafters.base import Drafter
 from rsd_jax.errors import ConfigError, positive_integer
-from rsd_jax.sampling import Warp, make_warp
 from rsd_jax.verifiers import VERIFIERS
 from rsd_jax.verifiers.base import Verifier
+from rsd_jax.warp import Warp, make_warp
 
 
 @dataclasses.dataclass(frozen=True)

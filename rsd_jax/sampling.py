@@ -1,20 +1,16 @@
-"""Randomness and laws: keys, Gumbel draws, the warp, truncated Gumbels.
+"""Randomness and laws: keys, Gumbel draws, truncated Gumbels, residuals.
 
 Numeric policy: probabilities are float32 (float64 if the caller's logits are), never bfloat16;
-the maximum is subtracted before dividing by the temperature; filtered tokens have log
-probability minus infinity exactly; every categorical draw is a Gumbel argmax whose noise
-resolves the tail.
+filtered tokens have log probability minus infinity exactly; every categorical draw is a Gumbel
+argmax whose noise resolves the tail.
 """
 
 import enum
 import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
-from rsd_jax.errors import ConfigError, is_number, positive_integer
 from rsd_jax.threefry import Words, as_keys, fold_in, key_words, random_words
 
 _UNIT = 2.0**-24
@@ -133,121 +129,6 @@ def truncated_gumbel(g: jax.Array, largest: jax.Array, bound: jax.Array) -> jax.
     v = bound - safe_g + log1mexp(safe_g - safe_largest)
     value = bound - jnp.maximum(0.0, v) - jnp.log1p(jnp.exp(-jnp.abs(v)))
     return jnp.where(possible, value, -jnp.inf)
-
-
-def _ordered_bits(weights: jax.Array) -> jax.Array:
-    """Bits of non-negative floats, ordered like the floats themselves."""
-    dtype = jnp.int32 if weights.dtype == jnp.float32 else jnp.int64
-    return jax.lax.bitcast_convert_type(weights, dtype)
-
-
-def _largest_bound(bits: jax.Array, holds: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    """Largest t such that holds(bits < t), found exactly by bisection, without a sort.
-
-    Args:
-      bits: int[..., V], non-negative.
-      holds: from bool[..., V] to bool[..., 1]; once false, false for every larger set.
-
-    Returns:
-      int[..., 1].
-    """
-    num_bits = jnp.iinfo(bits.dtype).bits - 1
-
-    def try_bit(step: jax.Array, bound: jax.Array) -> jax.Array:
-        bit = jnp.left_shift(jnp.ones_like(bound), (num_bits - 1 - step).astype(bound.dtype))
-        return jnp.where(holds(bits < (bound | bit)), bound | bit, bound)
-
-    return jax.lax.fori_loop(0, num_bits, try_bit, jnp.zeros_like(bits[..., :1]))
-
-
-def _keep_top_k(logits: jax.Array, top_k: jax.Array) -> jax.Array:
-    """Sets all but the k largest of logits <= 0 to -inf; ties with the k-th are kept."""
-    bits = _ordered_bits(jnp.abs(logits))
-    bound = _largest_bound(
-        bits, lambda above: above.sum(-1, keepdims=True, dtype=jnp.int32) < top_k
-    )
-    return jnp.where(bits <= bound, logits, -jnp.inf)
-
-
-def _keep_top_p(logprobs: jax.Array, drop_mass: jax.Array) -> jax.Array:
-    """Drops the ascending tail of mass <= drop_mass; never the most likely token.
-
-    A token stays iff it and all tokens not above it have more mass than `drop_mass`; ties
-    with the last one kept are kept.
-    """
-    probs = jnp.exp(logprobs)
-    bits = _ordered_bits(probs)
-
-    def holds(below: jax.Array) -> jax.Array:
-        return jnp.where(below, probs, 0.0).sum(-1, keepdims=True) <= drop_mass
-
-    bound = jnp.minimum(_largest_bound(bits, holds), bits.max(-1, keepdims=True))
-    return jnp.where(bits >= bound, logprobs, -jnp.inf)
-
-
-@struct.dataclass
-class Warp:
-    """From logits to the law that is sampled: temperature, then top-k, then top-p.
-
-    Same order and semantics as Hugging Face's processors. Which steps are on is static, so a
-    step that is off costs nothing; the values are traced, so changing them does not recompile.
-
-    Attributes:
-      temperature: f32[], positive.
-      top_k: i32[], used if `use_top_k`.
-      drop_mass: f32[], 1 - top_p, used if `use_top_p`.
-      greedy: T = 0. The warp is then the plain softmax, by which drafts are ranked; targets
-        are decided by argmax, and top-k and top-p are ignored.
-    """
-
-    temperature: jax.Array
-    top_k: jax.Array
-    drop_mass: jax.Array
-    greedy: bool = struct.field(pytree_node=False)
-    use_top_k: bool = struct.field(pytree_node=False)
-    use_top_p: bool = struct.field(pytree_node=False)
-
-    def __call__(self, logits: jax.Array) -> jax.Array:
-        """Log probabilities f32[..., V] of logits f32[..., V]; NaN where they are no law."""
-        x = logits - logits.max(-1, keepdims=True)
-        if self.greedy:
-            return jax.nn.log_softmax(x)
-        x = x / self.temperature.astype(x.dtype)
-        if self.use_top_k:
-            x = _keep_top_k(x, self.top_k)
-        if self.use_top_p:
-            x = _keep_top_p(jax.nn.log_softmax(x), self.drop_mass.astype(x.dtype))
-        return jax.nn.log_softmax(x)
-
-
-def make_warp(temperature: float, top_k: int | None = None, top_p: float = 1.0) -> Warp:
-    """Builds a `Warp`, checking its values.
-
-    Raises:
-      ConfigError: temperature < 0 or beyond float32, top_k < 1, or top_p outside (0, 1].
-    """
-    if not (is_number(temperature) and temperature >= 0.0 and math.isfinite(temperature)):
-        raise ConfigError(f"temperature={temperature!r} must be finite and at least 0 (0: greedy)")
-    low, high = (float(getattr(jnp.finfo(jnp.float32), name)) for name in ("tiny", "max"))
-    if temperature != 0.0 and not low <= temperature <= high:
-        raise ConfigError(
-            f"temperature={temperature} does not fit a float32, which holds {low:.1e} to "
-            f"{high:.1e}; for greedy decoding set it to 0"
-        )
-    if top_k is not None:
-        # More than any vocabulary holds keeps everything, and fits the device's integers.
-        top_k = min(positive_integer("top_k", top_k, ", or None for no limit"), 2**31 - 1)
-    if not (is_number(top_p) and 0.0 < top_p <= 1.0):
-        raise ConfigError(f"top_p={top_p!r} must lie in (0, 1]; 1 keeps every token")
-    greedy = temperature == 0.0
-    return Warp(
-        temperature=jnp.asarray(1.0 if greedy else temperature, jnp.float32),
-        top_k=jnp.asarray(top_k or 0, jnp.int32),
-        drop_mass=jnp.asarray(1.0 - top_p, jnp.float32),
-        greedy=greedy,
-        use_top_k=top_k is not None and not greedy,
-        use_top_p=top_p < 1.0 and not greedy,
-    )
 
 
 def is_law(logprobs: jax.Array) -> jax.Array:

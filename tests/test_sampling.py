@@ -12,16 +12,10 @@ import pytest
 
 from rsd_jax import sampling
 from rsd_jax.errors import ConfigError
-from rsd_jax.sampling import (
-    Purpose,
-    block_keys,
-    gumbels,
-    make_warp,
-    row_keys,
-    uniforms,
-)
+from rsd_jax.sampling import Purpose, block_keys, gumbels, row_keys, uniforms
 from rsd_jax.testing.statistics import chi_square, power
 from rsd_jax.threefry import key_words, random_words
+from rsd_jax.warp import make_warp
 
 FALSE_ALARM = 1e-6
 V = 4096

@@ -12,7 +12,7 @@ import pytest
 from rsd_jax.drafters import TREE_RULES
 from rsd_jax.drafters.base import Sampling
 from rsd_jax.drafters.growth import grow_tree
-from rsd_jax.sampling import make_warp, row_keys
+from rsd_jax.sampling import row_keys
 from rsd_jax.testing.beam_mutants import BEAM_FAULTS, FaultyBeam
 from rsd_jax.testing.drawn_trees import drawn_trees, ordered_samples
 from rsd_jax.testing.instances import (
@@ -27,6 +27,7 @@ from rsd_jax.testing.monte_carlo import ROWS, level_prefixes, sample_trees, tree
 from rsd_jax.testing.statistics import chi_square, power
 from rsd_jax.testing.validation import validate_tree
 from rsd_jax.tree import DraftTree, PointLaws
+from rsd_jax.warp import make_warp
 
 FALSE_ALARM = 1e-6
 V = 3

@@ -13,7 +13,7 @@ import pytest
 
 from rsd_jax.drafters import TREE_RULES
 from rsd_jax.drafters.base import Sampling
-from rsd_jax.sampling import block_keys, make_warp, row_keys
+from rsd_jax.sampling import block_keys, row_keys
 from rsd_jax.testing.decisions import decide_rows, make_problem
 from rsd_jax.testing.drawn_trees import PaddedSiblings, PredictableBranching, drawn_trees
 from rsd_jax.testing.enumeration import (
@@ -34,6 +34,7 @@ from rsd_jax.verifiers import VERIFIERS
 from rsd_jax.verifiers.base import Decision, TargetLaws, Verifier
 from rsd_jax.verifiers.k_seq import KSeq, division_factor
 from rsd_jax.verifiers.recursive_rejection import RecursiveRejection, _exclude
+from rsd_jax.warp import make_warp
 
 ATOL = 1e-6
 FALSE_ALARM = 1e-6  # of each sampled check

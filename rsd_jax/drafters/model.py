@@ -9,9 +9,9 @@ from flax import struct
 from rsd_jax.drafters.base import DraftContext, Drafter, ModelParams, Models, Sampling
 from rsd_jax.drafters.growth import TreeRule, grow_tree
 from rsd_jax.prefill import prefill_cache
-from rsd_jax.sampling import Warp
 from rsd_jax.tree import DraftTree, TreeShape
 from rsd_jax.types import KVCache, LanguageModel, Scratch, VerifyResult
+from rsd_jax.warp import Warp
 
 # Scratch slots of the draft: the committed token before the root, then the internal nodes.
 _BEFORE_ROOT = 0

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from rsd_jax.drafters.base import DraftContext, Drafter, ModelParams, Models, Sampling
-from rsd_jax.sampling import Warp
 from rsd_jax.tree import DraftTree, PointLaws, TreeShape
 from rsd_jax.types import NO_NODE
+from rsd_jax.warp import Warp
 
 
 @dataclasses.dataclass(frozen=True)

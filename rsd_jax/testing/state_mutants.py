@@ -16,10 +16,10 @@ from flax import struct
 from rsd_jax.decoding import Engine
 from rsd_jax.drafters.base import DraftContext, ModelParams, Models
 from rsd_jax.drafters.model import ModelDrafter, ModelDraftState
-from rsd_jax.sampling import Warp
 from rsd_jax.state import DecodeState
 from rsd_jax.tree import DraftTree, TreeShape
 from rsd_jax.types import KVCache, LanguageModel, Params, Scratch, VerifyResult
+from rsd_jax.warp import Warp
 
 _NO_LOGITS = slice(0, 0)
 

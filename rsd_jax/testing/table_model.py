@@ -126,7 +126,7 @@ def table_rows(model: TableModel, contexts: list[list[int]]) -> np.ndarray:
 def reference_warp(
     logits: np.ndarray, temperature: float, top_k: int | None = None, top_p: float = 1.0
 ) -> np.ndarray:
-    """Probabilities f64[..., V] of logits, by sorting: what `rsd_jax.sampling.Warp` must equal."""
+    """Probabilities f64[..., V] of logits, by sorting: what `rsd_jax.warp.Warp` must equal."""
     x = np.asarray(logits, np.float64)
     if temperature == 0:
         return (np.argmax(x, -1)[..., None] == np.arange(x.shape[-1])).astype(np.float64)

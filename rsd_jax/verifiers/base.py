@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from rsd_jax.drafters.base import Sampling
-from rsd_jax.sampling import Purpose, Warp, argmax, gumbels, is_law, uniforms
+from rsd_jax.sampling import Purpose, argmax, gumbels, is_law, uniforms
 from rsd_jax.tree import DraftTree, TreeShape
 from rsd_jax.types import NO_NODE, VerifyResult
+from rsd_jax.warp import Warp
 
 
 @struct.dataclass
