@@ -170,6 +170,19 @@ def test_equal_laws_are_a_fixed_point(name):
         assert np.abs(near).max() > 0.05
 
 
+def test_a_token_that_agrees_is_not_rewarded():
+    """p(x) = q(x) exactly at all tokens but two, which have changed places."""
+    target = np.zeros((B, Q, V), np.float32)
+    target[..., 0] = 1.0
+    draft = np.roll(target, 1, axis=-1)
+    log_p, log_q = (np.asarray(jax.jit(losses.log_law)(x)) for x in (target, draft))
+    np.testing.assert_array_equal(log_p[..., 2:], log_q[..., 2:])
+    expected = _tv_slope(log_p, log_q, np.arange(V) == 0, 1.0)
+    for name, scale in (("tvd", 1.0), ("lk", _acceptance(log_p, log_q)[..., None])):
+        _, slopes = _run(name, target, draft)
+        np.testing.assert_allclose(slopes, expected / scale, rtol=1e-5, atol=1e-7)
+
+
 def test_constant_rewards_have_no_advantage():
     """sigma = 0: equal laws, where no reward is given, and a batch with hardly any reward."""
     target, _ = _draw(3)

@@ -112,8 +112,6 @@ def _log_sum_outside(logprobs: jax.Array, ids: jax.Array) -> jax.Array:
     everything = jnp.ones(logprobs.shape, bool)
     absent = jnp.zeros(ids.shape, bool)
     outside = jnp.put_along_axis(everything, ids, absent, axis=-1, inplace=False)
-    outside &= jnp.isfinite(logprobs)
-    some = outside.any(-1)
-    # Where nothing is left the sum is over zeros instead: log 0 would have a NaN gradient.
-    safe = jnp.where(outside, logprobs, jnp.where(some, -jnp.inf, 0.0)[..., None])
-    return jnp.where(some, jax.nn.logsumexp(safe, axis=-1), -jnp.inf)
+    # Zeros are taken out too: where nothing else is left, the sum has a NaN gradient in them.
+    outside &= logprobs != -jnp.inf
+    return jax.nn.logsumexp(jnp.where(outside, logprobs, -jnp.inf), axis=-1)
