@@ -1,8 +1,44 @@
-"""Training losses, one value per position; p is the target's law, q the draft's."""
+"""Training losses, one value per position; p is the target's law, q the draft's.
+
+Those in `LOSSES` take the logits of both, f32[..., V], of which the target's are constants: no
+gradient flows there. The target's may be `TruncatedLogits`, whose rest is then one outcome (see
+`truncated`). Both laws are at `temperature`, which should be that of deployment: what is accepted
+there is what counts. The gradient then carries a factor 1 / T, which is not undone.
+
+Everything is computed from log-probabilities. -inf logits are legal, and so are probabilities
+that are 0 in float32: gradients are finite always. Log-probabilities are floored at -`BOUND`,
+which only -inf and gaps of more than BOUND between logits / T reach, so that a draft that rules
+out what the target wants costs BOUND nats, not infinity, with no gradient through that token.
+Logits that are no law (NaN, all -inf) give NaN.
+
+Total variation has kinks where p(x) = q(x); everywhere the derivative there is that of the side
+p < q, so that each loss has gradient 0 where the laws agree exactly. That of KL goes to 0
+as q goes to p; that of the losses made of total variation does not.
+"""
+
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from rsd_jax.distillation.truncated import TruncatedLogits, outcome_logprobs
+
+BOUND = 1000.0
+"""The most, in nats, that a probability of 0 costs."""
+
+SIGMA_FLOOR = 1e-3
+"""Least standard deviation of TVD++'s rewards: float32 does not tell sum q = 1 from 1 - 1e-6."""
+
+Target = jax.Array | TruncatedLogits
+
+
+class Loss(Protocol):
+    """What `LOSSES` holds: logits f32[..., V] of target and draft to f32[...]."""
+
+    def __call__(
+        self, target_logits: Target, draft_logits: jax.Array, *, temperature: float = 1.0
+    ) -> jax.Array: ...
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -10,20 +46,141 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
-def forward_kl(target_logits: jax.Array, draft_logits: jax.Array) -> jax.Array:
-    """KL(p || q) in nats: two f32[..., V] to f32[...] (knowledge distillation, Hinton 2015)."""
-    log_p = jax.nn.log_softmax(target_logits)
-    log_q = jax.nn.log_softmax(draft_logits)
-    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+def forward_kl(
+    target_logits: Target, draft_logits: jax.Array, *, temperature: float = 1.0
+) -> jax.Array:
+    """KL(p || q) in nats: f32[..., V] twice to f32[...] (knowledge distillation, Hinton 2015)."""
+    log_p, log_q = _laws(target_logits, draft_logits, temperature)
+    return _kl(log_p, log_q)
+
+
+def reverse_kl(
+    target_logits: Target, draft_logits: jax.Array, *, temperature: float = 1.0
+) -> jax.Array:
+    """KL(q || p) in nats: f32[..., V] twice to f32[...] (MiniLLM, Gu et al. 2024).
+
+    The expectation under q is exact, so its gradient is too, without sampling. A target that
+    was filtered (top-k, top-p) makes it large: `BOUND` per unit of the draft's mass outside.
+    """
+    log_p, log_q = _laws(target_logits, draft_logits, temperature)
+    return _kl(log_q, log_p)
+
+
+def tvd(target_logits: Target, draft_logits: jax.Array, *, temperature: float = 1.0) -> jax.Array:
+    """Total variation, sum (p - q)+ in [0, 1]: f32[..., V] twice to f32[...].
+
+    1 minus the chance that a draft token is accepted (Leviathan et al. 2023); as a training
+    loss in DistillSpec (Zhou et al. 2024).
+    """
+    return _total_variation(*_laws(target_logits, draft_logits, temperature))
+
+
+def tvd_pp(
+    target_logits: Target, draft_logits: jax.Array, *, temperature: float = 1.0
+) -> jax.Array:
+    """TVD++, total variation by a policy gradient with standardised rewards (Goel et al. 2024).
+
+    The gradient of TV is -E_{x ~ q}[r(x) grad log q(x)] with the reward r(x) = 1{p(x) > q(x)}.
+    TVD++ puts (r - mu) / sigma in the place of r, mu and sigma being mean and standard
+    deviation of the rewards over the batch. Here x ~ q is summed over the vocabulary, not
+    sampled, in the moments (mean over all positions of the expectation under q) as in the
+    gradient; rewards and moments are constants. sigma is at least `SIGMA_FLOOR`.
+
+    As sum q grad log q = 0, a baseline matters to samples only: summed exactly, mu drops out and
+    the gradient is that of TV over sigma = sqrt(mu (1 - mu)), one factor for the whole batch.
+
+    Returns:
+      f32[...] of f32[..., V] twice, with the *value* of TV, since that of the policy gradient's
+      surrogate, -E_q[(r - mu) / sigma], has mean 0 whatever the laws are.
+    """
+    log_p, log_q = _laws(target_logits, draft_logits, temperature)
+    q, reward = jnp.exp(log_q), (log_p > log_q).astype(log_q.dtype)
+    weight = jax.lax.stop_gradient(q)
+    mu = (weight * reward).sum(-1).mean()
+    variance = (weight * jnp.square(reward - mu)).sum(-1).mean()
+    advantage = (reward - mu) / jnp.maximum(jnp.sqrt(variance), SIGMA_FLOOR)
+    surrogate = -(q * advantage).sum(-1)
+    offset = _total_variation(log_p, log_q) - surrogate
+    return surrogate + jax.lax.stop_gradient(offset)
+
+
+def lk(target_logits: Target, draft_logits: jax.Array, *, temperature: float = 1.0) -> jax.Array:
+    """-log(1 - TV), the LK loss: minus the log of the acceptance, f32[..., V] twice to f32[...].
+
+    Its gradient is that of TV over the acceptance, which does not vanish where the laws hardly
+    overlap. It is a log-sum-exp of min(log p, log q), so it stays finite, and its gradient
+    useful, where the acceptance is 0 in float32; at most `BOUND`.
+    """
+    log_p, log_q = _laws(target_logits, draft_logits, temperature)
+    return -jax.nn.logsumexp(_lower(log_p, log_q), axis=-1)
+
+
+def lk_mixed(
+    target_logits: Target, draft_logits: jax.Array, *, temperature: float = 1.0
+) -> jax.Array:
+    """lambda KL(p || q) + (1 - lambda) TV, the mixed LK loss: f32[..., V] twice to f32[...].
+
+    lambda = exp(-3 acceptance), a constant of each position: KL leads where the laws hardly
+    overlap and TV hardly has a gradient, TV (weight 0.95 at the end) where they nearly agree.
+    """
+    log_p, log_q = _laws(target_logits, draft_logits, temperature)
+    mix = jnp.exp(-3.0 * jax.lax.stop_gradient(_acceptance(log_p, log_q)))
+    return mix * _kl(log_p, log_q) + (1.0 - mix) * _total_variation(log_p, log_q)
+
+
+LOSSES: dict[str, Loss] = {
+    "forward_kl": forward_kl,
+    "reverse_kl": reverse_kl,
+    "tvd": tvd,
+    "tvd_pp": tvd_pp,
+    "lk": lk,
+    "lk_mixed": lk_mixed,
+}
+"""The losses of a draft against a target, by the name that a recipe's objective has."""
 
 
 def expected_acceptance(
-    target_logits: jax.Array, draft_logits: jax.Array, *, temperature: float = 1.0
+    target_logits: Target, draft_logits: jax.Array, *, temperature: float = 1.0
 ) -> jax.Array:
     """sum_x min(p(x), q(x)), the chance that speculative decoding accepts one draft token.
 
-    Two f32[..., V] to f32[...]; equal to 1 minus the total variation distance (Leviathan 2023).
+    f32[..., V] twice to f32[...]; equal to 1 minus the total variation distance (Leviathan 2023).
     """
-    p = jax.nn.softmax(target_logits / temperature)
-    q = jax.nn.softmax(draft_logits / temperature)
-    return jnp.minimum(p, q).sum(axis=-1)
+    return _acceptance(*_laws(target_logits, draft_logits, temperature))
+
+
+def log_law(logits: jax.Array, temperature: float = 1.0) -> jax.Array:
+    """Log-probabilities f32[..., V] at a temperature above 0."""
+    # The maximum goes first: after the division it would take digits from the differences.
+    largest = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
+    return jax.nn.log_softmax((logits - largest) / temperature)
+
+
+def _laws(
+    target: Target, draft_logits: jax.Array, temperature: float
+) -> tuple[jax.Array, jax.Array]:
+    """Floored log p and log q over tokens or, for a truncated target, over outcomes."""
+    target = jax.lax.stop_gradient(target)
+    log_q = log_law(draft_logits, temperature)
+    if isinstance(target, TruncatedLogits):
+        log_p, log_q = outcome_logprobs(target, log_q, temperature=temperature)
+    else:
+        log_p = log_law(target, temperature)
+    return jnp.maximum(log_p, -BOUND), jnp.maximum(log_q, -BOUND)
+
+
+def _kl(log_a: jax.Array, log_b: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.exp(log_a) * (log_a - log_b), axis=-1)
+
+
+def _lower(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    """min(log p, log q); where they are equal, constant in q; NaN where either is."""
+    return jnp.where((log_p <= log_q) | jnp.isnan(log_p), log_p, log_q)
+
+
+def _total_variation(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.exp(log_p) - jnp.exp(_lower(log_p, log_q)), axis=-1)
+
+
+def _acceptance(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    return jnp.exp(_lower(log_p, log_q)).sum(axis=-1)

@@ -13,6 +13,7 @@ from rsd_jax.distillation import corpus, documents, functions, passages
 from rsd_jax.distillation import tokenizer as bpe
 from rsd_jax.distillation.checkpoints import Checkpoints
 from rsd_jax.distillation.evaluate import evaluate
+from rsd_jax.distillation.losses import LOSSES
 from rsd_jax.distillation.mixture import Mixture
 from rsd_jax.distillation.recipe import Recipe
 from rsd_jax.distillation.train import abstract_state, train
@@ -137,7 +138,7 @@ class Pipeline:
             self.text("train"),
             self.workdir / stage,
             init=(lambda: self.params("draft_warm_start")) if stage == "draft" else None,
-            teacher=teacher if recipe.objective == "forward_kl" else None,
+            teacher=teacher if recipe.objective in LOSSES else None,
             evaluate=lambda params: evaluate(model, params, held_out, teacher=teacher_for_eval),
         )
 

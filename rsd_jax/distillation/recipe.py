@@ -1,6 +1,7 @@
 """What one training run does: sizes, schedule, optimiser."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,10 +9,11 @@ import jax
 import optax
 import optax.contrib
 
-from rsd_jax.errors import ConfigError
+from rsd_jax.distillation.losses import LOSSES
+from rsd_jax.errors import ConfigError, is_number
 
 _CHOICES = {
-    "objective": ("cross_entropy", "forward_kl"),
+    "objective": ("cross_entropy", *LOSSES),
     "optimizer": ("adamw", "muon"),
     "compute_dtype": ("float32", "bfloat16"),
     "schedule": ("cosine", "wsd"),
@@ -23,7 +25,8 @@ class Recipe:
     """One training run.
 
     Attributes:
-      objective: "cross_entropy" on the text, or "forward_kl" to a frozen target on the text.
+      objective: "cross_entropy" on the text, or one of `LOSSES` to a frozen target on the text.
+      loss_temperature: of the laws that one of `LOSSES` compares; "cross_entropy" is at 1.
       steps: optimiser steps; also the horizon of the learning rate's schedule.
       batch_size: windows per step.
       window: tokens per window.
@@ -43,6 +46,7 @@ class Recipe:
     """
 
     objective: str = "cross_entropy"
+    loss_temperature: float = 1.0
     steps: int
     batch_size: int = 8
     window: int = 256
@@ -70,6 +74,11 @@ class Recipe:
         for name in ("steps", "batch_size", "window", "log_every", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+        if not (is_number(self.loss_temperature) and 0.0 < self.loss_temperature < math.inf):
+            raise ConfigError(
+                f"loss_temperature={self.loss_temperature!r} must be positive and finite; a loss "
+                "needs laws, and at temperature 0 there is none"
+            )
 
     @classmethod
     def from_mapping(cls, raw: Mapping[str, Any]) -> "Recipe":

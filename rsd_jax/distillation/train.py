@@ -90,7 +90,8 @@ def train_step(
             return losses.cross_entropy(logits, labels).mean()
         assert teacher is not None
         target_logits = teacher.score(_cast(teacher_params, dtype), inputs)
-        return losses.forward_kl(jax.lax.stop_gradient(target_logits), logits).mean()
+        loss = losses.LOSSES[recipe.objective]
+        return loss(target_logits, logits, temperature=recipe.loss_temperature).mean()
 
     loss, grads = jax.value_and_grad(mean_loss)(state.params)
     updates, opt_state = optimizer(recipe).update(grads, state.opt_state, state.params)
@@ -186,7 +187,7 @@ def train(
       text: the training text, tokens u16[n] or a mixture of several texts.
       directory: receives checkpoints/ and metrics.jsonl: training rows, and rows with "heldout".
       init: gives the initial f32 parameters; random from the recipe's seed when None.
-      teacher: model and parameters that "forward_kl" distils.
+      teacher: model and parameters that the objectives of `LOSSES` distil.
       evaluate: called with the parameters at each checkpoint; what it returns is logged.
       stop_after: return when this many steps are done in all.
 
@@ -194,11 +195,11 @@ def train(
       The last state.
 
     Raises:
-      ConfigError: "forward_kl" without a teacher.
+      ConfigError: an objective of `LOSSES` without a teacher.
       NonFiniteLossError: naming the step; no checkpoint is written from such a state.
     """
-    if recipe.objective == "forward_kl" and teacher is None:
-        raise ConfigError("objective='forward_kl' needs a teacher")
+    if recipe.objective in losses.LOSSES and teacher is None:
+        raise ConfigError(f"objective={recipe.objective!r} needs a teacher")
     draw = text.batch_at if isinstance(text, Mixture) else functools.partial(batch_at, text)
     directory = pathlib.Path(directory)
     checkpoints = Checkpoints(directory / "checkpoints", keep=recipe.keep)

@@ -1,0 +1,117 @@
+"""Target logits kept as their k largest and the mass of the rest, for stored data.
+
+What is lost is how the rest is spread. The losses treat the rest as one outcome, the aggregate
+of all other tokens, and compare k + 1 outcomes. With P and Q the masses of the rest under target
+and draft (at the temperature of the loss), and primes for the laws given the rest, this is
+
+- for total variation and acceptance: acceptance is overstated by min(P, Q) - sum over the rest
+  of min(p, q), which is between 0 and min(P, Q);
+- for KL(p || q): understated by exactly P KL(p' || q') (chain rule), and KL(q || p) by
+  exactly Q KL(q' || p');
+
+so every loss is a lower bound of the dense one, equal to it at k = V (but for `lk_mixed`, whose
+weight follows the acceptance). The gradient moves mass into or out of the rest and leaves its
+split to the draft, which no wrong guess of the tail then pulls at.
+
+Where the inside of the rest cannot be avoided, to change the temperature and to make a dense law,
+it is taken to be uniform. Of all splits this one has the least sum of p^(1/T) at T < 1 and the
+greatest at T > 1, so P is understated there and overstated here; it is exact at T = 1. At T < 1
+the weights p^(1/T) of the rest truly sum to at most P_1 v^(1/T - 1), P_1 being its mass at T = 1
+and v the smallest probability that was kept.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from rsd_jax.errors import ConfigError, positive_integer
+from rsd_jax.sampling import gumbel_top_k
+
+
+@struct.dataclass
+class TruncatedLogits:
+    """The k largest of V logits per position, as log-probabilities at T = 1.
+
+    Attributes:
+      values: f32[..., k], log p of the tokens that were kept; -inf is legal.
+      ids: i32[..., k], these tokens, all different.
+      log_rest: f32[...], the log of the mass of all other tokens; -inf if there is none.
+    """
+
+    values: jax.Array
+    ids: jax.Array
+    log_rest: jax.Array
+
+
+def truncate(logits: jax.Array, k: int) -> TruncatedLogits:
+    """Keeps the k largest of f32[..., V], ties to the lowest id.
+
+    Raises:
+      ConfigError: k is not an integer between 1 and V.
+    """
+    vocab_size = logits.shape[-1]
+    if positive_integer("k", k) > vocab_size:
+        raise ConfigError(f"k={k} must be at most the vocabulary, {vocab_size}")
+    logprobs = jax.nn.log_softmax(logits)
+    values, ids = gumbel_top_k(logprobs, None, k)
+    return TruncatedLogits(values, ids, _log_sum_outside(logprobs, ids))
+
+
+def dense_logprobs(
+    truncated: TruncatedLogits, vocab_size: int, *, temperature: float = 1.0
+) -> jax.Array:
+    """The law f32[..., V] in which the rest is uniform; log-probabilities, so logits too.
+
+    Its total variation distance from the law that was truncated is at most the mass of the
+    rest, at T = 1.
+    """
+    log_p = _tempered(truncated, vocab_size, temperature)
+    k = truncated.ids.shape[-1]
+    if k == vocab_size:
+        spread = jnp.full((*log_p.shape[:-1], vocab_size), -jnp.inf, log_p.dtype)
+    else:
+        each = log_p[..., k:] - jnp.log(jnp.asarray(vocab_size - k, log_p.dtype))
+        spread = jnp.broadcast_to(each, (*log_p.shape[:-1], vocab_size))
+    return jnp.put_along_axis(spread, truncated.ids, log_p[..., :k], axis=-1, inplace=False)
+
+
+def outcome_logprobs(
+    truncated: TruncatedLogits, log_q: jax.Array, *, temperature: float = 1.0
+) -> tuple[jax.Array, jax.Array]:
+    """Both laws over the tokens that were kept and, last, the rest as one outcome.
+
+    Args:
+      truncated: of the target, at T = 1.
+      log_q: f32[..., V], the draft's law, tempered already.
+      temperature: of the target's law.
+
+    Returns:
+      log p and log q, each f32[..., k + 1]; f32[..., V] in the order of `ids` if k = V.
+    """
+    log_p = _tempered(truncated, log_q.shape[-1], temperature)
+    kept = jnp.take_along_axis(log_q, truncated.ids, axis=-1)
+    if log_p.shape[-1] == kept.shape[-1]:
+        return log_p, kept
+    rest = _log_sum_outside(log_q, truncated.ids)
+    return log_p, jnp.concatenate([kept, rest[..., None]], axis=-1)
+
+
+def _tempered(truncated: TruncatedLogits, vocab_size: int, temperature: float) -> jax.Array:
+    """log p of the kept tokens and the rest, f32[..., k + 1]; without the rest if k = V."""
+    outside = vocab_size - truncated.ids.shape[-1]
+    if outside == 0:
+        return jax.nn.log_softmax(truncated.values / temperature)
+    log_count = jnp.log(jnp.asarray(outside, truncated.log_rest.dtype))
+    rest = (truncated.log_rest - log_count) / temperature + log_count
+    kept = truncated.values / temperature
+    return jax.nn.log_softmax(jnp.concatenate([kept, rest[..., None]], axis=-1))
+
+
+def _log_sum_outside(logprobs: jax.Array, ids: jax.Array) -> jax.Array:
+    """log of the sum over all tokens but ids i32[..., k]: f32[..., V] to f32[...]."""
+    everything = jnp.ones(logprobs.shape, bool)
+    absent = jnp.zeros(ids.shape, bool)
+    outside = jnp.put_along_axis(everything, ids, absent, axis=-1, inplace=False)
+    # Zeros are taken out too: where nothing else is left, the sum has a NaN gradient in them.
+    outside &= logprobs != -jnp.inf
+    return jax.nn.logsumexp(jnp.where(outside, logprobs, -jnp.inf), axis=-1)
