@@ -41,6 +41,15 @@ class Source:
             return corpus.random_windows(self.tokens, rng, count=count, length=length)
         return self._whole(self.starts[rng.integers(0, len(self.starts), count)], length)
 
+    def draw_masked(
+        self, rng: np.random.Generator, count: int, length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The windows of `draw`, and bool[count, length]: the labels (all tokens of a window but
+        its first) that are to be learned, here all of them.
+        """
+        windows = self.draw(rng, count, length)
+        return windows, np.ones((count, length), bool)
+
     def spread(self, count: int, length: int) -> np.ndarray:
         """`count` windows i32[count, 1 + length] spread evenly over the text, for evaluation."""
         if self.starts is None:
@@ -76,13 +85,20 @@ class Mixture:
         Raises:
           ConfigError: see `Source.draw`.
         """
+        return self.masked_batch_at(seed=seed, step=step, batch_size=batch_size, length=length)[0]
+
+    def masked_batch_at(
+        self, *, seed: int, step: int, batch_size: int, length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`batch_at`, and bool[batch_size, length]: the labels that are to be learned."""
         rng = np.random.default_rng((seed, step))
         counts = self._counts(batch_size, rng.random())
-        windows = [
-            source.draw(rng, count, length)
+        drawn = [
+            source.draw_masked(rng, count, length)
             for source, count in zip(self.sources, counts, strict=True)
         ]
-        return np.concatenate(windows)
+        windows, masks = zip(*drawn, strict=True)
+        return np.concatenate(windows), np.concatenate(masks)
 
     def spread_windows(self, *, count: int, length: int) -> np.ndarray:
         """Windows i32[count, 1 + length] in the mixture's proportions, for evaluation."""

@@ -1,6 +1,7 @@
 """Cuts prompts from held-out files: a definition or a file head, and the text that follows."""
 
 import re
+from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
@@ -30,16 +31,21 @@ def _cut(file: SourceFile, start: int, tokenizer: Tokenizer) -> Prompt | None:
 
 
 def cut_prompts(
-    files: list[SourceFile], tokenizer: Tokenizer, *, count: int, per_file: int
+    files: Sequence[SourceFile],
+    tokenizer: Tokenizer,
+    *,
+    count: int,
+    per_file: int,
+    held_out: bool = True,
 ) -> list[Prompt]:
-    """At most `per_file` passages of each held-out file, spread over it, `count` in all.
+    """At most `per_file` passages of each file of a split, spread over it, `count` in all.
 
     Files take turns, so that many files are seen. A passage starts at a class, function or
-    method, or at the head of its file.
+    method, or at the head of its file. The split is the held-out one, or the one to train on.
     """
     passages = []
     for file in files:
-        if not file.held_out:
+        if file.held_out != held_out:
             continue
         starts = [0, *(match.start() for match in _DEFINITION.finditer(file.text))]
         cut = [p for p in (_cut(file, start, tokenizer) for start in starts) if p is not None]

@@ -1,0 +1,150 @@
+"""Windows that the draft wrote: contexts as drafting meets them, for the target to score.
+
+On-policy distillation (Agarwal et al. 2024, GKD; for drafts Zhou et al. 2024, DistillSpec).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from rsd_jax.distillation.response_source import Windows, as_source
+from rsd_jax.errors import ConfigError, is_number, positive_integer
+from rsd_jax.generation import generate
+from rsd_jax.job import LoadedModel
+from rsd_jax.methods import build_method
+from rsd_jax.sampling import make_warp
+
+# Keeps these draws apart from those of the stored data, which have (seed, step) alone.
+_STREAM = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnPolicy:
+    """How much of a batch the draft writes, and how.
+
+    Attributes:
+      fraction: the chance that a window is the draft's, in [0, 1].
+      max_new_tokens: of a continuation.
+      temperature, top_k, top_p: of the draft, as in `generate`.
+      eos_ids: ids that end a continuation.
+
+    Raises:
+      ConfigError: a value is out of range.
+    """
+
+    fraction: float
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    eos_ids: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        if not is_number(self.fraction) or not 0 <= self.fraction <= 1:
+            raise ConfigError(f"fraction={self.fraction!r} must lie in [0, 1]")
+        positive_integer("max_new_tokens", self.max_new_tokens)
+        make_warp(self.temperature, self.top_k, self.top_p)
+
+
+def draft_windows(
+    draft: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    options: OnPolicy,
+    *,
+    seed: int,
+    step: int,
+    count: int,
+    length: int,
+    batch_size: int | None = None,
+) -> Windows:
+    """Windows of random prompts and what the draft goes on with; `fraction` is not looked at.
+
+    They are a function of the draft's parameters, the prompts and (seed, step): the engine
+    compiles nothing when the parameters change.
+
+    Cost: `batch_size` rows decoded autoregressively by the draft, that is a prefill and up to
+    `max_new_tokens` passes one token wide. The target does not run.
+
+    Args:
+      draft: with its parameters as they are now, on which the training step must not have run
+        yet, as it donates them.
+      prompts: lists of token ids.
+      options: how to draw.
+      seed: of the run.
+      step: of the run.
+      count: how many windows.
+      length: labels of a window.
+      batch_size: sequences that are decoded, at least `count`: with more, windows overlap less.
+        The same in every step keeps it to one program; `count` by default.
+
+    Returns:
+      Windows without `top`; a window holds sequences back to back, `mask` the continuations.
+
+    Raises:
+      ConfigError: a prompt does not fit the model or the window, or another argument is unusable.
+      NonFiniteLogitsError: see `generate`.
+    """
+    sequences = positive_integer("count", count) if batch_size is None else batch_size
+    if sequences < count:
+        raise ConfigError(f"batch_size={batch_size} must be at least count={count}")
+    if len(prompts) == 0:
+        raise ConfigError("prompts is empty; give at least one list of token ids")
+    rng = np.random.default_rng((seed, step, _STREAM))
+    chosen = [prompts[i] for i in rng.integers(0, len(prompts), sequences)]
+    result = generate(
+        build_method("ar"), draft, None, chosen,
+        max_new_tokens=options.max_new_tokens, temperature=options.temperature,
+        top_k=options.top_k, top_p=options.top_p, seed=int(rng.integers(0, 2**32)),
+        eos_id=options.eos_ids or None,
+    )  # fmt: skip
+    written = [[*prompt, *new] for prompt, new in zip(chosen, result.tokens, strict=True)]
+    source = as_source(
+        "draft",
+        np.concatenate(written).astype(np.int32),
+        np.asarray([len(sequence) for sequence in written]),
+        np.asarray([len(prompt) for prompt in chosen]),
+    )
+    assert source.starts is not None
+    return source.windows(source.starts[np.arange(count) * sequences // count], length)
+
+
+def mix_on_policy(
+    windows: np.ndarray,
+    mask: np.ndarray,
+    draft: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    options: OnPolicy,
+    *,
+    seed: int,
+    step: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Replaces each window of a step's batch by one of the draft's with chance `fraction`.
+
+    How many there are is `fraction` of the batch rounded up or down at random, so that the share
+    is exact in expectation. The others stay as they are. Costs what `draft_windows` costs, in
+    the steps in which there are any.
+
+    Args:
+      windows: i32[count, 1 + length], e.g. of `Mixture.masked_batch_at`.
+      mask: bool[count, length].
+      draft, prompts, options, seed, step: see `draft_windows`.
+
+    Returns:
+      The new windows and mask.
+
+    Raises:
+      as `draft_windows`.
+    """
+    rng = np.random.default_rng((seed, step, _STREAM + 1))
+    batch = len(windows)
+    rows = rng.permutation(batch)[: int(options.fraction * batch + rng.random())]
+    if len(rows) == 0:
+        return windows, mask
+    written = draft_windows(
+        draft, prompts, options, seed=seed, step=step,
+        count=len(rows), length=mask.shape[1], batch_size=batch,
+    )  # fmt: skip
+    windows, mask = windows.copy(), mask.copy()
+    windows[rows], mask[rows] = written.tokens, written.mask
+    return windows, mask

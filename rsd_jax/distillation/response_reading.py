@@ -1,0 +1,85 @@
+"""Opens what `responses` wrote, as a source of training windows."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rsd_jax.distillation.identities import tokenizer_identity
+from rsd_jax.distillation.response_files import TOP_FIELDS, Shard, read_shard
+from rsd_jax.distillation.response_manifest import read_manifest
+from rsd_jax.distillation.response_source import ResponseSource, Top, as_source
+from rsd_jax.errors import ConfigError
+from rsd_jax.types import LanguageModel
+
+
+def open_responses(
+    directory: str | pathlib.Path,
+    *,
+    weight: float = 1.0,
+    models: Mapping[str, LanguageModel] | None = None,
+    tokenizer: Any = None,
+    top: bool = False,
+) -> ResponseSource:
+    """All responses of a directory, in memory; the source has the directory's name.
+
+    Args:
+      directory: of `generate_responses`, complete.
+      weight: in a mixture.
+      models: that will read the windows, by what they are called in errors, e.g. "draft".
+      tokenizer: that must be the one that the responses were made with; None: not checked.
+      top: whether to read the target's log probabilities, which are most of the files.
+
+    Raises:
+      ConfigError: there are no responses; a model or the tokenizer does not fit them; `top`
+        although none were stored.
+      CheckpointError: the manifest or a shard is missing, damaged or of another version.
+    """
+    directory = pathlib.Path(directory)
+    manifest = read_manifest(directory)
+    settings = manifest["settings"]
+    _check_vocabulary(directory, settings, models or {}, tokenizer)
+    if top and not settings["top_logprobs"]:
+        raise ConfigError(
+            f"{directory} holds no log probabilities of the target; generate it with "
+            "top_logprobs above 0, or read it with top=False"
+        )
+    shards = [
+        read_shard(directory, index, manifest["config_hash"], top=top)
+        for index in range(manifest["shards"])
+    ]
+    return as_source(
+        directory.name,
+        _joined(shards, "tokens"),
+        _joined(shards, "length"),
+        _joined(shards, "prompt_length"),
+        weight=weight,
+        top=Top(*(_joined(shards, name) for name in TOP_FIELDS)) if top else None,
+    )
+
+
+def _joined(shards: Sequence[Shard], name: str) -> np.ndarray:
+    return np.concatenate([getattr(shard, name) for shard in shards])
+
+
+def _check_vocabulary(
+    directory: pathlib.Path,
+    settings: Mapping[str, Any],
+    models: Mapping[str, LanguageModel],
+    tokenizer: Any,
+) -> None:
+    vocab_size = settings["target"]["vocab_size"]
+    for name, model in models.items():
+        if model.vocab_size != vocab_size:
+            raise ConfigError(
+                f"the responses in {directory} are of a model with vocab_size={vocab_size}, the "
+                f"{name} has {model.vocab_size}; all must share one tokenizer"
+            )
+    if tokenizer is None:
+        return
+    if tokenizer_identity(tokenizer, vocab_size) != settings["tokenizer"]:
+        raise ConfigError(
+            f"the responses in {directory} were encoded with another tokenizer than the one given; "
+            "give that one, or generate the responses again"
+        )

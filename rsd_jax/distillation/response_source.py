@@ -1,0 +1,139 @@
+"""Responses as a source of training windows, with a mask of what the target wrote."""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from rsd_jax.distillation.mixture import Source
+from rsd_jax.errors import ConfigError
+
+
+class Top(NamedTuple):
+    """What the target knew: arrays with a leading shape [R], or [count, length] in windows.
+
+    Attributes:
+      ids: u16 or u32[..., K], its likeliest tokens.
+      logprobs: f32[..., K], their log probabilities at temperature 1.
+      rest: f32[...], the log of the mass of all other tokens.
+    """
+
+    ids: np.ndarray
+    logprobs: np.ndarray
+    rest: np.ndarray
+
+
+class Windows(NamedTuple):
+    """Windows to train on.
+
+    Attributes:
+      tokens: i32[count, 1 + length]; labels are all tokens but a window's first.
+      mask: bool[count, length], the labels that belong to a response.
+      top: at each label, meaningless where `mask` is False; None if it is not stored or was not
+        asked for.
+    """
+
+    tokens: np.ndarray
+    mask: np.ndarray
+    top: Top | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ResponseSource(Source):
+    """Sequences of a prompt and its response; windows are those of a text of documents.
+
+    Attributes:
+      starts: i64[S], where sequences start; there is no document mark, as prompts need none.
+      prompt_length: i32[S], tokens of each prompt.
+      top: at each response token, in order, or None.
+    """
+
+    prompt_length: np.ndarray
+    top: Top | None = None
+
+    @functools.cached_property
+    def is_response(self) -> np.ndarray:
+        """bool[n]: which tokens belong to a response."""
+        assert self.starts is not None
+        lengths = np.diff(self.starts, append=len(self.tokens))
+        ends = np.repeat(self.starts + self.prompt_length, lengths)
+        return np.arange(len(self.tokens)) >= ends
+
+    @functools.cached_property
+    def _row_of(self) -> np.ndarray:
+        """i64[n]: the row of `top` of each response token."""
+        return np.maximum(np.cumsum(self.is_response) - 1, 0)
+
+    def prompts(self) -> list[np.ndarray]:
+        """The prompt of every sequence."""
+        assert self.starts is not None
+        pairs = zip(self.starts, self.prompt_length, strict=True)
+        return [self.tokens[start : start + size] for start, size in pairs]
+
+    def windows(self, starts: np.ndarray, length: int) -> Windows:
+        """Windows that open at `starts` and hold sequences back to back; the file is a ring.
+
+        Raises:
+          ConfigError: a window would not hold a single response token of its first sequence.
+        """
+        if self.prompt_length.max() > length:
+            raise ConfigError(
+                f"the source {self.name!r} has a prompt of {self.prompt_length.max()} tokens; a "
+                f"window of {length} shows nothing of its response: lengthen `window`, or leave "
+                "such prompts out"
+            )
+        at = starts[:, None] + np.arange(1 + length)
+        labels = at[:, 1:] % len(self.tokens)
+        # What comes round a second time in a window can be copied, and teaches nothing.
+        mask = self.is_response[labels] & (np.arange(1, 1 + length) < len(self.tokens))[None]
+        top = None
+        if self.top is not None:
+            top = Top(*(array[self._row_of[labels]] for array in self.top))
+        return Windows(self.tokens[at % len(self.tokens)].astype(np.int32), mask, top)
+
+    def _random(self, rng: np.random.Generator, count: int, length: int) -> Windows:
+        assert self.starts is not None
+        return self.windows(self.starts[rng.integers(0, len(self.starts), count)], length)
+
+    def draw(self, rng: np.random.Generator, count: int, length: int) -> np.ndarray:
+        return self._random(rng, count, length).tokens
+
+    def draw_masked(
+        self, rng: np.random.Generator, count: int, length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Random windows i32[count, 1 + length] and bool[count, length], see `Windows`.
+
+        Raises:
+          ConfigError: see `windows`.
+        """
+        return self._random(rng, count, length)[:2]
+
+    def batch_at(self, *, seed: int, step: int, batch_size: int, length: int) -> Windows:
+        """The batch of a step without a mixture, `top` included: of (seed, step) alone.
+
+        Raises:
+          ConfigError: see `windows`.
+        """
+        return self._random(np.random.default_rng((seed, step)), batch_size, length)
+
+    def spread_windows(self, *, count: int, length: int) -> Windows:
+        """The windows of `spread`, with their masks, for evaluation."""
+        assert self.starts is not None
+        return self.windows(self.starts[np.arange(count) * len(self.starts) // count], length)
+
+
+def as_source(
+    name: str,
+    tokens: np.ndarray,
+    length: np.ndarray,
+    prompt_length: np.ndarray,
+    *,
+    weight: float = 1.0,
+    top: Top | None = None,
+) -> ResponseSource:
+    """A source of sequences back to back, `length` i32[S] tokens each."""
+    starts = np.cumsum(length, dtype=np.int64) - length
+    return ResponseSource(
+        name=name, tokens=tokens, weight=weight, starts=starts, prompt_length=prompt_length, top=top
+    )

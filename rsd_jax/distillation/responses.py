@@ -1,0 +1,195 @@
+"""Training data that the target wrote: responses to prompts at the temperatures of deployment.
+
+The law to distil is the target's on contexts that decoding meets, which are its own responses
+(Kim & Rush 2016; for drafts Goel et al. 2024).
+"""
+
+import dataclasses
+import functools
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rsd_jax.batching import check_prompts
+from rsd_jax.distillation.identities import model_identity, prompts_identity, tokenizer_identity
+from rsd_jax.distillation.response_files import (
+    Shard,
+    check_shard,
+    shard_path,
+    token_dtype,
+    write_shard,
+)
+from rsd_jax.distillation.response_manifest import begin
+from rsd_jax.distillation.response_settings import ResponseSettings
+from rsd_jax.distillation.top_logprobs import top_logprobs
+from rsd_jax.errors import ConfigError
+from rsd_jax.generation import generate
+from rsd_jax.job import LoadedModel, prepare
+from rsd_jax.methods import Method, build_method
+from rsd_jax.models.llama import LlamaModel
+from rsd_jax.results import FINISH_EOS
+
+Prompts = Mapping[str, Sequence[int]]
+"""Token ids of each prompt by its name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where a run stands after a shard.
+
+    Attributes:
+      shards: done, those of earlier runs included.
+      total: shards in all.
+      tokens: of the responses that this run has made.
+      seconds: since this run began to generate, compilation included.
+    """
+
+    shards: int
+    total: int
+    tokens: int
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """New tokens per second."""
+        return self.tokens / self.seconds
+
+
+def generate_responses(
+    target: LoadedModel,
+    prompts: Prompts,
+    settings: ResponseSettings,
+    directory: str | pathlib.Path,
+    *,
+    tokenizer: Any,
+    method: Method | None = None,
+    draft: LoadedModel | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> dict[str, Any]:
+    """Writes the target's responses to `directory`, from the first shard that is missing on.
+
+    Request prompt_index * len(temperatures) + temperature_index answers a prompt at a
+    temperature. A run that was killed and started again leaves the same bytes as one that was
+    not, on the same machine and versions: a response does not depend on when it was drawn.
+
+    Args:
+      target: whose responses they are.
+      prompts: encoded with `tokenizer`.
+      settings: how to draw them.
+      directory: receives manifest.json and the shards, see `response_files`.
+      tokenizer: of target and prompts, anything with `get_vocab`; the manifest identifies it.
+      method: how to decode, `ar` by default. All draw from the same law, but not the same tokens.
+      draft: for methods that need one.
+      progress: called after each shard.
+
+    Returns:
+      The manifest.
+
+    Raises:
+      ConfigError: an argument cannot be used, or `directory` was begun with other settings;
+        nothing has been generated yet.
+      CheckpointError: the manifest or a shard that is there is damaged or of another run.
+      NonFiniteLogitsError: see `generate`; the shard is not written.
+    """
+    method = method or build_method("ar")
+    draft = draft if method.drafter.needs_draft_model else None
+    _check(target, draft, prompts, settings, method)
+    directory = pathlib.Path(directory)
+    size = settings.prompts_per_shard
+    total = -(-len(prompts) // size)
+    identities = {
+        "method": [method.name, method.tree, method.draft_temperature, method.draft_top_k],
+        "prompts": prompts_identity(prompts),
+        "tokenizer": tokenizer_identity(tokenizer, target.model.vocab_size),
+        "target": model_identity(target),
+        "draft": model_identity(draft) if draft is not None else None,
+    }
+    manifest = begin(directory, dataclasses.asdict(settings) | identities, total)
+    missing = [index for index in range(total) if not shard_path(directory, index).exists()]
+    for index in sorted(set(range(total)) - set(missing)):
+        check_shard(directory, index, manifest["config_hash"])
+    begun, tokens = time.perf_counter(), 0
+    decode = functools.partial(_answer, target, draft, method, settings)
+    names, ids = list(prompts), list(prompts.values())
+    for done, index in enumerate(missing, start=1 + total - len(missing)):
+        chosen = slice(index * size, (index + 1) * size)
+        shard = decode(names[chosen], ids[chosen], first=index * size)
+        write_shard(directory, index, shard, manifest["config_hash"])
+        tokens += len(shard.tokens) - int(shard.prompt_length.sum())
+        if progress is not None:
+            progress(Progress(done, total, tokens, time.perf_counter() - begun))
+    return manifest
+
+
+def _check(
+    target: LoadedModel,
+    draft: LoadedModel | None,
+    prompts: Prompts,
+    settings: ResponseSettings,
+    method: Method,
+) -> None:
+    """Raises now what `generate` would raise in some shard."""
+    models = [model.model for model in (target, draft) if model is not None]
+    check_prompts(list(prompts.values()), settings.max_new_tokens, models)
+    prepare(
+        method, target, draft, list(prompts.values())[:1], seed=settings.seed,
+        max_new_tokens=settings.max_new_tokens, eos_id=settings.eos_ids or None,
+    )  # fmt: skip
+    if len(prompts) * len(settings.temperatures) > 2**31:
+        raise ConfigError(f"{len(prompts)} prompts are too many: request ids end at 2**31")
+    if settings.top_logprobs > target.model.vocab_size:
+        raise ConfigError(
+            f"top_logprobs={settings.top_logprobs} is more than the vocabulary's "
+            f"{target.model.vocab_size} tokens"
+        )
+    if settings.top_logprobs and not isinstance(target.model, LlamaModel):
+        raise ConfigError("top_logprobs needs a LlamaModel as target; set it to 0")
+
+
+def _answer(
+    target: LoadedModel,
+    draft: LoadedModel | None,
+    method: Method,
+    settings: ResponseSettings,
+    names: list[str],
+    prompts: list[Sequence[int]],
+    *,
+    first: int,
+) -> Shard:
+    """One shard; `first` is the index of its first prompt.
+
+    By temperature and then by prompt: side by side, two responses to one prompt would often be in
+    one window, where a model can copy.
+    """
+    count, size = len(settings.temperatures), settings.batch_size
+    sequences: list[list[int]] = []
+    requests: list[int] = []
+    reasons: list[str] = []
+    for which, temperature in enumerate(settings.temperatures):
+        ids = [(first + row) * count + which for row in range(len(prompts))]
+        result = generate(
+            method, target, draft, prompts,
+            max_new_tokens=settings.max_new_tokens, temperature=temperature,
+            top_k=settings.top_k, top_p=settings.top_p, seed=settings.seed,
+            request_ids=ids, eos_id=settings.eos_ids or None, batch_size=size,
+        )  # fmt: skip
+        sequences += [[*p, *new] for p, new in zip(prompts, result.tokens, strict=True)]
+        requests += ids
+        reasons += result.finish_reason
+    lengths = [len(prompt) for prompt in prompts] * count
+    shard = Shard(
+        tokens=np.concatenate(sequences).astype(token_dtype(target.model.vocab_size)),
+        length=np.asarray([len(sequence) for sequence in sequences], np.int32),
+        prompt_length=np.asarray(lengths, np.int32),
+        request_id=np.asarray(requests, np.int32),
+        temperature=np.repeat(np.asarray(settings.temperatures, np.float64), len(prompts)),
+        ended=np.asarray(reasons) == FINISH_EOS,
+        name=np.asarray(names * count, str),
+    )
+    if not settings.top_logprobs:
+        return shard
+    top = top_logprobs(target, sequences, lengths, settings.top_logprobs, batch_size=size)
+    return dataclasses.replace(shard, **top)

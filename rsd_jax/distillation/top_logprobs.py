@@ -1,0 +1,67 @@
+"""The target's likeliest tokens along sequences, and how likely they are."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsd_jax.batching import bucket
+from rsd_jax.distillation.response_files import TOP_FIELDS, token_dtype
+from rsd_jax.job import LoadedModel
+from rsd_jax.models.llama import LlamaModel
+from rsd_jax.types import Params
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _top(
+    model: LlamaModel, params: Params, tokens: jax.Array, k: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """i32[B, Q, k], f32[B, Q, k] and f32[B, Q] after each token of i32[B, Q]."""
+
+    def row(tokens: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        logits = model.score(params, tokens[None])[0].astype(jnp.float32)
+        logprobs = jax.nn.log_softmax(logits)
+        values, ids = jax.lax.top_k(logprobs, k)
+        # Summed, not 1 minus the others: that would lose a small rest to rounding.
+        rest = jnp.put_along_axis(logprobs, ids, -jnp.inf, axis=-1, inplace=False)
+        return ids, values, jax.nn.logsumexp(rest, axis=-1)
+
+    # Row by row: the logits of a whole batch would be the largest array of the run.
+    return jax.lax.map(row, tokens)
+
+
+def top_logprobs(
+    target: LoadedModel,
+    sequences: Sequence[Sequence[int]],
+    prompt_lengths: Sequence[int],
+    k: int,
+    *,
+    batch_size: int,
+) -> dict[str, np.ndarray]:
+    """The fields `TOP_FIELDS` of a `response_files.Shard` with these sequences.
+
+    Args:
+      target: a `LlamaModel`.
+      sequences: prompts with their responses.
+      prompt_lengths: tokens of each prompt, at least 1.
+      k: how many tokens, at most the vocabulary.
+      batch_size: sequences in one call of the device.
+    """
+    assert isinstance(target.model, LlamaModel)
+    length = bucket(max(map(len, sequences)))
+    kept: list[list[np.ndarray]] = []
+    for first in range(0, len(sequences), batch_size):
+        tokens = np.zeros((batch_size, length), np.int32)
+        chosen = sequences[first : first + batch_size]
+        for row, sequence in enumerate(chosen):
+            tokens[row, : len(sequence)] = sequence
+        read = jax.device_get(_top(target.model, target.params, jnp.asarray(tokens), k))
+        for row, sequence in enumerate(chosen):
+            # The law of a token is read after the one before it.
+            own = slice(prompt_lengths[first + row] - 1, len(sequence) - 1)
+            kept.append([array[row, own] for array in read])
+    ids, values, rest = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    stored = (ids.astype(token_dtype(target.model.vocab_size)), values, rest)
+    return dict(zip(TOP_FIELDS, stored, strict=True))
