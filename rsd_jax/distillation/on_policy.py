@@ -13,7 +13,7 @@ from rsd_jax.errors import ConfigError, is_number, positive_integer
 from rsd_jax.generation import generate
 from rsd_jax.job import LoadedModel
 from rsd_jax.methods import build_method
-from rsd_jax.sampling import make_warp
+from rsd_jax.warp import make_warp
 
 # Keeps these draws apart from those of the stored data, which have (seed, step) alone.
 _STREAM = 1

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rsd_jax.errors import ConfigError, is_integer, positive_integer
-from rsd_jax.sampling import make_warp
+from rsd_jax.warp import make_warp
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
