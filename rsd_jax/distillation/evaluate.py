@@ -3,11 +3,12 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rsd_jax.distillation.losses import cross_entropy, expected_acceptance, forward_kl
+from rsd_jax.distillation.placement import place_rows
 from rsd_jax.models.llama import LlamaModel
+from rsd_jax.sharding import MeshLayout
 from rsd_jax.types import Params
 
 TEMPERATURES = (1.0, 0.3)
@@ -41,8 +42,11 @@ def evaluate(
     *,
     teacher: tuple[LlamaModel, Params] | None = None,
     batch_size: int = 8,
+    layout: MeshLayout | None = None,
 ) -> dict[str, float]:
     """Means over the windows i32[N, 1 + length], in fp32 logits.
+
+    With a layout, on the mesh that the parameters are on.
 
     Returns:
       "loss", nats per token; with a teacher also "forward_kl" (nats per token) and
@@ -53,7 +57,7 @@ def evaluate(
     sums: dict[str, float] = {}
     batches = len(windows) // batch_size
     for i in range(batches):
-        batch = jnp.asarray(windows[i * batch_size : (i + 1) * batch_size])
+        batch = place_rows(layout, windows[i * batch_size : (i + 1) * batch_size])
         if teacher is None:
             values = _losses(model, params, batch)
         else:

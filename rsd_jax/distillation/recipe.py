@@ -8,7 +8,7 @@ import jax
 import optax
 import optax.contrib
 
-from rsd_jax.errors import ConfigError
+from rsd_jax.errors import ConfigError, positive_integer
 
 _CHOICES = {
     "objective": ("cross_entropy", "forward_kl"),
@@ -36,6 +36,9 @@ class Recipe:
       clip_norm: bound on the gradient's global norm.
       compute_dtype: "float32" or "bfloat16" for the passes; parameters and optimiser state
         are float32 either way.
+      accumulate: parts that a batch is taken in, one after the other within a step; the result
+        is that of the whole batch, in the memory of a part.
+      remat: whether the backward pass computes each layer again, to save memory.
       seed: of the initial parameters and of the data order.
       log_every, checkpoint_every, keep: steps between log rows (at which losses are read from
         the device) and between checkpoints; how many checkpoints stay.
@@ -57,6 +60,8 @@ class Recipe:
     weight_decay: float = 0.1
     clip_norm: float = 1.0
     compute_dtype: str = "float32"
+    accumulate: int = 1
+    remat: bool = False
     seed: int = 0
     log_every: int = 10
     checkpoint_every: int = 100
@@ -70,6 +75,11 @@ class Recipe:
         for name in ("steps", "batch_size", "window", "log_every", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+        positive_integer("accumulate", self.accumulate)
+        if self.batch_size % self.accumulate:
+            raise ConfigError(
+                f"batch_size={self.batch_size} must be a multiple of accumulate={self.accumulate}"
+            )
 
     @classmethod
     def from_mapping(cls, raw: Mapping[str, Any]) -> "Recipe":
