@@ -130,17 +130,48 @@ def over_rows(layout: MeshLayout | None, rowwise: tuple[bool, ...]) -> Callable[
 
         @functools.wraps(function)
         def mapped(*args: Any) -> Any:
-            rows = PartitionSpec(DATA)
-            shard = jax.shard_map(
-                function,
-                mesh=layout.mesh,
-                in_specs=tuple(rows if split else PartitionSpec() for split in rowwise),
-                out_specs=rows,
-                axis_names={DATA},
-                check_vma=False,
-            )
+            shard = _on_shards(layout, function, rowwise, PartitionSpec(DATA))
             return layout.place_buffers(shard(*args))
 
         return mapped
 
     return decorate
+
+
+def mean_over_rows(layout: MeshLayout | None, rowwise: tuple[bool, ...]) -> Callable[[Any], Any]:
+    """Decorates a function whose result is a mean over rows, such as a loss and its gradient.
+
+    Each data shard runs it on its own rows, which must be as many on all, and the results are
+    averaged: that is all that crosses the data axis.
+
+    Args:
+      layout, rowwise: see `over_rows`. The result's leaves are floating, without a batch axis.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        if layout is None:
+            return function
+
+        def averaged(*args: Any) -> Any:
+            return jax.lax.pmean(function(*args), DATA)
+
+        return _on_shards(layout, averaged, rowwise, PartitionSpec())
+
+    return decorate
+
+
+def _on_shards(
+    layout: MeshLayout,
+    function: Callable[..., Any],
+    rowwise: tuple[bool, ...],
+    out_specs: PartitionSpec,
+) -> Callable[..., Any]:
+    rows = PartitionSpec(DATA)
+    return jax.shard_map(
+        function,
+        mesh=layout.mesh,
+        in_specs=tuple(rows if split else PartitionSpec() for split in rowwise),
+        out_specs=out_specs,
+        axis_names={DATA},
+        check_vma=False,
+    )

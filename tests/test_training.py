@@ -14,10 +14,12 @@ from rsd_jax.distillation import corpus, losses
 from rsd_jax.distillation import tokenizer as bpe
 from rsd_jax.distillation.checkpoints import Checkpoints
 from rsd_jax.distillation.evaluate import evaluate
+from rsd_jax.distillation.log import NonFiniteLossError
 from rsd_jax.distillation.pipeline import STAGES, Pipeline
 from rsd_jax.distillation.recipe import Recipe, learning_rate
 from rsd_jax.distillation.report import report
-from rsd_jax.distillation.train import NonFiniteLossError, init_state, train
+from rsd_jax.distillation.step import init_state
+from rsd_jax.distillation.train import train
 from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.llama import LlamaModel

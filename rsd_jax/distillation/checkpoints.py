@@ -1,6 +1,10 @@
-"""Training state on disk, with orbax."""
+"""Training state on disk, with orbax; a damaged state is found before it is used."""
 
+import hashlib
+import json
+import os
 import pathlib
+import warnings
 from typing import Any, TypeVar
 
 import jax
@@ -9,10 +13,18 @@ import orbax.checkpoint as ocp
 from rsd_jax.errors import CheckpointError
 
 _Tree = TypeVar("_Tree")
+_SUMS = "sha256.json"
+
+
+class _Unreadable(Exception):
+    """A checkpoint that is damaged or half-written; says how."""
 
 
 class Checkpoints:
     """The last few training states of one run; a state is complete on disk or not there at all.
+
+    Orbax notices a file that is missing or too short but not a changed byte, so the sums of a
+    checkpoint's files are kept beside them. Checkpoints without sums are read as they are.
 
     Attributes:
       directory: where they are.
@@ -26,40 +38,114 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self.directory, options=options, item_handlers=ocp.StandardCheckpointHandler()
         )
+        self._unreadable: list[int] = []
 
     def latest_step(self) -> int | None:
-        """Steps done in the newest checkpoint, or None."""
+        """Steps done in the newest checkpoint, readable or not, or None."""
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any) -> None:
-        """Writes a pytree of arrays; returns when it is on disk. A step already there stays."""
+        """Writes a pytree of arrays; returns when it is on disk. A step already there stays.
+
+        Checkpoints that `restore` could not read are removed first: they are newer than the
+        state that the run went on from.
+        """
+        while self._unreadable:
+            self._manager.delete(self._unreadable.pop())
         if step not in self._manager.all_steps():
             self._manager.save(step, args=ocp.args.StandardSave(state))
+            partial = self._folder(step) / f".{_SUMS}.partial"
+            partial.write_text(json.dumps(_sums(self._folder(step))))
+            os.replace(partial, self._folder(step) / _SUMS)
 
-    def restore(self, like: _Tree) -> _Tree:
-        """The newest state, in the structure, shapes and dtypes of `like`.
+    def restore(self, like: _Tree) -> tuple[int, _Tree]:
+        """The newest state that can be read, and the steps done in it.
+
+        Warns, naming both steps, if newer ones are damaged or half-written.
+
+        Args:
+          like: structure, shapes and dtypes; leaves that have a sharding are restored to it, the
+            others to the default device.
 
         Raises:
-          CheckpointError: there is none, or it holds another structure or other shapes.
+          CheckpointError: there is none, or none can be read; or one holds another structure or
+            other shapes.
         """
-        step = self.latest_step()
-        if step is None:
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        if not steps:
             raise CheckpointError(f"{self.directory} holds no checkpoint; train this stage first")
-        found = _shapes(self._manager.item_metadata(step).tree)
-        if found != _shapes(like):
-            different = sorted(
-                name for name in found | _shapes(like) if found.get(name) != _shapes(like).get(name)
-            )
-            raise CheckpointError(
-                f"checkpoint {step} in {self.directory} does not fit this model and optimiser "
-                f"(at {different[0]}); use another workdir or the configuration that wrote it"
-            )
-        abstract = jax.tree.map(_on_default_device, jax.eval_shape(lambda tree: tree, like))
-        return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        damage = []
+        for step in steps:
+            try:
+                state = self._read(step, like)
+            except _Unreadable as error:
+                damage.append(f"checkpoint {step} in {self.directory} cannot be read ({error})")
+                self._unreadable.append(step)
+                continue
+            if damage:
+                warnings.warn(f"{'; '.join(damage)}; going on from checkpoint {step}", stacklevel=2)
+            return step, state
+        raise CheckpointError(
+            f"{'; '.join(damage)}; there is no other, remove the directory to train from the start"
+        )
+
+    def _read(self, step: int, like: _Tree) -> _Tree:
+        """One state; raises `_Unreadable`, or `CheckpointError` for another structure."""
+        verified = _verify(self._folder(step))
+        try:
+            found, wanted = _shapes(self._manager.item_metadata(step).tree), _shapes(like)
+            if found != wanted:
+                names = found | wanted
+                different = sorted(name for name in names if found.get(name) != wanted.get(name))
+                raise CheckpointError(
+                    f"checkpoint {step} in {self.directory} does not fit this model and optimiser "
+                    f"(at {different[0]}); use another workdir or the configuration that wrote it"
+                )
+            abstract = jax.tree.map(_abstract, like)
+            return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        except CheckpointError:
+            raise
+        except Exception as error:  # Orbax raises all sorts.
+            if verified:  # The files are as they were written: something else is wrong.
+                raise
+            reason = str(error).partition("\n")[0][:200]
+            raise _Unreadable(f"{type(error).__name__}: {reason}") from error
+
+    def _folder(self, step: int) -> pathlib.Path:
+        return self.directory / str(step)
 
     def close(self) -> None:
         """Releases the manager's threads."""
         self._manager.close()
+
+
+def _sums(folder: pathlib.Path) -> dict[str, str]:
+    """SHA-256 of every file in a folder by its path, hidden ones and the sums left out."""
+    sums = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != _SUMS and not path.name.startswith("."):
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            sums[path.relative_to(folder).as_posix()] = digest
+    return sums
+
+
+def _verify(folder: pathlib.Path) -> bool:
+    """Whether a checkpoint has sums; raises `_Unreadable` if its files are not those summed."""
+    path = folder / _SUMS
+    if not path.is_file():
+        return False
+    try:
+        expected = json.loads(path.read_text())
+    except ValueError as error:
+        raise _Unreadable(f"{_SUMS} is damaged") from error
+    found = _sums(folder)
+    for name, digest in expected.items():
+        if name not in found:
+            raise _Unreadable(f"{name} is missing")
+        if found[name] != digest:
+            raise _Unreadable(f"{name} is not as it was written")
+    return True
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -71,6 +157,8 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _on_default_device(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is None:
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsd_jax.distillation.losses import cross_entropy, expected_acceptance, forward_kl, log_law
+from rsd_jax.distillation.placement import place_rows
 from rsd_jax.distillation.ranks import (
     expected_block_efficiency,
     rank_acceptance,
@@ -14,6 +15,7 @@ from rsd_jax.distillation.ranks import (
 )
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.sampling import Purpose, gumbels, row_keys
+from rsd_jax.sharding import MeshLayout
 from rsd_jax.types import Params
 
 TEMPERATURES = (1.0, 0.3)
@@ -81,11 +83,13 @@ def evaluate(
     *,
     teacher: tuple[LlamaModel, Params] | None = None,
     batch_size: int = 8,
+    layout: MeshLayout | None = None,
 ) -> dict[str, float]:
     """Means over the windows i32[N, 1 + length], in fp32 logits.
 
     Contexts are the held-out text throughout; nothing is decoded. A remainder of N / batch_size
     windows is left out.
+    With a layout, on the mesh that the parameters are on.
 
     Returns:
       "loss", nats per token; with a teacher also
@@ -104,7 +108,7 @@ def evaluate(
     batches = len(windows) // batch_size
     for i in range(batches):
         rows = slice(i * batch_size, (i + 1) * batch_size)
-        batch = jnp.asarray(windows[rows])
+        batch = place_rows(layout, windows[rows])
         if teacher is None:
             values = _losses(model, params, batch)
         else:

@@ -86,6 +86,8 @@ def tvd_pp(
     sampled, in the moments (mean over all positions of the expectation under q) as in the
     gradient; rewards and moments are constants. sigma is at least `SIGMA_FLOOR`.
 
+    The batch is what one call is given: on a mesh or with accumulation, a shard's part of it.
+
     As sum q grad log q = 0, a baseline matters to samples only: summed exactly, mu drops out and
     the gradient is that of TV over sigma = sqrt(mu (1 - mu)), one factor for the whole batch.
 

@@ -1,6 +1,8 @@
 """The stages from a standard library to a shipped pair: tokenizer, target, draft, export."""
 
+import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 import shutil
@@ -16,10 +18,12 @@ from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.losses import LOSSES
 from rsd_jax.distillation.mixture import Mixture
 from rsd_jax.distillation.recipe import Recipe
-from rsd_jax.distillation.train import abstract_state, train
+from rsd_jax.distillation.step import abstract_state
+from rsd_jax.distillation.train import train
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.llama import LlamaModel
+from rsd_jax.sharding import MeshLayout
 from rsd_jax.tasks.docstrings import DOCSTRING_PROMPTS
 from rsd_jax.tasks.prompts import QUICKSTART_PROMPTS, save_prompts
 from rsd_jax.types import Params
@@ -37,11 +41,18 @@ class Pipeline:
         configs/train/quickstart.py.
       workdir: corpus/ and tokenizer/ of the tokenizer stage, one directory per training stage.
       export_dir: receives target/, draft/ and, from the `prompts` stage, the files of prompts.
+      mesh: what is trained and measured on, see `train`; None for one device.
     """
 
     config: Mapping[str, Any]
     workdir: pathlib.Path
     export_dir: pathlib.Path
+    mesh: jax.sharding.Mesh | None = None
+
+    @property
+    def layout(self) -> MeshLayout | None:
+        """Of the mesh, if there is one."""
+        return None if self.mesh is None else MeshLayout.of(self.mesh)
 
     def run(self, stage: str) -> None:
         """Runs one stage; a training stage that is finished returns at once.
@@ -114,11 +125,9 @@ class Pipeline:
         Raises:
           CheckpointError: there is none, or it does not fit the configuration.
         """
-        checkpoints = Checkpoints(self.workdir / stage / "checkpoints")
-        try:
-            return checkpoints.restore(abstract_state(self.model(stage), self.recipe(stage))).params
-        finally:
-            checkpoints.close()
+        like = abstract_state(self.model(stage), self.recipe(stage), self.layout)
+        with contextlib.closing(Checkpoints(self.workdir / stage / "checkpoints")) as checkpoints:
+            return checkpoints.restore(like)[1].params
 
     def train_stage(self, stage: str) -> None:
         """Trains one model, resuming if it was stopped."""
@@ -139,7 +148,10 @@ class Pipeline:
             self.workdir / stage,
             init=(lambda: self.params("draft_warm_start")) if stage == "draft" else None,
             teacher=teacher if recipe.objective in LOSSES else None,
-            evaluate=lambda params: evaluate(model, params, held_out, teacher=teacher_for_eval),
+            evaluate=lambda params: evaluate(
+                model, params, held_out, teacher=teacher_for_eval, layout=self.layout
+            ),
+            mesh=self.mesh,
         )
 
     def export(self) -> None:
@@ -162,6 +174,7 @@ class Pipeline:
                 lambda leaf: leaf.astype("bfloat16").astype("float32"), params
             )
         pair = self.model("target"), rounded["target"]
+        measure = functools.partial(evaluate, layout=self.layout)
         length = self.recipe("target").window
         result = {}
         for source in self.text("heldout").sources:
@@ -171,8 +184,8 @@ class Pipeline:
             size = json.loads(summary.read_text())["heldout"]
             result[source.name] = {
                 "windows": count,
-                "target": evaluate(*pair, windows),
-                "draft": evaluate(self.model("draft"), rounded["draft"], windows, teacher=pair),
+                "target": measure(*pair, windows),
+                "draft": measure(self.model("draft"), rounded["draft"], windows, teacher=pair),
                 "bytes_per_token": size["bytes"] / size["tokens"],
             }
         (self.workdir / "export.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -10,7 +10,7 @@ import optax
 import optax.contrib
 
 from rsd_jax.distillation.losses import LOSSES
-from rsd_jax.errors import ConfigError, is_number
+from rsd_jax.errors import ConfigError, is_number, positive_integer
 
 _CHOICES = {
     "objective": ("cross_entropy", *LOSSES),
@@ -39,6 +39,9 @@ class Recipe:
       clip_norm: bound on the gradient's global norm.
       compute_dtype: "float32" or "bfloat16" for the passes; parameters and optimiser state
         are float32 either way.
+      accumulate: parts that a batch is taken in, one after the other within a step; the result
+        is that of the whole batch, in the memory of a part.
+      remat: whether the backward pass computes each layer again, to save memory.
       seed: of the initial parameters and of the data order.
       log_every, checkpoint_every, keep: steps between log rows (at which losses are read from
         the device) and between checkpoints; how many checkpoints stay.
@@ -61,6 +64,8 @@ class Recipe:
     weight_decay: float = 0.1
     clip_norm: float = 1.0
     compute_dtype: str = "float32"
+    accumulate: int = 1
+    remat: bool = False
     seed: int = 0
     log_every: int = 10
     checkpoint_every: int = 100
@@ -78,6 +83,11 @@ class Recipe:
             raise ConfigError(
                 f"loss_temperature={self.loss_temperature!r} must be positive and finite; a loss "
                 "needs laws, and at temperature 0 there is none"
+            )
+        positive_integer("accumulate", self.accumulate)
+        if self.batch_size % self.accumulate:
+            raise ConfigError(
+                f"batch_size={self.batch_size} must be a multiple of accumulate={self.accumulate}"
             )
 
     @classmethod

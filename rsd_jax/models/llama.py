@@ -120,6 +120,7 @@ class Llama(nn.Module):
 
     config: LlamaConfig
     reads: PrefixReads
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -133,10 +134,12 @@ class Llama(nn.Module):
         )  # fmt: skip
         x = jnp.take(embed.embedding, tokens, axis=0)
         rope = rotation(c.rope, c.head_dim, positions, accumulator(x.dtype))
+        # `slot`, argument 6 with `self` as 0, stays a number.
+        layer = nn.remat(DecoderLayer, static_argnums=6) if self.remat else DecoderLayer
         stored = []
         for i in range(c.num_layers):
             with jax.named_scope(f"layer_{i}"):
-                x, pair = DecoderLayer(c, self.reads, name=f"layers_{i}")(
+                x, pair = layer(c, self.reads, name=f"layers_{i}")(
                     x, rope, (cache.keys[i], cache.values[i]), cache.length,
                     (scratch.keys[i], scratch.values[i]), slot, mask,
                     None if skips is None else skips[i],
@@ -169,11 +172,13 @@ class LlamaModel:
       dtype: of caches; the parameters' dtype decides the arithmetic. A name, e.g. "bfloat16".
         With float64 in both, everything is float64, the logits included.
       reads: how attention reads the committed prefix.
+      remat: whether a backward pass computes each layer again instead of keeping what is in it.
     """
 
     config: LlamaConfig
     dtype: str = "float32"
     reads: PrefixReads = CPU_READS
+    remat: bool = False
 
     @property
     def vocab_size(self) -> int:
@@ -222,7 +227,7 @@ class LlamaModel:
         skips: jax.Array | None = None,
         logits_for: slice = slice(None),
     ) -> tuple[jax.Array, Scratch]:
-        out: Any = Llama(self.config, self.reads).apply(
+        out: Any = Llama(self.config, self.reads, self.remat).apply(
             {"params": params}, tokens, positions, cache, scratch, slot, mask, skips, logits_for
         )
         return out

@@ -1,0 +1,114 @@
+"""What a training run reports: metrics.jsonl, the progress bar, TensorBoard, bad losses."""
+
+import json
+import os
+import pathlib
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from rsd_jax.distillation.recipe import Recipe, learning_rate
+from rsd_jax.distillation.scalars import open_scalars
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss or the gradient of a step was NaN or infinite.
+
+    Attributes:
+      step: the step, counted from 0.
+    """
+
+    def __init__(self, step: int, loss: float, grad_norm: float, kept: int | None):
+        self.step = step
+        last = "no checkpoint was written" if kept is None else f"checkpoint {kept} is intact"
+        super().__init__(
+            f"step {step} has loss {loss} and gradient norm {grad_norm}; {last}. Lower "
+            "`learning_rate` or `clip_norm`, lengthen `warmup_steps`, or use float32"
+        )
+
+
+class Log:
+    """metrics.jsonl of a run, its bar and scalars; checks every loss that passes through.
+
+    Rows that an earlier run left from after step `start` are dropped: they are written again.
+    """
+
+    def __init__(self, path: pathlib.Path, recipe: Recipe, start: int):
+        self._recipe, self._rate = recipe, learning_rate(recipe)
+        _drop_rows_after(start, path)
+        self._file = path.open("a")
+        self._bar = tqdm(
+            total=recipe.steps * recipe.tokens_per_step, initial=start * recipe.tokens_per_step,
+            desc=path.parent.name, unit="tok", unit_scale=True, mininterval=5,
+        )  # fmt: skip
+        self._scalars = open_scalars(path.parent / "tensorboard", start)
+        self._waiting: list[tuple[int, dict[str, jax.Array]]] = []
+        self._since = time.perf_counter()
+
+    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Takes a step's metrics without waiting for the device."""
+        self._waiting.append((step, metrics))
+
+    def flush(self, kept: int | None) -> None:
+        """Reads the waiting metrics, writes one row with their means, moves the bar.
+
+        Raises:
+          NonFiniteLossError: naming the first bad step.
+        """
+        if not self._waiting:
+            return
+        steps = [step for step, _ in self._waiting]
+        values = jax.device_get([metrics for _, metrics in self._waiting])
+        self._waiting = []
+        for step, value in zip(steps, values, strict=True):
+            if not np.isfinite(value["loss"]) or not np.isfinite(value["grad_norm"]):
+                loss, norm = float(value["loss"]), float(value["grad_norm"])
+                raise NonFiniteLossError(step, loss, norm, kept)
+        seconds = time.perf_counter() - self._since
+        tokens = len(steps) * self._recipe.tokens_per_step
+        loss = float(np.mean([value["loss"] for value in values]))
+        self.write({
+            "step": steps[-1] + 1,
+            "tokens": (steps[-1] + 1) * self._recipe.tokens_per_step,
+            "loss": loss,
+            "grad_norm": float(np.mean([value["grad_norm"] for value in values])),
+            "learning_rate": float(self._rate(steps[-1])),
+            "tokens_per_second": tokens / seconds,
+            "seconds": seconds,
+        })  # fmt: skip
+        self._bar.update(tokens)
+        self._bar.set_postfix(loss=f"{loss:.3f}")
+        self._since = time.perf_counter()
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Writes one row: of training, or with "step" and "heldout"."""
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        if self._scalars is not None:
+            self._scalars.add(row)
+
+    def restart_clock(self) -> None:
+        """Leaves what happened since the last flush out of the next row's seconds."""
+        self._since = time.perf_counter()
+
+    def close(self) -> None:
+        """Ends the bar and the files."""
+        self._bar.close()
+        self._file.close()
+        if self._scalars is not None:
+            self._scalars.close()
+
+
+def _drop_rows_after(step: int, path: pathlib.Path) -> None:
+    if not path.exists():
+        return
+    lines = path.read_text().splitlines(keepends=True)
+    # A run that was killed may have left half a row at the end, without its newline.
+    whole = [line for line in lines if line.endswith("\n")]
+    kept = [line for line in whole if json.loads(line)["step"] <= step]
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text("".join(kept))
+    os.replace(partial, path)
