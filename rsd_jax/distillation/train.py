@@ -71,7 +71,8 @@ def train(
       The last state.
 
     Raises:
-      ConfigError: an objective of `LOSSES` without a teacher, a mesh that the batch cannot be split over.
+      ConfigError: an objective of `LOSSES` without a teacher, a mesh that the batch cannot be
+        split over.
       CheckpointError: the checkpoints are another model's, or none of them can be read.
       NonFiniteLossError: naming the step; no checkpoint is written from such a state.
     """
