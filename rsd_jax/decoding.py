@@ -111,7 +111,7 @@ def prefill(
             target_cache=models.target.init_cache(batch, capacity),
             target_scratch=models.target.init_scratch(batch, drafter.shape.num_nodes),
             drafter=drafter.init(models, batch, capacity),
-            row_keys=jax.random.key_data(row_keys(seed, request_ids)),
+            row_keys=row_keys(seed, request_ids),
             stats=zero_stats(drafter.shape, batch),
         )
         with jax.named_scope("prefill"):
@@ -126,18 +126,13 @@ def prefill(
     return run(params, tokens, prompt_length, seed, request_ids)
 
 
-def _keys(state: DecodeState) -> jax.Array:
-    """key[B] of the block that is about to run."""
-    rows = jax.random.wrap_key_data(state.row_keys, impl="threefry2x32")
-    return block_keys(rows, state.stats.blocks)
-
-
 def draft(
     engine: Engine, params: ModelParams, state: DecodeState, options: DecodeOptions
 ) -> tuple[DraftTree, DecodeState]:
     """Phase 1: a tree for every row."""
+    keys = block_keys(state.row_keys, state.stats.blocks)
     tree, drafter = engine.drafter.draft(
-        engine.models, params, state.drafter, state.context(), options.draft_warp, _keys(state)
+        engine.models, params, state.drafter, state.context(), options.draft_warp, keys
     )
     return tree, dataclasses.replace(state, drafter=drafter)
 
@@ -164,7 +159,7 @@ def verify(
 ) -> VerifyResult:
     """Phase 3: which nodes are accepted, and the token that ends the block."""
     target = TargetLaws(logits=logits, warp=options.target_warp)
-    return engine.verifier.verify(tree, target, _keys(state))
+    return engine.verifier.verify(tree, target, block_keys(state.row_keys, state.stats.blocks))
 
 
 def commit(

@@ -94,11 +94,8 @@ def _spectr(num_drafts: int, length: int) -> tuple[Drafter, Verifier]:
 
 
 def _rsd_c(branching: Sequence[int]) -> tuple[Drafter, Verifier]:
-    if (
-        not isinstance(branching, (Sequence, np.ndarray))
-        or isinstance(branching, str)
-        or (len(branching) == 0)
-    ):
+    is_list = isinstance(branching, (Sequence, np.ndarray)) and not isinstance(branching, str)
+    if not is_list or len(branching) == 0:
         raise ConfigError(
             f"branching={branching!r} must be a sequence of child counts, one per level, "
             "e.g. (2, 2, 1)"

@@ -50,8 +50,7 @@ class DecodeState:
       target_cache: of the target.
       target_scratch: for the N nodes of a tree.
       drafter: the drafter's own state.
-      row_keys: u32[B, 2], the words of a key per row: a typed key among the arguments would send
-        every call of a program through JAX's slow dispatch, 1 ms instead of 0.1.
+      row_keys: key[B].
       stats: counts.
     """
 

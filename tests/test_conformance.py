@@ -17,8 +17,10 @@ from rsd_jax import decoding
 from rsd_jax.drafters import DRAFTERS, TREE_RULES
 from rsd_jax.drafters.base import Sampling
 from rsd_jax.drafters.growth import TreeRule
+from rsd_jax.drafters.independent_chains import IndependentChains
 from rsd_jax.job import prepare, start
 from rsd_jax.testing.validation import validate_tree
+from rsd_jax.tree import TreeShape
 from rsd_jax.types import NEVER
 from rsd_jax.verifiers import VERIFIERS
 from tests import joint_law, parts
@@ -159,10 +161,13 @@ def test_its_trees_are_valid(method):
 @pytest.mark.parametrize("method", ONE_PER_PART, ids=name)
 def test_compiled_equals_eager(method):
     job, state = _prepared(method)
-    eager = jax.device_get(decoding.block(job.engine, job.params, state, job.options))
+    eager = _on_host(decoding.block(job.engine, job.params, state, job.options))
     compiled = decoding.advance(job.engine, job.params, state, job.options, np.int32(1))
-    compiled = jax.device_get(compiled)
-    jax.tree.map(np.testing.assert_array_equal, eager, compiled)
+    jax.tree.map(np.testing.assert_array_equal, eager, _on_host(compiled))
+
+
+def _on_host(state):
+    return jax.device_get(state.replace(row_keys=jax.random.key_data(state.row_keys)))
 
 
 def test_all_layers_as_their_own_draft_are_accepted_whole():
@@ -173,6 +178,21 @@ def test_all_layers_as_their_own_draft_are_accepted_whole():
     stats = rsd_jax.generate(method, joint_law.pair()[0], None, prompts, max_new_tokens=20).stats
     assert (stats.blocks >= 5).all()
     np.testing.assert_array_equal(stats.accepted_depths[:, -1], stats.blocks)
+
+
+class _IndependentTree(IndependentChains):
+    """Says that it draws i.i.d. siblings at every level."""
+
+    @property
+    def shape(self):
+        return TreeShape.from_branching((2, 2))
+
+
+def test_k_seq_takes_chains_only():
+    """It counts drafts, so that an i.i.d. tree of another shape would be verified wrongly."""
+    drafter = DRAFTERS["model"](_IndependentTree(2, 2))
+    with pytest.raises(rsd_jax.ConfigError, match=r"independent chains.*\(2, 2\)"):
+        rsd_jax.Method("wrong", drafter, VERIFIERS["k_seq"]())
 
 
 def test_parts_that_do_not_fit_are_refused():

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import pathlib
 import warnings
 from typing import Any, TypeVar
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 import jax
 import orbax.checkpoint as ocp
 
+from rsd_jax.distillation.files import complete_file
 from rsd_jax.errors import CheckpointError
 
 _Tree = TypeVar("_Tree")
@@ -54,9 +54,8 @@ class Checkpoints:
             self._manager.delete(self._unreadable.pop())
         if step not in self._manager.all_steps():
             self._manager.save(step, args=ocp.args.StandardSave(state))
-            partial = self._folder(step) / f".{_SUMS}.partial"
-            partial.write_text(json.dumps(_sums(self._folder(step))))
-            os.replace(partial, self._folder(step) / _SUMS)
+            with complete_file(self._folder(step) / _SUMS) as file:
+                file.write(json.dumps(_sums(self._folder(step))).encode())
 
     def restore(self, like: _Tree) -> tuple[int, _Tree]:
         """The newest state that can be read, and the steps done in it.

@@ -1,7 +1,6 @@
 """What a training run reports: metrics.jsonl, the progress bar, TensorBoard, bad losses."""
 
 import json
-import os
 import pathlib
 import time
 from typing import Any
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from rsd_jax.distillation.files import complete_file
 from rsd_jax.distillation.recipe import Recipe, learning_rate
 from rsd_jax.distillation.scalars import open_scalars
 
@@ -109,6 +109,5 @@ def _drop_rows_after(step: int, path: pathlib.Path) -> None:
     # A run that was killed may have left half a row at the end, without its newline.
     whole = [line for line in lines if line.endswith("\n")]
     kept = [line for line in whole if json.loads(line)["step"] <= step]
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(kept))
-    os.replace(partial, path)
+    with complete_file(path) as file:
+        file.write("".join(kept).encode())

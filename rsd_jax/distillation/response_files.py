@@ -4,17 +4,14 @@
 the `config_hash` of the manifest beside it (`response_manifest`).
 """
 
-import contextlib
 import dataclasses
-import os
 import pathlib
 import zipfile
 import zlib
-from collections.abc import Iterator
-from typing import BinaryIO
 
 import numpy as np
 
+from rsd_jax.distillation.files import complete_file
 from rsd_jax.errors import CheckpointError
 
 VERSION = 1
@@ -66,17 +63,6 @@ def token_dtype(vocab_size: int) -> np.dtype:
 def shard_path(directory: pathlib.Path, index: int) -> pathlib.Path:
     """Where shard `index` is, counted from 0."""
     return directory / f"shard-{index:05d}.npz"
-
-
-@contextlib.contextmanager
-def complete_file(path: pathlib.Path) -> Iterator[BinaryIO]:
-    """A file to write, under a temporary name until everything is on the disk."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def write_shard(directory: pathlib.Path, index: int, shard: Shard, config_hash: str) -> None:

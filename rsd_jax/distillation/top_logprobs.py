@@ -9,6 +9,7 @@ import numpy as np
 
 from rsd_jax.batching import bucket
 from rsd_jax.distillation.response_files import TOP_FIELDS, token_dtype
+from rsd_jax.distillation.truncated import truncate
 from rsd_jax.job import LoadedModel
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.types import Params
@@ -22,11 +23,8 @@ def _top(
 
     def row(tokens: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         logits = model.score(params, tokens[None])[0].astype(jnp.float32)
-        logprobs = jax.nn.log_softmax(logits)
-        values, ids = jax.lax.top_k(logprobs, k)
-        # Summed, not 1 minus the others: that would lose a small rest to rounding.
-        rest = jnp.put_along_axis(logprobs, ids, -jnp.inf, axis=-1, inplace=False)
-        return ids, values, jax.nn.logsumexp(rest, axis=-1)
+        kept = truncate(logits, k)
+        return kept.ids, kept.values, kept.log_rest
 
     # Row by row: the logits of a whole batch would be the largest array of the run.
     return jax.lax.map(row, tokens)

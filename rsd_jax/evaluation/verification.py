@@ -46,8 +46,7 @@ def _verify_blocks(
     """i32[B], sums of the tokens emitted, so that nothing is left out."""
 
     def one(block: jax.Array, total: jax.Array) -> jax.Array:
-        keys = block_keys(jax.random.wrap_key_data(rows, impl="threefry2x32"),
-                          jnp.broadcast_to(block, total.shape))  # fmt: skip
+        keys = block_keys(rows, jnp.broadcast_to(block, total.shape))
         # Logits depend on the block before, or the compiler would warp them once for all.
         shifted = logits + (total < 0).astype(logits.dtype)[:, None, None]
         result = verifier.verify(tree, TargetLaws(logits=shifted, warp=warp), keys)
@@ -71,7 +70,7 @@ def time_verification(
     """
     warp = make_warp(temperature, None, top_p)
     tree, logits = jax.jit(_trees, static_argnums=(0, 1, 2))(method, vocab_size, batch, warp)
-    rows = jax.random.key_data(row_keys(0, jnp.arange(batch)))
+    rows = row_keys(0, jnp.arange(batch))
     ways: list[Any] = [
         dataclasses.replace(method.verifier, all_nodes=choice)  # type: ignore[type-var]
         for choice in (False, True)

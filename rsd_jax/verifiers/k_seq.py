@@ -184,7 +184,8 @@ class KSeq(Verifier):
         level = shape.depths[: shape.num_internal]
         draft = np.arange(shape.num_internal) - np.asarray(shape.starts)[level]
         below = jnp.asarray(chains[level + 1])
-        alive = _sharing_prefix(tree, chains)[level, draft]
+        sharing = _sharing_prefix(tree, chains)
+        alive = sharing[level, draft]
         # Drafts that agree so far are one node: the slot of the first of them stands for it.
         node = jnp.asarray(chains)[level, jnp.argmax(alive, axis=1)]
         log_p = target.first(shape.num_internal)
@@ -205,7 +206,7 @@ class KSeq(Verifier):
             chosen = jnp.where(going, end.winner, chosen)
             ranks.append(jnp.where(going, end.rank, NO_NODE))
         num_accepted = (jnp.stack(ranks) != NO_NODE).sum(dtype=jnp.int32)
-        alive = _sharing_prefix(tree, chains)[num_accepted, chosen]
+        alive = sharing[num_accepted, chosen]
         bonus = target.at(jnp.asarray(chains)[shape.depth, jnp.argmax(alive)])
         law, finite = jnp.where(going, jnp.exp(bonus), law), finite & (is_law(bonus) | ~going)
         path = _path(jnp.asarray(chains), alive, num_accepted)

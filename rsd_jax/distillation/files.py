@@ -1,0 +1,18 @@
+"""Files that are complete or not there, whenever the process is killed."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def complete_file(path: pathlib.Path) -> Iterator[BinaryIO]:
+    """A file to write, under a temporary name until everything is on the disk."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
