@@ -1,8 +1,11 @@
-"""Distils a target into its draft: python launch/distill.py --config=configs/distill/quickstart.py.
+"""Trains a draft for a target: python launch/distill.py --config=configs/distill/quickstart.py.
 
-`--stage=generate` writes the target's responses to training prompts; interrupted, it goes on where
-it was when it is run again. Any value of the configuration can be set, e.g.
---config.responses.max_new_tokens=64.
+Each stage reads what the earlier ones left in the work directory; training goes on from the newest
+checkpoint, generating responses at the first shard that is missing. `--stage=all` runs the stages
+in order; besides, `--stage=losses` trains one draft per loss and compares them, `--stage=prompts`
+cuts new held-out prompts, and `--stage=report` prints the results as tables. Any value of the
+configuration can be set, e.g. --config.draft.recipe.steps=20000; `--mesh=4,2` trains on 4 x 2
+devices.
 """
 
 import pathlib
@@ -11,19 +14,44 @@ import sys
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
 
+import jax  # noqa: E402
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
-import rsd_jax  # noqa: E402
-from rsd_jax.api import shipped_pair_directory  # noqa: E402
-from rsd_jax.distillation.distill_pipeline import STAGES, DistillPipeline  # noqa: E402
+from rsd_jax.distillation.log import NonFiniteLossError  # noqa: E402
+from rsd_jax.distillation.pipeline import EXTRA_STAGES, STAGES, Pipeline  # noqa: E402
+from rsd_jax.distillation.report import report  # noqa: E402
 from rsd_jax.distillation.responses import Progress  # noqa: E402
-from rsd_jax.distillation.tokenizer import load_tokenizer  # noqa: E402
 from rsd_jax.errors import CheckpointError, ConfigError, NonFiniteLogitsError  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", str(_ROOT / "configs/distill/quickstart.py"))
-_STAGE = flags.DEFINE_enum("stage", "generate", STAGES, "What to run.")
+_STAGE = flags.DEFINE_enum(
+    "stage", "all", ("all", *STAGES, *EXTRA_STAGES, "report"), "What to run."
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Overrides the configuration's work directory.")
+_EXPORT_DIR = flags.DEFINE_string(
+    "export_dir", None, "Where the pair goes; default: `export` in the work directory."
+)
+_MESH = flags.DEFINE_list(
+    "mesh", None, "Sizes of the mesh's axes data,model, e.g. 4,2; default: one device."
+)
+
+
+def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # orbax reports every save
+    config = _CONFIG.value
+    workdir = pathlib.Path(_WORKDIR.value or config.workdir)
+    export_dir = pathlib.Path(_EXPORT_DIR.value or workdir / "export")
+    try:
+        pipeline = Pipeline(config, workdir, export_dir, _mesh())
+        if _STAGE.value == "report":
+            print(report(workdir))
+            return
+        for stage in STAGES if _STAGE.value == "all" else (_STAGE.value,):
+            print(f"stage {stage}", flush=True)
+            pipeline.run(stage, _show)
+    except (ConfigError, CheckpointError, NonFiniteLogitsError, NonFiniteLossError) as error:
+        sys.exit(f"error: {error}")
 
 
 def _show(progress: Progress) -> None:
@@ -34,23 +62,16 @@ def _show(progress: Progress) -> None:
     )
 
 
-def main(_: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # jax reports every backend that is not there
-    config = _CONFIG.value
+def _mesh() -> jax.sharding.Mesh | None:
+    if _MESH.value is None:
+        return None
     try:
-        shipped = shipped_pair_directory("quickstart")
-        target, draft = (config[name] or shipped / name for name in ("target", "draft"))
-        pipeline = DistillPipeline(
-            config,
-            pathlib.Path(_WORKDIR.value or config.workdir),
-            target=rsd_jax.load_model(target, dtype=config.dtype),
-            draft=rsd_jax.load_model(draft, dtype=config.dtype),
-            tokenizer=load_tokenizer(target),
-        )
-        print(f"stage {_STAGE.value}", flush=True)
-        pipeline.run(_STAGE.value, _show)
-    except (ConfigError, CheckpointError, NonFiniteLogitsError) as error:
-        sys.exit(f"error: {error}")
+        data, model = map(int, _MESH.value)
+        return jax.make_mesh((data, model), ("data", "model"))
+    except ValueError as error:
+        raise ConfigError(
+            f"mesh={','.join(_MESH.value)} cannot be made of {jax.device_count()} devices: {error}"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 from rsd_jax.distillation import losses
 from rsd_jax.distillation.losses import BOUND, LOSSES, SIGMA_FLOOR
 from rsd_jax.distillation.recipe import Recipe
-from rsd_jax.distillation.step import abstract_state, train_step
+from rsd_jax.distillation.step import Batch, abstract_state, train_step
 from rsd_jax.distillation.truncated import TruncatedLogits, dense_logprobs, truncate
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.config import LlamaConfig
@@ -363,10 +363,10 @@ def test_every_objective_can_be_trained(objective):
     """Traced, not compiled; what is learned is tested elsewhere."""
     recipe = Recipe(objective=objective, steps=2, batch_size=1, window=4, loss_temperature=0.5)
     state = abstract_state(_MODEL, recipe)
-    windows = jax.ShapeDtypeStruct((1, 5), jnp.int32)
+    batch = Batch(jax.ShapeDtypeStruct((1, 5), jnp.int32))
     teacher = (None, None) if objective == "cross_entropy" else (_MODEL, state.params)
     _, metrics = jax.eval_shape(
-        functools.partial(train_step, _MODEL, teacher[0], recipe, None), state, teacher[1], windows
+        functools.partial(train_step, _MODEL, teacher[0], recipe, None), state, teacher[1], batch
     )
     assert metrics["loss"].shape == ()
     with pytest.raises(ConfigError, match="loss_temperature=0"):

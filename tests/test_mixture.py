@@ -82,14 +82,14 @@ def test_windows_have_their_shares_and_start_with_documents(written):
     length, seen = 300, collections.Counter()
     starts = {
         source.name: {
-            tuple(source._whole(source.starts[i : i + 1], length)[0])
+            tuple(source.windows(source.starts[i : i + 1], length).tokens[0])
             for i in range(len(source.starts))
         }
         for source in (docstrings, number_words)
     }
     drawn = collections.Counter()
     for step in range(200):
-        batch = mixture.batch_at(seed=1, step=step, batch_size=8, length=length)
+        batch = mixture.batch_at(seed=1, step=step, batch_size=8, length=length).tokens
         assert batch.shape == (8, 1 + length)
         assert batch.dtype == np.int32
         assert (batch[:, 0] == bpe.BOS_ID).all()
@@ -111,16 +111,16 @@ def test_windows_have_their_shares_and_start_with_documents(written):
 def test_the_file_of_a_short_source_is_a_ring():
     tokens = np.asarray([0, 5, 1, 0, 6, 7, 1], np.uint16)
     source = Source("short", tokens, 1.0, np.asarray([0, 3]))
-    windows = source.draw(np.random.default_rng(0), 20, 9)
+    windows = source.draw(np.random.default_rng(0), 20, 9).tokens
     rows = {(0, 5, 1, 0, 6, 7, 1, 0, 5, 1), (0, 6, 7, 1, 0, 5, 1, 0, 6, 7)}
     assert set(map(tuple, windows.tolist())) == rows
-    assert set(map(tuple, source.spread(2, 9).tolist())) == rows
+    assert set(map(tuple, source.spread(2, 9).tokens.tolist())) == rows
 
 
 def test_batches_are_a_function_of_seed_and_step(written):
     def batch(seed, step):
         mixture = documents.open_mixture(written[3], _WEIGHTS, "train")
-        return mixture.batch_at(seed=seed, step=step, batch_size=8, length=9)
+        return mixture.batch_at(seed=seed, step=step, batch_size=8, length=9).tokens
 
     np.testing.assert_array_equal(batch(3, 5), batch(3, 5))
     assert not np.array_equal(batch(3, 5), batch(3, 6))
@@ -129,11 +129,11 @@ def test_batches_are_a_function_of_seed_and_step(written):
 
 def test_evaluation_windows_have_the_same_shares(written):
     mixture = documents.open_mixture(written[3], _WEIGHTS, "heldout")
-    windows = mixture.spread_windows(count=10, length=12)
-    np.testing.assert_array_equal(windows, mixture.spread_windows(count=10, length=12))
+    windows, again = (mixture.spread_windows(count=10, length=12).tokens for _ in range(2))
+    np.testing.assert_array_equal(windows, again)
     assert windows.shape == (10, 13)
     for source, part in zip(mixture.sources, (windows[:6], windows[6:8], windows[8:]), strict=True):
-        np.testing.assert_array_equal(part, source.spread(len(part), 12))
+        np.testing.assert_array_equal(part, source.spread(len(part), 12).tokens)
 
 
 @pytest.mark.standard_promotion  # optax
@@ -169,7 +169,7 @@ def test_bad_mixtures_are_named(written, tmp_path):
     for weights in ({}, {"library": 0.0}):
         with pytest.raises(ConfigError, match="needs a positive weight"):
             check_weights(weights, documents.SOURCES)
-    with pytest.raises(ConfigError, match="tokenizer stage"):
+    with pytest.raises(ConfigError, match="text stage"):
         documents.open_mixture(tmp_path, {"library": 1.0}, "train")
     empty = documents.task_documents(files, _WEIGHTS, {"train": 3, "heldout": 0})
     with pytest.raises(ConfigError, match=r"'number_words' has no documents.*'heldout'"):

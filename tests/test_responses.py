@@ -1,9 +1,7 @@
 """Responses that the target wrote: files, resume, what can be wrong with them, windows, prompts."""
 
 import dataclasses
-import importlib.util
 import json
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +9,9 @@ import numpy as np
 import pytest
 
 import rsd_jax
-from rsd_jax.distillation import distill_pipeline, response_files
+from rsd_jax.distillation import response_files
 from rsd_jax.distillation import tokenizer as bpe
 from rsd_jax.distillation.corpus import SourceFile
-from rsd_jax.distillation.distill_pipeline import DistillPipeline
 from rsd_jax.distillation.identities import weights_checksum
 from rsd_jax.distillation.mixture import Mixture, Source
 from rsd_jax.distillation.on_policy import OnPolicy, draft_windows, mix_on_policy
@@ -340,9 +337,8 @@ def test_windows_open_with_a_prompt_and_mask_what_the_target_wrote(whole):
     long = source.windows(starts[:1], n + 4)
     assert list(long.mask[0]) == flags[1:] + [False] * 5
     assert list(long.tokens[0]) == tokens + tokens[:5]
-    spread = source.spread_windows(count=5, length=length)
+    spread = source.spread(5, length)
     np.testing.assert_array_equal(spread.tokens, windows.tokens[::2])
-    np.testing.assert_array_equal(spread.tokens, source.spread(5, length))
 
 
 def test_batches_are_a_function_of_seed_and_step(whole):
@@ -356,8 +352,9 @@ def test_batches_are_a_function_of_seed_and_step(whole):
     plain = Source("plain", np.arange(40).astype(np.uint16), 1.0)
     mixture = Mixture((plain, open_responses(whole[0], weight=3.0)))
     arguments = {"seed": 0, "step": 7, "batch_size": 8, "length": 9}
-    windows, mask = mixture.masked_batch_at(**arguments)
-    np.testing.assert_array_equal(windows, mixture.batch_at(**arguments))
+    _, mask, top = mixture.batch_at(**arguments)
+    assert top is None
+    assert Mixture((plain,)).batch_at(**arguments).mask is None
     assert mask[:2].all()
     assert not mask[2:].all(axis=1).any()
     assert mask[2:].any(axis=1).all()
@@ -411,12 +408,12 @@ def test_a_share_of_a_batch_becomes_on_policy(whole):
     prompts = source.prompts()
 
     def mixed(fraction, step):
-        windows, mask = source.batch_at(seed=0, step=step, batch_size=2, length=11)[:2]
+        windows = source.batch_at(seed=0, step=step, batch_size=2, length=11)
         options = OnPolicy(fraction=fraction, max_new_tokens=6)
-        new = mix_on_policy(windows, mask, draft, prompts, options, seed=0, step=step)
-        again = mix_on_policy(windows, mask, draft, prompts, options, seed=0, step=step)
+        new = mix_on_policy(windows, draft, prompts, options, seed=0, step=step)
+        again = mix_on_policy(windows, draft, prompts, options, seed=0, step=step)
         jax.tree.map(np.testing.assert_array_equal, new, again)
-        kept = (new[0] == windows).all(axis=1) & (new[1] == mask).all(axis=1)
+        kept = (new.tokens == windows.tokens).all(axis=1) & (new.mask == windows.mask).all(axis=1)
         return kept, new
 
     assert mixed(0.0, 0)[0].all()
@@ -432,6 +429,9 @@ def test_a_share_of_a_batch_becomes_on_policy(whole):
         with pytest.raises(ConfigError, match=match):
             OnPolicy(**{"fraction": 0.5, "max_new_tokens": 6} | values)
     options = OnPolicy(fraction=0.5, max_new_tokens=6)
+    stored = open_responses(whole[0], top=True).batch_at(seed=0, step=0, batch_size=2, length=11)
+    with pytest.raises(ConfigError, match="no stored log probabilities; give a teacher"):
+        mix_on_policy(stored, draft, prompts, options, seed=0, step=0)
     with pytest.raises(ConfigError, match="batch_size=1 must be at least count=2"):
         draft_windows(draft, prompts, options, seed=0, step=0, count=2, length=11, batch_size=1)
     with pytest.raises(ConfigError, match="prompts is empty"):
@@ -490,35 +490,3 @@ def test_training_prompts_are_of_the_training_split(library):
     ):
         with pytest.raises(ConfigError, match=match):
             training_prompts(files, counts, tokenizer, max_tokens=400)
-
-
-def _quickstart_config():
-    path = pathlib.Path(__file__).parents[1] / "configs/distill/quickstart.py"
-    spec = importlib.util.spec_from_file_location("distill_quickstart", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config()
-
-
-def test_the_stage_hands_on_its_configuration(library, tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(
-        distill_pipeline, "generate_responses", lambda *args, **named: calls.append((args, named))
-    )
-    monkeypatch.setattr(distill_pipeline, "read_files", lambda root: library[0])
-    config = _quickstart_config().copy_and_resolve_references().unlock()
-    config.prompts.update(library=3, number_words=0, docstrings=2)
-    target, draft = tiny.pair()
-    model = dataclasses.replace(
-        target.model, config=dataclasses.replace(target.model.config, eos_ids=(1,))
-    )
-    target = rsd_jax.LoadedModel(model, target.params)
-    pipeline = DistillPipeline(config, tmp_path, target, draft, library[1])
-    pipeline.run("generate")
-    ((loaded, prompts, settings, directory), named) = calls[0]
-    assert (loaded, directory, len(prompts)) == (target, tmp_path / "responses", 5)
-    assert settings.eos_ids == (1,)
-    assert settings.temperatures == (0.3, 1.0)
-    assert named["method"].name == "ar"
-    with pytest.raises(ConfigError, match="stage='train'"):
-        pipeline.run("train")

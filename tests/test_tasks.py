@@ -114,9 +114,9 @@ def test_spelling(number, words):
 def test_number_words_splits_share_no_large_integer():
     train, test = ([integers(split, i) for i in range(2000)] for split in ("train", "test"))
     assert integers("train", 0) == [10, 573, 1, 87742, 5062, 94765, 611]
-    for examples, large_is_test in ((train, False), (test, True)):
+    for examples, shortest, large_is_test in ((train, 1, False), (test, 5, True)):
+        assert {len(numbers) for numbers in examples} == set(range(shortest, 9))
         for numbers in examples:
-            assert 5 <= len(numbers) <= 8
             large = [number for number in numbers if number >= 1000]
             assert large
             assert {is_test_number(number) for number in large} == {large_is_test}

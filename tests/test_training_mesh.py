@@ -10,7 +10,7 @@ import pytest
 from rsd_jax.distillation.checkpoints import Checkpoints
 from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.recipe import Recipe
-from rsd_jax.distillation.step import abstract_state, train_step
+from rsd_jax.distillation.step import Batch, abstract_state, train_step
 from rsd_jax.distillation.train import train
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.config import LlamaConfig
@@ -76,8 +76,8 @@ def test_layers_are_recomputed():
     for remat in (False, True):
         recipe = dataclasses.replace(_RECIPES["adamw"], objective="cross_entropy", remat=remat)
         state = abstract_state(_MODEL, recipe)
-        windows = jax.ShapeDtypeStruct((8, 7), np.int32)
-        lowered = train_step.lower(_MODEL, None, recipe, None, state, None, windows)
+        batch = Batch(jax.ShapeDtypeStruct((8, 7), np.int32))
+        lowered = train_step.lower(_MODEL, None, recipe, None, state, None, batch)
         products.append(lowered.as_text().count("dot_general"))
     # Projections of attention, scores, mix, gate and up; the last product of a layer is not
     # needed for its gradient.

@@ -1,25 +1,91 @@
-"""Responses of the quickstart target, on which its draft is distilled.
+"""The quickstart pair: a 9.8M target and a 0.9M draft on CPython's library and two small tasks.
 
-Source: data as in Goel et al. 2024 (responses that the target wrote, at the temperatures at which
-it is used); sizes chosen for two CPU cores.
-Command: python launch/distill.py --config=configs/distill/quickstart.py --stage=generate
-Cost: to be measured.
+Source: shapes and budget chosen for two CPU cores. The draft is first trained on the text, then
+distilled on responses of the target, at the temperatures at which it is used (Goel et al. 2024).
+Command: python launch/distill.py --config=configs/distill/quickstart.py
+Cost and expected numbers: docs/training.md.
 """
+
+import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from rsd_jax.distillation.recipe import Recipe
+
+
+def _model(**shape: int) -> ConfigDict:
+    return ConfigDict(
+        dict(vocab_size=2048, head_dim=40, max_positions=2048, tied_embeddings=True, **shape)
+    )
+
+
+def _recipe(**values: Any) -> ConfigDict:
+    values = dict(optimizer="muon", batch_size=8, window=256) | values
+    return ConfigDict(dataclasses.asdict(Recipe(**values)))
+
+
+def _models_and_recipes(config: ConfigDict) -> None:
+    config.target = dict(
+        model=_model(
+            hidden_size=320, intermediate_size=864, num_layers=8, num_heads=8, num_kv_heads=4
+        ),
+        recipe=_recipe(
+            objective="cross_entropy",
+            steps=1700,
+            learning_rate=3e-3,
+            schedule="wsd",
+            compute_dtype="bfloat16",
+        ),
+    )
+    draft = _model(
+        hidden_size=160, intermediate_size=432, num_layers=2, num_heads=4, num_kv_heads=2
+    )
+    config.draft_warm_start = dict(
+        model=draft,
+        recipe=_recipe(
+            objective="cross_entropy", steps=1000, learning_rate=4e-3, checkpoint_every=500
+        ),
+    )
+    config.draft = dict(
+        model=draft,
+        recipe=_recipe(
+            objective="forward_kl",
+            steps=1000,
+            learning_rate=3e-3,
+            warmup_steps=50,
+            checkpoint_every=500,
+            seed=1,
+        ),
+        # Share of the windows; those of responses show a prompt and learn what the target wrote.
+        data=dict(responses=1.0, text=0.0),
+        # Whether the target's law is read from the responses' files, or the target scores windows.
+        stored_logits=True,
+        # Windows that the draft writes while it is trained; needs stored_logits=False.
+        on_policy=dict(fraction=0.0, max_new_tokens=64, temperature=1.0),
+    )
+
 
 def get_config() -> ConfigDict:
-    """Models, prompts and sampling; the keys of `responses` are those of `ResponseSettings`."""
+    """Sizes and recipes of every stage.
+
+    The keys of a recipe are those of `distillation.Recipe`, those of `responses` those of
+    `ResponseSettings`, those of `on_policy` those of `OnPolicy`.
+    """
     config = ConfigDict()
-    config.workdir = "runs/distill-quickstart"
-    # Directories in Hugging Face's format; empty: those of the pair that ships.
-    config.target = ""
-    config.draft = ""
-    config.dtype = "float32"
+    config.workdir = "runs/quickstart"
+    # A trained target in Hugging Face's format, with its tokenizer; empty: trained here.
+    config.target_directory = ""
+    config.target_dtype = "float32"  # of a trained one, in memory
+    config.vocab_size = 2048
     config.corpus_root = ""  # empty: the standard library of the running interpreter
-    config.prompts = dict(library=1200, number_words=400, docstrings=400)  # training split
+    # Share of each source in the windows of a batch; 0 leaves a source out.
+    config.mixture = dict(library=0.5, number_words=0.3, docstrings=0.2)
+    config.number_words = dict(train=60_000, heldout=500)  # examples that are written
+    config.tokenizer_documents = 500  # per task; more would give long compounds tokens of their own
+    _models_and_recipes(config)
+    config.prompts = dict(library=1500, number_words=500, docstrings=500)  # training split
     config.max_prompt_tokens = 192  # of a window of 256, so that every window shows a response
     config.method = dict(name="ar")  # with the options of build_method
     config.responses = dict(
@@ -28,9 +94,25 @@ def get_config() -> ConfigDict:
         top_p=1.0,
         max_new_tokens=128,
         seed=0,
-        batch_size=16,
-        prompts_per_shard=64,
-        top_logprobs=0,
+        batch_size=32,
+        prompts_per_shard=250,
+        top_logprobs=64,
     )
+    # What the draft is decoded with at the end, and on how many test prompts of which task.
+    config.decode = dict(
+        methods=dict(sd_4=dict(name="sd", length=4), rsd_s_6x5=dict(name="rsd_s", width=6, length=5)),
+        prompts=dict(completion=32, docstrings=32, number_words=32),
+        scored=dict(docstrings=174, number_words=100),
+        max_new_tokens=64,
+        temperature=0.3,
+        batch_size=8,
+        seed=0,
+    )
+    # Of the losses stage: drafts that differ from `draft` in the objective alone.
+    config.losses = dict(
+        objectives=(
+            "cross_entropy", "forward_kl", "reverse_kl", "tvd", "tvd_pp", "lk", "lk_mixed",
+        )
+    )  # fmt: skip
     config.lock()
     return config

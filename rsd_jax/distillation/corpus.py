@@ -118,7 +118,7 @@ def open_tokens(directory: pathlib.Path, split: str) -> np.ndarray:
     """
     path = directory / f"{split}.bin"
     if not path.is_file():
-        raise ConfigError(f"{path} does not exist; run the tokenizer stage first")
+        raise ConfigError(f"{path} does not exist; run the text stage first")
     return np.memmap(path, np.uint16, mode="r")
 
 

@@ -76,7 +76,11 @@ def tvd(target_logits: Target, draft_logits: jax.Array, *, temperature: float = 
 
 
 def tvd_pp(
-    target_logits: Target, draft_logits: jax.Array, *, temperature: float = 1.0
+    target_logits: Target,
+    draft_logits: jax.Array,
+    *,
+    temperature: float = 1.0,
+    weights: jax.Array | None = None,
 ) -> jax.Array:
     """TVD++, total variation by a policy gradient with standardised rewards (Goel et al. 2024).
 
@@ -87,6 +91,7 @@ def tvd_pp(
     gradient; rewards and moments are constants. sigma is at least `SIGMA_FLOOR`.
 
     The batch is what one call is given: on a mesh or with accumulation, a shard's part of it.
+    In its moments positions count by `weights` f32[...], for prompts that are not learned.
 
     As sum q grad log q = 0, a baseline matters to samples only: summed exactly, mu drops out and
     the gradient is that of TV over sigma = sqrt(mu (1 - mu)), one factor for the whole batch.
@@ -97,9 +102,9 @@ def tvd_pp(
     """
     log_p, log_q = _laws(target_logits, draft_logits, temperature)
     q, reward = jnp.exp(log_q), (log_p > log_q).astype(log_q.dtype)
-    weight = jax.lax.stop_gradient(q)
-    mu = (weight * reward).sum(-1).mean()
-    variance = (weight * jnp.square(reward - mu)).sum(-1).mean()
+    law = jax.lax.stop_gradient(q)
+    mu = weighted_mean((law * reward).sum(-1), weights)
+    variance = weighted_mean((law * jnp.square(reward - mu)).sum(-1), weights)
     advantage = (reward - mu) / jnp.maximum(jnp.sqrt(variance), SIGMA_FLOOR)
     surrogate = -(q * advantage).sum(-1)
     offset = _total_variation(log_p, log_q) - surrogate
@@ -139,6 +144,16 @@ LOSSES: dict[str, Loss] = {
     "lk_mixed": lk_mixed,
 }
 """The losses of a draft against a target, by the name that a recipe's objective has."""
+
+OVER_BATCH = frozenset({"tvd_pp"})
+"""Those that take moments over the batch, and with them `weights`."""
+
+
+def weighted_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """Mean of f32[...], by weights f32[...] if there are any; 0 where all of them are."""
+    if weights is None:
+        return values.mean()
+    return (weights * values).sum() / jnp.maximum(weights.sum(), jnp.finfo(weights.dtype).tiny)
 
 
 def expected_acceptance(

@@ -8,6 +8,7 @@ import numpy as np
 
 from rsd_jax.distillation import corpus
 from rsd_jax.distillation.tokenizer import BOS_ID
+from rsd_jax.distillation.windows import Windows, join
 from rsd_jax.errors import ConfigError
 
 
@@ -27,8 +28,8 @@ class Source:
     weight: float
     starts: np.ndarray | None = None
 
-    def draw(self, rng: np.random.Generator, count: int, length: int) -> np.ndarray:
-        """Random windows i32[count, 1 + length], each of which opens with `<s>`.
+    def draw(self, rng: np.random.Generator, count: int, length: int) -> Windows:
+        """Random windows of `length` labels, each of which opens with `<s>`.
 
         From a text of documents: whole documents back to back as they are in the file, the first
         one chosen at random, the last one cut where the window is full. The file is a ring, so
@@ -38,28 +39,20 @@ class Source:
           ConfigError: a text that is cut anywhere is shorter than one window.
         """
         if self.starts is None:
-            return corpus.random_windows(self.tokens, rng, count=count, length=length)
-        return self._whole(self.starts[rng.integers(0, len(self.starts), count)], length)
+            tokens = corpus.random_windows(self.tokens, rng, count=count, length=length)
+            return Windows(tokens)
+        return self.windows(self.starts[rng.integers(0, len(self.starts), count)], length)
 
-    def draw_masked(
-        self, rng: np.random.Generator, count: int, length: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The windows of `draw`, and bool[count, length]: the labels (all tokens of a window but
-        its first) that are to be learned, here all of them.
-        """
-        windows = self.draw(rng, count, length)
-        return windows, np.ones((count, length), bool)
-
-    def spread(self, count: int, length: int) -> np.ndarray:
-        """`count` windows i32[count, 1 + length] spread evenly over the text, for evaluation."""
+    def spread(self, count: int, length: int) -> Windows:
+        """`count` windows spread evenly over the text, for evaluation."""
         if self.starts is None:
-            return corpus.spread_windows(self.tokens, count=count, length=length)
-        chosen = np.arange(count) * len(self.starts) // max(count, 1)
-        return self._whole(self.starts[chosen], length)
+            return Windows(corpus.spread_windows(self.tokens, count=count, length=length))
+        return self.windows(self.starts[np.arange(count) * len(self.starts) // max(count, 1)], length)
 
-    def _whole(self, starts: np.ndarray, length: int) -> np.ndarray:
+    def windows(self, starts: np.ndarray, length: int) -> Windows:
+        """The windows that open at `starts`, of documents back to back."""
         at = (starts[:, None] + np.arange(1 + length)) % len(self.tokens)
-        return self.tokens[at].astype(np.int32)
+        return Windows(self.tokens[at].astype(np.int32))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,32 +72,23 @@ class Mixture:
         chosen = np.searchsorted(weights[:-1], points, side="right")
         return np.bincount(chosen, minlength=len(self.sources)).tolist()
 
-    def batch_at(self, *, seed: int, step: int, batch_size: int, length: int) -> np.ndarray:
-        """The training batch of a step, i32[batch_size, 1 + length], of (seed, step) alone.
+    def batch_at(self, *, seed: int, step: int, batch_size: int, length: int) -> Windows:
+        """The training batch of a step, of (seed, step) alone, without `top`.
+
+        It has a mask if one of the sources has.
 
         Raises:
           ConfigError: see `Source.draw`.
         """
-        return self.masked_batch_at(seed=seed, step=step, batch_size=batch_size, length=length)[0]
-
-    def masked_batch_at(
-        self, *, seed: int, step: int, batch_size: int, length: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """`batch_at`, and bool[batch_size, length]: the labels that are to be learned."""
         rng = np.random.default_rng((seed, step))
         counts = self._counts(batch_size, rng.random())
-        drawn = [
-            source.draw_masked(rng, count, length)
-            for source, count in zip(self.sources, counts, strict=True)
-        ]
-        windows, masks = zip(*drawn, strict=True)
-        return np.concatenate(windows), np.concatenate(masks)
+        pairs = zip(self.sources, counts, strict=True)
+        return join([source.draw(rng, count, length) for source, count in pairs])
 
-    def spread_windows(self, *, count: int, length: int) -> np.ndarray:
-        """Windows i32[count, 1 + length] in the mixture's proportions, for evaluation."""
-        counts = self._counts(count, 0.5)
-        windows = [source.spread(n, length) for source, n in zip(self.sources, counts, strict=True)]
-        return np.concatenate(windows)
+    def spread_windows(self, *, count: int, length: int) -> Windows:
+        """Windows in the mixture's proportions, for evaluation, without `top`."""
+        pairs = zip(self.sources, self._counts(count, 0.5), strict=True)
+        return join([source.spread(n, length) for source, n in pairs])
 
 
 def check_weights(weights: Mapping[str, float], known: tuple[str, ...]) -> dict[str, float]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rsd_jax.distillation.response_source import Windows, as_source
+from rsd_jax.distillation.response_source import as_source
+from rsd_jax.distillation.windows import Windows
 from rsd_jax.errors import ConfigError, is_number, positive_integer
 from rsd_jax.generation import generate
 from rsd_jax.job import LoadedModel
@@ -110,15 +111,14 @@ def draft_windows(
 
 
 def mix_on_policy(
-    windows: np.ndarray,
-    mask: np.ndarray,
+    windows: Windows,
     draft: LoadedModel,
     prompts: Sequence[Sequence[int]],
     options: OnPolicy,
     *,
     seed: int,
     step: int,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Windows:
     """Replaces each window of a step's batch by one of the draft's with chance `fraction`.
 
     How many there are is `fraction` of the batch rounded up or down at random, so that the share
@@ -126,25 +126,26 @@ def mix_on_policy(
     the steps in which there are any.
 
     Args:
-      windows: i32[count, 1 + length], e.g. of `Mixture.masked_batch_at`.
-      mask: bool[count, length].
+      windows: of the step, without `top`.
       draft, prompts, options, seed, step: see `draft_windows`.
 
     Returns:
-      The new windows and mask.
+      The new windows, with a mask.
 
     Raises:
-      as `draft_windows`.
+      as `draft_windows`; ConfigError: the windows have `top`, which a draft does not write.
     """
+    if windows.top is not None:
+        raise ConfigError("on-policy windows have no stored log probabilities; give a teacher")
+    tokens = windows.tokens.copy()
+    batch, length = len(tokens), tokens.shape[1] - 1
+    mask = np.ones((batch, length), bool) if windows.mask is None else windows.mask.copy()
     rng = np.random.default_rng((seed, step, _STREAM + 1))
-    batch = len(windows)
     rows = rng.permutation(batch)[: int(options.fraction * batch + rng.random())]
-    if len(rows) == 0:
-        return windows, mask
-    written = draft_windows(
-        draft, prompts, options, seed=seed, step=step,
-        count=len(rows), length=mask.shape[1], batch_size=batch,
-    )  # fmt: skip
-    windows, mask = windows.copy(), mask.copy()
-    windows[rows], mask[rows] = written.tokens, written.mask
-    return windows, mask
+    if len(rows) > 0:
+        written = draft_windows(
+            draft, prompts, options, seed=seed, step=step,
+            count=len(rows), length=length, batch_size=batch,
+        )  # fmt: skip
+        tokens[rows], mask[rows] = written.tokens, written.mask
+    return Windows(tokens, mask)

@@ -2,41 +2,12 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple
 
 import numpy as np
 
 from rsd_jax.distillation.mixture import Source
+from rsd_jax.distillation.windows import Top, Windows
 from rsd_jax.errors import ConfigError
-
-
-class Top(NamedTuple):
-    """What the target knew: arrays with a leading shape [R], or [count, length] in windows.
-
-    Attributes:
-      ids: u16 or u32[..., K], its likeliest tokens.
-      logprobs: f32[..., K], their log probabilities at temperature 1.
-      rest: f32[...], the log of the mass of all other tokens.
-    """
-
-    ids: np.ndarray
-    logprobs: np.ndarray
-    rest: np.ndarray
-
-
-class Windows(NamedTuple):
-    """Windows to train on.
-
-    Attributes:
-      tokens: i32[count, 1 + length]; labels are all tokens but a window's first.
-      mask: bool[count, length], the labels that belong to a response.
-      top: at each label, meaningless where `mask` is False; None if it is not stored or was not
-        asked for.
-    """
-
-    tokens: np.ndarray
-    mask: np.ndarray
-    top: Top | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -92,35 +63,13 @@ class ResponseSource(Source):
             top = Top(*(array[self._row_of[labels]] for array in self.top))
         return Windows(self.tokens[at % len(self.tokens)].astype(np.int32), mask, top)
 
-    def _random(self, rng: np.random.Generator, count: int, length: int) -> Windows:
-        assert self.starts is not None
-        return self.windows(self.starts[rng.integers(0, len(self.starts), count)], length)
-
-    def draw(self, rng: np.random.Generator, count: int, length: int) -> np.ndarray:
-        return self._random(rng, count, length).tokens
-
-    def draw_masked(
-        self, rng: np.random.Generator, count: int, length: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Random windows i32[count, 1 + length] and bool[count, length], see `Windows`.
-
-        Raises:
-          ConfigError: see `windows`.
-        """
-        return self._random(rng, count, length)[:2]
-
     def batch_at(self, *, seed: int, step: int, batch_size: int, length: int) -> Windows:
         """The batch of a step without a mixture, `top` included: of (seed, step) alone.
 
         Raises:
-          ConfigError: see `windows`.
+          ConfigError: a window would not hold a single response token of its first sequence.
         """
-        return self._random(np.random.default_rng((seed, step)), batch_size, length)
-
-    def spread_windows(self, *, count: int, length: int) -> Windows:
-        """The windows of `spread`, with their masks, for evaluation."""
-        assert self.starts is not None
-        return self.windows(self.starts[np.arange(count) * len(self.starts) // count], length)
+        return self.draw(np.random.default_rng((seed, step)), batch_size, length)
 
 
 def as_source(

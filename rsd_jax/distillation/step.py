@@ -3,16 +3,19 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
 from rsd_jax.distillation import losses
-from rsd_jax.distillation.placement import shardings
+from rsd_jax.distillation.placement import place_rows, shardings
 from rsd_jax.distillation.recipe import Recipe, optimizer
+from rsd_jax.distillation.truncated import TruncatedLogits
+from rsd_jax.distillation.windows import Windows
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.sharding import MeshLayout, mean_over_rows
 from rsd_jax.types import Params
@@ -31,6 +34,39 @@ class TrainState:
     params: Params
     opt_state: Any
     step: jax.Array
+
+
+class Batch(NamedTuple):
+    """What a step learns from, on the devices.
+
+    Attributes:
+      windows: i32[B, 1 + length]; labels are all tokens but a row's first.
+      weights: f32[B, length] of the labels, with mean 1 over the batch; None: all count alike.
+      top: of the target, leading shape [B, length]; for steps without a teacher.
+    """
+
+    windows: jax.Array
+    weights: jax.Array | None = None
+    top: TruncatedLogits | None = None
+
+
+def as_batch(windows: Windows, layout: MeshLayout | None, *, top: bool) -> Batch:
+    """Places windows on the devices; labels that are not to be learned get weight 0.
+
+    Args:
+      windows: of a step.
+      layout: of the mesh, None for one device.
+      top: whether the step reads the stored log probabilities.
+    """
+    place = functools.partial(place_rows, layout)
+    weights = stored = None
+    if windows.mask is not None:
+        learned = max(int(windows.mask.sum()), 1)
+        weights = place((windows.mask * (windows.mask.size / learned)).astype(np.float32))
+    if top and windows.top is not None:
+        ids, values, rest = windows.top
+        stored = TruncatedLogits(place(values), place(ids.astype(np.int32)), place(rest))
+    return Batch(place(windows.tokens), weights, stored)
 
 
 def init_state(params: Params, recipe: Recipe) -> TrainState:
@@ -64,34 +100,45 @@ def mean_loss(
     recipe: Recipe,
     params: Params,
     teacher_params: Params | None,
-    windows: jax.Array,
+    batch: Batch,
 ) -> jax.Array:
-    """The recipe's objective on windows i32[B, 1 + length]: f32[], a mean over rows of one size."""
-    inputs, labels = windows[:, :-1], windows[:, 1:]
+    """The recipe's objective on a batch: f32[], a mean over rows of one size."""
+    inputs, labels = batch.windows[:, :-1], batch.windows[:, 1:]
     dtype = recipe.compute_dtype
     logits = model.score(_cast(params, dtype), inputs)
     if recipe.objective == "cross_entropy":
-        return losses.cross_entropy(logits, labels).mean()
-    assert teacher is not None
-    target_logits = teacher.score(_cast(teacher_params, dtype), inputs)
-    loss = losses.LOSSES[recipe.objective]
-    return loss(target_logits, logits, temperature=recipe.loss_temperature).mean()
+        values = losses.cross_entropy(logits, labels)
+    else:
+        if teacher is not None:
+            target = teacher.score(_cast(teacher_params, dtype), inputs)
+        else:
+            assert batch.top is not None
+            target = batch.top
+        over_batch = recipe.objective in losses.OVER_BATCH
+        values = losses.LOSSES[recipe.objective](
+            target,
+            logits,
+            temperature=recipe.loss_temperature,
+            **({"weights": batch.weights} if over_batch else {}),
+        )
+    # Weights have mean 1 over the whole batch, so that its parts average to its weighted mean.
+    return values.mean() if batch.weights is None else (batch.weights * values).mean()
 
 
 def _loss_and_gradient(
-    loss: Callable[[Params, Params | None, jax.Array], jax.Array],
+    loss: Callable[[Params, Params | None, Batch], jax.Array],
     accumulate: int,
     params: Params,
     teacher_params: Params | None,
-    windows: jax.Array,
+    batch: Batch,
 ) -> tuple[jax.Array, Params]:
-    """Loss and gradient on windows i32[B, 1 + length], `accumulate` parts of them in turn."""
+    """Loss and gradient on a batch, `accumulate` parts of it in turn."""
     value_and_grad = jax.value_and_grad(loss)
     if accumulate == 1:
-        return value_and_grad(params, teacher_params, windows)
-    parts = windows.reshape(accumulate, -1, windows.shape[1])
+        return value_and_grad(params, teacher_params, batch)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(accumulate, -1, *leaf.shape[1:]), batch)
 
-    def add(total: tuple, part: jax.Array) -> tuple[tuple, None]:
+    def add(total: tuple, part: Batch) -> tuple[tuple, None]:
         return jax.tree.map(jnp.add, total, value_and_grad(params, teacher_params, part)), None
 
     zero = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params))
@@ -107,9 +154,9 @@ def train_step(
     layout: MeshLayout | None,
     state: TrainState,
     teacher_params: Params | None,
-    windows: jax.Array,
+    batch: Batch,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One optimiser step on windows i32[B, 1 + length]; the state is donated.
+    """One optimiser step on a batch; the state is donated.
 
     On a mesh every data shard takes the gradient on its own rows, all its parts, and the shards
     are averaged once; the model axis is left to the compiler.
@@ -125,7 +172,7 @@ def train_step(
         recipe.accumulate,
     )
     gradient = mean_over_rows(layout, (False, False, True))(gradient)
-    loss, grads = gradient(state.params, teacher_params, windows)
+    loss, grads = gradient(state.params, teacher_params, batch)
     updates, opt_state = optimizer(recipe).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}

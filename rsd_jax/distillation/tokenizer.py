@@ -67,5 +67,5 @@ def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
     """
     path = pathlib.Path(directory) / FILES[0]
     if not path.is_file():
-        raise ConfigError(f"{path} does not exist; run the tokenizer stage first")
+        raise ConfigError(f"{path} does not exist; run the text stage first")
     return Tokenizer.from_file(str(path))

@@ -12,10 +12,10 @@ from rsd_jax.distillation.checkpoints import Checkpoints
 from rsd_jax.distillation.corpus import batch_at
 from rsd_jax.distillation.log import Log
 from rsd_jax.distillation.losses import LOSSES
-from rsd_jax.distillation.mixture import Mixture
-from rsd_jax.distillation.placement import place, place_rows
+from rsd_jax.distillation.placement import place
 from rsd_jax.distillation.recipe import Recipe
-from rsd_jax.distillation.step import TrainState, abstract_state, init_state, train_step
+from rsd_jax.distillation.step import TrainState, abstract_state, as_batch, init_state, train_step
+from rsd_jax.distillation.windows import Data, Windows
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.sharding import MeshLayout
@@ -24,11 +24,26 @@ from rsd_jax.types import Params
 _Teacher = tuple[LlamaModel, Params]
 _Step = Callable[[int, TrainState], tuple[TrainState, dict[str, jax.Array]]]
 Evaluate = Callable[[Params], dict[str, float]]
+Rewrite = Callable[[Windows, Params, int], Windows]
 
 
-def _check(recipe: Recipe, teacher: _Teacher | None, layout: MeshLayout | None) -> None:
-    if recipe.objective in LOSSES and teacher is None:
-        raise ConfigError(f"objective={recipe.objective!r} needs a teacher")
+def _check(
+    model: LlamaModel,
+    recipe: Recipe,
+    draw: Callable[..., Windows],
+    teacher: _Teacher | None,
+    layout: MeshLayout | None,
+) -> None:
+    if teacher is not None and teacher[0].vocab_size != model.vocab_size:
+        raise ConfigError(
+            f"the teacher has vocab_size={teacher[0].vocab_size}, the model {model.vocab_size}; "
+            "both must share one tokenizer"
+        )
+    if recipe.objective in LOSSES and teacher is None and _draw(draw, recipe, 0).top is None:
+        raise ConfigError(
+            f"objective={recipe.objective!r} needs a teacher, or windows with stored log "
+            "probabilities of the target"
+        )
     shards = 1 if layout is None else layout.data_shards
     if recipe.batch_size % (shards * recipe.accumulate):
         raise ConfigError(
@@ -37,15 +52,20 @@ def _check(recipe: Recipe, teacher: _Teacher | None, layout: MeshLayout | None) 
         )
 
 
+def _draw(draw: Callable[..., Windows], recipe: Recipe, step: int) -> Windows:
+    return draw(seed=recipe.seed, step=step, batch_size=recipe.batch_size, length=recipe.window)
+
+
 def train(
     model: LlamaModel,
     recipe: Recipe,
-    text: np.ndarray | Mixture,
+    data: np.ndarray | Data,
     directory: str | pathlib.Path,
     *,
     init: Callable[[], Params] | None = None,
     teacher: _Teacher | None = None,
     evaluate: Evaluate | None = None,
+    rewrite: Rewrite | None = None,
     stop_after: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> TrainState:
@@ -57,12 +77,17 @@ def train(
     Args:
       model: what is trained; its dtype should be the recipe's `compute_dtype`.
       recipe: the run.
-      text: the training text, tokens u16[n] or a mixture of several texts.
+      data: a text, tokens u16[n], or what draws the windows, e.g. a `Mixture` or, for stored log
+        probabilities, a `ResponseSource`.
       directory: receives checkpoints/ and metrics.jsonl: training rows, and rows with "heldout";
         and tensorboard/, if a library that writes it is installed.
       init: gives the initial f32 parameters; random from the recipe's seed when None.
-      teacher: model and parameters that the objectives of `LOSSES` distil.
+      teacher: model and parameters that the objectives of `LOSSES` distil; without one they need
+        windows with stored log probabilities.
       evaluate: called with the parameters at each checkpoint; what it returns is logged.
+      rewrite: called with the windows of each step, the parameters and the number of the step;
+        what it returns is trained on, e.g. windows that the draft wrote (see `on_policy`). For an
+        exact resume it must be a function of these arguments.
       stop_after: return when this many steps are done in all.
       mesh: axes "data" (rows of a batch) and "model" (heads, wide dimensions of parameters and
         optimiser state); None for one device. A run may be resumed on another mesh.
@@ -71,13 +96,14 @@ def train(
       The last state.
 
     Raises:
-      ConfigError: an objective of `LOSSES` without a teacher, a mesh that the batch cannot be
-        split over.
+      ConfigError: a teacher of another vocabulary, an objective of `LOSSES` without one or stored log probabilities, a mesh
+        that the batch cannot be split over, too little data for a window.
       CheckpointError: the checkpoints are another model's, or none of them can be read.
       NonFiniteLossError: naming the step; no checkpoint is written from such a state.
     """
     layout = None if mesh is None else MeshLayout.of(mesh)
-    _check(recipe, teacher, layout)
+    draw = data.batch_at if not isinstance(data, np.ndarray) else functools.partial(_text, data)
+    _check(model, recipe, draw, teacher, layout)
     directory = pathlib.Path(directory)
     with contextlib.closing(Checkpoints(directory / "checkpoints", keep=recipe.keep)) as saved:
         if saved.latest_step() is None:
@@ -89,29 +115,34 @@ def train(
             start, state = saved.restore(abstract_state(model, recipe, layout))
         with contextlib.closing(Log(directory / "metrics.jsonl", recipe, start)) as log:
             steps = range(start, min(recipe.steps, stop_after or recipe.steps))
-            step = _compiled(model, recipe, text, teacher, layout)
+            step = _compiled(model, recipe, draw, teacher, rewrite, layout)
             return _run(step, state, steps, recipe, saved, log, evaluate)
+
+
+def _text(tokens: np.ndarray, **batch: int) -> Windows:
+    return Windows(batch_at(tokens, **batch))
 
 
 def _compiled(
     model: LlamaModel,
     recipe: Recipe,
-    text: np.ndarray | Mixture,
+    draw: Callable[..., Windows],
     teacher: _Teacher | None,
+    rewrite: Rewrite | None,
     layout: MeshLayout | None,
 ) -> _Step:
     """The step as a function of its number and the state; it draws its own batch."""
-    draw = text.batch_at if isinstance(text, Mixture) else functools.partial(batch_at, text)
     teacher_model, teacher_params = teacher or (None, None)
     if teacher_model is not None:
         teacher_params = place(layout, teacher_model.config, teacher_params)
+    reads_top = recipe.objective in LOSSES and teacher is None
 
     def step(index: int, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
-        batch = draw(
-            seed=recipe.seed, step=index, batch_size=recipe.batch_size, length=recipe.window
-        )
-        rows = place_rows(layout, batch)
-        return train_step(model, teacher_model, recipe, layout, state, teacher_params, rows)
+        windows = _draw(draw, recipe, index)
+        if rewrite is not None:
+            windows = rewrite(windows, state.params, index)
+        batch = as_batch(windows, layout, top=reads_top)
+        return train_step(model, teacher_model, recipe, layout, state, teacher_params, batch)
 
     return step
 

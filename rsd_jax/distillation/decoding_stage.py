@@ -1,0 +1,83 @@
+"""The real decode at the end of training: block efficiency on test prompts, scores of answers."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from rsd_jax.distillation.answers import encode_prompts, task_answers
+from rsd_jax.distillation.draft_decoding import DecodedRow, TaskPrompts, measure_decoding
+from rsd_jax.distillation.files import complete_file
+from rsd_jax.distillation.training_prompts import FILES, prompts_from_files
+from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
+from rsd_jax.job import LoadedModel
+from rsd_jax.methods import build_method
+from rsd_jax.tasks import get_task
+
+
+def decode(workspace: Workspace) -> None:
+    """Decodes the test prompts of `config.decode` with the draft, and scores the target's answers.
+
+    Writes decode.json in the workspace: "rows", see `DecodedRow`, and "scores", see `Score`, of
+    greedy answers.
+
+    Raises:
+      ConfigError: a task is unknown or has fewer prompts; see `measure_decoding`.
+      CheckpointError: a stage has left no checkpoint.
+      NonFiniteLogitsError: see `generate`.
+    """
+    target, draft = workspace.loaded(TARGET), workspace.loaded(DRAFT)
+    write_json(
+        workspace.root / "decode.json",
+        {
+            "rows": [dataclasses.asdict(row) for row in decode_draft(workspace, target, draft)],
+            "scores": _scores(workspace, target),
+        },
+    )
+
+
+def decode_draft(workspace: Workspace, target: LoadedModel, draft: LoadedModel) -> list[DecodedRow]:
+    """What `config.decode` asks for, with any draft.
+
+    Raises:
+      ConfigError, NonFiniteLogitsError: see `decode`.
+    """
+    options = workspace.config["decode"]
+    return measure_decoding(
+        target,
+        draft,
+        _test_prompts(workspace),
+        {name: build_method(**method) for name, method in options["methods"].items()},
+        max_new_tokens=options["max_new_tokens"],
+        temperature=options["temperature"],
+        seed=options["seed"],
+        batch_size=options["batch_size"],
+        eos_ids=workspace.model(TARGET).config.eos_ids,
+    )
+
+
+def _test_prompts(workspace: Workspace) -> TaskPrompts:
+    tokenizer = workspace.tokenizer()
+    return {
+        task: encode_prompts(tokenizer, get_task(task), count)
+        for task, count in workspace.config["decode"]["prompts"].items()
+    }
+
+
+def _scores(workspace: Workspace, target: LoadedModel) -> dict[str, Any]:
+    options, tokenizer = workspace.config["decode"], workspace.tokenizer()
+    scores = {}
+    for name, count in options["scored"].items():
+        task = get_task(name)
+        answers = task_answers(
+            target, tokenizer, task, count, batch_size=options["batch_size"],
+            eos_ids=workspace.model(TARGET).config.eos_ids,
+        )  # fmt: skip
+        scores[name] = dataclasses.asdict(task.score(answers, task.test_prompts(count)))
+    return scores
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes a file of JSON whole or not at all."""
+    with complete_file(path) as file:
+        file.write((json.dumps(value, indent=2) + "\n").encode())

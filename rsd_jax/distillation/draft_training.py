@@ -1,0 +1,149 @@
+"""Training runs of a draft: which windows, scored by whom, from which start."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from rsd_jax.distillation.evaluate import evaluate
+from rsd_jax.distillation.losses import LOSSES
+from rsd_jax.distillation.mixture import Mixture
+from rsd_jax.distillation.on_policy import OnPolicy, mix_on_policy
+from rsd_jax.distillation.recipe import Recipe
+from rsd_jax.distillation.train import Evaluate, Rewrite, train
+from rsd_jax.distillation.windows import Data, Windows
+from rsd_jax.distillation.workspace import DRAFT, TARGET, WARM_START, Workspace
+from rsd_jax.errors import ConfigError
+from rsd_jax.job import LoadedModel
+from rsd_jax.types import Params
+
+
+def train_stage(workspace: Workspace, stage: str) -> None:
+    """Trains one model, resuming if it was stopped: the target or the draft, before or after it.
+
+    Raises:
+      ConfigError: a stage that it needs has not run, or see `train`.
+      NonFiniteLossError: see `train`.
+    """
+    if stage == DRAFT:
+        distil(workspace, workspace.recipe(DRAFT), DRAFT)
+    else:
+        _train_on_text(workspace, stage, workspace.recipe(stage), run=stage)
+
+
+def distil(workspace: Workspace, recipe: Recipe, run: str) -> None:
+    """Trains the draft from its warm start by `recipe` in the directory `run`.
+
+    A recipe with "cross_entropy" as its objective trains on the text alone: what is left without
+    distillation. The others take the windows that `config.draft.data` says.
+
+    Raises:
+      as `train_stage`.
+    """
+    if recipe.objective not in LOSSES:
+        _train_on_text(workspace, DRAFT, recipe, run=run)
+        return
+    options = workspace.config[DRAFT]
+    shares, stored = options["data"], options["stored_logits"]
+    on_policy = _on_policy(options.get("on_policy"), workspace)
+    if stored and (shares.get("text") or on_policy):
+        raise ConfigError(
+            "draft.stored_logits needs windows that are all of responses: set draft.data.text and "
+            "draft.on_policy.fraction to 0, or stored_logits to False"
+        )
+    target = workspace.loaded(TARGET)
+    train(
+        workspace.model(DRAFT, recipe.compute_dtype),
+        recipe,
+        draft_data(workspace, shares, stored=stored),
+        workspace.root / run,
+        init=functools.partial(workspace.params, WARM_START),
+        teacher=None if stored else (workspace.model(TARGET, recipe.compute_dtype), target.params),
+        evaluate=_held_out(workspace, DRAFT, recipe, target),
+        rewrite=_rewrite(workspace, recipe, on_policy) if on_policy else None,
+        mesh=workspace.mesh,
+    )
+
+
+def draft_data(workspace: Workspace, shares: Mapping[str, float], *, stored: bool) -> Data:
+    """Windows of responses and of text.
+
+    Args:
+      workspace: whose text and responses they are.
+      shares: weights of "responses" and "text".
+      stored: whether to read the stored log probabilities.
+
+    Raises:
+      ConfigError: another share is named, or none is positive; the generate stage has not run.
+    """
+    unknown = sorted(set(shares) - {"responses", "text"})
+    if unknown or not any(share > 0 for share in shares.values()):
+        raise ConfigError(f"draft.data={dict(shares)} must give responses or text a share")
+    if stored:
+        return workspace.responses(top=True)
+    text = workspace.text("train")
+    total = sum(source.weight for source in text.sources)
+    share = shares.get("text", 0.0)
+    sources = [
+        dataclasses.replace(source, weight=share * source.weight / total)
+        for source in (text.sources if share > 0 else ())
+    ]
+    if shares.get("responses"):
+        sources.append(workspace.responses(weight=shares["responses"]))
+    return Mixture(tuple(sources))
+
+
+def _train_on_text(workspace: Workspace, stage: str, recipe: Recipe, *, run: str) -> None:
+    target = workspace.loaded(TARGET) if stage != TARGET else None
+    start = functools.partial(workspace.params, WARM_START) if stage == DRAFT else None
+    text = workspace.text("train")
+    teacher = None
+    if recipe.objective in LOSSES:
+        if target is None:
+            raise ConfigError(f"{stage}: objective={recipe.objective!r} needs a target before it")
+        teacher = workspace.model(TARGET, recipe.compute_dtype), target.params
+    train(
+        workspace.model(stage, recipe.compute_dtype),
+        recipe,
+        text,
+        workspace.root / run,
+        init=start,
+        teacher=teacher,
+        evaluate=_held_out(workspace, stage, recipe, target),
+        mesh=workspace.mesh,
+    )
+
+
+def _held_out(
+    workspace: Workspace, stage: str, recipe: Recipe, target: LoadedModel | None
+) -> Evaluate:
+    windows = workspace.text("heldout").spread_windows(
+        count=recipe.eval_windows, length=recipe.window
+    )
+    model = workspace.model(stage)
+    teacher = (target.model, target.params) if target is not None else None
+
+    def measure(params: Params) -> dict[str, float]:
+        return evaluate(model, params, windows.tokens, teacher=teacher, layout=workspace.layout)
+
+    return measure
+
+
+def _on_policy(raw: Mapping[str, Any] | None, workspace: Workspace) -> OnPolicy | None:
+    if not raw or not raw["fraction"]:
+        return None
+    if workspace.mesh is not None:
+        raise ConfigError("draft.on_policy runs on one device; leave out the mesh")
+    return OnPolicy(eos_ids=workspace.model(DRAFT).config.eos_ids, **raw)
+
+
+def _rewrite(workspace: Workspace, recipe: Recipe, options: OnPolicy) -> Rewrite:
+    """Windows of the draft as it is at the step, after prompts that the target has answered."""
+    prompts = workspace.responses().prompts()
+    model = workspace.model(DRAFT)
+
+    def rewrite(windows: Windows, params: Params, step: int) -> Windows:
+        draft = LoadedModel(model, params)
+        return mix_on_policy(windows, draft, prompts, options, seed=recipe.seed, step=step)
+
+    return rewrite

@@ -1,0 +1,56 @@
+"""Writes a trained pair in Hugging Face's format and measures it as it was written."""
+
+import functools
+import json
+import pathlib
+import shutil
+
+import jax
+
+from rsd_jax.distillation import tokenizer as bpe
+from rsd_jax.distillation.evaluate import evaluate
+from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
+from rsd_jax.models.checkpoint import save_model
+from rsd_jax.types import Params
+
+
+def rounded(params: Params) -> Params:
+    """f32 parameters rounded as they are stored, to bfloat16."""
+    return jax.tree.map(lambda leaf: leaf.astype("bfloat16").astype("float32"), params)
+
+
+def export(workspace: Workspace, directory: pathlib.Path) -> None:
+    """Writes what was trained (bfloat16) with the tokenizer, and export.json in the workspace.
+
+    That holds the losses of the rounded weights on as many windows of each source as its
+    held-out text has. A target that was trained elsewhere is not written again.
+
+    Raises:
+      CheckpointError: a stage has left no checkpoint.
+    """
+    models = {TARGET: workspace.loaded(TARGET), DRAFT: workspace.loaded(DRAFT)}
+    trained = (DRAFT,) if workspace.target_directory else (TARGET, DRAFT)
+    params = {name: loaded.params for name, loaded in models.items()}
+    for name in trained:
+        model = workspace.model(name)
+        save_model(directory / name, model.config, params[name], dtype="bfloat16")
+        for file in bpe.FILES:
+            if (found := workspace.tokenizer_directory / file).is_file():
+                shutil.copy(found, directory / name / file)
+        params[name] = rounded(params[name])
+    measure = functools.partial(evaluate, layout=workspace.layout)
+    target = models[TARGET].model, params[TARGET]
+    length = workspace.recipe(DRAFT).window
+    result = {}
+    for source in workspace.text("heldout").sources:
+        count = max(1, len(source.tokens) // length)
+        windows = source.spread(count, length).tokens
+        summary = workspace.root / "corpus" / source.name / "corpus.json"
+        size = json.loads(summary.read_text())["heldout"]
+        result[source.name] = {
+            "windows": count,
+            "target": measure(*target, windows),
+            "draft": measure(workspace.model(DRAFT), params[DRAFT], windows, teacher=target),
+            "bytes_per_token": size["bytes"] / size["tokens"],
+        }
+    (workspace.root / "export.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -1,0 +1,67 @@
+"""One draft per loss, from the same start with the same windows: which one the target accepts."""
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+
+from rsd_jax.distillation.decoding_stage import decode_draft, write_json
+from rsd_jax.distillation.draft_training import distil
+from rsd_jax.distillation.evaluate import evaluate_windows
+from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
+from rsd_jax.metrics import bootstrap_interval
+
+RUNS = "losses"
+"""Directory of the runs, one per objective."""
+
+
+def compare_losses(workspace: Workspace) -> None:
+    """Trains the draft with each of `config.losses.objectives` and measures what came of it.
+
+    All else is the `draft` stage's: steps, batches, learning rate and the warm start. An objective
+    of "cross_entropy" goes on with the text, without a target. What is measured goes to
+    losses.json in the workspace after every objective: those that are there are not run again.
+
+    Raises:
+      as `draft_training.distil` and `decoding_stage.decode`.
+    """
+    path = workspace.root / "losses.json"
+    results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    for objective in workspace.config["losses"]["objectives"]:
+        if objective in results:
+            continue
+        recipe = dataclasses.replace(workspace.recipe(DRAFT), objective=objective)
+        run = f"{RUNS}/{objective}"
+        distil(workspace, recipe, run)
+        results[objective] = {"steps": recipe.steps} | measure_run(workspace, run)
+        write_json(path, results)
+
+
+def measure_run(workspace: Workspace, run: str) -> dict[str, Any]:
+    """Held-out means with 95 % intervals over windows, and rows of decoding, of a draft.
+
+    Returns:
+      "windows": how many; "heldout": value and interval by the names of `evaluate`; "rows": see
+      `DecodedRow`.
+    """
+    target, draft = workspace.loaded(TARGET), workspace.loaded(DRAFT, run)
+    recipe = workspace.recipe(DRAFT)
+    windows = workspace.text("heldout").spread_windows(
+        count=4 * recipe.eval_windows, length=recipe.window
+    )
+    model = workspace.model(DRAFT)
+    means, by_window = evaluate_windows(
+        model, draft.params, windows.tokens, teacher=(target.model, target.params),
+        layout=workspace.layout,
+    )  # fmt: skip
+    held_out = {
+        name: [means[name], *bootstrap_interval(values, np.ones_like(values))]
+        for name, values in by_window.items()
+    }
+    rows = decode_draft(workspace, target, draft)
+    return {
+        "windows": len(windows.tokens),
+        "heldout": held_out,
+        "rows": [dataclasses.asdict(row) for row in rows],
+    }

@@ -1,0 +1,146 @@
+"""What the stages of a work directory leave for one another, and where."""
+
+import contextlib
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tokenizers import Tokenizer
+
+from rsd_jax.distillation import documents
+from rsd_jax.distillation import tokenizer as bpe
+from rsd_jax.distillation.checkpoints import Checkpoints
+from rsd_jax.distillation.mixture import Mixture
+from rsd_jax.distillation.recipe import Recipe
+from rsd_jax.distillation.response_reading import open_responses
+from rsd_jax.distillation.response_source import ResponseSource
+from rsd_jax.distillation.step import abstract_state
+from rsd_jax.errors import ConfigError
+from rsd_jax.job import LoadedModel
+from rsd_jax.models.checkpoint import load_params, read_config
+from rsd_jax.models.config import LlamaConfig
+from rsd_jax.models.llama import LlamaModel
+from rsd_jax.models.partition import param_axes
+from rsd_jax.sharding import MeshLayout
+from rsd_jax.types import Params
+
+TARGET, WARM_START, DRAFT = "target", "draft_warm_start", "draft"
+
+
+@dataclasses.dataclass(frozen=True)
+class Workspace:
+    """A configuration and its work directory.
+
+    Attributes:
+      config: see configs/distill/quickstart.py.
+      root: of the work directory.
+      mesh: what is trained and measured on, see `train`; None for one device.
+    """
+
+    config: Mapping[str, Any]
+    root: pathlib.Path
+    mesh: jax.sharding.Mesh | None = None
+
+    @property
+    def layout(self) -> MeshLayout | None:
+        """Of the mesh, if there is one."""
+        return None if self.mesh is None else MeshLayout.of(self.mesh)
+
+    @property
+    def target_directory(self) -> pathlib.Path | None:
+        """Of a target that was trained elsewhere; None if a stage trains it."""
+        given = self.config["target_directory"]
+        return pathlib.Path(given) if given else None
+
+    @property
+    def tokenizer_directory(self) -> pathlib.Path:
+        """Where the tokenizer of all models lies."""
+        return self.target_directory or self.root / "tokenizer"
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of all models.
+
+        Raises:
+          ConfigError: there is none yet.
+        """
+        return bpe.load_tokenizer(self.tokenizer_directory)
+
+    def text(self, split: str) -> Mixture:
+        """A split of the text that models are trained on."""
+        return documents.open_mixture(self.root / "corpus", self.config["mixture"], split)
+
+    @functools.cached_property
+    def _ends(self) -> tuple[int | None, tuple[int, ...]]:
+        """Ids that open and end a document of the target."""
+        if self.target_directory is None:
+            return bpe.BOS_ID, (bpe.EOS_ID,)
+        config = read_config(self.target_directory)
+        return config.bos_id, config.eos_ids
+
+    def model(self, stage: str, dtype: str = "float32") -> LlamaModel:
+        """The target, or the model that a stage trains."""
+        if stage == TARGET and self.target_directory is not None:
+            return LlamaModel(read_config(self.target_directory), dtype=dtype)
+        bos_id, eos_ids = self._ends
+        shape = self.config[stage]["model"]
+        return LlamaModel(LlamaConfig(bos_id=bos_id, eos_ids=eos_ids, **shape), dtype=dtype)
+
+    def recipe(self, stage: str) -> Recipe:
+        """The recipe of a stage."""
+        return Recipe.from_mapping(self.config[stage]["recipe"])
+
+    def params(self, stage: str, run: str | None = None) -> Params:
+        """The f32 parameters in the newest checkpoint of a stage, whether it is finished or not.
+
+        Args:
+          stage: that says model and optimiser.
+          run: the directory of the checkpoints; by default that of the stage.
+
+        Raises:
+          CheckpointError: there is none, or it does not fit the configuration.
+        """
+        like = abstract_state(self.model(stage), self.recipe(stage), self.layout)
+        directory = self.root / (run or stage) / "checkpoints"
+        with contextlib.closing(Checkpoints(directory)) as checkpoints:
+            return checkpoints.restore(like)[1].params
+
+    def loaded(self, stage: str, run: str | None = None) -> LoadedModel:
+        """Model and parameters of a stage, in f32, or of a target that was trained elsewhere.
+
+        That one is in the configuration's `target_dtype`.
+
+        Raises:
+          CheckpointError: see `params`, `load_params`.
+        """
+        layout = self.layout
+        if stage != TARGET or self.target_directory is None:
+            return LoadedModel(self.model(stage), self.params(stage, run), layout)
+        model = self.model(stage, self.config["target_dtype"])
+
+        def place(names: tuple[str, ...], array: np.ndarray) -> jax.Array:
+            if layout is None:
+                return jnp.asarray(array)
+            return layout.place(array, *param_axes(model.config, names))
+
+        params = load_params(self.target_directory, model.config, dtype=model.dtype, place=place)
+        return LoadedModel(model, params, layout)
+
+    def responses(self, *, weight: float = 1.0, top: bool = False) -> ResponseSource:
+        """What the generate stage left.
+
+        Raises:
+          ConfigError: it has not run, ran with another tokenizer, or stored no log probabilities
+            although `top` asks for them.
+        """
+        directory = self.root / "responses"
+        if not directory.is_dir():
+            raise ConfigError(f"{directory} does not exist; run the generate stage first")
+        return open_responses(
+            directory, weight=weight, models={"draft": self.model(DRAFT)},
+            tokenizer=self.tokenizer(), top=top,
+        )  # fmt: skip
