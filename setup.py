@@ -26,6 +26,8 @@ setup(
         "flax>=0.12",
         "num2words>=0.5.10,<0.6",
         "numpy>=2.0",
+        "rouge-score>=0.1.2,<0.2",
+        "sacrebleu>=2.4,<3",
         "safetensors>=0.5",
         "tokenizers>=0.20",
         "transformers>=4.45",

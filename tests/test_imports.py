@@ -11,7 +11,10 @@ import pytest
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PACKAGE = "rsd_jax"
 _ABOVE_ALL = (_PACKAGE, f"{_PACKAGE}.testing")
-_OPTIONAL = ("optax", "orbax", "ml_collections", "matplotlib", "tqdm", "torch", "scipy")
+_OPTIONAL = (
+    "optax", "orbax", "ml_collections", "matplotlib", "rouge_score", "sacrebleu", "tqdm", "torch",
+    "scipy",
+)  # fmt: skip
 
 
 def _levels() -> dict[str, int]:

@@ -80,7 +80,9 @@ def test_labels_that_are_masked_do_not_count(objective):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), masked, short)
     tokens[:, 6:] = 0
     changed = _loss(recipe, Windows(tokens, mask))
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), masked, changed)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), masked, changed
+    )
 
 
 def test_moments_over_the_batch_leave_masked_positions_out():

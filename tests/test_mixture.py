@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from rsd_jax.distillation import corpus, documents
+from rsd_jax.distillation import documents, token_files
 from rsd_jax.distillation import tokenizer as bpe
 from rsd_jax.distillation.corpus import SourceFile
 from rsd_jax.distillation.mixture import Mixture, Source, check_weights
@@ -43,8 +43,8 @@ def test_sources_are_written_as_whole_documents(written):
     files, tasks, tokenizer, directory, texts, summary = written
     assert list(summary) == list(documents.SOURCES)
     for name in documents.SOURCES[1:]:
-        for split in corpus.SPLITS:
-            tokens = corpus.open_tokens(directory / name, split)
+        for split in token_files.SPLITS:
+            tokens = token_files.open_tokens(directory / name, split)
             assert summary[name][split]["tokens"] == len(tokens)
             assert summary[name][split]["documents"] == len(tasks[name][split])
             text = tokenizer.decode(list(tokens), skip_special_tokens=False)

@@ -4,15 +4,16 @@ import importlib.util
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
 from rsd_jax.distillation import tokenizer as bpe
+from rsd_jax.distillation.draft_training import draft_data
 from rsd_jax.distillation.mixture import Mixture
 from rsd_jax.distillation.pipeline import STAGES, Pipeline
 from rsd_jax.distillation.report import report
 from rsd_jax.distillation.response_source import ResponseSource
-from rsd_jax.distillation.draft_training import draft_data
 from rsd_jax.errors import ConfigError
 
 pytestmark = pytest.mark.standard_promotion  # optax
@@ -62,7 +63,11 @@ def _shrink(config):
 @pytest.fixture(scope="module")
 def made(library, tmp_path_factory):
     """The quickstart configuration, shrunk, after every stage."""
-    root = tmp_path_factory.mktemp("work")
+    with jax.numpy_dtype_promotion("standard"):  # optax
+        return _make(library, tmp_path_factory.mktemp("work"))
+
+
+def _make(library, root):
     config = _shrink(_config("quickstart"))
     config.corpus_root, config.vocab_size = str(library), 300
     config.number_words.update(train=20, heldout=2)
@@ -125,7 +130,12 @@ def test_what_the_stages_leave(made):
         value, low, high = result["heldout"]["acceptance_t1"]
         assert low <= value <= high
     shown = report(root)
-    for expected in ("| `draft` | 2 |", "| number_words | sd_1 | 2 |", "| `lk` |", "| sd_1 / cross"):
+    for expected in (
+        "| `draft` | 2 |",
+        "| number_words | sd_1 | 2 |",
+        "| `lk` |",
+        "| sd_1 / cross",
+    ):
         assert expected in shown
 
 
@@ -160,3 +170,41 @@ def test_windows_of_the_draft(made):
         draft_data(workspace, {"response": 1.0}, stored=False)
     with pytest.raises(ConfigError, match="must give responses or text a share"):
         draft_data(workspace, {"responses": 0.0}, stored=False)
+
+
+def test_a_target_of_ones_own(made, tmp_path):
+    """The 115M configuration, shrunk, on files, for the target that the other test exported."""
+    (tmp_path / "text").mkdir()
+    for i in range(12):
+        (tmp_path / f"text/{i}.txt").write_text(
+            f"def function_{i}(argument):\n    return {i}\n" * 20
+        )
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"def f_{i}("}) + "\n" for i in range(3)))
+    config = _shrink(_config("llama2_115m"))
+    config.target_directory = str(made.export_dir / "target")
+    config.files.update(patterns=(str(tmp_path / "text"),), held_out_per_mille=300)
+    for files in (config.prompt_files, config.decode.prompt_files):
+        files.update(patterns=(str(prompts),), template="{prompt}")
+    config.responses.temperatures = (0.0, 1.0)
+    root = tmp_path / "work"
+    pipeline = Pipeline(config, root, root / "export")
+    for stage in STAGES:
+        pipeline.run(stage)
+    assert {path.name for path in pipeline.export_dir.iterdir()} == {"draft"}
+    assert not (root / "target").exists()
+    assert pipeline.workspace.model("draft").config.eos_ids == (bpe.EOS_ID,)
+    assert pipeline.workspace.model("target").dtype == "bfloat16"
+    assert list(json.loads((root / "export.json").read_text())) == ["files"]
+    decoded = json.loads((root / "decode.json").read_text())
+    assert [(row["task"], row["num_prompts"]) for row in decoded["rows"]] == [
+        ("files", 3),
+        ("all", 3),
+    ]
+    assert "| files | sd_1 | 3 |" in report(root)
+    config.prompt_files.patterns = ()
+    with pytest.raises(ConfigError, match="prompts and prompt_files ask for none"):
+        Pipeline(config, root, root / "export").run("generate")
+    config.draft.model.vocab_size = 299
+    with pytest.raises(ConfigError, match=r"vocab_size=300, the draft has 299"):
+        Pipeline(config, root, root / "export").run("draft")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsd_jax.distillation import corpus, losses
+from rsd_jax.distillation import corpus, losses, token_files
 from rsd_jax.distillation import tokenizer as bpe
 from rsd_jax.distillation.checkpoints import Checkpoints
 from rsd_jax.distillation.evaluate import evaluate
@@ -191,8 +191,8 @@ def test_split_is_deterministic_and_disjoint(library, tmp_path):
     tokenizer = bpe.train_tokenizer((file.text for file in files), vocab_size=300)
     summary = corpus.write_tokens(files, tokenizer, tmp_path)
     assert summary["heldout"]["files"] == len(held_out)
-    for split in corpus.SPLITS:
-        tokens = corpus.open_tokens(tmp_path, split)
+    for split in token_files.SPLITS:
+        tokens = token_files.open_tokens(tmp_path, split)
         assert tokens.dtype == np.uint16
         assert len(tokens) == summary[split]["tokens"]
         documents = tokenizer.decode(list(tokens), skip_special_tokens=False).split("</s>")

@@ -26,6 +26,13 @@ def _recipe(**values: Any) -> ConfigDict:
     return ConfigDict(dataclasses.asdict(Recipe(**values)))
 
 
+def _no_files() -> ConfigDict:
+    """Prompts of your own, see `training_prompts.prompts_from_files`."""
+    return ConfigDict(
+        dict(patterns=(), field="prompt", template="{prompt}", limit=placeholder(int))
+    )
+
+
 def _models_and_recipes(config: ConfigDict) -> None:
     config.target = dict(
         model=_model(
@@ -83,9 +90,12 @@ def get_config() -> ConfigDict:
     # Share of each source in the windows of a batch; 0 leaves a source out.
     config.mixture = dict(library=0.5, number_words=0.3, docstrings=0.2)
     config.number_words = dict(train=60_000, heldout=500)  # examples that are written
+    # Of the source `files`: text of your own, see `text_files.read_documents`.
+    config.files = dict(patterns=(), field="text", held_out_per_mille=40)
     config.tokenizer_documents = 500  # per task; more would give long compounds tokens of their own
     _models_and_recipes(config)
     config.prompts = dict(library=1500, number_words=500, docstrings=500)  # training split
+    config.prompt_files = _no_files()
     config.max_prompt_tokens = 192  # of a window of 256, so that every window shows a response
     config.method = dict(name="ar")  # with the options of build_method
     config.responses = dict(
@@ -100,8 +110,11 @@ def get_config() -> ConfigDict:
     )
     # What the draft is decoded with at the end, and on how many test prompts of which task.
     config.decode = dict(
-        methods=dict(sd_4=dict(name="sd", length=4), rsd_s_6x5=dict(name="rsd_s", width=6, length=5)),
+        methods=dict(
+            sd_4=dict(name="sd", length=4), rsd_s_6x5=dict(name="rsd_s", width=6, length=5)
+        ),
         prompts=dict(completion=32, docstrings=32, number_words=32),
+        prompt_files=_no_files(),
         scored=dict(docstrings=174, number_words=100),
         max_new_tokens=64,
         temperature=0.3,

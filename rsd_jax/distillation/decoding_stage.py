@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.distillation.answers import encode_prompts, task_answers
 from rsd_jax.distillation.draft_decoding import DecodedRow, TaskPrompts, measure_decoding
 from rsd_jax.distillation.files import complete_file
-from rsd_jax.distillation.training_prompts import FILES, prompts_from_files
+from rsd_jax.distillation.training_prompts import prompts_from_files
 from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
 from rsd_jax.job import LoadedModel
 from rsd_jax.methods import build_method
@@ -57,11 +58,18 @@ def decode_draft(workspace: Workspace, target: LoadedModel, draft: LoadedModel) 
 
 
 def _test_prompts(workspace: Workspace) -> TaskPrompts:
-    tokenizer = workspace.tokenizer()
-    return {
+    """Of the tasks in `config.decode.prompts`, and of the user's files as a task of its own."""
+    options, tokenizer = workspace.config["decode"], workspace.tokenizer()
+    prompts: dict[str, Sequence[Sequence[int]]] = {
         task: encode_prompts(tokenizer, get_task(task), count)
-        for task, count in workspace.config["decode"]["prompts"].items()
+        for task, count in options["prompts"].items()
     }
+    files = options["prompt_files"]
+    if files["patterns"]:
+        limit = workspace.config["max_prompt_tokens"]
+        own = prompts_from_files(tokenizer=tokenizer, max_tokens=limit, **files)
+        prompts["files"] = list(own.values())
+    return prompts
 
 
 def _scores(workspace: Workspace, target: LoadedModel) -> dict[str, Any]:

@@ -1,19 +1,22 @@
-"""The training documents of each source: the library's files, and examples of the tasks."""
+"""The training documents of each source: the library, a user's files, examples of the tasks."""
 
 import hashlib
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from tokenizers import Tokenizer
 
-from rsd_jax.distillation import corpus
-from rsd_jax.distillation.corpus import SPLITS, SourceFile
+from rsd_jax.distillation.corpus import SourceFile, write_tokens
 from rsd_jax.distillation.functions import docstring_examples
 from rsd_jax.distillation.mixture import Mixture, check_weights, open_source
+from rsd_jax.distillation.text_files import write_text
+from rsd_jax.distillation.token_files import SPLITS, write_documents
+from rsd_jax.distillation.tokenizer import BOS_ID, EOS_ID
 from rsd_jax.tasks.number_words import number_words_prompt
 from rsd_jax.tasks.prompts import Prompt
 
-LIBRARY = "library"
+LIBRARY, FILES = "library", "files"
 Documents = dict[str, list[str]]
 
 
@@ -42,13 +45,13 @@ TASK_SOURCES: dict[str, Callable[[Sequence[SourceFile], Mapping[str, int]], Docu
     "docstrings": _docstrings,
     "number_words": _number_words,
 }
-SOURCES = (LIBRARY, *TASK_SOURCES)
+SOURCES = (LIBRARY, FILES, *TASK_SOURCES)
 
 
 def task_documents(
     files: Sequence[SourceFile], weights: Mapping[str, float], counts: Mapping[str, int]
 ) -> dict[str, Documents]:
-    """The documents of each source of the mixture but the library, by source and split.
+    """The documents of each task in the mixture, by source and split.
 
     Args:
       files: of the library; what `docstrings` is cut from.
@@ -59,7 +62,7 @@ def task_documents(
       ConfigError: see `check_weights`.
     """
     names = check_weights(weights, SOURCES)
-    return {name: TASK_SOURCES[name](files, counts) for name in names if name != LIBRARY}
+    return {name: TASK_SOURCES[name](files, counts) for name in names if name in TASK_SOURCES}
 
 
 def tokenizer_texts(
@@ -76,32 +79,52 @@ def write_sources(
     tasks: Mapping[str, Documents],
     tokenizer: Tokenizer,
     directory: pathlib.Path,
+    *,
+    own: Mapping[str, Any] | None = None,
+    bos_id: int = BOS_ID,
+    eos_id: int = EOS_ID,
 ) -> dict[str, dict]:
-    """Writes the tokens of the library and of each task's documents, a folder per source.
+    """Writes the tokens of each source, a folder per source.
+
+    Args:
+      files: of the library; none if it is not in the mixture.
+      tasks: see `task_documents`.
+      tokenizer: of all models.
+      directory: receives the folders.
+      own: `patterns`, `field` and `held_out_per_mille` of a user's files, see
+        `text_files.write_text`; None if there are none.
+      bos_id, eos_id: the tokenizer's ids of `<s>` and `</s>`.
 
     Returns:
-      What `corpus.write_documents` returns, by source.
+      What `write_documents` returns, by source.
 
     Raises:
-      ConfigError: a source has no documents in one of the splits.
+      ConfigError: a source has no documents in one of the splits; see `write_text`.
     """
-    written = {LIBRARY: corpus.write_tokens(files, tokenizer, directory / LIBRARY)}
+    ids = {"bos_id": bos_id, "eos_id": eos_id}
+    written = {}
+    if files:
+        written[LIBRARY] = write_tokens(files, tokenizer, directory / LIBRARY, **ids)
+    if own is not None:
+        written[FILES] = write_text(
+            tokenizer=tokenizer, directory=directory / FILES, **{**own, **ids}
+        )
     for name, texts in tasks.items():
-        written[name] = corpus.write_documents(texts, tokenizer, directory / name, unit="documents")
+        written[name] = write_documents(texts, tokenizer, directory / name, unit="documents", **ids)
     return written
 
 
 def open_mixture(directory: pathlib.Path, weights: Mapping[str, float], split: str) -> Mixture:
     """One split of what `write_sources` left in `directory`, mixed by `weights`.
 
-    Windows of the library are cut anywhere, those of a task start with a document.
+    Windows of a task start with a document, others are cut anywhere.
 
     Raises:
       ConfigError: see `check_weights`; or a source has not been written.
     """
     return Mixture(
         tuple(
-            open_source(directory / name, split, weight=weight, anywhere=name == LIBRARY)
+            open_source(directory / name, split, weight=weight, anywhere=name in (LIBRARY, FILES))
             for name, weight in check_weights(weights, SOURCES).items()
         )
     )

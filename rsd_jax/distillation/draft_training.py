@@ -121,7 +121,7 @@ def _held_out(
         count=recipe.eval_windows, length=recipe.window
     )
     model = workspace.model(stage)
-    teacher = (target.model, target.params) if target is not None else None
+    teacher = (workspace.model(TARGET), target.params) if target is not None else None
 
     def measure(params: Params) -> dict[str, float]:
         return evaluate(model, params, windows.tokens, teacher=teacher, layout=workspace.layout)
@@ -139,7 +139,7 @@ def _on_policy(raw: Mapping[str, Any] | None, workspace: Workspace) -> OnPolicy 
 
 def _rewrite(workspace: Workspace, recipe: Recipe, options: OnPolicy) -> Rewrite:
     """Windows of the draft as it is at the step, after prompts that the target has answered."""
-    prompts = workspace.responses().prompts()
+    prompts = [prompt.tolist() for prompt in workspace.responses().prompts()]
     model = workspace.model(DRAFT)
 
     def rewrite(windows: Windows, params: Params, step: int) -> Windows:

@@ -13,10 +13,13 @@ from rsd_jax.distillation.ranks import (
     rank_acceptance,
     rank_probabilities,
 )
+from rsd_jax.distillation.simulation import block_starts, simulated_tokens
+from rsd_jax.methods import build_method
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.sampling import Purpose, gumbels, row_keys
 from rsd_jax.sharding import MeshLayout
 from rsd_jax.types import Params
+from rsd_jax.warp import make_warp
 
 TEMPERATURES = (1.0, 0.3)
 
@@ -26,12 +29,22 @@ RANKS = 4
 TREES = {"sd_4": (1, 1, 1, 1), "rsd_c_2-2-1-1": (2, 2, 1, 1)}
 """Branchings whose block efficiency is estimated, by the names that the results have."""
 
+SIMULATED = {"rsd_s_6x5": ("rsd_s", {"width": 6, "length": 5})}
+"""Methods whose trees have no constant branching: blocks are simulated, see `simulation`."""
+
+BLOCKS = 16
+"""Simulated blocks of a window."""
+
 _SEED = 0  # of the siblings: fixed, so that evaluations differ by the models alone
 
 
+_Arrays = dict[str, jax.Array]
+
+
 @functools.partial(jax.jit, static_argnums=0)
-def _losses(model: LlamaModel, params: Params, windows: jax.Array) -> dict[str, jax.Array]:
-    return {"loss": cross_entropy(model.score(params, windows[:, :-1]), windows[:, 1:]).mean()}
+def _losses(model: LlamaModel, params: Params, windows: jax.Array) -> tuple[_Arrays, _Arrays]:
+    losses = cross_entropy(model.score(params, windows[:, :-1]), windows[:, 1:])
+    return {"loss": losses.mean()}, {"loss": losses.mean(1)}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -42,22 +55,35 @@ def _pair_losses(
     params: Params,
     windows: jax.Array,
     ids: jax.Array,
-) -> dict[str, jax.Array]:
-    """Means over windows i32[B, 1 + length], whose siblings are drawn by ids i32[B]."""
+) -> tuple[_Arrays, _Arrays]:
+    """Means over windows i32[B, 1 + length], and those of each window, f32[B].
+
+    A window's siblings are drawn by its id of ids i32[B].
+    """
     target_logits = target.score(target_params, windows[:, :-1])
     logits = draft.score(params, windows[:, :-1])
-    result = {
-        "loss": cross_entropy(logits, windows[:, 1:]).mean(),
-        "forward_kl": forward_kl(target_logits, logits).mean(),
+    by_position = {
+        "loss": cross_entropy(logits, windows[:, 1:]),
+        "forward_kl": forward_kl(target_logits, logits),
     }
-    noise = gumbels(row_keys(_SEED, ids), Purpose.DRAFT, logits.shape[1:])
+    by_rank = {}
+    keys = row_keys(_SEED, ids)
+    noise = gumbels(keys, Purpose.DRAFT, logits.shape[1:])
     ranks = min(RANKS, logits.shape[-1])
     for t in TEMPERATURES:
         accepted = expected_acceptance(target_logits, logits, temperature=t)
-        result[f"acceptance_t{t:g}"] = accepted.mean()
+        by_position[f"acceptance_t{t:g}"] = accepted
         sums = rank_probabilities(log_law(target_logits, t), log_law(logits, t), noise, ranks)
-        result[f"_reached_t{t:g}"], result[f"_accepted_t{t:g}"] = (x.mean((0, 1)) for x in sums)
-    return result
+        by_rank[f"_reached_t{t:g}"], by_rank[f"_accepted_t{t:g}"] = (x.mean((0, 1)) for x in sums)
+        for name, (method, options) in SIMULATED.items():
+            drafted = build_method(method, **options)
+            starts = block_starts(logits.shape[1], drafted.drafter.shape.depth, BLOCKS)
+            if len(starts):
+                by_position[f"block_efficiency_t{t:g}_{name}"] = simulated_tokens(
+                    drafted, target_logits, logits, starts, warp=make_warp(t), keys=keys
+                ).astype(jnp.float32)
+    means = {name: values.mean() for name, values in by_position.items()}
+    return means | by_rank, {name: values.mean(1) for name, values in by_position.items()}
 
 
 def _with_ranks(means: dict[str, np.ndarray]) -> dict[str, float]:
@@ -101,10 +127,37 @@ def evaluate(
         without replacement is accepted, given that those before were rejected, by one draw of
         siblings per position under a fixed seed (see `ranks`);
       - "block_efficiency_t{T}_{tree}" for `TREES`: tokens per target call that these ranks make,
-        were positions independent (see `expected_block_efficiency`).
+        were positions independent (see `expected_block_efficiency`);
+      - the same for `SIMULATED`: the mean of `BLOCKS` blocks that start in a window, in windows
+        that are long enough for one (see `simulation`).
+    """
+    return evaluate_windows(
+        model, params, windows, teacher=teacher, batch_size=batch_size, layout=layout
+    )[0]
+
+
+def evaluate_windows(
+    model: LlamaModel,
+    params: Params,
+    windows: np.ndarray,
+    *,
+    teacher: tuple[LlamaModel, Params] | None = None,
+    batch_size: int = 8,
+    layout: MeshLayout | None = None,
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """`evaluate`, and the means of each window, for an interval over windows.
+
+    `metrics.bootstrap_interval(x, np.ones_like(x))` is that interval; with another draft's `base`
+    on the same windows, paired, that of the ratio. Windows side by side in one document are alike,
+    which a bootstrap over windows does not know: take windows that are spread out.
+
+    Returns:
+      what `evaluate` returns, and f64[windows that are not left out] under each of its keys "loss"
+      and, with a teacher, "forward_kl" and "acceptance_t{T}".
     """
     batch_size = min(batch_size, len(windows))
     sums: dict[str, np.ndarray] = {}
+    parts: dict[str, list[np.ndarray]] = {}
     batches = len(windows) // batch_size
     for i in range(batches):
         rows = slice(i * batch_size, (i + 1) * batch_size)
@@ -114,6 +167,10 @@ def evaluate(
         else:
             ids = jnp.arange(rows.start, rows.stop, dtype=jnp.int32)
             values = _pair_losses(teacher[0], model, teacher[1], params, batch, ids)
-        for name, value in jax.device_get(values).items():
+        means, by_window = jax.device_get(values)
+        for name, value in means.items():
             sums[name] = sums.get(name, 0.0) + np.asarray(value, np.float64)
-    return _with_ranks({name: total / batches for name, total in sums.items()})
+        for name, value in by_window.items():
+            parts.setdefault(name, []).append(np.asarray(value, np.float64))
+    whole = _with_ranks({name: total / batches for name, total in sums.items()})
+    return whole, {name: np.concatenate(part) for name, part in parts.items()}

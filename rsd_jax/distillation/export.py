@@ -39,7 +39,7 @@ def export(workspace: Workspace, directory: pathlib.Path) -> None:
                 shutil.copy(found, directory / name / file)
         params[name] = rounded(params[name])
     measure = functools.partial(evaluate, layout=workspace.layout)
-    target = models[TARGET].model, params[TARGET]
+    target = workspace.model(TARGET), params[TARGET]
     length = workspace.recipe(DRAFT).window
     result = {}
     for source in workspace.text("heldout").sources:

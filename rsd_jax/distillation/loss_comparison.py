@@ -52,7 +52,7 @@ def measure_run(workspace: Workspace, run: str) -> dict[str, Any]:
     )
     model = workspace.model(DRAFT)
     means, by_window = evaluate_windows(
-        model, draft.params, windows.tokens, teacher=(target.model, target.params),
+        model, draft.params, windows.tokens, teacher=(workspace.model(TARGET), target.params),
         layout=workspace.layout,
     )  # fmt: skip
     held_out = {

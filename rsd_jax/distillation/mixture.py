@@ -2,11 +2,13 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from rsd_jax.distillation import corpus
+from rsd_jax.distillation.token_files import open_tokens, read_summary
 from rsd_jax.distillation.tokenizer import BOS_ID
 from rsd_jax.distillation.windows import Windows, join
 from rsd_jax.errors import ConfigError
@@ -18,15 +20,17 @@ class Source:
 
     Attributes:
       name: of the source.
-      tokens: u16[n], `<s>` document `</s>` over and over.
+      tokens: u16[n] or u32[n], `<s>` document `</s>` over and over.
       weight: its share, relative to the other sources' weights.
       starts: i64[d], where documents start; None for a text whose windows are cut anywhere.
+      bos_id: the id of `<s>`.
     """
 
     name: str
     tokens: np.ndarray
     weight: float
     starts: np.ndarray | None = None
+    bos_id: int = BOS_ID
 
     def draw(self, rng: np.random.Generator, count: int, length: int) -> Windows:
         """Random windows of `length` labels, each of which opens with `<s>`.
@@ -39,15 +43,23 @@ class Source:
           ConfigError: a text that is cut anywhere is shorter than one window.
         """
         if self.starts is None:
-            tokens = corpus.random_windows(self.tokens, rng, count=count, length=length)
-            return Windows(tokens)
+            return self._cut(corpus.random_windows, rng, count=count, length=length)
         return self.windows(self.starts[rng.integers(0, len(self.starts), count)], length)
 
     def spread(self, count: int, length: int) -> Windows:
-        """`count` windows spread evenly over the text, for evaluation."""
+        """`count` windows spread evenly over the text, for evaluation.
+
+        Raises:
+          ConfigError: see `draw`.
+        """
         if self.starts is None:
-            return Windows(corpus.spread_windows(self.tokens, count=count, length=length))
-        return self.windows(self.starts[np.arange(count) * len(self.starts) // max(count, 1)], length)
+            return self._cut(corpus.spread_windows, count=count, length=length)
+        return self.windows(
+            self.starts[np.arange(count) * len(self.starts) // max(count, 1)], length
+        )
+
+    def _cut(self, cut: Callable[..., np.ndarray], *args: Any, **sizes: int) -> Windows:
+        return Windows(cut(self.tokens, *args, bos_id=self.bos_id, **sizes))
 
     def windows(self, starts: np.ndarray, length: int) -> Windows:
         """The windows that open at `starts`, of documents back to back."""
@@ -109,12 +121,13 @@ def check_weights(weights: Mapping[str, float], known: tuple[str, ...]) -> dict[
 
 
 def open_source(directory: pathlib.Path, split: str, *, weight: float, anywhere: bool) -> Source:
-    """A source as `corpus.write_documents` left it in `directory`.
+    """A source as `token_files.write_documents` left it in `directory`.
 
     Raises:
-      ConfigError: the tokens of the split are missing.
+      ConfigError: the tokens of the split, or corpus.json, are missing.
     """
-    tokens = corpus.open_tokens(directory, split)
+    tokens = open_tokens(directory, split)
+    bos_id = read_summary(directory)["bos_id"]
     # Text never encodes to <s>, so each one is the start of a document.
-    starts = None if anywhere else np.flatnonzero(tokens == BOS_ID)
-    return Source(directory.name, tokens, weight, starts)
+    starts = None if anywhere else np.flatnonzero(tokens == bos_id)
+    return Source(directory.name, tokens, weight, starts, bos_id)

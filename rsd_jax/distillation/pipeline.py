@@ -13,9 +13,10 @@ from rsd_jax.distillation.decoding_stage import decode
 from rsd_jax.distillation.draft_training import train_stage
 from rsd_jax.distillation.export import export
 from rsd_jax.distillation.loss_comparison import compare_losses
+from rsd_jax.distillation.mixture import check_weights
 from rsd_jax.distillation.response_settings import ResponseSettings
 from rsd_jax.distillation.responses import Progress, generate_responses
-from rsd_jax.distillation.training_prompts import training_prompts
+from rsd_jax.distillation.training_prompts import prompts_from_files, training_prompts
 from rsd_jax.distillation.workspace import DRAFT, TARGET, WARM_START, Workspace
 from rsd_jax.errors import ConfigError
 from rsd_jax.methods import build_method
@@ -77,27 +78,44 @@ class Pipeline:
             raise ConfigError(f"stage={stage!r} must be one of {(*STAGES, *EXTRA_STAGES)}")
         stages[stage]()
 
-    def _files(self) -> list[corpus.SourceFile]:
+    def _library(self) -> list[corpus.SourceFile]:
         return corpus.read_files(self.config["corpus_root"] or None)
 
     def prepare_text(self) -> None:
         """Writes both splits of every source as tokens; learns the tokenizer unless there is one.
 
         Raises:
-          ConfigError: the mixture names no source, or one that has no documents.
+          ConfigError: the mixture names no source, or one that has no documents; documents of the
+            target have no one mark for their beginning or end.
         """
-        files = self._files()
-        tasks = documents.task_documents(files, self.config["mixture"], self.config["number_words"])
-        if self.workspace.target_directory is None:
-            trained = bpe.train_tokenizer(
-                documents.tokenizer_texts(files, tasks, self.config["tokenizer_documents"]),
-                vocab_size=self.config["vocab_size"],
+        config, workspace = self.config, self.workspace
+        sources = check_weights(config["mixture"], documents.SOURCES)
+        library = self._library() if set(sources) - {documents.FILES} else []
+        tasks = documents.task_documents(library, config["mixture"], config["number_words"])
+        if documents.LIBRARY not in sources:
+            library = []
+        bos_id, eos_ids = workspace.ends
+        if bos_id is None or not eos_ids:
+            raise ConfigError(
+                f"{workspace.target_directory} names no BOS or EOS token; add bos_token_id and "
+                "eos_token_id to its config.json"
             )
-            length = self.config[TARGET]["model"]["max_positions"]
-            bpe.save_tokenizer(trained, self.workspace.tokenizer_directory, max_length=length)
-        else:
-            trained = self.workspace.tokenizer()
-        documents.write_sources(files, tasks, trained, self.workdir / "corpus")
+        if workspace.target_directory is None:
+            trained = bpe.train_tokenizer(
+                documents.tokenizer_texts(library, tasks, config["tokenizer_documents"]),
+                vocab_size=config["vocab_size"],
+            )
+            length = config[TARGET]["model"]["max_positions"]
+            bpe.save_tokenizer(trained, workspace.tokenizer_directory, max_length=length)
+        documents.write_sources(
+            library,
+            tasks,
+            workspace.tokenizer(),
+            self.workdir / "corpus",
+            own=dict(config["files"]) if documents.FILES in sources else None,
+            bos_id=bos_id,
+            eos_id=eos_ids[0],
+        )
 
     def train_target(self) -> None:
         """Trains the target, if it was not trained elsewhere."""
@@ -107,31 +125,45 @@ class Pipeline:
     def generate(self, progress: Callable[[Progress], None] | None = None) -> None:
         """The target's responses to training prompts; they end with the target's own EOS."""
         workspace = self.workspace
-        target, tokenizer = workspace.loaded(TARGET), workspace.tokenizer()
+        target = workspace.loaded(TARGET)
         method = build_method(**self.config["method"])
         draft = workspace.loaded(WARM_START) if method.drafter.needs_draft_model else None
-        prompts = training_prompts(
-            self._files(), self.config["prompts"], tokenizer,
-            max_tokens=self.config["max_prompt_tokens"],
-        )  # fmt: skip
+        prompts = self._prompts()
         own = {"eos_ids": workspace.model(TARGET).config.eos_ids}
         generate_responses(
             target,
             prompts,
             ResponseSettings.from_mapping(own | dict(self.config["responses"])),
             self.workdir / "responses",
-            tokenizer=tokenizer,
+            tokenizer=workspace.tokenizer(),
             method=method,
             draft=draft,
             progress=progress,
         )
+
+    def _prompts(self) -> dict[str, list[int]]:
+        """Of the sources in `config.prompts`, and of the user's `config.prompt_files`."""
+        config, tokenizer = self.config, self.workspace.tokenizer()
+        limit = config["max_prompt_tokens"]
+        prompts: dict[str, list[int]] = {}
+        if any(config["prompts"].values()):
+            prompts |= training_prompts(
+                self._library(), config["prompts"], tokenizer, max_tokens=limit
+            )
+        if config["prompt_files"]["patterns"]:
+            prompts |= prompts_from_files(
+                tokenizer=tokenizer, max_tokens=limit, **config["prompt_files"]
+            )
+        if not prompts:
+            raise ConfigError("prompts and prompt_files ask for none; the target needs prompts")
+        return prompts
 
     def write_prompts(self, count: int = 48, per_file: int = 5) -> None:
         """Cuts prompts from this machine's held-out files into `export_dir`.
 
         prompts.jsonl gets `count` passages for completion, docstrings.jsonl the functions.
         """
-        files = self._files()
+        files = self._library()
         prompts = passages.cut_prompts(
             files, self.workspace.tokenizer(), count=count, per_file=per_file
         )

@@ -1,9 +1,9 @@
 """Block efficiency of any tree method along a text, without decoding.
 
 The method's own drafter rule and verifier are run for one block from chosen positions. What is
-simplified is the context: all nodes of a level have the laws that text gives at that place, whatever
-tokens lead to them. So the depth that is reached is right for levels whose laws go together as
-those of the text do, which decoding only resembles: for logs and for comparing drafts.
+simplified is the context: all nodes of a level have the laws that the text gives at that place,
+whatever tokens lead to them. Easy and hard places follow one another as they do in the text, which
+decoding only resembles: this is for logs and for comparing drafts.
 """
 
 import jax

@@ -109,6 +109,7 @@ def mean_loss(
     if recipe.objective == "cross_entropy":
         values = losses.cross_entropy(logits, labels)
     else:
+        target: losses.Target
         if teacher is not None:
             target = teacher.score(_cast(teacher_params, dtype), inputs)
         else:

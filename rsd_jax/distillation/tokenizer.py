@@ -44,6 +44,17 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
+def as_text(tokenizer: Tokenizer) -> Tokenizer:
+    """Sets a tokenizer to encode whole texts, in which the name of a special token is text.
+
+    Those of published models may come set to cut texts at some length, or to fill them up.
+    """
+    tokenizer.encode_special_tokens = True
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
 def save_tokenizer(tokenizer: Tokenizer, directory: str | pathlib.Path, *, max_length: int) -> None:
     """Writes the files that `transformers.AutoTokenizer.from_pretrained(directory)` reads."""
     directory = pathlib.Path(directory)
@@ -60,12 +71,15 @@ def save_tokenizer(tokenizer: Tokenizer, directory: str | pathlib.Path, *, max_l
 
 
 def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
-    """Reads back what `save_tokenizer` wrote.
+    """Reads back what `save_tokenizer` wrote, or the tokenizer.json of a published model.
 
     Raises:
       ConfigError: there is no tokenizer.json.
     """
     path = pathlib.Path(directory) / FILES[0]
     if not path.is_file():
-        raise ConfigError(f"{path} does not exist; run the text stage first")
+        raise ConfigError(
+            f"{path} does not exist; run the text stage first, or give a published model "
+            "together with this file"
+        )
     return Tokenizer.from_file(str(path))

@@ -96,8 +96,9 @@ def train(
       The last state.
 
     Raises:
-      ConfigError: a teacher of another vocabulary, an objective of `LOSSES` without one or stored log probabilities, a mesh
-        that the batch cannot be split over, too little data for a window.
+      ConfigError: a teacher of another vocabulary; an objective of `LOSSES` without a teacher or
+        stored log probabilities; a mesh that the batch cannot be split over; too little data for
+        a window.
       CheckpointError: the checkpoints are another model's, or none of them can be read.
       NonFiniteLossError: naming the step; no checkpoint is written from such a state.
     """

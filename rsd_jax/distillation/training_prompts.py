@@ -1,6 +1,7 @@
-"""Prompts of the training split, for the target to answer; no test prompt is among them."""
+"""Prompts for the target to answer: of the training split, without any test prompt, or a user's."""
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tokenizers import Tokenizer
@@ -9,12 +10,15 @@ from rsd_jax.distillation.corpus import SourceFile
 from rsd_jax.distillation.documents import LIBRARY
 from rsd_jax.distillation.functions import docstring_examples
 from rsd_jax.distillation.passages import cut_prompts
-from rsd_jax.errors import ConfigError
+from rsd_jax.distillation.text_files import read_documents
+from rsd_jax.distillation.tokenizer import as_text
+from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.tasks.number_words import number_words_prompt
 from rsd_jax.tasks.prompts import Prompt
 
 # Candidates for each prompt that is asked for: some are too long.
 _SPARE = 2
+_PROMPT = "{prompt}"
 
 
 def _library(files: Sequence[SourceFile], tokenizer: Tokenizer, count: int) -> Iterable[Prompt]:
@@ -69,7 +73,7 @@ def training_prompts(
         raise ConfigError(f"no prompts of {unknown[0]!r}; there are {list(PROMPT_SOURCES)}")
     if not any(count > 0 for count in counts.values()):
         raise ConfigError(f"prompts={dict(counts)} asks for none")
-    tokenizer.encode_special_tokens = True
+    as_text(tokenizer)
     chosen: dict[str, list[int]] = {}
     for source, count in counts.items():
         if count < 1:
@@ -87,3 +91,68 @@ def training_prompts(
                 f"{max_tokens} tokens, not {count}; ask for fewer or longer ones"
             )
     return chosen
+
+
+def prompts_from_files(
+    patterns: Sequence[str],
+    tokenizer: Tokenizer,
+    *,
+    field: str = "prompt",
+    max_tokens: int,
+    limit: int | None = None,
+    template: str = _PROMPT,
+) -> dict[str, list[int]]:
+    """Encoded prompts by name, in the order of the files; one that stands twice is taken once.
+
+    Warns how many prompts were too long, if any were.
+
+    Args:
+      patterns, field: see `text_files.read_documents`.
+      tokenizer: as in `training_prompts`.
+      max_tokens: longer prompts are passed over; the template and what the tokenizer puts in
+        front count.
+      limit: take the first prompts only, this many.
+      template: what the prompts are put into, e.g. "[INST] {prompt} [/INST]" for Llama 2 Chat.
+
+    Raises:
+      ConfigError: see `read_documents`; the template does not hold `{prompt}` once, or holds a
+        special token (encoded as text it would be another); or no prompt is short enough.
+    """
+    positive_integer("max_tokens", max_tokens)
+    if limit is not None:
+        positive_integer("limit", limit)
+    _check_template(template, tokenizer)
+    as_text(tokenizer)
+    chosen: dict[str, list[int]] = {}
+    seen: set[str] = set()
+    long = 0
+    for name, text in read_documents(patterns, field=field):
+        if text in seen:
+            continue
+        seen.add(text)
+        ids = tokenizer.encode(template.replace(_PROMPT, text)).ids
+        if len(ids) > max_tokens:
+            long += 1
+            continue
+        chosen[name] = ids
+        if len(chosen) == limit:
+            break
+    message = f"{long} of {len(seen)} prompts of {patterns} have more than {max_tokens} tokens"
+    if not chosen:
+        raise ConfigError(
+            f"{message}, and no other is left; raise max_tokens, or give shorter ones"
+        )
+    if long:
+        warnings.warn(f"{message} and are left out", stacklevel=2)
+    return chosen
+
+
+def _check_template(template: str, tokenizer: Tokenizer) -> None:
+    if template.count(_PROMPT) != 1:
+        raise ConfigError(f"template={template!r} must hold {_PROMPT} once")
+    for token in tokenizer.get_added_tokens_decoder().values():
+        if token.special and token.content in template:
+            raise ConfigError(
+                f"template={template!r} holds the special token {token.content!r}; the tokenizer "
+                "puts its own in front of a prompt, and others cannot be had: leave it out"
+            )

@@ -75,20 +75,23 @@ class Workspace:
         return documents.open_mixture(self.root / "corpus", self.config["mixture"], split)
 
     @functools.cached_property
-    def _ends(self) -> tuple[int | None, tuple[int, ...]]:
+    def ends(self) -> tuple[int | None, tuple[int, ...]]:
         """Ids that open and end a document of the target."""
         if self.target_directory is None:
             return bpe.BOS_ID, (bpe.EOS_ID,)
         config = read_config(self.target_directory)
         return config.bos_id, config.eos_ids
 
-    def model(self, stage: str, dtype: str = "float32") -> LlamaModel:
-        """The target, or the model that a stage trains."""
+    def model(self, stage: str, dtype: str | None = None) -> LlamaModel:
+        """The target, or the model that a stage trains; in f32, or as `loaded`, by default."""
         if stage == TARGET and self.target_directory is not None:
-            return LlamaModel(read_config(self.target_directory), dtype=dtype)
-        bos_id, eos_ids = self._ends
+            own = self.config["target_dtype"]
+            return LlamaModel(read_config(self.target_directory), dtype=dtype or own)
+        bos_id, eos_ids = self.ends
         shape = self.config[stage]["model"]
-        return LlamaModel(LlamaConfig(bos_id=bos_id, eos_ids=eos_ids, **shape), dtype=dtype)
+        return LlamaModel(
+            LlamaConfig(bos_id=bos_id, eos_ids=eos_ids, **shape), dtype=dtype or "float32"
+        )
 
     def recipe(self, stage: str) -> Recipe:
         """The recipe of a stage."""
@@ -120,7 +123,7 @@ class Workspace:
         layout = self.layout
         if stage != TARGET or self.target_directory is None:
             return LoadedModel(self.model(stage), self.params(stage, run), layout)
-        model = self.model(stage, self.config["target_dtype"])
+        model = self.model(stage)
 
         def place(names: tuple[str, ...], array: np.ndarray) -> jax.Array:
             if layout is None:

@@ -1,12 +1,11 @@
 """What a task is: prompts, what their answers are scored with, and where an answer ends."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.tasks.prompts import Prompt
-
-METRICS = ("bleu", "rouge2")
+from rsd_jax.tasks.scoring import METRICS, Score, score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,3 +58,22 @@ class Task:
         if self.stop is None:
             return text
         return text.lstrip().split(self.stop, 1)[0].strip()
+
+    def score(self, texts: Sequence[str], prompts: Sequence[Prompt]) -> Score:
+        """Scores generated texts against the references of their prompts.
+
+        Args:
+          texts: one per prompt, decoded without special tokens; what follows an answer may still
+            be there, `answer` cuts it off.
+          prompts: whose references count, without the whitespace around them.
+
+        Raises:
+          ConfigError: the task has no metric; there are no texts, or not one for each prompt.
+        """
+        if self.metric is None:
+            raise ConfigError(
+                f"the task {self.name!r} has no metric: no reference is the right one; score only "
+                "tasks whose `metric` is not None"
+            )
+        answers = [self.answer(text) for text in texts]
+        return score(self.metric, answers, [prompt.reference.strip() for prompt in prompts])

@@ -1,0 +1,174 @@
+"""What a trained draft is worth when it decodes: its block efficiency, measured on prompts.
+
+`evaluate` estimates acceptance on held-out text; here tokens are decoded.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rsd_jax import metrics
+from rsd_jax.distillation.identities import prompts_identity
+from rsd_jax.errors import ConfigError
+from rsd_jax.generation import generate
+from rsd_jax.job import LoadedModel, prepare
+from rsd_jax.methods import Method
+from rsd_jax.results import GenerateResult
+
+ALL_TASKS = "all"
+"""The `task` of a row over the prompts of all tasks."""
+
+TaskPrompts = Mapping[str, Sequence[Sequence[int]]]
+"""Token ids of each task's prompts."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodedRow:
+    """One method on the prompts of one task, or of all; `dataclasses.asdict` is JSON.
+
+    Attributes:
+      task: name, or `ALL_TASKS`.
+      method: the name that the caller gave it.
+      temperature, max_new_tokens, seed: as in `generate`.
+      prompts_sha256: of names of tasks and tokens; equal if and only if the prompts are the same.
+      num_prompts: prompts decoded.
+      tokens: that the user gets: cut at EOS and at max_new_tokens.
+      produced: tokens of whole blocks: numerator of the block efficiency.
+      blocks: target calls.
+      block_efficiency: produced / blocks.
+      block_efficiency_interval: ends of the 95 % bootstrap interval over prompts; over all tasks
+        the prompts are resampled together.
+      produced_by_prompt, blocks_by_prompt: what the sums are of, in the order of the prompts.
+    """
+
+    task: str
+    method: str
+    temperature: float
+    max_new_tokens: int
+    seed: int
+    prompts_sha256: str
+    num_prompts: int
+    tokens: int
+    produced: int
+    blocks: int
+    block_efficiency: float
+    block_efficiency_interval: tuple[float, float]
+    produced_by_prompt: tuple[int, ...]
+    blocks_by_prompt: tuple[int, ...]
+
+
+def measure_decoding(
+    target: LoadedModel,
+    draft: LoadedModel | None,
+    prompts: TaskPrompts,
+    methods: Mapping[str, Method],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    batch_size: int | None,
+    eos_ids: Sequence[int] = (),
+) -> list[DecodedRow]:
+    """Decodes every prompt with every method.
+
+    A prompt's request id is its place among the prompts of all tasks, for every method, so that
+    with one seed another draft meets the same prompts under the same random numbers.
+
+    Args:
+      target, draft: as in `generate`; draft None if no method needs one.
+      prompts: token ids by task.
+      methods: from `build_method`, by the names that the rows get.
+      max_new_tokens: limit per prompt.
+      temperature: of the target; 0 is greedy.
+      seed: of the draws.
+      batch_size: rows decoded together, of one task; None for all of a task. It changes nothing
+        but time.
+      eos_ids: ids that end a row; empty: nothing does.
+
+    Returns:
+      method by method, a row per task in the order of `prompts` and then the one of `ALL_TASKS`.
+
+    Raises:
+      ConfigError: there are no methods or no prompts, a task is called `ALL_TASKS`, or `generate`
+        would refuse an argument; nothing has been decoded yet.
+      NonFiniteLogitsError: see `generate`.
+    """
+    if not methods or not prompts:
+        raise ConfigError("measure_decoding needs at least one method and the prompts of one task")
+    if ALL_TASKS in prompts:
+        raise ConfigError(f"a task cannot be called {ALL_TASKS!r}: that is all of them together")
+    shared: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed,
+        "batch_size": batch_size, "eos_id": tuple(eos_ids) or None,
+    }  # fmt: skip
+    for method in methods.values():
+        for listed in prompts.values():
+            prepare(method, target, draft, listed, **shared)
+    settings: dict[str, Any] = {
+        "temperature": float(temperature), "max_new_tokens": int(max_new_tokens), "seed": int(seed)
+    }  # fmt: skip
+    rows = []
+    for name, method in methods.items():
+        results, first = [], 0
+        for task, listed in prompts.items():
+            ids = range(first, first + len(listed))
+            results.append(generate(method, target, draft, listed, request_ids=ids, **shared))
+            first = ids.stop
+            rows.append(_row(task, name, {task: listed}, results[-1:], settings))
+        rows.append(_row(ALL_TASKS, name, prompts, results, settings))
+    return rows
+
+
+def _row(
+    task: str,
+    method: str,
+    prompts: TaskPrompts,
+    results: Sequence[GenerateResult],
+    settings: Mapping[str, Any],
+) -> DecodedRow:
+    produced, blocks, tokens = (
+        np.concatenate(parts)
+        for parts in zip(
+            *((r.stats.produced, r.stats.blocks, r.num_tokens) for r in results), strict=True
+        )
+    )
+    named = {f"{name}/{i}": ids for name, listed in prompts.items() for i, ids in enumerate(listed)}
+    return DecodedRow(
+        task=task,
+        method=method,
+        prompts_sha256=prompts_identity(named)["sha256"],
+        num_prompts=len(blocks),
+        tokens=int(tokens.sum()),
+        produced=int(produced.sum()),
+        blocks=int(blocks.sum()),
+        block_efficiency=metrics.block_efficiency(produced, blocks),
+        block_efficiency_interval=metrics.bootstrap_interval(produced, blocks),
+        produced_by_prompt=tuple(produced.tolist()),
+        blocks_by_prompt=tuple(blocks.tolist()),
+        **settings,
+    )
+
+
+def ratio_interval(row: DecodedRow, base: DecodedRow) -> tuple[float, float]:
+    """Ends of the 95 % interval of `row`'s block efficiency over that of `base`.
+
+    Paired: a resample takes the same prompts of both, so that prompts that are hard for any draft
+    do not count. Meant for two drafts with one method; two methods can be compared as well.
+
+    Raises:
+      ConfigError: prompts, temperature, limit or seed are not the same.
+    """
+    for name in ("prompts_sha256", "temperature", "max_new_tokens", "seed"):
+        values = getattr(row, name), getattr(base, name)
+        if values[0] != values[1]:
+            raise ConfigError(
+                f"rows can be compared only on the same prompts and settings; {name} is "
+                f"{values[0]!r} in one and {values[1]!r} in the other"
+            )
+    return metrics.bootstrap_interval(
+        np.asarray(row.produced_by_prompt),
+        np.asarray(row.blocks_by_prompt),
+        base=(np.asarray(base.produced_by_prompt), np.asarray(base.blocks_by_prompt)),
+    )

@@ -1,0 +1,197 @@
+"""A user's own text: documents of text and JSONL files, and the tokens of all of them.
+
+A file ends in `.txt` (one document) or `.jsonl` (one object a line, the document in one of its
+fields), or in either with `.gz` behind it. Text is UTF-8.
+"""
+
+import codecs
+import glob
+import gzip
+import json
+import os
+import pathlib
+import zlib
+from collections.abc import Iterator, Sequence
+
+from tokenizers import Tokenizer
+
+from rsd_jax.distillation.corpus import HELD_OUT_PER_MILLE, is_held_out
+from rsd_jax.distillation.token_files import SPLITS, write_documents
+from rsd_jax.errors import ConfigError, is_integer
+
+_KINDS = (".txt", ".jsonl")
+_ENDINGS = f"{' or '.join(_KINDS)}, with or without .gz"
+
+
+def read_documents(patterns: Sequence[str], *, field: str = "text") -> Iterator[tuple[str, str]]:
+    """Name and text of every document, file after file; no more than one is in memory.
+
+    A name does not depend on where the files are: it is the path below the pattern's last folder
+    without a wildcard, without `.gz`, and for a line of JSONL `:` and the line's number. Documents
+    of white space alone are left out.
+
+    Args:
+      patterns: files, folders (with all that is below them) or patterns as of `glob`, in which
+        `**` stands for any folders. A pattern's files come in the order of their names.
+      field: of the JSON objects.
+
+    Raises:
+      ConfigError: a pattern has no file, a file is of another kind, or two files have one name.
+        While iterating: a file or line cannot be read, or lacks the field; names both.
+    """
+    files = _files(patterns)
+    return (
+        (name, text)
+        for short, path in files.items()
+        for name, text in _documents(short, path, field)
+        if text.strip()
+    )
+
+
+def write_text(
+    patterns: Sequence[str],
+    tokenizer: Tokenizer,
+    directory: pathlib.Path,
+    *,
+    bos_id: int,
+    eos_id: int,
+    held_out_per_mille: int = HELD_OUT_PER_MILLE,
+    field: str = "text",
+) -> dict:
+    """Writes the tokens of a user's files, for `corpus.open_tokens` and `mixture.open_source`.
+
+    The name of a document decides which split it is in, so that it stays there when files are
+    added. Documents that stand twice in the files can be on both sides.
+
+    Args:
+      patterns, field: see `read_documents`.
+      tokenizer, directory, bos_id, eos_id: see `token_files.write_documents`.
+      held_out_per_mille: documents in a thousand that are kept from training.
+
+    Returns:
+      What `write_documents` returns.
+
+    Raises:
+      ConfigError: see `read_documents` and `write_documents`; or a split has no documents.
+    """
+    if not (is_integer(held_out_per_mille) and 0 < held_out_per_mille < 1000):
+        raise ConfigError(
+            f"held_out_per_mille={held_out_per_mille!r} must be an integer from 1 to 999"
+        )
+
+    def texts(split: str) -> Iterator[str]:
+        for name, text in read_documents(patterns, field=field):
+            if is_held_out(name, held_out_per_mille) == (split == "heldout"):
+                yield text
+
+    # Here rather than after hours of encoding the other split.
+    for split in SPLITS:
+        if next(texts(split), None) is None:
+            count = sum(1 for _ in read_documents(patterns, field=field))
+            raise ConfigError(
+                f"none of the {count} documents of {patterns} is in the split {split!r} "
+                f"at held_out_per_mille={held_out_per_mille}; change it, or give more documents: "
+                "a file .txt is one, a file .jsonl one per line"
+            )
+    return write_documents(
+        {split: texts(split) for split in SPLITS},
+        tokenizer, directory, unit="documents", bos_id=bos_id, eos_id=eos_id,
+    )  # fmt: skip
+
+
+def _files(patterns: Sequence[str]) -> dict[str, pathlib.Path]:
+    """Paths by name, see `read_documents`."""
+    if isinstance(patterns, str):
+        patterns = (patterns,)
+    if not patterns:
+        raise ConfigError("no files were named; give at least one file, folder or pattern")
+    files: dict[str, pathlib.Path] = {}
+    for pattern in map(os.fspath, patterns):
+        root, paths = _matches(pattern)
+        names = [path.relative_to(root).as_posix().removesuffix(".gz") for path in paths]
+        for name, path in sorted(zip(names, paths, strict=True)):
+            if pathlib.Path(name).suffix not in _KINDS:
+                raise ConfigError(f"{path} does not end in {_ENDINGS}; give a narrower pattern")
+            known = files.setdefault(name, path)
+            if known.resolve() != path.resolve():
+                raise ConfigError(
+                    f"{known} and {path} would both be called {name!r}; give one pattern for "
+                    "both, with a wildcard where they differ, or leave one out"
+                )
+    return files
+
+
+def _matches(pattern: str) -> tuple[pathlib.Path, list[pathlib.Path]]:
+    """The last folder of a pattern without a wildcard, and the files that match it."""
+    root = pathlib.Path(pattern)
+    if root.is_file():
+        return root.parent, [root]
+    if root.is_dir():
+        paths = [
+            path
+            for path in _glob(os.path.join(glob.escape(pattern), "**", "*"))
+            if path.name.removesuffix(".gz").endswith(_KINDS)
+        ]
+        if not paths:
+            raise ConfigError(f"the folder {pattern} holds no file that ends in {_ENDINGS}")
+        return root, paths
+    paths = _glob(pattern)
+    if not paths:
+        raise ConfigError(f"no file matches {pattern!r}")
+    while glob.has_magic(str(root)):
+        root = root.parent
+    return root, paths
+
+
+def _glob(pattern: str) -> list[pathlib.Path]:
+    paths = map(pathlib.Path, glob.glob(pattern, recursive=True))
+    return [path for path in paths if path.is_file()]
+
+
+def _documents(name: str, path: pathlib.Path, field: str) -> Iterator[tuple[str, str]]:
+    if name.endswith(".txt"):
+        yield name, _decode(b"".join(_lines(path)), path, 1)
+        return
+    for number, line in enumerate(_lines(path), start=1):
+        if text := _decode(line, path, number).strip():
+            yield f"{name}:{number}", _field(text, field, f"{path}, line {number}")
+
+
+def _lines(path: pathlib.Path) -> Iterator[bytes]:
+    """The lines of a file, which may be compressed."""
+    count = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            for line in file:
+                # Some programs mark the start of a file as UTF-8.
+                yield line if count else line.removeprefix(codecs.BOM_UTF8)
+                count += 1
+    except (OSError, EOFError, zlib.error) as error:
+        raise ConfigError(f"{path} cannot be read beyond line {count} ({error})") from None
+
+
+def _decode(data: bytes, path: pathlib.Path, line: int) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line += data.count(b"\n", 0, error.start)
+        raise ConfigError(f"{path}, line {line}: not UTF-8 ({error.reason})") from None
+
+
+def _field(line: str, field: str, where: str) -> str:
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise ConfigError(f"{where}: not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: expected an object, got {type(values).__name__}")
+    if field not in values:
+        raise ConfigError(f"{where}: no field {field!r}; it has {sorted(values)[:9]}")
+    text = values[field]
+    if not isinstance(text, str):
+        raise ConfigError(f"{where}: the field {field!r} is {type(text).__name__}, not a string")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{where}: the field {field!r} holds half a character") from None
+    return text

@@ -1,0 +1,146 @@
+"""Training text on disk: a file of tokens per split, and corpus.json, which says how to read them.
+
+`train.bin` and `heldout.bin` hold `<s>` text `</s>` over and over, as u16, or as u32 where the
+vocabulary needs it. corpus.json has `bos_id`, `eos_id` and `dtype`, so that a reader cannot
+disagree with the writer, and counts of documents, bytes and tokens.
+"""
+
+import itertools
+import json
+import pathlib
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from rsd_jax.distillation.files import complete_file
+from rsd_jax.distillation.response_files import token_dtype
+from rsd_jax.distillation.tokenizer import BOS_ID, EOS_ID, as_text
+from rsd_jax.errors import ConfigError
+
+SPLITS = ("train", "heldout")
+_SUMMARY = "corpus.json"
+_CHUNK = 1 << 22  # characters encoded at once
+
+
+def write_documents(
+    documents: Mapping[str, Iterable[str]],
+    tokenizer: Tokenizer,
+    directory: pathlib.Path,
+    *,
+    unit: str,
+    bos_id: int = BOS_ID,
+    eos_id: int = EOS_ID,
+) -> dict:
+    """Writes train.bin and heldout.bin: `<s>` text `</s>` for each text, and corpus.json.
+
+    The files hold u16[n], or u32[n] if the vocabulary needs it. Texts are taken a few megabytes
+    at a time, so that they need not fit in memory together.
+
+    Args:
+      documents: the texts of each split; each is iterated once.
+      tokenizer: encodes them; a special token's name in a text is text, not a boundary.
+      directory: receives the files.
+      unit: what a document is called in corpus.json, in the plural.
+      bos_id: the tokenizer's id of `<s>`.
+      eos_id: its id of `</s>`.
+
+    Returns:
+      The contents of corpus.json: interpreter version, the two ids, dtype of the tokens, and per
+      split documents, bytes, tokens.
+
+    Raises:
+      ConfigError: a split has no documents (nothing has been encoded yet), or the ids are not two
+        tokens of the vocabulary that no text encodes to.
+    """
+    splits = {}
+    for split in SPLITS:
+        texts = iter(documents[split])
+        first = next(texts, None)
+        if first is None:
+            raise ConfigError(
+                f"the source {directory.name!r} has no {unit} in the split {split!r}; give it "
+                "some, or leave it out of the mixture"
+            )
+        splits[split] = _chunks(itertools.chain([first], texts))
+    size = 1 + max(tokenizer.get_vocab().values())
+    if bos_id == eos_id or not (0 <= bos_id < size and 0 <= eos_id < size):
+        raise ConfigError(
+            f"bos_id={bos_id} and eos_id={eos_id} must be two ids of the tokenizer's {size}"
+        )
+    dtype = token_dtype(size)
+    directory.mkdir(parents=True, exist_ok=True)
+    # Last to come and first to go: with corpus.json, the other files are complete.
+    (directory / _SUMMARY).unlink(missing_ok=True)
+    ids = {"bos_id": bos_id, "eos_id": eos_id}
+    summary: dict = {"python": platform.python_version(), **ids, "dtype": dtype.name}
+    as_text(tokenizer)
+    for split, chunks in splits.items():
+        count = total = tokens = 0
+        with complete_file(directory / f"{split}.bin") as file:
+            for chunk in chunks:
+                encoded = _encode(chunk, tokenizer, **ids).astype(dtype)
+                file.write(encoded.tobytes())
+                count += len(chunk)
+                total += sum(len(text.encode()) for text in chunk)
+                tokens += len(encoded)
+        summary[split] = {unit: count, "bytes": total, "tokens": tokens}
+    with complete_file(directory / _SUMMARY) as file:
+        file.write((json.dumps(summary, indent=2) + "\n").encode())
+    return summary
+
+
+def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:
+    """The texts in lists of about `_CHUNK` characters."""
+    chunk: list[str] = []
+    size = 0
+    for text in texts:
+        chunk.append(text)
+        size += len(text)
+        if size >= _CHUNK:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _encode(texts: list[str], tokenizer: Tokenizer, *, bos_id: int, eos_id: int) -> np.ndarray:
+    """`<s>` text `</s>` for each text, i64[n]."""
+    encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    ids = np.concatenate([(bos_id, *e.ids, eos_id) for e in encoded])
+    # Documents are found again by their <s>.
+    if np.isin(ids, (bos_id, eos_id)).sum() != 2 * len(texts):
+        raise ConfigError(
+            f"a text encodes to bos_id={bos_id} or eos_id={eos_id}, which only mark where "
+            "documents begin and end; give the tokenizer's ids of <s> and </s>"
+        )
+    return ids
+
+
+def read_summary(directory: pathlib.Path) -> dict:
+    """What `write_documents` returned, from corpus.json; files of older versions are completed.
+
+    Raises:
+      ConfigError: it is missing, or damaged.
+    """
+    path = directory / _SUMMARY
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist; run the text stage first")
+    older = {"bos_id": BOS_ID, "eos_id": EOS_ID, "dtype": "uint16"}
+    try:
+        return older | json.loads(path.read_bytes())
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path} is damaged ({error}); run the text stage again") from None
+
+
+def open_tokens(directory: pathlib.Path, split: str) -> np.ndarray:
+    """A split as a read-only memory map, u16[n] or u32[n] as it was written.
+
+    Raises:
+      ConfigError: the file or corpus.json is missing.
+    """
+    path = directory / f"{split}.bin"
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist; run the text stage first")
+    return np.memmap(path, np.dtype(read_summary(directory)["dtype"]), mode="r")
