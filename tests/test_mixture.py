@@ -17,7 +17,7 @@ from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.tasks.number_words import number_words_prompt
 
-_WEIGHTS = {"library": 0.6, "number_words": 0.2, "docstrings": 0.2}
+_WEIGHTS = {"library": 0.6, "docstrings": 0.2, "number_words": 0.2}
 _COUNTS = {"train": 30, "heldout": 5}
 
 
@@ -41,8 +41,8 @@ def written(tmp_path_factory):
 
 def test_sources_are_written_as_whole_documents(written):
     files, tasks, tokenizer, directory, texts, summary = written
-    assert list(summary) == list(documents.SOURCES)
-    for name in documents.SOURCES[1:]:
+    assert list(summary) == list(_WEIGHTS)
+    for name in documents.TASK_SOURCES:
         for split in token_files.SPLITS:
             tokens = token_files.open_tokens(directory / name, split)
             assert summary[name][split]["tokens"] == len(tokens)
@@ -76,7 +76,7 @@ def test_prompts_and_answers_are_encoded_as_at_decoding(written):
 def test_windows_have_their_shares_and_start_with_documents(written):
     directory = written[3]
     mixture = documents.open_mixture(directory, _WEIGHTS, "train")
-    assert [source.name for source in mixture.sources] == list(documents.SOURCES)
+    assert [source.name for source in mixture.sources] == list(_WEIGHTS)
     library, docstrings, number_words = mixture.sources
     assert library.starts is None
     length, seen = 300, collections.Counter()

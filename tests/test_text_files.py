@@ -12,11 +12,12 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, processors, trainers
 
 from rsd_jax.distillation import corpus, token_files
-from rsd_jax.distillation.corpus import is_held_out, open_tokens, write_documents
+from rsd_jax.distillation.corpus import is_held_out
 from rsd_jax.distillation.mixture import open_source
 from rsd_jax.distillation.recipe import Recipe
 from rsd_jax.distillation.response_settings import ResponseSettings
 from rsd_jax.distillation.text_files import read_documents, write_text
+from rsd_jax.distillation.token_files import open_tokens, write_documents
 from rsd_jax.distillation.tokenizer import load_tokenizer
 from rsd_jax.distillation.training_prompts import prompts_from_files
 from rsd_jax.errors import ConfigError
@@ -181,7 +182,8 @@ def test_windows_open_with_the_mark_that_was_written(written):
     for anywhere in (True, False):
         source = open_source(directory, "train", weight=1.0, anywhere=anywhere)
         assert (source.starts is None) == anywhere
-        for windows in (source.draw(np.random.default_rng(0), 30, 9), source.spread(30, 9)):
+        drawn = source.draw(np.random.default_rng(0), 30, 9), source.spread(30, 9)
+        for windows in (both.tokens for both in drawn):
             assert windows.shape == (30, 10)
             assert (windows[:, 0] == _BOS).all()
     assert source.starts is not None
@@ -299,7 +301,7 @@ def test_a_large_vocabulary_gets_wider_tokens(tmp_path):
     assert summary["dtype"] == "uint32"
     source = open_source(tmp_path / "text", "train", weight=1.0, anywhere=False)
     assert source.tokens.tolist() == [1, 65537, 65536]
-    assert source.spread(1, 2).tolist() == [[1, 65537, 65536]]
+    assert source.spread(1, 2).tokens.tolist() == [[1, 65537, 65536]]
 
 
 def test_prompts_of_a_file(tokenizer, tmp_path):
@@ -355,4 +357,4 @@ def test_the_configuration_of_the_published_draft():
     assert settings.top_k is None
     assert settings.eos_ids == (2,)
     # A window of the last stage always shows a response.
-    assert config.prompts.max_tokens < config.draft.recipe.window
+    assert config.max_prompt_tokens < config.draft.recipe.window
