@@ -18,10 +18,10 @@ import jax  # noqa: E402
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
-from rsd_jax.distillation.log import NonFiniteLossError  # noqa: E402
 from rsd_jax.distillation.pipeline import EXTRA_STAGES, STAGES, Pipeline  # noqa: E402
 from rsd_jax.distillation.report import report  # noqa: E402
-from rsd_jax.distillation.responses import Progress  # noqa: E402
+from rsd_jax.distillation.responses.generate import Progress  # noqa: E402
+from rsd_jax.distillation.training.log import NonFiniteLossError  # noqa: E402
 from rsd_jax.errors import CheckpointError, ConfigError, NonFiniteLogitsError  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", str(_ROOT / "configs/distill/quickstart.py"))

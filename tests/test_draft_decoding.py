@@ -11,6 +11,7 @@ import pytest
 from rsd_jax import metrics
 from rsd_jax.distillation import draft_decoding
 from rsd_jax.distillation.answers import encode_prompts, task_answers
+from rsd_jax.distillation.data.tokenizer import BOS_ID, train_tokenizer
 from rsd_jax.distillation.draft_decoding import (
     ALL_TASKS,
     DecodedRow,
@@ -18,7 +19,6 @@ from rsd_jax.distillation.draft_decoding import (
     ratio_interval,
 )
 from rsd_jax.distillation.evaluate import TEMPERATURES, evaluate, evaluate_windows
-from rsd_jax.distillation.tokenizer import BOS_ID, train_tokenizer
 from rsd_jax.errors import ConfigError
 from rsd_jax.generation import LoadedModel, generate
 from rsd_jax.methods import build_method

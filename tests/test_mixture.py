@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from rsd_jax.distillation import documents, token_files
-from rsd_jax.distillation import tokenizer as bpe
-from rsd_jax.distillation.corpus import SourceFile
-from rsd_jax.distillation.mixture import Mixture, Source, check_weights
-from rsd_jax.distillation.recipe import Recipe
-from rsd_jax.distillation.train import train
+from rsd_jax.distillation.data import documents, token_files
+from rsd_jax.distillation.data import tokenizer as bpe
+from rsd_jax.distillation.data.corpus import SourceFile
+from rsd_jax.distillation.data.mixture import Mixture, Source, check_weights
+from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.training.train import train
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.llama import LlamaModel

@@ -6,9 +6,9 @@ import platform
 
 import pytest
 
-from rsd_jax.distillation import corpus
-from rsd_jax.distillation.corpus import SourceFile
-from rsd_jax.distillation.functions import (
+from rsd_jax.distillation.data import corpus
+from rsd_jax.distillation.data.corpus import SourceFile
+from rsd_jax.distillation.data.functions import (
     cut_docstring_prompts,
     docstring_examples,
     functions,

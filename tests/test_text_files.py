@@ -9,17 +9,17 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from rsd_jax.distillation.responses.generate.settings import ResponseSettings
 from tokenizers import Tokenizer, decoders, models, normalizers, processors, trainers
 
-from rsd_jax.distillation import corpus, token_files
-from rsd_jax.distillation.corpus import is_held_out
-from rsd_jax.distillation.mixture import open_source
-from rsd_jax.distillation.recipe import Recipe
-from rsd_jax.distillation.response_settings import ResponseSettings
-from rsd_jax.distillation.text_files import read_documents, write_text
-from rsd_jax.distillation.token_files import open_tokens, write_documents
-from rsd_jax.distillation.tokenizer import load_tokenizer
-from rsd_jax.distillation.training_prompts import prompts_from_files
+from rsd_jax.distillation.data import corpus, token_files
+from rsd_jax.distillation.data.corpus import is_held_out
+from rsd_jax.distillation.data.mixture import open_source
+from rsd_jax.distillation.data.text_files import read_documents, write_text
+from rsd_jax.distillation.data.token_files import open_tokens, write_documents
+from rsd_jax.distillation.data.tokenizer import load_tokenizer
+from rsd_jax.distillation.data.training_prompts import prompts_from_files
+from rsd_jax.distillation.training.recipe import Recipe
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.config import NAMED_CONFIGS, LlamaConfig
 from rsd_jax.models.llama import LlamaModel

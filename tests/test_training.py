@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsd_jax.distillation import corpus, losses, token_files
-from rsd_jax.distillation import tokenizer as bpe
-from rsd_jax.distillation.checkpoints import Checkpoints
+from rsd_jax.distillation import losses
+from rsd_jax.distillation.data import corpus, token_files
+from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.evaluate import evaluate
-from rsd_jax.distillation.log import NonFiniteLossError
-from rsd_jax.distillation.recipe import Recipe, learning_rate
-from rsd_jax.distillation.step import init_state
-from rsd_jax.distillation.train import train
+from rsd_jax.distillation.training.checkpoints import Checkpoints
+from rsd_jax.distillation.training.log import NonFiniteLossError
+from rsd_jax.distillation.training.recipe import Recipe, learning_rate
+from rsd_jax.distillation.training.step import init_state
+from rsd_jax.distillation.training.train import train
 from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.llama import LlamaModel

@@ -14,11 +14,11 @@ import jax
 import numpy as np
 import pytest
 
-from rsd_jax.distillation import train as loop
-from rsd_jax.distillation.checkpoints import Checkpoints
-from rsd_jax.distillation.corpus import batch_at
-from rsd_jax.distillation.log import Log
-from rsd_jax.distillation.recipe import Recipe
+from rsd_jax.distillation.data.corpus import batch_at
+from rsd_jax.distillation.training import train as loop
+from rsd_jax.distillation.training.checkpoints import Checkpoints
+from rsd_jax.distillation.training.log import Log
+from rsd_jax.distillation.training.recipe import Recipe
 from rsd_jax.errors import CheckpointError
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.llama import LlamaModel

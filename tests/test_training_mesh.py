@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from rsd_jax.distillation.checkpoints import Checkpoints
 from rsd_jax.distillation.evaluate import evaluate
-from rsd_jax.distillation.recipe import Recipe
-from rsd_jax.distillation.step import Batch, abstract_state, train_step
-from rsd_jax.distillation.train import train
+from rsd_jax.distillation.training.checkpoints import Checkpoints
+from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.training.step import Batch, abstract_state, train_step
+from rsd_jax.distillation.training.train import train
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.llama import LlamaModel

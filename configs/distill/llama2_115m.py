@@ -19,9 +19,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
+from rsd_jax.distillation.responses.generate.settings import ResponseSettings
 
-from rsd_jax.distillation.recipe import Recipe
-from rsd_jax.distillation.response_settings import ResponseSettings
+from rsd_jax.distillation.training.recipe import Recipe
 
 
 def _recipe(**values: Any) -> ConfigDict:
@@ -51,7 +51,7 @@ def get_config() -> ConfigDict:
     config.workdir = "runs/llama2_115m"
     config.target_directory = "models/Llama-2-7b-chat-hf"  # in Hugging Face's format
     config.target_dtype = "bfloat16"
-    # Files, folders or patterns, see distillation/text_files.py.
+    # Files, folders or patterns, see distillation/data/text_files.py.
     config.files = dict(patterns=("data/text",), field="text", held_out_per_mille=1)
     config.mixture = dict(files=1.0)
     config.number_words = dict(train=0, heldout=0)

@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from rsd_jax.distillation.recipe import Recipe
+from rsd_jax.distillation.training.recipe import Recipe
 
 
 def _model(**shape: int) -> ConfigDict:

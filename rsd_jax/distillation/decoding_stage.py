@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.distillation.answers import encode_prompts, task_answers
+from rsd_jax.distillation.data.training_prompts import prompts_from_files
 from rsd_jax.distillation.draft_decoding import DecodedRow, TaskPrompts, measure_decoding
 from rsd_jax.distillation.files import complete_file
-from rsd_jax.distillation.training_prompts import prompts_from_files
 from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
 from rsd_jax.job import LoadedModel
 from rsd_jax.methods import build_method

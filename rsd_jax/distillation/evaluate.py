@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsd_jax.distillation.losses import cross_entropy, expected_acceptance, forward_kl, log_law
-from rsd_jax.distillation.placement import place_rows
 from rsd_jax.distillation.ranks import (
     expected_block_efficiency,
     rank_acceptance,
     rank_probabilities,
 )
 from rsd_jax.distillation.simulation import block_starts, simulated_tokens
+from rsd_jax.distillation.training.placement import place_rows
 from rsd_jax.methods import build_method
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.sampling import Purpose, gumbels, row_keys

@@ -7,7 +7,7 @@ import shutil
 
 import jax
 
-from rsd_jax.distillation import tokenizer as bpe
+from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
 from rsd_jax.models.checkpoint import save_model

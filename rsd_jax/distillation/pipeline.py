@@ -7,16 +7,16 @@ from typing import Any
 
 import jax
 
-from rsd_jax.distillation import corpus, documents, functions, passages
-from rsd_jax.distillation import tokenizer as bpe
+from rsd_jax.distillation.data import corpus, documents, functions, passages
+from rsd_jax.distillation.data import tokenizer as bpe
+from rsd_jax.distillation.data.mixture import check_weights
+from rsd_jax.distillation.data.training_prompts import prompts_from_files, training_prompts
 from rsd_jax.distillation.decoding_stage import decode
 from rsd_jax.distillation.draft_training import train_stage
 from rsd_jax.distillation.export import export
 from rsd_jax.distillation.loss_comparison import compare_losses
-from rsd_jax.distillation.mixture import check_weights
-from rsd_jax.distillation.response_settings import ResponseSettings
-from rsd_jax.distillation.responses import Progress, generate_responses
-from rsd_jax.distillation.training_prompts import prompts_from_files, training_prompts
+from rsd_jax.distillation.responses.generate import Progress, generate_responses
+from rsd_jax.distillation.responses.generate.settings import ResponseSettings
 from rsd_jax.distillation.workspace import DRAFT, TARGET, WARM_START, Workspace
 from rsd_jax.errors import ConfigError
 from rsd_jax.methods import build_method

@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer
 
-from rsd_jax.distillation import documents
-from rsd_jax.distillation import tokenizer as bpe
-from rsd_jax.distillation.checkpoints import Checkpoints
-from rsd_jax.distillation.mixture import Mixture
-from rsd_jax.distillation.recipe import Recipe
-from rsd_jax.distillation.response_reading import open_responses
-from rsd_jax.distillation.response_source import ResponseSource
-from rsd_jax.distillation.step import abstract_state
+from rsd_jax.distillation.data import documents
+from rsd_jax.distillation.data import tokenizer as bpe
+from rsd_jax.distillation.data.mixture import Mixture
+from rsd_jax.distillation.responses.generate.reading import open_responses
+from rsd_jax.distillation.responses.generate.source import ResponseSource
+from rsd_jax.distillation.training.checkpoints import Checkpoints
+from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.training.step import abstract_state
 from rsd_jax.errors import ConfigError
 from rsd_jax.job import LoadedModel
 from rsd_jax.models.checkpoint import load_params, read_config

@@ -2,7 +2,7 @@
 
 Source: held-out files of CPython's standard library, see rsd_jax/assets/quickstart/README.md.
 The test prompts are a file, so that they do not depend on the interpreter that runs;
-`rsd_jax.distillation.functions` cut it.
+`rsd_jax.distillation.data.functions` cut it.
 """
 
 from rsd_jax.tasks.base import Task

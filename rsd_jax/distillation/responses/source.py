@@ -5,8 +5,8 @@ import functools
 
 import numpy as np
 
-from rsd_jax.distillation.mixture import Source
-from rsd_jax.distillation.windows import Top, Windows
+from rsd_jax.distillation.data.mixture import Source
+from rsd_jax.distillation.data.windows import Top, Windows
 from rsd_jax.errors import ConfigError
 
 

@@ -14,17 +14,21 @@ from typing import Any
 import numpy as np
 
 from rsd_jax.batching import check_prompts
-from rsd_jax.distillation.identities import model_identity, prompts_identity, tokenizer_identity
-from rsd_jax.distillation.response_files import (
+from rsd_jax.distillation.responses.generate.identities import (
+    model_identity,
+    prompts_identity,
+    tokenizer_identity,
+)
+from rsd_jax.distillation.responses.generate.manifest import begin
+from rsd_jax.distillation.responses.generate.settings import ResponseSettings
+from rsd_jax.distillation.responses.generate.shards import (
     Shard,
     check_shard,
     shard_path,
     token_dtype,
     write_shard,
 )
-from rsd_jax.distillation.response_manifest import begin
-from rsd_jax.distillation.response_settings import ResponseSettings
-from rsd_jax.distillation.top_logprobs import top_logprobs
+from rsd_jax.distillation.responses.generate.top_logprobs import top_logprobs
 from rsd_jax.errors import ConfigError
 from rsd_jax.generation import generate
 from rsd_jax.job import LoadedModel, prepare
@@ -79,7 +83,7 @@ def generate_responses(
       target: whose responses they are.
       prompts: encoded with `tokenizer`.
       settings: how to draw them.
-      directory: receives manifest.json and the shards, see `response_files`.
+      directory: receives manifest.json and the shards, see `shards`.
       tokenizer: of target and prompts, anything with `get_vocab`; the manifest identifies it.
       method: how to decode, `ar` by default. All draw from the same law, but not the same tokens.
       draft: for methods that need one.

@@ -1,7 +1,7 @@
 """Responses on disk: numbered shards, each of them complete or not there.
 
 `shard-00000.npz` is a NumPy archive with the fields of `Shard`, the `version` of this format and
-the `config_hash` of the manifest beside it (`response_manifest`).
+the `config_hash` of the manifest beside it (`manifest`).
 """
 
 import dataclasses

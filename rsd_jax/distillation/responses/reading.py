@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from rsd_jax.distillation.identities import tokenizer_identity
-from rsd_jax.distillation.response_files import TOP_FIELDS, Shard, read_shard
-from rsd_jax.distillation.response_manifest import read_manifest
-from rsd_jax.distillation.response_source import ResponseSource, as_source
-from rsd_jax.distillation.windows import Top
+from rsd_jax.distillation.data.windows import Top
+from rsd_jax.distillation.responses.generate.identities import tokenizer_identity
+from rsd_jax.distillation.responses.generate.manifest import read_manifest
+from rsd_jax.distillation.responses.generate.shards import TOP_FIELDS, Shard, read_shard
+from rsd_jax.distillation.responses.generate.source import ResponseSource, as_source
 from rsd_jax.errors import ConfigError
 from rsd_jax.types import LanguageModel
 

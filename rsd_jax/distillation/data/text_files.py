@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 
 from tokenizers import Tokenizer
 
-from rsd_jax.distillation.corpus import HELD_OUT_PER_MILLE, is_held_out
-from rsd_jax.distillation.token_files import SPLITS, write_documents
+from rsd_jax.distillation.data.corpus import HELD_OUT_PER_MILLE, is_held_out
+from rsd_jax.distillation.data.token_files import SPLITS, write_documents
 from rsd_jax.errors import ConfigError, is_integer
 
 _KINDS = (".txt", ".jsonl")
@@ -58,7 +58,7 @@ def write_text(
     held_out_per_mille: int = HELD_OUT_PER_MILLE,
     field: str = "text",
 ) -> dict:
-    """Writes the tokens of a user's files, for `corpus.open_tokens` and `mixture.open_source`.
+    """Writes the tokens of a user's files, for `token_files.open_tokens` and `mixture.open_source`.
 
     The name of a document decides which split it is in, so that it stays there when files are
     added. Documents that stand twice in the files can be on both sides.

@@ -8,8 +8,8 @@ import sysconfig
 import numpy as np
 from tokenizers import Tokenizer
 
-from rsd_jax.distillation.token_files import SPLITS, write_documents
-from rsd_jax.distillation.tokenizer import BOS_ID
+from rsd_jax.distillation.data.token_files import SPLITS, write_documents
+from rsd_jax.distillation.data.tokenizer import BOS_ID
 from rsd_jax.errors import ConfigError
 
 # Third-party code; tests (distributions often leave them out); generated tables.

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Sequence
 
-from rsd_jax.distillation.corpus import SPLITS, SourceFile
+from rsd_jax.distillation.data.corpus import SPLITS, SourceFile
 from rsd_jax.tasks.docstrings import DOCSTRING_PROMPTS, MARKER, docstring_prompt
 from rsd_jax.tasks.prompts import Prompt, load_prompts
 

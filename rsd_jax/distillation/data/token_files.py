@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 from tokenizers import Tokenizer
 
+from rsd_jax.distillation.data.tokenizer import BOS_ID, EOS_ID, as_text
 from rsd_jax.distillation.files import complete_file
-from rsd_jax.distillation.response_files import token_dtype
-from rsd_jax.distillation.tokenizer import BOS_ID, EOS_ID, as_text
+from rsd_jax.distillation.responses.generate.shards import token_dtype
 from rsd_jax.errors import ConfigError
 
 SPLITS = ("train", "heldout")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsd_jax.batching import bucket
-from rsd_jax.distillation.response_files import TOP_FIELDS, token_dtype
+from rsd_jax.distillation.responses.generate.shards import TOP_FIELDS, token_dtype
 from rsd_jax.distillation.truncated import truncate
 from rsd_jax.job import LoadedModel
 from rsd_jax.models.llama import LlamaModel
@@ -38,7 +38,7 @@ def top_logprobs(
     *,
     batch_size: int,
 ) -> dict[str, np.ndarray]:
-    """The fields `TOP_FIELDS` of a `response_files.Shard` with these sequences.
+    """The fields `TOP_FIELDS` of a `shards.Shard` with these sequences.
 
     Args:
       target: a `LlamaModel`.

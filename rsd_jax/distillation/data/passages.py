@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
-from rsd_jax.distillation.corpus import SourceFile
+from rsd_jax.distillation.data.corpus import SourceFile
 from rsd_jax.tasks.prompts import Prompt
 
 _DEFINITION = re.compile(r"^(?:    )?(?:async def|def|class) ", re.MULTILINE)

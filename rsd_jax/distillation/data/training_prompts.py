@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tokenizers import Tokenizer
 
-from rsd_jax.distillation.corpus import SourceFile
-from rsd_jax.distillation.documents import LIBRARY
-from rsd_jax.distillation.functions import docstring_examples
-from rsd_jax.distillation.passages import cut_prompts
-from rsd_jax.distillation.text_files import read_documents
-from rsd_jax.distillation.tokenizer import as_text
+from rsd_jax.distillation.data.corpus import SourceFile
+from rsd_jax.distillation.data.documents import LIBRARY
+from rsd_jax.distillation.data.functions import docstring_examples
+from rsd_jax.distillation.data.passages import cut_prompts
+from rsd_jax.distillation.data.text_files import read_documents
+from rsd_jax.distillation.data.tokenizer import as_text
 from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.tasks.number_words import number_words_prompt
 from rsd_jax.tasks.prompts import Prompt

@@ -12,10 +12,10 @@ import optax
 from flax import struct
 
 from rsd_jax.distillation import losses
-from rsd_jax.distillation.placement import place_rows, shardings
-from rsd_jax.distillation.recipe import Recipe, optimizer
+from rsd_jax.distillation.data.windows import Windows
+from rsd_jax.distillation.training.placement import place_rows, shardings
+from rsd_jax.distillation.training.recipe import Recipe, optimizer
 from rsd_jax.distillation.truncated import TruncatedLogits
-from rsd_jax.distillation.windows import Windows
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.sharding import MeshLayout, mean_over_rows
 from rsd_jax.types import Params

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from rsd_jax.distillation import corpus
-from rsd_jax.distillation.token_files import open_tokens, read_summary
-from rsd_jax.distillation.tokenizer import BOS_ID
-from rsd_jax.distillation.windows import Windows, join
+from rsd_jax.distillation.data import corpus
+from rsd_jax.distillation.data.token_files import open_tokens, read_summary
+from rsd_jax.distillation.data.tokenizer import BOS_ID
+from rsd_jax.distillation.data.windows import Windows, join
 from rsd_jax.errors import ConfigError
 
 

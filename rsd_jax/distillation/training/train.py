@@ -8,14 +8,20 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from rsd_jax.distillation.checkpoints import Checkpoints
-from rsd_jax.distillation.corpus import batch_at
-from rsd_jax.distillation.log import Log
+from rsd_jax.distillation.data.corpus import batch_at
+from rsd_jax.distillation.data.windows import Data, Windows
 from rsd_jax.distillation.losses import LOSSES
-from rsd_jax.distillation.placement import place
-from rsd_jax.distillation.recipe import Recipe
-from rsd_jax.distillation.step import TrainState, abstract_state, as_batch, init_state, train_step
-from rsd_jax.distillation.windows import Data, Windows
+from rsd_jax.distillation.training.checkpoints import Checkpoints
+from rsd_jax.distillation.training.log import Log
+from rsd_jax.distillation.training.placement import place
+from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.training.step import (
+    TrainState,
+    abstract_state,
+    as_batch,
+    init_state,
+    train_step,
+)
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.sharding import MeshLayout

@@ -7,12 +7,12 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from rsd_jax.distillation.corpus import SourceFile, write_tokens
-from rsd_jax.distillation.functions import docstring_examples
-from rsd_jax.distillation.mixture import Mixture, check_weights, open_source
-from rsd_jax.distillation.text_files import write_text
-from rsd_jax.distillation.token_files import SPLITS, write_documents
-from rsd_jax.distillation.tokenizer import BOS_ID, EOS_ID
+from rsd_jax.distillation.data.corpus import SourceFile, write_tokens
+from rsd_jax.distillation.data.functions import docstring_examples
+from rsd_jax.distillation.data.mixture import Mixture, check_weights, open_source
+from rsd_jax.distillation.data.text_files import write_text
+from rsd_jax.distillation.data.token_files import SPLITS, write_documents
+from rsd_jax.distillation.data.tokenizer import BOS_ID, EOS_ID
 from rsd_jax.tasks.number_words import number_words_prompt
 from rsd_jax.tasks.prompts import Prompt
 

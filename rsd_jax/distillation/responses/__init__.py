@@ -1,0 +1,1 @@
+"""What the target wrote, and what the draft writes: files, windows."""
