@@ -7,13 +7,13 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-from rsd_jax.distillation.responses.generate.source import ResponseSource
 
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.mixture import Mixture
 from rsd_jax.distillation.draft_training import draft_data
 from rsd_jax.distillation.pipeline import STAGES, Pipeline
 from rsd_jax.distillation.report import report
+from rsd_jax.distillation.responses.source import ResponseSource
 from rsd_jax.errors import ConfigError
 
 pytestmark = pytest.mark.standard_promotion  # optax

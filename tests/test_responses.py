@@ -8,15 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rsd_jax.distillation.responses.generate.identities import weights_checksum
-from rsd_jax.distillation.responses.generate.reading import open_responses
-from rsd_jax.distillation.responses.generate.shards import (
-    Shard,
-    read_shard,
-    shard_path,
-    token_dtype,
-)
-from rsd_jax.distillation.responses.generate.source import as_source
 
 import rsd_jax
 from rsd_jax.distillation.data import tokenizer as bpe
@@ -25,7 +16,16 @@ from rsd_jax.distillation.data.mixture import Mixture, Source
 from rsd_jax.distillation.data.training_prompts import training_prompts
 from rsd_jax.distillation.responses import shards as response_files
 from rsd_jax.distillation.responses.generate import ResponseSettings, generate_responses
+from rsd_jax.distillation.responses.identities import weights_checksum
 from rsd_jax.distillation.responses.on_policy import OnPolicy, draft_windows, mix_on_policy
+from rsd_jax.distillation.responses.reading import open_responses
+from rsd_jax.distillation.responses.shards import (
+    Shard,
+    read_shard,
+    shard_path,
+    token_dtype,
+)
+from rsd_jax.distillation.responses.source import as_source
 from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.testing.table_model import TableModel

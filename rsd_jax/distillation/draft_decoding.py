@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rsd_jax import metrics
-from rsd_jax.distillation.responses.generate.identities import prompts_identity
+from rsd_jax.distillation.responses.identities import prompts_identity
 from rsd_jax.errors import ConfigError
 from rsd_jax.generation import generate
 from rsd_jax.job import LoadedModel, prepare

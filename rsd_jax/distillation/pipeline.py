@@ -16,7 +16,7 @@ from rsd_jax.distillation.draft_training import train_stage
 from rsd_jax.distillation.export import export
 from rsd_jax.distillation.loss_comparison import compare_losses
 from rsd_jax.distillation.responses.generate import Progress, generate_responses
-from rsd_jax.distillation.responses.generate.settings import ResponseSettings
+from rsd_jax.distillation.responses.settings import ResponseSettings
 from rsd_jax.distillation.workspace import DRAFT, TARGET, WARM_START, Workspace
 from rsd_jax.errors import ConfigError
 from rsd_jax.methods import build_method

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 from rsd_jax.distillation.data import documents
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.mixture import Mixture
-from rsd_jax.distillation.responses.generate.reading import open_responses
-from rsd_jax.distillation.responses.generate.source import ResponseSource
+from rsd_jax.distillation.responses.reading import open_responses
+from rsd_jax.distillation.responses.source import ResponseSource
 from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.recipe import Recipe
 from rsd_jax.distillation.training.step import abstract_state

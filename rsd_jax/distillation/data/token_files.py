@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from rsd_jax.distillation.data.tokenizer import BOS_ID, EOS_ID, as_text
 from rsd_jax.distillation.files import complete_file
-from rsd_jax.distillation.responses.generate.shards import token_dtype
+from rsd_jax.distillation.responses.shards import token_dtype
 from rsd_jax.errors import ConfigError
 
 SPLITS = ("train", "heldout")

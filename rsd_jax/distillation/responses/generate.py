@@ -14,21 +14,21 @@ from typing import Any
 import numpy as np
 
 from rsd_jax.batching import check_prompts
-from rsd_jax.distillation.responses.generate.identities import (
+from rsd_jax.distillation.responses.identities import (
     model_identity,
     prompts_identity,
     tokenizer_identity,
 )
-from rsd_jax.distillation.responses.generate.manifest import begin
-from rsd_jax.distillation.responses.generate.settings import ResponseSettings
-from rsd_jax.distillation.responses.generate.shards import (
+from rsd_jax.distillation.responses.manifest import begin
+from rsd_jax.distillation.responses.settings import ResponseSettings
+from rsd_jax.distillation.responses.shards import (
     Shard,
     check_shard,
     shard_path,
     token_dtype,
     write_shard,
 )
-from rsd_jax.distillation.responses.generate.top_logprobs import top_logprobs
+from rsd_jax.distillation.responses.top_logprobs import top_logprobs
 from rsd_jax.errors import ConfigError
 from rsd_jax.generation import generate
 from rsd_jax.job import LoadedModel, prepare

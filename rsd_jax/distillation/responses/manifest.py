@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rsd_jax.distillation.files import complete_file
-from rsd_jax.distillation.responses.generate.shards import VERSION
+from rsd_jax.distillation.responses.shards import VERSION
 from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.hardware import current_versions
 from rsd_jax.rows import config_hash

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rsd_jax.distillation.data.windows import Windows
-from rsd_jax.distillation.responses.generate.source import as_source
+from rsd_jax.distillation.responses.source import as_source
 from rsd_jax.errors import ConfigError, is_number, positive_integer
 from rsd_jax.generation import generate
 from rsd_jax.job import LoadedModel

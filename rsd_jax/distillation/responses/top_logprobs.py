@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsd_jax.batching import bucket
-from rsd_jax.distillation.responses.generate.shards import TOP_FIELDS, token_dtype
+from rsd_jax.distillation.responses.shards import TOP_FIELDS, token_dtype
 from rsd_jax.distillation.truncated import truncate
 from rsd_jax.job import LoadedModel
 from rsd_jax.models.llama import LlamaModel
