@@ -59,10 +59,10 @@ def _models_and_recipes(config: ConfigDict) -> None:
         model=draft,
         recipe=_recipe(
             objective="forward_kl",
-            steps=1000,
+            steps=600,
             learning_rate=3e-3,
             warmup_steps=50,
-            checkpoint_every=500,
+            checkpoint_every=300,
             seed=1,
         ),
         # Share of the windows; those of responses show a prompt and learn what the target wrote.
@@ -94,7 +94,7 @@ def get_config() -> ConfigDict:
     config.files = dict(patterns=(), field="text", held_out_per_mille=40)
     config.tokenizer_documents = 500  # per task; more would give long compounds tokens of their own
     _models_and_recipes(config)
-    config.prompts = dict(library=1500, number_words=500, docstrings=500)  # training split
+    config.prompts = dict(library=1000, number_words=400, docstrings=400)  # training split
     config.prompt_files = _no_files()
     config.max_prompt_tokens = 192  # of a window of 256, so that every window shows a response
     config.method = dict(name="ar")  # with the options of build_method
