@@ -107,7 +107,11 @@ def test_rows_are_sums_over_prompts(near_rows):
         assert 1 < row.block_efficiency < _LENGTH + 1
         low, high = row.block_efficiency_interval
         assert 1 <= low < row.block_efficiency < high <= _LENGTH + 1
+        assert (row.temperature, row.max_new_tokens, row.seed) == (1.0, _LIMIT, 5)
     assert len({row.prompts_sha256 for row in near_rows}) == 3
+    colder = _measure(temperature=0.3)[-1]
+    assert colder.temperature == 0.3
+    assert colder.produced_by_prompt != near_rows[-1].produced_by_prompt
 
 
 def test_methods_go_by_the_names_they_are_given():

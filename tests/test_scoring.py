@@ -51,7 +51,6 @@ def test_right_and_empty_answers(metric):
     assert (right.value, *right.interval) == pytest.approx((100, 100, 100))
     empty = score(metric, ["", ""], references)
     assert (empty.value, *empty.interval) == (0, 0, 0)
-    assert score(metric, references, references) == right
 
 
 def test_the_interval_of_bleu_is_that_of_sacrebleu():
@@ -71,6 +70,8 @@ def test_the_interval_of_bleu_is_that_of_sacrebleu():
         )
     )
     measured = score("bleu", answers, references)
+    for metric in METRICS:  # under a fixed seed, or the ends would differ
+        assert score(metric, answers, references) == score(metric, answers, references)
     low, high = measured.interval
     assert measured.value == pytest.approx(theirs["score"], abs=0.01)
     assert 4 < high - low < 40

@@ -83,8 +83,8 @@ def measure_decoding(
       max_new_tokens: limit per prompt.
       temperature: of the target; 0 is greedy.
       seed: of the draws.
-      batch_size: rows decoded together, of one task; None for all of a task. It changes nothing
-        but time.
+      batch_size: rows decoded together, of one task; None for all of a task. No draw depends
+        on it.
       eos_ids: ids that end a row; empty: nothing does.
 
     Returns:

@@ -110,7 +110,7 @@ def _rouge2(answers: Sequence[str], references: Sequence[str]) -> Score:
         ]
     )
     interval = bootstrap_interval(
-        values, np.ones_like(values), level=_LEVEL, resamples=_RESAMPLES, seed=None
+        values, np.ones_like(values), level=_LEVEL, resamples=_RESAMPLES, seed=_SEED
     )
     version = importlib.metadata.version("rouge-score")
     signature = f"nrefs:1|measure:f1|stem:no|version:{version}"
