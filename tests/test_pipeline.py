@@ -129,6 +129,8 @@ def test_what_the_stages_leave(made):
     for result in losses.values():
         value, low, high = result["heldout"]["acceptance_t1"]
         assert low <= value <= high
+        simulated = result["heldout"]["block_efficiency_t0.3_rsd_s_6x5"]
+        assert 1 <= simulated[0] <= 6
     shown = report(root)
     for expected in (
         "| `draft` | 2 |",
