@@ -12,8 +12,8 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PACKAGE = "rsd_jax"
 _ABOVE_ALL = (_PACKAGE, f"{_PACKAGE}.testing")
 _OPTIONAL = (
-    "optax", "orbax", "ml_collections", "matplotlib", "num2words", "rouge_score", "sacrebleu", "tqdm",
-    "torch", "scipy",
+    "optax", "orbax", "ml_collections", "matplotlib", "num2words", "rouge_score", "sacrebleu",
+    "tqdm", "torch", "scipy",
 )  # fmt: skip
 
 

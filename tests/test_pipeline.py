@@ -1,5 +1,6 @@
 """The stages of a work directory, from text to a compared and exported pair, on tiny models."""
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -10,10 +11,11 @@ import pytest
 
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.mixture import Mixture
-from rsd_jax.distillation.draft_training import draft_data
+from rsd_jax.distillation.draft_training import distil, draft_data, train_stage
 from rsd_jax.distillation.pipeline import STAGES, Pipeline
 from rsd_jax.distillation.report import report
 from rsd_jax.distillation.responses.source import ResponseSource
+from rsd_jax.distillation.workspace import Workspace
 from rsd_jax.errors import ConfigError
 
 pytestmark = pytest.mark.standard_promotion  # optax
@@ -82,18 +84,9 @@ def _make(library, root):
         report(root)
     progress = []
     for stage in (*STAGES, "losses"):
-        if stage == "draft":
-            with pytest.raises(ConfigError, match="stored_logits needs windows that are all"):
-                _draft_with(config, root, data={"responses": 0.5, "text": 0.5})
         pipeline.run(stage, progress.append)
     assert [p.shards for p in progress] == [1]
     return pipeline
-
-
-def _draft_with(config, root, **options):
-    config = config.copy_and_resolve_references().unlock()
-    config.draft.update(options)
-    return Pipeline(config, root, root / "export").run("draft")
 
 
 def test_quickstart_config_fits_its_budget(tmp_path):
@@ -172,6 +165,29 @@ def test_windows_of_the_draft(made):
         draft_data(workspace, {"response": 1.0}, stored=False)
     with pytest.raises(ConfigError, match="must give responses or text a share"):
         draft_data(workspace, {"responses": 0.0}, stored=False)
+
+
+def test_a_draft_that_writes_windows_itself(made):
+    """A mixture of text, responses and the draft's own, scored by the target as it goes."""
+    config = made.config.copy_and_resolve_references().unlock()
+    config.draft.update(stored_logits=False, data={"responses": 1.0, "text": 1.0})
+    config.draft.on_policy.update(fraction=0.5, max_new_tokens=4)
+    config.draft.recipe.batch_size = 2
+    workspace = Workspace(config, made.workdir)
+    recipe = workspace.recipe("draft")
+    distil(workspace, recipe, "mixed")
+    lines = (made.workdir / "mixed/metrics.jsonl").read_text().splitlines()
+    assert [np.isfinite(row["loss"]) for row in map(json.loads, lines) if "loss" in row] == [True]
+    mesh = jax.make_mesh((1, 1), ("data", "model"))
+    with pytest.raises(ConfigError, match="on_policy runs on one device"):
+        distil(dataclasses.replace(workspace, mesh=mesh), recipe, "mesh")
+    config.draft.stored_logits = True
+    with pytest.raises(ConfigError, match="stored_logits needs windows that are all of responses"):
+        distil(workspace, recipe, "stored")
+    config.target_directory = ""
+    config.target.recipe.objective = "forward_kl"
+    with pytest.raises(ConfigError, match="target: objective='forward_kl' needs a target before"):
+        train_stage(workspace, "target")
 
 
 def test_a_target_of_ones_own(made, tmp_path):
