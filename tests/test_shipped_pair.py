@@ -6,6 +6,7 @@ import pytest
 
 import rsd_jax
 from rsd_jax.api import shipped_pair_directory
+from rsd_jax.tasks import get_task
 from rsd_jax.tasks.prompts import load_prompts
 from tests import parity
 
@@ -51,6 +52,19 @@ def test_the_draft_is_of_use(pair, prompts):
     )
     assert result.stats.block_efficiency > 1.5
     assert not result.stats.empty_residuals.any()
+
+
+def test_the_target_has_learned_to_translate(pair):
+    """Greedy answers; docs/training.md has the score on more prompts."""
+    task = get_task("number_words")
+    prompts = task.test_prompts(12)
+    ids = [pair.tokenizer(prompt.text).input_ids for prompt in prompts]
+    result = rsd_jax.generate(
+        rsd_jax.build_method("ar"), pair.target, None, ids, max_new_tokens=task.max_new_tokens,
+        temperature=0.0, eos_id=pair.tokenizer.eos_token_id,
+    )  # fmt: skip
+    texts = pair.tokenizer.batch_decode(result.tokens, skip_special_tokens=True)
+    assert task.score(texts, prompts).value > 60
 
 
 def test_weights_are_small():
