@@ -130,6 +130,7 @@ def test_what_the_stages_leave(made):
         "| number_words | sd_1 | 2 |",
         "| `lk` |",
         "| sd_1 / cross",
+        r"| `nrefs:1\|case:mixed\|",
     ):
         assert expected in shown
 

@@ -104,13 +104,18 @@ def _decoded(decoded: dict[str, Any]) -> list[str]:
                 [
                     [
                         task, score["metric"], score["num_prompts"],
-                        _interval(score["value"], *score["interval"]), f"`{score['signature']}`",
+                        _interval(score["value"], *score["interval"]), _code(score["signature"]),
                     ]
                     for task, score in scores
                 ],
             )
         )  # fmt: skip
     return tables
+
+
+def _code(text: str) -> str:
+    escaped = text.replace("|", "\\|")  # a bar would end the cell
+    return f"`{escaped}`"
 
 
 def _efficiency(row: DecodedRow) -> str:
