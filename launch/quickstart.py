@@ -7,6 +7,7 @@ import argparse
 import os
 import pathlib
 import sys
+import textwrap
 import time
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -22,6 +23,7 @@ from rsd_jax.evaluation.measured_rows import comparison_rows  # noqa: E402
 from rsd_jax.evaluation.plots import plot_comparison  # noqa: E402
 from rsd_jax.evaluation.tables import comparison_table  # noqa: E402
 from rsd_jax.rows import append_row  # noqa: E402
+from rsd_jax.tasks import get_task  # noqa: E402
 from rsd_jax.tasks.prompts import load_prompts  # noqa: E402
 
 # Small trees: on a CPU a wide pass costs several narrow ones.
@@ -35,6 +37,7 @@ METHODS = (
 PAIR = "quickstart"
 TASK = "stdlib"
 SHOWN_METHOD = "rsd_s"
+SHOWN_PROMPT = 10
 SHOWN_PROMPT_LINES = 8
 RULE = "-" * 80
 
@@ -89,16 +92,30 @@ class _Progress:
         self._bar.close()
 
 
-def _sample(tokenizer, prompt: str, completion: list[int], reference: str) -> str:
+def _sample(prompt: str, completion: str, reference: str, source: str) -> str:
     tail = "\n".join(prompt.rstrip("\n").split("\n")[-SHOWN_PROMPT_LINES:])
-    text = tokenizer.decode(completion, skip_special_tokens=True)
     return "\n".join(
         [
             f"{' end of the prompt ':-^80}", tail,
-            f"{f' completion by {SHOWN_METHOD} ':-^80}", text.rstrip("\n"),
-            f"{' what CPython goes on with ':-^80}", reference.rstrip("\n"), RULE,
+            f"{f' completion by {SHOWN_METHOD} ':-^80}", completion.rstrip("\n"),
+            f"{f' {source} ':-^80}", reference.rstrip("\n"), RULE,
         ]
     )  # fmt: skip
+
+
+def _translation(pair: rsd_jax.LoadedPair, method: rsd_jax.Method, seed: int) -> str:
+    """The shortest of the first test prompts of the task `number_words`, greedily."""
+    task = get_task("number_words")
+    prompt = min(task.test_prompts(20), key=lambda prompt: len(prompt.text))
+    result = rsd_jax.generate(
+        method, pair.target, pair.draft, [pair.tokenizer(prompt.text).input_ids],
+        max_new_tokens=task.max_new_tokens, temperature=0.0, seed=seed,
+        eos_id=pair.tokenizer.eos_token_id,
+    )  # fmt: skip
+    text = task.answer(pair.tokenizer.decode(result.tokens[0], skip_special_tokens=True))
+    shown = ["\n".join(textwrap.wrap(part, 80)) for part in (text, prompt.reference.strip())]
+    asked = "\n".join("\n".join(textwrap.wrap(line, 80)) for line in prompt.text.split("\n"))
+    return _sample(asked, *shown, "the reference")
 
 
 def main() -> None:
@@ -138,12 +155,14 @@ def main() -> None:
     figure_path = plot_comparison(rows, args.out_dir / "quickstart.png")
 
     shown = next(m for m in measured if m.method.name == SHOWN_METHOD)
-    budget = args.max_new_tokens
-    reference = pair.tokenizer(prompts[0].reference, add_special_tokens=False).input_ids[:budget]
-    print()
-    print(
-        _sample(pair.tokenizer, prompts[0].text, shown.tokens[0], pair.tokenizer.decode(reference))
-    )
+    which = min(SHOWN_PROMPT, len(prompts) - 1)
+    reference = pair.tokenizer(prompts[which].reference, add_special_tokens=False).input_ids
+    texts = [
+        pair.tokenizer.decode(tokens, skip_special_tokens=True)
+        for tokens in (shown.tokens[which], reference[: args.max_new_tokens])
+    ]
+    print("\n" + _sample(prompts[which].text, *texts, "what CPython goes on with"))
+    print("\n" + _translation(pair, shown.method, args.seed))
     print()
     print(comparison_table(rows))
     compile_time = sum(m.compile_time for m in measured)
