@@ -227,3 +227,17 @@ def test_a_target_of_ones_own(made, tmp_path):
     config.draft.model.vocab_size = 299
     with pytest.raises(ConfigError, match=r"vocab_size=300, the draft has 299"):
         Pipeline(config, root, root / "export").run("draft")
+
+
+def test_a_tokenizer_of_ones_own_files(tmp_path):
+    """The mixture may be files alone: the standard library is not read then."""
+    for i in range(12):
+        (tmp_path / f"{i}.txt").write_text("zyzzyva " * 40)
+    config = _config("quickstart")
+    config.vocab_size, config.mixture = 300, {"files": 1.0}
+    config.corpus_root = str(tmp_path / "nowhere")
+    config.files.update(patterns=(str(tmp_path / "*.txt"),), held_out_per_mille=300)
+    pipeline = Pipeline(config, tmp_path / "work", tmp_path / "export")
+    pipeline.run("text")
+    assert [path.name for path in (tmp_path / "work/corpus").iterdir()] == ["files"]
+    assert len(pipeline.workspace.tokenizer().encode("zyzzyva", add_special_tokens=False).ids) == 1

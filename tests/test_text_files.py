@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, processors, tra
 from rsd_jax.distillation.data import corpus, token_files
 from rsd_jax.distillation.data.corpus import is_held_out
 from rsd_jax.distillation.data.mixture import open_source
-from rsd_jax.distillation.data.text_files import read_documents, write_text
+from rsd_jax.distillation.data.text_files import read_documents, split_texts, write_text
 from rsd_jax.distillation.data.token_files import open_tokens, write_documents
 from rsd_jax.distillation.data.tokenizer import load_tokenizer
 from rsd_jax.distillation.data.training_prompts import prompts_from_files
@@ -172,7 +172,7 @@ def test_text_gets_the_marks_of_its_tokenizer(tokenizer, written):
         found = [
             tokenizer.decode(tokens[a + 1 : b].tolist()) for a, b in zip(starts, ends, strict=True)
         ]
-        assert found == texts
+        assert found == texts == list(split_texts([str(path)], split))
         size = sum(len(text.encode()) for text in texts)
         assert summary[split] == {"documents": len(texts), "bytes": size, "tokens": len(tokens)}
 

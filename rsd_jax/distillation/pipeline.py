@@ -100,9 +100,10 @@ class Pipeline:
                 f"{workspace.target_directory} names no BOS or EOS token; add bos_token_id and "
                 "eos_token_id to its config.json"
             )
+        own = dict(config["files"]) if documents.FILES in sources else None
         if workspace.target_directory is None:
             trained = bpe.train_tokenizer(
-                documents.tokenizer_texts(library, tasks, config["tokenizer_documents"]),
+                documents.tokenizer_texts(library, tasks, config["tokenizer_documents"], own),
                 vocab_size=config["vocab_size"],
             )
             length = config[TARGET]["model"]["max_positions"]
@@ -112,7 +113,7 @@ class Pipeline:
             tasks,
             workspace.tokenizer(),
             self.workdir / "corpus",
-            own=dict(config["files"]) if documents.FILES in sources else None,
+            own=own,
             bos_id=bos_id,
             eos_id=eos_ids[0],
         )

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from rsd_jax.distillation.data.corpus import SourceFile, write_tokens
 from rsd_jax.distillation.data.functions import docstring_examples
 from rsd_jax.distillation.data.mixture import Mixture, check_weights, open_source
-from rsd_jax.distillation.data.text_files import write_text
+from rsd_jax.distillation.data.text_files import split_texts, write_text
 from rsd_jax.distillation.data.token_files import SPLITS, write_documents
 from rsd_jax.distillation.data.tokenizer import BOS_ID, EOS_ID
 from rsd_jax.tasks.number_words import number_words_prompt
@@ -66,10 +66,17 @@ def task_documents(
 
 
 def tokenizer_texts(
-    files: Sequence[SourceFile], tasks: Mapping[str, Documents], per_source: int
+    files: Sequence[SourceFile],
+    tasks: Mapping[str, Documents],
+    per_source: int,
+    own: Mapping[str, Any] | None = None,
 ) -> Iterator[str]:
-    """What the tokenizer learns on: the training files, `per_source` documents of each task."""
+    """What the tokenizer learns on: training files of the library and, see `write_sources`, of the
+    user, and `per_source` documents of each task.
+    """
     yield from (file.text for file in files if not file.held_out)
+    if own is not None:
+        yield from split_texts(split="train", **own)
     for texts in tasks.values():
         yield from texts["train"][:per_source]
 

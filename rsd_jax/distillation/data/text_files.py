@@ -48,6 +48,19 @@ def read_documents(patterns: Sequence[str], *, field: str = "text") -> Iterator[
     )
 
 
+def split_texts(
+    patterns: Sequence[str],
+    split: str,
+    *,
+    held_out_per_mille: int = HELD_OUT_PER_MILLE,
+    field: str = "text",
+) -> Iterator[str]:
+    """The documents of one split of a user's files; arguments and errors as in `write_text`."""
+    for name, text in read_documents(patterns, field=field):
+        if is_held_out(name, held_out_per_mille) == (split == "heldout"):
+            yield text
+
+
 def write_text(
     patterns: Sequence[str],
     tokenizer: Tokenizer,
@@ -80,9 +93,7 @@ def write_text(
         )
 
     def texts(split: str) -> Iterator[str]:
-        for name, text in read_documents(patterns, field=field):
-            if is_held_out(name, held_out_per_mille) == (split == "heldout"):
-                yield text
+        return split_texts(patterns, split, field=field, held_out_per_mille=held_out_per_mille)
 
     # Here rather than after hours of encoding the other split.
     for split in SPLITS:
