@@ -18,7 +18,12 @@ from rsd_jax.distillation.draft_decoding import (
     measure_decoding,
     ratio_interval,
 )
-from rsd_jax.distillation.evaluate import TEMPERATURES, evaluate, evaluate_windows
+from rsd_jax.distillation.evaluate import (
+    SIMULATED,
+    TEMPERATURES,
+    evaluate,
+    evaluate_windows,
+)
 from rsd_jax.errors import ConfigError
 from rsd_jax.generation import LoadedModel, generate
 from rsd_jax.methods import build_method
@@ -224,7 +229,8 @@ def test_acceptance_by_window():
         assert low < values.mean() < high
     log_q = logits[1] - np.log(np.exp(logits[1]).sum(-1, keepdims=True))
     loss = -np.take_along_axis(log_q, windows[:4, 1:, None], -1)[..., 0].mean(-1)
-    assert set(by_window) == {"loss", "forward_kl", "acceptance_t1", "acceptance_t0.3"}
+    simulated = {f"block_efficiency_t{t:g}_{name}" for t in TEMPERATURES for name in SIMULATED}
+    assert set(by_window) == {"loss", "forward_kl", "acceptance_t1", "acceptance_t0.3"} | simulated
     np.testing.assert_allclose(by_window["loss"], loss, rtol=1e-4)
     assert by_window["forward_kl"].mean() == pytest.approx(means["forward_kl"], rel=1e-5)
     _, alone = evaluate_windows(draft.model, draft.params, windows, batch_size=2)
