@@ -55,6 +55,7 @@ def _shrink(config):
         # Equal, so that runs on plain text share one program.
         recipe.update(learning_rate=1e-3, warmup_steps=1, compute_dtype="float32", seed=0)
         recipe.update(checkpoint_every=2, accumulate=1, remat=False)
+    config.draft.recipe.seed = 1  # so that a start of its own would be another
     config.max_prompt_tokens = 200
     config.responses.update(batch_size=4, max_new_tokens=4, top_logprobs=8)
     config.decode.update(max_new_tokens=4, batch_size=2)
@@ -137,9 +138,9 @@ def test_what_the_stages_leave(made):
 
 def test_every_run_of_the_comparison_starts_from_the_warm_start(made):
     root = made.workdir
-    start = made.workspace.params("draft_warm_start")["norm"]["scale"]
+    start = made.workspace.params("draft_warm_start")["embed_tokens"]["embedding"]
     ends = [
-        np.asarray(made.workspace.params("draft", run)["norm"]["scale"])
+        np.asarray(made.workspace.params("draft", run)["embed_tokens"]["embedding"])
         for run in ("draft", "losses/lk", "losses/cross_entropy")
     ]
     for end in ends:  # Two steps of AdamW at 1e-3 go no further.
@@ -149,6 +150,13 @@ def test_every_run_of_the_comparison_starts_from_the_warm_start(made):
     before = (root / "losses.json").stat().st_mtime_ns
     made.run("losses")
     assert (root / "losses.json").stat().st_mtime_ns == before
+    config = made.config.copy_and_resolve_references().unlock()
+    config.draft.recipe.steps = 3
+    with pytest.raises(ConfigError, match="'cross_entropy' made with other settings"):
+        dataclasses.replace(made, config=config).run("losses")
+    config.tokenizer_documents, config.vocab_size = 1, 299
+    with pytest.raises(ConfigError, match="another tokenizer than the models"):
+        dataclasses.replace(made, config=config).run("text")
 
 
 def test_windows_of_the_draft(made):

@@ -80,7 +80,7 @@ def _models_and_recipes(config: ConfigDict) -> None:
 def get_config() -> ConfigDict:
     """Sizes and recipes of every stage.
 
-    The keys of a recipe are those of `distillation.Recipe`, those of `responses` those of
+    The keys of a recipe are those of `training.recipe.Recipe`, those of `responses` those of
     `ResponseSettings`, those of `on_policy` those of `OnPolicy`.
     """
     config = ConfigDict()

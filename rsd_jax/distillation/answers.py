@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
+from rsd_jax.distillation.data.tokenizer import as_text
 from rsd_jax.generation import generate
 from rsd_jax.job import LoadedModel
 from rsd_jax.methods import Method, build_method
@@ -18,7 +19,7 @@ def encode_prompts(tokenizer: Tokenizer, task: Task, count: int) -> list[list[in
     Raises:
       ConfigError: see `Task.test_prompts`.
     """
-    tokenizer.encode_special_tokens = True
+    as_text(tokenizer)
     return [tokenizer.encode(prompt.text).ids for prompt in task.test_prompts(count)]
 
 

@@ -1,15 +1,13 @@
 """The real decode at the end of training: block efficiency on test prompts, scores of answers."""
 
 import dataclasses
-import json
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.distillation.answers import encode_prompts, task_answers
 from rsd_jax.distillation.data.training_prompts import prompts_from_files
 from rsd_jax.distillation.draft_decoding import DecodedRow, TaskPrompts, measure_decoding
-from rsd_jax.distillation.files import complete_file
+from rsd_jax.distillation.files import write_json
 from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
 from rsd_jax.job import LoadedModel
 from rsd_jax.methods import build_method
@@ -83,9 +81,3 @@ def _scores(workspace: Workspace, target: LoadedModel) -> dict[str, Any]:
         )  # fmt: skip
         scores[name] = dataclasses.asdict(task.score(answers, task.test_prompts(count)))
     return scores
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes a file of JSON whole or not at all."""
-    with complete_file(path) as file:
-        file.write((json.dumps(value, indent=2) + "\n").encode())

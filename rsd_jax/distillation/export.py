@@ -9,9 +9,12 @@ import jax
 
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.evaluate import evaluate
+from rsd_jax.distillation.files import write_json
 from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
 from rsd_jax.models.checkpoint import save_model
 from rsd_jax.types import Params
+
+_BATCH = 8  # of `evaluate`, which leaves a remainder out
 
 
 def rounded(params: Params) -> Params:
@@ -23,7 +26,8 @@ def export(workspace: Workspace, directory: pathlib.Path) -> None:
     """Writes what was trained (bfloat16) with the tokenizer, and export.json in the workspace.
 
     That holds the losses of the rounded weights on as many windows of each source as its
-    held-out text has. A target that was trained elsewhere is not written again.
+    held-out text has, in whole batches of eight. A target that was trained elsewhere is not
+    written again.
 
     Raises:
       CheckpointError: a stage has left no checkpoint.
@@ -44,6 +48,7 @@ def export(workspace: Workspace, directory: pathlib.Path) -> None:
     result = {}
     for source in workspace.text("heldout").sources:
         count = max(1, len(source.tokens) // length)
+        count -= count % _BATCH if count > _BATCH else 0
         windows = source.spread(count, length).tokens
         summary = workspace.root / "corpus" / source.name / "corpus.json"
         size = json.loads(summary.read_text())["heldout"]
@@ -53,4 +58,4 @@ def export(workspace: Workspace, directory: pathlib.Path) -> None:
             "draft": measure(workspace.model(DRAFT), params[DRAFT], windows, teacher=target),
             "bytes_per_token": size["bytes"] / size["tokens"],
         }
-    (workspace.root / "export.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_json(workspace.root / "export.json", result)

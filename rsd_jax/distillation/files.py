@@ -1,10 +1,11 @@
 """Files that are complete or not there, whenever the process is killed."""
 
 import contextlib
+import json
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @contextlib.contextmanager
@@ -16,3 +17,9 @@ def complete_file(path: pathlib.Path) -> Iterator[BinaryIO]:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes a file of JSON whole or not at all."""
+    with complete_file(path) as file:
+        file.write((json.dumps(value, indent=2) + "\n").encode())

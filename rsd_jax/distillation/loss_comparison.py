@@ -1,4 +1,4 @@
-"""One draft per loss, from the same start with the same windows: which one the target accepts."""
+"""One draft per loss, from the same start: which one the target accepts."""
 
 import dataclasses
 import json
@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from rsd_jax.distillation.decoding_stage import decode_draft, write_json
+from rsd_jax.distillation.decoding_stage import decode_draft
 from rsd_jax.distillation.draft_training import distil
 from rsd_jax.distillation.evaluate import evaluate_windows
+from rsd_jax.distillation.files import write_json
 from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
+from rsd_jax.errors import ConfigError
 from rsd_jax.metrics import bootstrap_interval
 
 RUNS = "losses"
@@ -24,18 +26,34 @@ def compare_losses(workspace: Workspace) -> None:
     losses.json in the workspace after every objective: those that are there are not run again.
 
     Raises:
+      ConfigError: what is there was made with other settings.
       as `draft_training.distil` and `decoding_stage.decode`.
     """
     path = workspace.root / "losses.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     for objective in workspace.config["losses"]["objectives"]:
+        settings = _settings(workspace)
         if objective in results:
+            if results[objective]["settings"] != settings:
+                raise ConfigError(
+                    f"{path} holds {objective!r} made with other settings of draft or decode; "
+                    "move it and losses/ away, or set the old ones"
+                )
             continue
         recipe = dataclasses.replace(workspace.recipe(DRAFT), objective=objective)
         run = f"{RUNS}/{objective}"
         distil(workspace, recipe, run)
-        results[objective] = {"steps": recipe.steps} | measure_run(workspace, run)
+        made = {"steps": recipe.steps, "settings": settings}
+        results[objective] = made | measure_run(workspace, run)
         write_json(path, results)
+
+
+def _settings(workspace: Workspace) -> dict[str, Any]:
+    """All that the runs share, as it is after JSON."""
+    draft, decode = (workspace.config[name] for name in (DRAFT, "decode"))
+    shared = json.loads(json.dumps({"draft": draft, "decode": decode}, default=dict))
+    del shared["draft"]["recipe"]["objective"]
+    return shared
 
 
 def measure_run(workspace: Workspace, run: str) -> dict[str, Any]:

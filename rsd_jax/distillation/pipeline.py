@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+from tokenizers import Tokenizer
 
 from rsd_jax.distillation.data import corpus, documents, functions, passages
 from rsd_jax.distillation.data import tokenizer as bpe
@@ -53,7 +54,7 @@ class Pipeline:
         return Workspace(self.config, self.workdir, self.mesh)
 
     def run(self, stage: str, progress: Callable[[Progress], None] | None = None) -> None:
-        """Runs one stage; one that was interrupted goes on, one that is finished returns soon.
+        """Runs one stage; training and generating go on where they were, others start again.
 
         Args:
           stage: of `STAGES` or `EXTRA_STAGES`.
@@ -106,6 +107,7 @@ class Pipeline:
                 documents.tokenizer_texts(library, tasks, config["tokenizer_documents"], own),
                 vocab_size=config["vocab_size"],
             )
+            self._check_unused(trained)
             length = config[TARGET]["model"]["max_positions"]
             bpe.save_tokenizer(trained, workspace.tokenizer_directory, max_length=length)
         documents.write_sources(
@@ -117,6 +119,16 @@ class Pipeline:
             bos_id=bos_id,
             eos_id=eos_ids[0],
         )
+
+    def _check_unused(self, tokenizer: Tokenizer) -> None:
+        """Refuses to put another tokenizer under models that were trained with one."""
+        if not (self.workdir / TARGET / "checkpoints").is_dir():
+            return
+        if tokenizer.get_vocab() != self.workspace.tokenizer().get_vocab():
+            raise ConfigError(
+                f"the text gives another tokenizer than the models in {self.workdir} were trained "
+                "with; use another workdir"
+            )
 
     def train_target(self) -> None:
         """Trains the target, if it was not trained elsewhere."""

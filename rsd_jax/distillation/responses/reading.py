@@ -1,4 +1,4 @@
-"""Opens what `responses` wrote, as a source of training windows."""
+"""Opens what `generate_responses` wrote, as a source of training windows."""
 
 import pathlib
 from collections.abc import Mapping, Sequence

@@ -25,7 +25,7 @@ class Recipe:
     """One training run.
 
     Attributes:
-      objective: "cross_entropy" on the text, or one of `LOSSES` to a frozen target on the text.
+      objective: "cross_entropy" on the text, or one of `LOSSES` to a frozen target.
       loss_temperature: of the laws that one of `LOSSES` compares; "cross_entropy" is at 1.
       steps: optimiser steps; also the horizon of the learning rate's schedule.
       batch_size: windows per step.
@@ -107,7 +107,7 @@ class Recipe:
 
     @property
     def tokens_per_step(self) -> int:
-        """Labels that one step learns from."""
+        """Labels in the windows of a step, masked ones included."""
         return self.batch_size * self.window
 
 
