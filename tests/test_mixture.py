@@ -13,9 +13,8 @@ from rsd_jax.distillation.data.mixture import Mixture, Source, check_weights
 from rsd_jax.distillation.training.recipe import Recipe
 from rsd_jax.distillation.training.train import train
 from rsd_jax.errors import ConfigError
-from rsd_jax.models.config import LlamaConfig
-from rsd_jax.models.llama import LlamaModel
 from rsd_jax.tasks.number_words import number_words_prompt
+from tests import tiny
 
 _WEIGHTS = {"library": 0.6, "docstrings": 0.2, "number_words": 0.2}
 _COUNTS = {"train": 30, "heldout": 5}
@@ -143,16 +142,10 @@ def test_a_resumed_run_on_a_mixture_is_the_same_run(tmp_path):
     short = np.concatenate([[0, *rng.integers(2, 32, 4), 1] for _ in range(9)]).astype(np.uint16)
     starts = np.flatnonzero(short == 0)
     mixture = Mixture((Source("plain", plain, 1.0), Source("short", short, 1.0, starts)))
-    model = LlamaModel(
-        LlamaConfig(
-            vocab_size=32, hidden_size=16, intermediate_size=24, num_layers=1, num_heads=2,
-            num_kv_heads=1, head_dim=8, tied_embeddings=True,
-        )
-    )  # fmt: skip
     recipe = Recipe(steps=6, batch_size=3, window=6, warmup_steps=2, checkpoint_every=3)
-    whole = train(model, recipe, mixture, tmp_path / "whole")
-    train(model, recipe, mixture, tmp_path / "parts", stop_after=4)
-    resumed = train(model, recipe, mixture, tmp_path / "parts")
+    whole = train(tiny.TRAINED, recipe, mixture, tmp_path / "whole")
+    train(tiny.TRAINED, recipe, mixture, tmp_path / "parts", stop_after=4)
+    resumed = train(tiny.TRAINED, recipe, mixture, tmp_path / "parts")
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
 
 

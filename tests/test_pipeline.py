@@ -9,11 +9,13 @@ import jax
 import numpy as np
 import pytest
 
+from rsd_jax.distillation import draft_training
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.mixture import Mixture
 from rsd_jax.distillation.draft_training import distil, draft_data, train_stage
 from rsd_jax.distillation.pipeline import STAGES, Pipeline
 from rsd_jax.distillation.report import report
+from rsd_jax.distillation.responses.on_policy import mix_on_policy
 from rsd_jax.distillation.responses.source import ResponseSource
 from rsd_jax.distillation.workspace import Workspace
 from rsd_jax.errors import ConfigError
@@ -176,7 +178,7 @@ def test_windows_of_the_draft(made):
         draft_data(workspace, {"responses": 0.0}, stored=False)
 
 
-def test_a_draft_that_writes_windows_itself(made):
+def test_a_draft_that_writes_windows_itself(made, monkeypatch):
     """A mixture of text, responses and the draft's own, scored by the target as it goes."""
     config = made.config.copy_and_resolve_references().unlock()
     config.draft.update(stored_logits=False, data={"responses": 1.0, "text": 1.0})
@@ -184,7 +186,16 @@ def test_a_draft_that_writes_windows_itself(made):
     config.draft.recipe.batch_size = 2
     workspace = Workspace(config, made.workdir)
     recipe = workspace.recipe("draft")
+    rewritten = []
+
+    def record(windows, *args, **named):
+        new = mix_on_policy(windows, *args, **named)
+        rewritten.append(int((new.tokens != windows.tokens).any(axis=1).sum()))
+        return new
+
+    monkeypatch.setattr(draft_training, "mix_on_policy", record)
     distil(workspace, recipe, "mixed")
+    assert rewritten == [1, 1]  # Half of two windows, in each of two steps.
     lines = (made.workdir / "mixed/metrics.jsonl").read_text().splitlines()
     assert [np.isfinite(row["loss"]) for row in map(json.loads, lines) if "loss" in row] == [True]
     mesh = jax.make_mesh((1, 1), ("data", "model"))

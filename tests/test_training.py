@@ -19,18 +19,13 @@ from rsd_jax.distillation.training.recipe import Recipe, learning_rate
 from rsd_jax.distillation.training.step import init_state
 from rsd_jax.distillation.training.train import train
 from rsd_jax.errors import CheckpointError, ConfigError
-from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.tasks.prompts import load_prompts
+from tests import tiny
 
 pytestmark = pytest.mark.standard_promotion  # optax
 
-_MODEL = LlamaModel(
-    LlamaConfig(
-        vocab_size=32, hidden_size=16, intermediate_size=24, num_layers=1, num_heads=2,
-        num_kv_heads=1, head_dim=8, tied_embeddings=True,
-    )
-)  # fmt: skip
+_MODEL = tiny.TRAINED
 # One recipe for most tests, so that they share the compiled step.
 _RECIPE = Recipe(
     objective="forward_kl", optimizer="muon", steps=60, batch_size=2, window=6, warmup_steps=2,

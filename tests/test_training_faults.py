@@ -20,17 +20,11 @@ from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.log import Log
 from rsd_jax.distillation.training.recipe import Recipe
 from rsd_jax.errors import CheckpointError
-from rsd_jax.models.config import LlamaConfig
-from rsd_jax.models.llama import LlamaModel
+from tests import tiny
 
 pytestmark = pytest.mark.standard_promotion  # optax
 
-_MODEL = LlamaModel(
-    LlamaConfig(
-        vocab_size=32, hidden_size=16, intermediate_size=24, num_layers=1, num_heads=2,
-        num_kv_heads=1, head_dim=8, tied_embeddings=True,
-    )
-)  # fmt: skip
+_MODEL = tiny.TRAINED
 _RECIPE = Recipe(
     steps=60, batch_size=2, window=6, warmup_steps=2, learning_rate=1e-2, log_every=2,
     checkpoint_every=25,

@@ -5,6 +5,8 @@ import functools
 import numpy as np
 
 import rsd_jax
+from rsd_jax.models.config import LlamaConfig
+from rsd_jax.models.llama import LlamaModel
 from rsd_jax.testing.tiny_llama import tiny_pair
 
 METHODS = {
@@ -15,6 +17,14 @@ METHODS = {
     "rsd_s": {"width": 3, "length": 2},
 }
 DRAFTING = tuple(name for name in METHODS if name != "ar")
+
+# What tests of training train.
+TRAINED = LlamaModel(
+    LlamaConfig(
+        vocab_size=32, hidden_size=16, intermediate_size=24, num_layers=1, num_heads=2,
+        num_kv_heads=1, head_dim=8, tied_embeddings=True,
+    )
+)  # fmt: skip
 
 PROMPTS = [[7], [3, 19], [11, 2, 30, 5, 5], [1, 28, 9, 14, 0, 23, 6, 17]]
 NUM_TOKENS = 32

@@ -25,7 +25,7 @@ def decode(workspace: Workspace) -> None:
       CheckpointError: a stage has left no checkpoint.
       NonFiniteLogitsError: see `generate`.
     """
-    target, draft = workspace.loaded(TARGET), workspace.loaded(DRAFT)
+    target, draft = workspace.target, workspace.loaded(DRAFT)
     write_json(
         workspace.root / "decode.json",
         {

@@ -51,7 +51,7 @@ def distil(workspace: Workspace, recipe: Recipe, run: str) -> None:
             "draft.stored_logits needs windows that are all of responses: set draft.data.text and "
             "draft.on_policy.fraction to 0, or stored_logits to False"
         )
-    target = workspace.loaded(TARGET)
+    target = workspace.target
     train(
         workspace.model(DRAFT, recipe.compute_dtype),
         recipe,
@@ -94,7 +94,7 @@ def draft_data(workspace: Workspace, shares: Mapping[str, float], *, stored: boo
 
 
 def _train_on_text(workspace: Workspace, stage: str, recipe: Recipe, *, run: str) -> None:
-    target = workspace.loaded(TARGET) if stage != TARGET else None
+    target = workspace.target if stage != TARGET else None
     start = functools.partial(workspace.params, WARM_START) if stage == DRAFT else None
     text = workspace.text("train")
     teacher = None

@@ -32,7 +32,7 @@ def export(workspace: Workspace, directory: pathlib.Path) -> None:
     Raises:
       CheckpointError: a stage has left no checkpoint.
     """
-    models = {TARGET: workspace.loaded(TARGET), DRAFT: workspace.loaded(DRAFT)}
+    models = {TARGET: workspace.target, DRAFT: workspace.loaded(DRAFT)}
     trained = (DRAFT,) if workspace.target_directory else (TARGET, DRAFT)
     params = {name: loaded.params for name, loaded in models.items()}
     for name in trained:

@@ -31,8 +31,8 @@ def compare_losses(workspace: Workspace) -> None:
     """
     path = workspace.root / "losses.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    settings = _settings(workspace)
     for objective in workspace.config["losses"]["objectives"]:
-        settings = _settings(workspace)
         if objective in results:
             if results[objective]["settings"] != settings:
                 raise ConfigError(
@@ -63,7 +63,7 @@ def measure_run(workspace: Workspace, run: str) -> dict[str, Any]:
       "windows": how many; "heldout": value and interval by the names of `evaluate`; "rows": see
       `DecodedRow`.
     """
-    target, draft = workspace.loaded(TARGET), workspace.loaded(DRAFT, run)
+    target, draft = workspace.target, workspace.loaded(DRAFT, run)
     recipe = workspace.recipe(DRAFT)
     windows = workspace.text("heldout").spread_windows(
         count=4 * recipe.eval_windows, length=recipe.window

@@ -138,7 +138,7 @@ class Pipeline:
     def generate(self, progress: Callable[[Progress], None] | None = None) -> None:
         """The target's responses to training prompts; they end with the target's own EOS."""
         workspace = self.workspace
-        target = workspace.loaded(TARGET)
+        target = workspace.target
         method = build_method(**self.config["method"])
         draft = workspace.loaded(WARM_START) if method.drafter.needs_draft_model else None
         prompts = self._prompts()

@@ -133,6 +133,11 @@ class Workspace:
         params = load_params(self.target_directory, model.config, dtype=model.dtype, place=place)
         return LoadedModel(model, params, layout)
 
+    @functools.cached_property
+    def target(self) -> LoadedModel:
+        """`loaded` of the target, read once: it is the largest thing that a stage reads."""
+        return self.loaded(TARGET)
+
     def responses(self, *, weight: float = 1.0, top: bool = False) -> ResponseSource:
         """What the generate stage left.
 
