@@ -118,7 +118,7 @@ def main() -> None:
     if args.verification:
         return _verification(args.batch_sizes)
     name, target, draft, prompts, weights = _models(args)
-    task = "stdlib" if weights else "random"
+    task = "completion" if weights else "random"
     methods = benchmark.benchmark_methods(args.draft_length)
     sampling = Sampling(max_new_tokens=args.max_new_tokens, temperature=args.temperature)
     peer = None

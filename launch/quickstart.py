@@ -35,7 +35,7 @@ METHODS = (
     ("rsd_s", {"width": 4, "length": 4}),
 )
 PAIR = "quickstart"
-TASK = "stdlib"
+TASK = "completion"
 SHOWN_METHOD = "rsd_s"
 SHOWN_PROMPT = 10
 SHOWN_PROMPT_LINES = 8

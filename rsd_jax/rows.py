@@ -20,7 +20,7 @@ from rsd_jax.hardware import Hardware
 from rsd_jax.records import build
 from rsd_jax.version import __version__
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STATUSES = ("ok", "failed", "skipped")
 INTERVALS_OVER = ("prompts", "batches")
 
@@ -46,12 +46,15 @@ class Row:
 
     Attributes:
       source: entry point that wrote the row, e.g. "quickstart".
+      experiment: sweep that the row is a cell of, e.g. "experiment1"; null outside of one.
       pair: target and draft.
       task: where the prompts are from.
+      template: how the task's text became prompts, e.g. "base", "chat"; null: as it is.
       method: "ar", "sd", "spectr", "rsd_c", "rsd_s", or an outside baseline.
       tree: in words: "4", "6x5", "2-2-1"; "-" without one.
       draft_length: L, draft passes per block; 0 for "ar".
       target_budget: nodes that the target scores per block besides the root.
+      draft_temperature, draft_top_k: warp of the draft, where it is not the target's.
       temperature, top_k, top_p: warp of the target; temperature 0 is greedy.
       seed: of the draws.
       max_new_tokens: limit per prompt.
@@ -63,6 +66,7 @@ class Row:
       message: why, unless "ok".
       num_prompts: prompts decoded.
       num_skipped: prompts left out because the model allows no such length.
+      prompts_sha256: of the prompts' tokens; equal if and only if the prompts are.
       tokens: that the user gets: cut at EOS and at max_new_tokens.
       produced: tokens of whole blocks: numerator of the block efficiency.
       blocks: target calls.
@@ -74,6 +78,7 @@ class Row:
       token_rate_ratio: token rate over that of autoregressive decoding in the same run.
       accuracy: value of `accuracy_metric`.
       accuracy_metric: e.g. "bleu", "rouge2".
+      accuracy_signature: settings and version of the library that computed it.
       accuracy_ratio: accuracy over that of autoregressive decoding.
       *_interval: 95 % bootstrap intervals; of ratios paired with autoregressive decoding.
       intervals_over: what was resampled: "prompts" (decoded one by one) or "batches".
@@ -85,7 +90,8 @@ class Row:
       t_block: seconds per block.
       realised_fraction: (t_ar / t_block) (1 + r L).
       compile_time: seconds for tracing and compiling, or for reading the compilation cache.
-      config_hash: `config_hash` of the settings of the run.
+      config_hash: `config_hash` of the settings of the run; in a sweep, of those that its cells
+        share, so that cells can be added.
       hardware: see `Hardware`.
       versions: by library.
     """
@@ -103,7 +109,11 @@ class Row:
     schema_version: int = SCHEMA_VERSION
     status: str = "ok"
     message: str | None = None
+    experiment: str | None = None
+    template: str | None = None
     target_budget: int | None = None
+    draft_temperature: float | None = None
+    draft_top_k: int | None = None
     top_k: int | None = None
     top_p: float = 1.0
     max_new_tokens: int | None = None
@@ -113,6 +123,7 @@ class Row:
     context_length: int | None = None
     num_prompts: int | None = None
     num_skipped: int = 0
+    prompts_sha256: str | None = None
     tokens: int | None = None
     produced: int | None = None
     blocks: int | None = None
@@ -129,6 +140,7 @@ class Row:
     accuracy: float | None = None
     accuracy_interval: Interval | None = None
     accuracy_metric: str | None = None
+    accuracy_signature: str | None = None
     accuracy_ratio: float | None = None
     accuracy_ratio_interval: Interval | None = None
     intervals_over: str | None = None

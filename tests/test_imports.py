@@ -81,10 +81,21 @@ def test_imports_go_down(module):
             assert _LEVELS[other] < _LEVELS[own], f"{module} imports {imported}"
 
 
-def test_the_facade_needs_few_libraries():
-    """GPU images often lack the others; they are imported where they are used."""
-    block = f"import sys; sys.modules.update(dict.fromkeys({_OPTIONAL!r})); import {_PACKAGE}"
+def _runs_without(modules: tuple[str, ...], code: str) -> None:
+    block = f"import sys; sys.modules.update(dict.fromkeys({modules!r})); {code}"
     run = subprocess.run(
         [sys.executable, "-c", block], cwd=_ROOT, capture_output=True, text=True, timeout=120
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_the_facade_needs_few_libraries():
+    """GPU images often lack the others; they are imported where they are used."""
+    _runs_without(_OPTIONAL, "import rsd_jax; [getattr(rsd_jax, n) for n in rsd_jax.__all__]")
+
+
+def test_rows_are_read_and_drawn_without_jax():
+    _runs_without(
+        ("jax", "flax"),
+        "import rsd_jax.rows, rsd_jax.metrics, rsd_jax.evaluation.plots, rsd_jax.evaluation.tables",
+    )

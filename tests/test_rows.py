@@ -71,7 +71,7 @@ def test_integers_are_numbers():
         ({"status": "good"}, "'status' is 'good'; expected one of"),
         ({"intervals_over": "rows"}, "'intervals_over' is 'rows'"),
         ({"speed": 1.0}, "unknown field 'speed'"),
-        ({"schema_version": 99}, "'schema_version' is 99, but rsd_jax .* version 1"),
+        ({"schema_version": 99}, "'schema_version' is 99, but rsd_jax .* version 2"),
     ],
 )
 def test_a_malformed_row_is_named_with_its_line_and_field(tmp_path, change, field):

@@ -1,9 +1,12 @@
 """Tables from result rows, for terminals and for Markdown."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from rsd_jax.evaluation.timing import BlockTimes
 from rsd_jax.rows import Row
+
+if TYPE_CHECKING:  # rows are shown without JAX
+    from rsd_jax.evaluation.timing import BlockTimes
 
 _HEADS = ("method", "tree", "block efficiency", "MBSU", "tokens/s", "vs AR", "tokens")
 
@@ -56,7 +59,7 @@ _PHASE_HEADS = (
 )  # fmt: skip
 
 
-def phase_table(timed: Sequence[tuple[Row, BlockTimes]], *, markdown: bool = False) -> str:
+def phase_table(timed: Sequence[tuple[Row, "BlockTimes"]], *, markdown: bool = False) -> str:
     """One line per method: milliseconds by phase, their sum beside the fused block.
 
     "forwards" are the model passes of a block alone, "outside" is the share of the fused block
