@@ -153,3 +153,37 @@ def build_method(name: str, **options: Any) -> Method:
         raise ConfigError(f"method {name!r}: {problem}; its options: {known}")
     drafter, verifier = METHODS[name](**options)
     return Method(name, drafter, verifier, **shared)
+
+
+def method_of_tree(name: str, tree: str, **draft_options: Any) -> Method:
+    """Builds a method from its tree in words, the inverse of `Method.tree`.
+
+    Args:
+      name: of the method.
+      tree: "4" where the method's option is a length, "6x5" for a number and a length, "2-2-1" for
+        a branching, "-" without options.
+      draft_options: `draft_temperature` and `draft_top_k`, where not None.
+
+    Raises:
+      ConfigError: unknown method, a tree in other words than the method's, or one out of range.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"unknown method {name!r}; known methods: {sorted(METHODS)}")
+    parameters = list(inspect.signature(METHODS[name]).parameters)
+    split, example = {
+        (): (None, "-"), ("length",): (None, "4"), ("branching",): ("-", "2-2-1"),
+    }.get(tuple(parameters), ("x", "6x5"))  # fmt: skip
+    given = {key: value for key, value in draft_options.items() if value is not None}
+    if not parameters and tree == "-":
+        return build_method(name)
+    parts = tree.split(split) if split else [tree]
+    branching = parameters == ["branching"]
+    if not all(part.isdecimal() for part in parts) or not (
+        branching or len(parts) == len(parameters)
+    ):
+        raise ConfigError(
+            f"tree {tree!r} of method {name!r} is not understood; write it like {example!r}"
+        )
+    numbers = [int(part) for part in parts]
+    options = {"branching": numbers} if branching else dict(zip(parameters, numbers, strict=True))
+    return build_method(name, **options, **given)

@@ -67,6 +67,8 @@ class Row:
       num_prompts: prompts decoded.
       num_skipped: prompts left out because the model allows no such length.
       prompts_sha256: of the prompts' tokens; equal if and only if the prompts are.
+      weights_sha256: of some numbers of every parameter of target and draft; equal weights have
+        equal ones.
       tokens: that the user gets: cut at EOS and at max_new_tokens.
       produced: tokens of whole blocks: numerator of the block efficiency.
       blocks: target calls.
@@ -124,6 +126,7 @@ class Row:
     num_prompts: int | None = None
     num_skipped: int = 0
     prompts_sha256: str | None = None
+    weights_sha256: str | None = None
     tokens: int | None = None
     produced: int | None = None
     blocks: int | None = None

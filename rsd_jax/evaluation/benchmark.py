@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from rsd_jax.decoding import required_capacity
 from rsd_jax.evaluation.comparison import PeerRun, Sampling, compare
 from rsd_jax.evaluation.floors import decode_floor
-from rsd_jax.evaluation.measured_rows import comparison_rows
+from rsd_jax.evaluation.measured_rows import comparison_rows, with_times
 from rsd_jax.evaluation.peers import Peer
 from rsd_jax.evaluation.timing import BlockTimes, time_blocks
 from rsd_jax.job import LoadedModel
@@ -80,27 +80,15 @@ def measure(
     report("phases timed")
     context = max(map(len, prompts[:batch_size]))
     ours = [
-        Measurement(_with_times(row, taken, times[0], context), taken)
+        Measurement(
+            dataclasses.replace(
+                with_times(row, taken, times[0], context), compile_time=taken.compile
+            ),
+            taken,
+        )
         for row, taken in zip(rows, times, strict=True)
     ]
     return ours, others
-
-
-def _with_times(row: Row, times: BlockTimes, baseline: BlockTimes, context: int) -> Row:
-    r = row.bytes_ratio.r if row.bytes_ratio is not None else 0.0
-    phases = {
-        name: getattr(times, name)
-        for name in ("prefill", "draft", "score", "verify", "commit", "forwards")
-    }
-    return dataclasses.replace(
-        row,
-        phase_times=phases,
-        t_ar=baseline.block,
-        t_block=times.block,
-        realised_fraction=baseline.block / times.block * (1 + r * row.draft_length),
-        compile_time=times.compile,
-        context_length=context,
-    )
 
 
 def capacity_ratio(

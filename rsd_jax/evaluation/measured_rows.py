@@ -8,6 +8,7 @@ import numpy as np
 
 from rsd_jax import metrics
 from rsd_jax.evaluation.comparison import Measured, PeerRun, Sampling
+from rsd_jax.evaluation.timing import BlockTimes
 from rsd_jax.hardware import Hardware, current_versions
 from rsd_jax.job import LoadedModel
 from rsd_jax.models.llama import LlamaModel
@@ -117,6 +118,32 @@ def _bytes_ratio(target: LoadedModel, draft: LoadedModel | None) -> BytesRatio |
         small, large, draft_dtype=draft.model.dtype, target_dtype=target.model.dtype
     )
     return BytesRatio(r=metrics.parameter_ratio(small, large), r_bytes=read)
+
+
+def with_times(row: Row, times: BlockTimes, baseline: BlockTimes, context: int) -> Row:
+    """The row with the times of a block and its phases.
+
+    Args:
+      row: of a method.
+      times: of that method.
+      baseline: of autoregressive decoding, taken in turns with them.
+      context: tokens of the longest prompt of the batch that was timed.
+    """
+    r = row.bytes_ratio.r if row.bytes_ratio is not None else 0.0
+    phases = {
+        name: getattr(times, name)
+        for name in ("prefill", "draft", "score", "verify", "commit", "forwards")
+    }
+    return dataclasses.replace(
+        row,
+        phase_times=phases,
+        t_ar=baseline.block,
+        t_block=times.block,
+        realised_fraction=metrics.realised_fraction(
+            baseline.block, times.block, r, row.draft_length
+        ),
+        context_length=context,
+    )
 
 
 def peer_row(run: PeerRun, baseline: Row) -> Row:

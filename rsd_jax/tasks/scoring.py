@@ -6,14 +6,12 @@ BLEU (Papineni et al. 2002) as `sacrebleu` computes it by default (Post 2018); R
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.metrics import bootstrap_interval
-
-METRICS = ("bleu", "rouge2")
 
 _LEVEL = 0.95
 _RESAMPLES = 2000
@@ -51,6 +49,116 @@ def score(metric: str, answers: Sequence[str], references: Sequence[str]) -> Sco
     Raises:
       ConfigError: the metric is unknown, there are no answers, or not one reference for each.
     """
+    scorer = _scorer(metric, answers, references)
+    counts = scorer.counts(answers, references)
+    value = scorer.value(counts.sum(axis=0))
+    resampled = [scorer.value(sums) for sums in _resamples(len(counts)) @ counts]
+    return Score(metric, value, _ends(resampled), len(counts), scorer.signature())
+
+
+def score_ratio(
+    metric: str, answers: Sequence[str], base: Sequence[str], references: Sequence[str]
+) -> tuple[float, tuple[float, float]] | None:
+    """The score of answers over that of other answers to the same prompts.
+
+    Args:
+      metric, answers, references: as for `score`.
+      base: the other answers, in the same order.
+
+    Returns:
+      the ratio, and the ends of its 95 % percentile bootstrap interval over prompts, paired: a
+      resample takes the same prompts for both. None if the other answers score 0, be it in a
+      resample only: the ratio is not bounded then.
+
+    Raises:
+      ConfigError: as `score`.
+    """
+    scorer = _scorer(metric, answers, references)
+    _scorer(metric, base, references)
+    ours, theirs = scorer.counts(answers, references), scorer.counts(base, references)
+    weights = np.concatenate([np.ones((1, len(ours)), np.int64), _resamples(len(ours))])
+    above, below = (
+        np.asarray([scorer.value(sums) for sums in weights @ counts]) for counts in (ours, theirs)
+    )
+    if not below.all():
+        return None
+    ratios = above / below
+    return float(ratios[0]), _ends(ratios[1:])
+
+
+class _Scorer(Protocol):
+    """A score that is a function of sums over prompts, which is what the bootstrap resamples."""
+
+    def counts(self, answers: Sequence[str], references: Sequence[str]) -> np.ndarray:
+        """[P, C], what the score depends on, prompt by prompt."""
+        ...
+
+    def value(self, sums: np.ndarray) -> float:
+        """The score, 0 to 100, of prompts whose counts add up to these."""
+        ...
+
+    def signature(self) -> str: ...
+
+
+class _Bleu:
+    """The counts of n-grams and lengths, as sacrebleu takes them of each sentence.
+
+    Not resampled by `n_bootstrap` of sacrebleu, whose seed is an environment variable and whose
+    interval is symmetric.
+    """
+
+    def __init__(self):
+        from sacrebleu.metrics import BLEU
+
+        self._bleu = BLEU()
+
+    def counts(self, answers: Sequence[str], references: Sequence[str]) -> np.ndarray:
+        scores = [
+            self._bleu.corpus_score([answer], [[reference]])
+            for answer, reference in zip(answers, references, strict=True)
+        ]
+        return np.asarray([[*s.counts, *s.totals, s.sys_len, s.ref_len] for s in scores])
+
+    def value(self, sums: np.ndarray) -> float:
+        orders = self._bleu.max_ngram_order
+        answer_length, reference_length = sums[-2:].tolist()
+        whole = self._bleu.compute_bleu(
+            sums[:orders].tolist(), sums[orders:-2].tolist(), answer_length, reference_length,
+            smooth_method=self._bleu.smooth_method,
+        )  # fmt: skip
+        return float(whole.score)
+
+    def signature(self) -> str:
+        return str(self._bleu.get_signature())
+
+
+class _Rouge2:
+    """The F1 of each answer, and 1."""
+
+    def counts(self, answers: Sequence[str], references: Sequence[str]) -> np.ndarray:
+        from rouge_score.rouge_scorer import RougeScorer
+
+        scorer = RougeScorer(["rouge2"], use_stemmer=False)
+        pairs = zip(answers, references, strict=True)
+        return np.asarray(
+            [[scorer.score(target=r, prediction=a)["rouge2"].fmeasure, 1.0] for a, r in pairs]
+        )
+
+    def value(self, sums: np.ndarray) -> float:
+        return float(100 * sums[0] / sums[1])
+
+    def signature(self) -> str:
+        import importlib.metadata
+
+        version = importlib.metadata.version("rouge-score")
+        return f"nrefs:1|measure:f1|stem:no|version:{version}"
+
+
+_SCORERS: dict[str, Callable[[], _Scorer]] = {"bleu": _Bleu, "rouge2": _Rouge2}
+METRICS = tuple(_SCORERS)
+
+
+def _scorer(metric: str, answers: Sequence[str], references: Sequence[str]) -> _Scorer:
     if metric not in METRICS:
         raise ConfigError(f"metric={metric!r} must be one of {METRICS}")
     if len(answers) != len(references):
@@ -60,58 +168,15 @@ def score(metric: str, answers: Sequence[str], references: Sequence[str]) -> Sco
         )
     if len(answers) == 0:
         raise ConfigError("answers is empty; give at least one")
-    return (_bleu if metric == "bleu" else _rouge2)(answers, references)
+    return _SCORERS[metric]()
 
 
-def _bleu(answers: Sequence[str], references: Sequence[str]) -> Score:
-    """Resamples what BLEU is a function of: each sentence's counts, of which it takes the sums.
-
-    Not by `n_bootstrap` of sacrebleu, whose seed is an environment variable and whose interval is
-    symmetric.
-    """
-    from sacrebleu.metrics import BLEU
-
-    bleu = BLEU()
-    orders = bleu.max_ngram_order
-
-    def counts(answer: str, reference: str) -> list[int]:
-        alone = bleu.corpus_score([answer], [[reference]])
-        return [*alone.counts, *alone.totals, alone.sys_len, alone.ref_len]
-
-    def value(sums: np.ndarray) -> float:
-        correct, total = sums[:orders].tolist(), sums[orders:-2].tolist()
-        answer_length, reference_length = sums[-2:].tolist()
-        return bleu.compute_bleu(
-            correct, total, answer_length, reference_length, smooth_method=bleu.smooth_method
-        ).score
-
-    sentences = np.asarray([counts(*pair) for pair in zip(answers, references, strict=True)])
-    prompts = len(sentences)
+def _resamples(prompts: int) -> np.ndarray:
+    """[2000, P], how often a resample takes each prompt; the same in every call."""
     rng = np.random.default_rng(_SEED)
-    weights = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=_RESAMPLES)
-    values = [value(sums) for sums in weights @ sentences]
+    return rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=_RESAMPLES)
+
+
+def _ends(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    whole = bleu.corpus_score(list(answers), [list(references)])
-    return Score(
-        "bleu", float(whole.score), (float(low), float(high)), prompts, str(bleu.get_signature())
-    )
-
-
-def _rouge2(answers: Sequence[str], references: Sequence[str]) -> Score:
-    import importlib.metadata
-
-    from rouge_score.rouge_scorer import RougeScorer
-
-    scorer = RougeScorer(["rouge2"], use_stemmer=False)
-    values = 100 * np.asarray(
-        [
-            scorer.score(target=reference, prediction=answer)["rouge2"].fmeasure
-            for answer, reference in zip(answers, references, strict=True)
-        ]
-    )
-    interval = bootstrap_interval(
-        values, np.ones_like(values), level=_LEVEL, resamples=_RESAMPLES, seed=_SEED
-    )
-    version = importlib.metadata.version("rouge-score")
-    signature = f"nrefs:1|measure:f1|stem:no|version:{version}"
-    return Score("rouge2", float(values.mean()), interval, len(values), signature)
+    return float(low), float(high)

@@ -1,0 +1,52 @@
+"""Experiment 2: target budgets 6, 10, 14, 21 and 30; every method's trees of exactly that size.
+
+Source: Jeon et al. 2024 (arXiv 2402.14160), the experiment at fixed target budget, the nodes that
+the target scores per block. SD spends the budget on length; for the others the trees are those of
+the paper, for RSD-C its candidates. The best tree per method and budget is chosen from the rows by
+`launch/plot.py`; all are kept.
+
+Command: python launch/evaluate.py --config=configs/evaluate/experiment2.py
+then     python launch/plot.py runs/experiment2-quickstart/results.jsonl
+Variants as in experiment1.py.
+Expected: block efficiency RSD-S >= RSD-C >= SpecTr >= SD in most cases; SD's token rate falls with
+the budget, which is as many draft passes one after the other.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.evaluate import pairs
+
+BUDGETS = (6, 10, 14, 21, 30)
+PRODUCTS = ("2x3", "3x2", "2x5", "5x2", "2x7", "7x2", "3x7", "7x3", "5x6", "6x5")
+BRANCHINGS = (
+    "2-1-1", "2-2", "3-1",
+    "2-1-1-1-1", "2-2-1", "5-1",
+    "2-1-1-1-1-1-1", "2-2-1-1", "2-2-2", "7-1",
+    "3-1-1-1-1-1-1", "3-2-1-1", "3-2-2", "7-1-1", "7-2",
+    "2-2-2-2", "5-1-1-1-1-1", "5-5", "6-1-1-1-1", "6-4",
+)  # fmt: skip
+
+QUICK_BUDGETS = (6, 14, 30)
+QUICK_PRODUCTS = ("2x3", "3x2", "2x7", "7x2", "5x6", "6x5")
+QUICK_BRANCHINGS = ("2-1-1", "2-2", "2-2-1-1", "2-2-2", "2-2-2-2", "6-1-1-1-1")
+
+
+def get_config(variant: str = "quickstart") -> ConfigDict:
+    """See the head of the file; the keys are those of `rsd_jax.evaluation.sweep.settings`.
+
+    Cost: of `quickstart` 138 cells, of `quick` 66; `--dry_run` lists them with the time left. A
+    Llama-2 variant has 46 cells per task.
+    """
+    config = ConfigDict(pairs.settings(variant))
+    quick = variant == "quick"
+    products = QUICK_PRODUCTS if quick else PRODUCTS
+    config.experiment = "experiment2"
+    config.trees = dict(
+        sd=tuple(str(budget) for budget in (QUICK_BUDGETS if quick else BUDGETS)),
+        spectr=products,
+        rsd_c=QUICK_BRANCHINGS if quick else BRANCHINGS,
+        rsd_s=products,
+    )
+    config.out_dir = f"runs/experiment2-{variant}"
+    config.lock()
+    return config

@@ -1,0 +1,76 @@
+"""The pairs and tasks that the experiments are run on, by the name of a variant.
+
+Number of prompts, lengths and templates of the published runs are not known; those here are our
+choice. Temperatures are the published ones: 0.3 for translation and summaries, 1.0 with top-p 0.95
+for Dolly. The Llama-2 variants have not been run for lack of weights and an accelerator; set their
+directories, e.g. --config.pairs.llama2_7b.target=/models/Llama-2-7b-hf.
+"""
+
+from typing import Any
+
+VARIANTS = (
+    "quickstart", "quick", "llama2_7b", "llama2_13b", "llama2_chat_7b", "llama2_chat_13b",
+)  # fmt: skip
+
+
+def settings(variant: str) -> dict[str, Any]:
+    """The part of a configuration that depends on the variant and not on the experiment.
+
+    Raises:
+      ValueError: no such variant.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}; one of {VARIANTS}")
+    shared = dict(
+        seeds=(0,), batch_size=1, cells_together=8, mesh=(),
+        draft_temperature=None, draft_top_k=None,
+    )  # fmt: skip
+    return shared | (_offline(variant) if variant.startswith("quick") else _llama(variant))
+
+
+def _offline(variant: str) -> dict[str, Any]:
+    """The pair that ships, on the tasks that need nothing from outside."""
+    prompts = (12, 16, 8) if variant == "quick" else (48, 96, 32)
+    sizes = dict(zip(("number_words", "docstrings", "completion"), prompts, strict=True))
+    lengths = dict(number_words=128, docstrings=48, completion=64)
+    return dict(
+        pairs=dict(quickstart=_pair(shipped="quickstart")),
+        tasks={
+            name: _task(num_prompts=sizes[name], max_new_tokens=lengths[name]) for name in sizes
+        },
+        phase_repeats=0,
+        # On one core of an AMD EPYC; a task after the first finds most programs compiled.
+        estimate=dict(compile_seconds=5.0, tokens_per_second=250.0),
+    )
+
+
+def _llama(variant: str) -> dict[str, Any]:
+    """Llama-2, base on two tasks and chat on three, with a draft of 115M parameters."""
+    chat = "chat" in variant
+    tasks = dict(
+        wmt18_de_en=_task(num_prompts=100, max_new_tokens=128),
+        xsum=_task(num_prompts=100, max_new_tokens=128),
+    )
+    if chat:
+        tasks["dolly"] = _task(num_prompts=100, max_new_tokens=128, temperatures=(1.0,), top_p=0.95)
+    pair = _pair(
+        target=f"models/{variant}", draft="models/llama2_115m",
+        dtype="bfloat16", template="chat" if chat else "base",
+    )  # fmt: skip
+    return dict(
+        pairs={variant: pair},
+        tasks=tasks,
+        phase_repeats=5,
+        # Assumed, not measured: 60 % of what 2 TB/s allow, drafting and baseline alike.
+        estimate=dict(compile_seconds=60.0, tokens_per_second=45.0 if "13b" in variant else 90.0),
+    )
+
+
+def _pair(**values: Any) -> dict[str, Any]:
+    return dict(shipped="", target="", draft="", dtype="float32", template=None) | values
+
+
+def _task(**values: Any) -> dict[str, Any]:
+    """See `TaskSettings`; `task` names it where the key does not."""
+    unset = dict(top_k=None, top_p=1.0, task="", category=None, path=None, data_dir=None)
+    return unset | dict(temperatures=(0.3,)) | values

@@ -1,0 +1,122 @@
+"""Runs an experiment: python launch/evaluate.py --config=configs/evaluate/experiment1.py:quick.
+
+Every cell (pair, task, method, tree, temperature, seed) becomes a row of results.jsonl in the
+configuration's `out_dir` as soon as it is measured; started again, it goes on with what is missing.
+Any value can be set, e.g. --config.tasks.number_words.num_prompts=8, or
+--config.pairs.llama2_7b.target=/models/Llama-2-7b-hf. `--dry_run` lists the cells and the time they
+may take. launch/plot.py draws the rows.
+"""
+
+import os
+import pathlib
+import sys
+import time
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(_ROOT))
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch is missing
+
+import jax  # noqa: E402
+import transformers  # noqa: E402
+from absl import app, flags, logging  # noqa: E402
+from ml_collections import config_flags  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+import rsd_jax  # noqa: E402
+from rsd_jax.evaluation.sweep.cells import Turn, missing_cells, turns  # noqa: E402
+from rsd_jax.evaluation.sweep.estimate import TimeEstimate, in_words  # noqa: E402
+from rsd_jax.evaluation.sweep.listing import listing  # noqa: E402
+from rsd_jax.evaluation.sweep.run import known_rows, results_path, run_sweep  # noqa: E402
+from rsd_jax.evaluation.sweep.settings import PairSource, Sweep  # noqa: E402
+from rsd_jax.rows import Row  # noqa: E402
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", str(_ROOT / "configs/evaluate/experiment1.py:quick")
+)
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Lists the cells and the estimated time.")
+_RETRY = flags.DEFINE_bool("retry_failed", False, "Measures cells that failed before once more.")
+
+
+def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # jax tells which accelerators are missing
+    try:
+        sweep = Sweep.from_config(_CONFIG.value)
+        rows = known_rows(results_path(sweep))
+        missing = missing_cells(sweep, rows, retry_failed=_RETRY.value)
+        if _DRY_RUN.value:
+            print(listing(sweep, missing, TimeEstimate(sweep, rows)))
+            return
+        watcher = _Watcher(sweep, turns(sweep, missing), len(missing))
+        written = run_sweep(sweep, _loader(sweep), watcher, retry_failed=_RETRY.value)
+        watcher.close()
+    except (rsd_jax.ConfigError, rsd_jax.CheckpointError) as error:
+        sys.exit(f"error: {error}")
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(written.items()))
+    print(f"{counts or 'nothing was missing'}; rows: {results_path(sweep)}")
+    if written["failed"]:
+        sys.exit("some cells failed, see their rows' messages; --retry_failed tries them again")
+
+
+def _loader(sweep: Sweep):
+    mesh = jax.make_mesh(tuple(sweep.mesh), ("data", "model")) if sweep.mesh else None
+
+    def load(source: PairSource) -> rsd_jax.LoadedPair:
+        if source.shipped:
+            return rsd_jax.load_pair(source.shipped, dtype=source.dtype, mesh=mesh)
+        return rsd_jax.LoadedPair(
+            target=rsd_jax.load_model(source.target, dtype=source.dtype, mesh=mesh),
+            draft=rsd_jax.load_model(source.draft, dtype=source.dtype, mesh=mesh),
+            tokenizer=transformers.AutoTokenizer.from_pretrained(source.target),
+        )
+
+    return load
+
+
+class _Watcher:
+    """A bar in a terminal; in a file or a pipe, a line per row."""
+
+    def __init__(self, sweep: Sweep, ahead: list[Turn], cells: int):
+        self._per_turn = [
+            len(turn.methods) * (1 + -(-sweep.tasks[turn.task].num_prompts // sweep.batch_size))
+            for turn in ahead
+        ]
+        bar_format = "{l_bar}{bar}| [{elapsed}{postfix}]"
+        self._bar = tqdm(total=sum(self._per_turn), disable=None, bar_format=bar_format)
+        self._cells, self._rows, self._turn = cells, 0, 0
+        self._ends = time.perf_counter()
+
+    def turn(self, turn: Turn, steps: int, seconds_left: float) -> None:
+        # Prompts that are too long were counted, but will not be decoded.
+        self._bar.total += steps - self._per_turn[self._turn]
+        self._turn += 1
+        self._ends = time.perf_counter() + seconds_left
+
+    def step(self, done: str) -> None:
+        self._bar.set_postfix_str(f"{self._left()}, {done}", refresh=False)
+        self._bar.update()
+
+    def row(self, row: Row) -> None:
+        self._rows += 1
+        text = row.message or "measured"
+        if row.block_efficiency is not None and row.token_rate_ratio is not None:
+            text = f"{row.block_efficiency:.2f} tokens per call, {row.token_rate_ratio:.2f} x AR"
+        line = (
+            f"{self._rows}/{self._cells} {row.pair} {row.task} T={row.temperature:g} "
+            f"seed {row.seed} {row.method} {row.tree}: {text}"
+        )
+        if row.num_skipped:
+            line += f" ({row.num_skipped} prompts too long, left out)"
+        if self._bar.disable:
+            print(f"{line}; {self._left()}", flush=True)
+        else:
+            self._bar.write(line)
+
+    def _left(self) -> str:
+        return f"about {in_words(max(self._ends - time.perf_counter(), 0.0))} left"
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,1 @@
+"""Experiments: many cells, measured in turns with their baseline, resumed where they stopped."""

@@ -1,0 +1,51 @@
+"""How long cells take: from rows where there are some, else as the configuration expects."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+from rsd_jax.evaluation.sweep.cells import Cell, Turn
+from rsd_jax.evaluation.sweep.settings import BASELINE, Sweep
+from rsd_jax.rows import Row
+
+
+class TimeEstimate:
+    """Seconds of cells and turns, compilation and warm-up included."""
+
+    def __init__(self, sweep: Sweep, rows: Iterable[Row] = ()):
+        self._sweep = sweep
+        self._known: dict[tuple[str, ...], list[float]] = {}
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: Row) -> None:
+        """Learns from a finished row."""
+        if row.status != "ok" or row.seconds is None:
+            return
+        seconds = row.seconds + (row.compile_time or 0.0)
+        for key in ((row.pair, row.task, row.method), (row.pair, row.task)):
+            self._known.setdefault(key, []).append(seconds)
+
+    def cell(self, cell: Cell) -> float:
+        """Median of the rows of the same pair, task and method, or pair and task; or a guess."""
+        for key in ((cell.pair, cell.task, cell.method), (cell.pair, cell.task)):
+            if key in self._known:
+                return statistics.median(self._known[key])
+        settings, expected = self._sweep.tasks[cell.task], self._sweep.estimate
+        tokens = settings.num_prompts * settings.max_new_tokens
+        return expected.compile_seconds + tokens / expected.tokens_per_second
+
+    def turns(self, turns: Sequence[Turn]) -> float:
+        """Seconds of turns; each decodes the baseline once more."""
+        return sum(
+            self.cell(Cell(turn.pair, turn.task, turn.temperature, turn.seed, BASELINE, "-"))
+            + sum(self.cell(cell) for cell in turn.cells if cell.method != BASELINE)
+            for turn in turns
+        )
+
+
+def in_words(seconds: float) -> str:
+    """ "40 s", "12 min" or "3 h 20 min"."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,194 @@
+"""Measures cells beside their baseline and makes rows of them."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from rsd_jax.evaluation.comparison import Measured, Sampling, compare
+from rsd_jax.evaluation.measured_rows import comparison_rows, with_times
+from rsd_jax.evaluation.sweep.accuracy import accuracy_fields
+from rsd_jax.evaluation.sweep.cells import Cell, Turn
+from rsd_jax.evaluation.sweep.prompts import Encoded, texts
+from rsd_jax.evaluation.sweep.settings import Sweep
+from rsd_jax.evaluation.timing import time_blocks
+from rsd_jax.hardware import Hardware, current_versions
+from rsd_jax.job import LoadedModel
+from rsd_jax.methods import Method
+from rsd_jax.rows import Row
+from rsd_jax.tasks.base import Task
+
+SOURCE = "evaluate"
+_MOST_TIMED_TOKENS = 512
+_FINGERPRINT = 64  # numbers of each parameter
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A loaded pair with a task's prompts, and where it stands in a sweep.
+
+    Attributes:
+      sweep: the settings.
+      pair, task_name: names in the rows.
+      task: with its template.
+      target, draft, tokenizer: the pair.
+      encoded: prompts that fit.
+      ends: ids that end an answer.
+      weights_sha256: see `fingerprint`.
+    """
+
+    sweep: Sweep
+    pair: str
+    task_name: str
+    task: Task
+    target: LoadedModel
+    draft: LoadedModel
+    tokenizer: Any
+    encoded: Encoded
+    ends: tuple[int, ...]
+    weights_sha256: str
+
+
+def fingerprint(*models: LoadedModel) -> str:
+    """SHA-256 of the first numbers of every parameter: tells two trainings apart, cheaply."""
+    digest = hashlib.sha256()
+    for loaded in models:
+        leaves, _ = jax.tree_util.tree_flatten_with_path(loaded.params)
+        for path, leaf in leaves:
+            first = leaf[(0,) * (leaf.ndim - 1)][:_FINGERPRINT]
+            name = f"{jax.tree_util.keystr(path)} {leaf.shape}"
+            digest.update(name.encode() + np.asarray(first, np.float32).tobytes())
+    return digest.hexdigest()
+
+
+def measure(
+    turn: Turn,
+    subject: Subject,
+    methods: Mapping[tuple[str, str], Method],
+    step: Callable[[str], None],
+) -> list[Row]:
+    """Decodes all prompts with the baseline and the turn's methods, in turns.
+
+    Args:
+      turn: what to measure.
+      subject: on what.
+      methods: by name and tree.
+      step: called with a line of text after each of the `steps` of `compare`.
+
+    Returns:
+      a row for each of the turn's cells, in their order; "skipped" if no prompt fits the models.
+
+    Raises:
+      ConfigError, NonFiniteLogitsError: as `generate`.
+    """
+    sweep, encoded = subject.sweep, subject.encoded
+    if not encoded.tokens:
+        reason = (
+            f"all {encoded.num_skipped} prompts are too long: with max_new_tokens they exceed a "
+            "model's positions"
+        )
+        return [
+            failed_row(cell, subject, methods[cell.method, cell.tree], reason, status="skipped")
+            for cell in turn.cells
+        ]
+    listed = [methods[method] for method in turn.methods]
+    sampling = _sampling(turn, subject)
+    measured, _ = compare(
+        listed, subject.target, subject.draft, encoded.tokens, sampling, step,
+        batch_size=sweep.batch_size,
+    )  # fmt: skip
+    rows = comparison_rows(
+        measured, subject.target, subject.draft, sampling,
+        source=SOURCE, pair=turn.pair, task=turn.task,
+    )  # fmt: skip
+    if sweep.phase_repeats:
+        rows = _timed(rows, listed, subject, turn)
+    answers = [texts(subject.tokenizer, each.tokens, subject.ends) for each in measured]
+    scored = [
+        accuracy_fields(subject.task, encoded.prompts, own, answers[0])
+        if Cell.of(row) in turn.cells else {}
+        for row, own in zip(rows, answers, strict=True)
+    ]  # fmt: skip
+    shared = _shared(subject)
+    finished = [
+        dataclasses.replace(row, **shared, **_draft_warp(each), **fields)
+        for row, each, fields in zip(rows, measured, scored, strict=True)
+    ]
+    return [row for row in finished if Cell.of(row) in turn.cells]
+
+
+def _sampling(turn: Turn, subject: Subject) -> Sampling:
+    settings = subject.sweep.tasks[turn.task]
+    return Sampling(
+        max_new_tokens=settings.max_new_tokens,
+        temperature=turn.temperature,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+        seed=turn.seed,
+        eos_id=subject.ends,
+    )
+
+
+def _shared(subject: Subject) -> dict[str, Any]:
+    """What all rows of a pair and task carry besides what `comparison_rows` knows."""
+    return {
+        "experiment": subject.sweep.experiment,
+        "template": subject.sweep.pairs[subject.pair].template,
+        "num_skipped": subject.encoded.num_skipped,
+        "prompts_sha256": subject.encoded.sha256,
+        "weights_sha256": subject.weights_sha256,
+        "config_hash": subject.sweep.hash_of(subject.pair, subject.task_name),
+    }
+
+
+def _draft_warp(measured: Measured) -> dict[str, Any]:
+    method = measured.method
+    return {
+        "draft_temperature": method.draft_temperature,
+        "draft_top_k": method.draft_top_k,
+    }
+
+
+def _timed(rows: list[Row], methods: list[Method], subject: Subject, turn: Turn) -> list[Row]:
+    """The rows with the times of a block's phases, on the first batch."""
+    sweep = subject.sweep
+    prompts = subject.encoded.tokens[: sweep.batch_size]
+    context = max(map(len, prompts))
+    positions = min(subject.target.model.max_positions, subject.draft.model.max_positions)
+    most = min(_MOST_TIMED_TOKENS, positions - context)
+    # Every row must go on through the blocks that lead to the state and those that are timed.
+    longest = max(method.drafter.shape.depth for method in methods) + 1
+    times = time_blocks(
+        methods, subject.target, subject.draft, prompts,
+        temperature=turn.temperature, max_new_tokens=[most] * len(methods),
+        blocks=max(1, min(16, most // (2 * longest))), repeats=sweep.phase_repeats,
+    )  # fmt: skip
+    return [
+        with_times(row, taken, times[0], context) for row, taken in zip(rows, times, strict=True)
+    ]
+
+
+def failed_row(
+    cell: Cell, subject: Subject, method: Method, message: str, status: str = "failed"
+) -> Row:
+    """The row of a cell that could not be measured."""
+    return Row(
+        source=SOURCE,
+        pair=cell.pair,
+        task=cell.task,
+        method=cell.method,
+        tree=cell.tree,
+        draft_length=method.drafter.shape.depth,
+        target_budget=method.drafter.shape.num_nodes - 1,
+        temperature=cell.temperature,
+        seed=cell.seed,
+        hardware=Hardware.current(),
+        versions=current_versions(),
+        status=status,
+        message=message,
+        max_new_tokens=subject.sweep.tasks[cell.task].max_new_tokens,
+        **_shared(subject),
+    )

@@ -1,0 +1,187 @@
+"""Runs a sweep: every missing cell, beside its baseline, appended as it is finished."""
+
+import collections
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import jax
+
+from rsd_jax.errors import ConfigError, NonFiniteLogitsError
+from rsd_jax.evaluation.comparison import steps
+from rsd_jax.evaluation.sweep.cells import Turn, alone, missing_cells, turns
+from rsd_jax.evaluation.sweep.estimate import TimeEstimate
+from rsd_jax.evaluation.sweep.measure import Subject, failed_row, fingerprint, measure
+from rsd_jax.evaluation.sweep.prompts import encode, ends_of
+from rsd_jax.evaluation.sweep.settings import PairSource, Sweep
+from rsd_jax.job import LoadedModel
+from rsd_jax.methods import Method
+from rsd_jax.rows import Row, append_row, read_rows
+
+# What one cell may fail of while others can be measured. Anything else is a mistake of ours.
+_FAILURES = (ConfigError, NonFiniteLogitsError, jax.errors.JaxRuntimeError, MemoryError)
+
+
+class Pair(Protocol):
+    """A target, its draft and a transformers tokenizer; `rsd_jax.LoadedPair` is one."""
+
+    @property
+    def target(self) -> LoadedModel: ...
+    @property
+    def draft(self) -> LoadedModel: ...
+    @property
+    def tokenizer(self) -> Any: ...
+
+
+class Watcher(Protocol):
+    """Is told what a sweep does."""
+
+    def turn(self, turn: Turn, steps: int, seconds_left: float) -> None:
+        """A turn begins: so many steps; an estimate for it and all that follow."""
+        ...
+
+    def step(self, done: str) -> None:
+        """A step is done."""
+        ...
+
+    def row(self, row: Row) -> None:
+        """A row was written."""
+        ...
+
+
+def results_path(sweep: Sweep) -> pathlib.Path:
+    """Where the rows of a sweep are."""
+    return pathlib.Path(sweep.out_dir) / "results.jsonl"
+
+
+def known_rows(path: str | os.PathLike[str]) -> list[Row]:
+    """The rows of a file; none if it does not exist yet. Errors as `read_rows`."""
+    return read_rows(path) if pathlib.Path(path).exists() else []
+
+
+def read_prompts(sweep: Sweep, cells_of: Sequence[tuple[str, str]]) -> None:
+    """Reads what the tasks ask, so that a missing data set is named before anything runs.
+
+    Args:
+      sweep: whose tasks.
+      cells_of: pairs and tasks that have cells to measure.
+
+    Raises:
+      ConfigError: see `get_task` and `Task.test_prompts`.
+    """
+    for pair, task in dict.fromkeys(cells_of):
+        sweep.task(pair, task).test_prompts(sweep.tasks[task].num_prompts)
+
+
+def run_sweep(
+    sweep: Sweep,
+    load: Callable[[PairSource], Pair],
+    watcher: Watcher,
+    *,
+    retry_failed: bool = False,
+) -> collections.Counter[str]:
+    """Measures what is missing in results.jsonl; one process at a time.
+
+    A cell that cannot be measured gets a row that says why, and the others go on.
+
+    Args:
+      sweep: what to measure.
+      load: makes a pair; pairs are in memory one at a time.
+      watcher: is told about progress.
+      retry_failed: whether cells that failed before are tried again.
+
+    Returns:
+      how many rows of which status were written.
+
+    Raises:
+      ConfigError: a task cannot be read, or the file holds cells that were measured with other
+        settings, prompts or weights; what was measured stays.
+      CheckpointError: a pair cannot be loaded.
+    """
+    path = results_path(sweep)
+    rows = known_rows(path)
+    missing = missing_cells(sweep, rows, retry_failed=retry_failed)
+    read_prompts(sweep, [(cell.pair, cell.task) for cell in missing])
+    estimate = TimeEstimate(sweep, rows)
+    methods = sweep.methods()
+    written: collections.Counter[str] = collections.Counter()
+
+    def keep(row: Row) -> None:
+        append_row(path, row)
+        estimate.add(row)
+        watcher.row(row)
+        written[row.status] += 1
+
+    ahead = turns(sweep, missing)
+    for name, source in sweep.pairs.items():
+        own = [turn for turn in ahead if turn.pair == name]
+        if not own:
+            continue
+        pair = load(source)
+        for task in dict.fromkeys(turn.task for turn in own):
+            subject = _subject(sweep, pair, name, task)
+            _check_identity(subject, rows, path)
+            while ahead and (ahead[0].pair, ahead[0].task) == (name, task):
+                turn = ahead[0]
+                listed = [methods[method] for method in turn.methods]
+                count = steps(listed, subject.encoded.tokens, sweep.batch_size)
+                watcher.turn(turn, count, estimate.turns(ahead))
+                for row in _turn_rows(turn, subject, methods, watcher.step):
+                    keep(row)
+                del ahead[0]
+    return written
+
+
+def _subject(sweep: Sweep, pair: Pair, name: str, task_name: str) -> Subject:
+    settings, task = sweep.tasks[task_name], sweep.task(name, task_name)
+    encoded = encode(
+        task, pair.tokenizer, pair.target, pair.draft,
+        count=settings.num_prompts, max_new_tokens=settings.max_new_tokens,
+    )  # fmt: skip
+    return Subject(
+        sweep=sweep,
+        pair=name,
+        task_name=task_name,
+        task=task,
+        target=pair.target,
+        draft=pair.draft,
+        tokenizer=pair.tokenizer,
+        encoded=encoded,
+        ends=ends_of(pair.target, pair.tokenizer),
+        weights_sha256=fingerprint(pair.target, pair.draft),
+    )
+
+
+def _check_identity(subject: Subject, rows: Sequence[Row], path: pathlib.Path) -> None:
+    """Raises `ConfigError` if rows of the same pair and task saw other prompts or weights."""
+    for row in rows:
+        if (row.pair, row.task) != (subject.pair, subject.task_name) or row.status != "ok":
+            continue
+        for what, was, now in (
+            ("prompts", row.prompts_sha256, subject.encoded.sha256),
+            ("weights", row.weights_sha256, subject.weights_sha256),
+        ):
+            if was != now:
+                raise ConfigError(
+                    f"{path} holds rows of {row.pair} on {row.task} that were measured with other "
+                    f"{what} than those found now; set --config.out_dir to a new folder"
+                )
+
+
+def _turn_rows(
+    turn: Turn,
+    subject: Subject,
+    methods: dict[tuple[str, str], Method],
+    step: Callable[[str], None],
+) -> list[Row]:
+    """Rows of the turn's cells; if one fails, each is measured alone, so that one row says so."""
+    try:
+        return measure(turn, subject, methods, step)
+    except _FAILURES as error:
+        if len(turn.cells) == 1:
+            cell = turn.cells[0]
+            reason = f"{type(error).__name__}: {error}"
+            return [failed_row(cell, subject, methods[cell.method, cell.tree], reason)]
+    step(f"{turn.task}: a cell failed, each is measured alone")
+    return [row for single in alone(turn) for row in _turn_rows(single, subject, methods, step)]

@@ -1,0 +1,74 @@
+"""A sweep over the tiny pair, with a tokenizer of letters: shared by tests."""
+
+import types
+
+from rsd_jax.evaluation.sweep.settings import Sweep
+from rsd_jax.tasks import get_task
+from tests import tiny
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz ,:\n"
+
+
+class Letters:
+    """A tokenizer: `LETTERS` from id 2 on, everything else 0; 1 ends an answer."""
+
+    eos_token_id = 1
+
+    def __call__(self, text):
+        ids = [2 + LETTERS.index(c) if c in LETTERS else 0 for c in text.lower()]
+        return types.SimpleNamespace(input_ids=ids)
+
+    def decode(self, ids, skip_special_tokens):
+        return "".join(LETTERS[i - 2] for i in ids if i >= 2)
+
+
+def load(source):
+    target, draft = tiny.pair()
+    return types.SimpleNamespace(target=target, draft=draft, tokenizer=Letters())
+
+
+TASK = {"num_prompts": 3, "max_new_tokens": 6, "temperatures": (0.7,)}
+
+
+def prompts(count):
+    return get_task("number_words").test_prompts(count)
+
+
+def config(out_dir, **changes):
+    values = {
+        "experiment": "test",
+        "pairs": {"tiny": {"shipped": "tiny"}},
+        "tasks": {"number_words": TASK},
+        "trees": {"sd": ("3",), "rsd_c": ("2-2",), "rsd_s": ("3x2",), "spectr": ("2x2",)},
+        "seeds": (0,),
+        "estimate": {"compile_seconds": 2.0, "tokens_per_second": 3.0},
+        "out_dir": str(out_dir),
+        "cells_together": 2,
+        "mesh": (),
+    }
+    return values | changes
+
+
+def sweep(out_dir, **changes) -> Sweep:
+    return Sweep.from_config(config(out_dir, **changes))
+
+
+class Watcher:
+    """Keeps what it is told; raises `Killed` at a step if asked to."""
+
+    class Killed(BaseException):
+        pass
+
+    def __init__(self, kill_at=None):
+        self.turns, self.steps, self.rows, self._kill_at = [], [], [], kill_at
+
+    def turn(self, turn, steps, seconds_left):
+        self.turns.append((turn, steps, seconds_left))
+
+    def step(self, done):
+        if len(self.steps) == self._kill_at:
+            raise self.Killed
+        self.steps.append(done)
+
+    def row(self, row):
+        self.rows.append(row)

@@ -1,0 +1,230 @@
+"""Sweeps: what is measured, resumed, refused, and put into rows."""
+
+import dataclasses
+import random
+import warnings
+
+import pytest
+
+from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation.sweep.cells import Cell, all_cells, missing_cells, turns
+from rsd_jax.evaluation.sweep.estimate import TimeEstimate, in_words
+from rsd_jax.evaluation.sweep.listing import listing
+from rsd_jax.evaluation.sweep.run import results_path, run_sweep
+from rsd_jax.evaluation.sweep.settings import Sweep
+from rsd_jax.rows import append_row, read_rows
+from tests import sweeping
+
+# Of a cell, what does not depend on the clock.
+_COUNTED = (
+    "experiment", "draft_length", "target_budget", "num_prompts", "num_skipped", "tokens",
+    "produced", "blocks", "block_efficiency", "block_efficiency_interval", "mbsu", "accuracy",
+    "accuracy_ratio", "accepted_depths", "accepted_ranks", "config_hash", "prompts_sha256",
+    "weights_sha256", "status",
+)  # fmt: skip
+
+# method, tree -> tokens, produced, blocks; at T = 0.7 under seed 0.
+_GOLDEN = {
+    ("ar", "-"): (18, 18, 18),
+    ("spectr", "2x2"): (18, 19, 7),
+    ("rsd_c", "2-2"): (18, 19, 9),
+    ("rsd_s", "3x2"): (18, 20, 9),
+    ("sd", "3"): (18, 23, 9),
+}
+
+
+def _counts(rows):
+    counted = {Cell.of(row): tuple(getattr(row, name) for name in _COUNTED) for row in rows}
+    assert len(counted) == len(rows), "a cell was measured twice"
+    return counted
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A sweep that ran in one go: (sweep, rows, watcher)."""
+    sweep = sweeping.sweep(tmp_path_factory.mktemp("sweep"))
+    watcher = sweeping.Watcher()
+    assert run_sweep(sweep, sweeping.load, watcher) == {"ok": 5}
+    return sweep, read_rows(results_path(sweep)), watcher
+
+
+def test_a_golden_run(finished):
+    sweep, rows, watcher = finished
+    assert [Cell.of(row) for row in rows] == all_cells(sweep)
+    assert watcher.rows == rows
+    assert {(r.method, r.tree): (r.tokens, r.produced, r.blocks) for r in rows} == _GOLDEN
+    for row in rows:
+        assert row.token_rate_ratio is not None
+        assert row.token_rate_ratio_interval is not None
+        assert (row.intervals_over, row.batch_size, row.num_prompts) == ("prompts", 1, 3)
+        assert (row.accuracy_metric, row.accuracy) == ("bleu", 0)
+        assert row.accuracy_ratio is None  # over a score of 0
+        assert sum(row.accepted_depths) == row.blocks
+    baseline = rows[0]
+    assert (baseline.method, baseline.token_rate_ratio, baseline.mbsu) == ("ar", 1, 1)
+
+
+def test_a_killed_sweep_goes_on(finished, tmp_path):
+    """Killed at random steps, its last line cut at random: the same rows, none measured twice."""
+    _, whole, _ = finished
+    rng = random.Random(0)
+    sweep = sweeping.sweep(tmp_path)
+    path = results_path(sweep)
+    measured, cut = 0, 0
+    for _ in range(6):
+        # Two turns of 12 steps; a row is written after the last of them.
+        watcher = sweeping.Watcher(kill_at=rng.randrange(12 if path.exists() else 24))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the line that was cut off
+            with pytest.raises(sweeping.Watcher.Killed):
+                run_sweep(sweep, sweeping.load, watcher)
+        measured += len(watcher.rows)
+        if path.exists():
+            line = path.read_bytes().splitlines()[0]
+            with path.open("ab") as file:
+                file.write(line[: rng.randrange(1, len(line))])
+            cut += 1
+    assert cut
+    last = sweeping.Watcher()
+    with pytest.warns(UserWarning, match="cut off while it was written"):
+        run_sweep(sweep, sweeping.load, last)
+    assert measured + len(last.rows) == len(whole)
+    assert measured
+    assert last.rows
+    assert _counts(read_rows(path)) == _counts(whole)
+    again = sweeping.Watcher()
+    assert run_sweep(sweep, sweeping.load, again) == {}
+    assert again.turns == []
+
+
+def test_a_failure_is_a_row_and_the_others_go_on(tmp_path):
+    """More siblings than the vocabulary has tokens: known once the pair is loaded."""
+    trees = {"sd": ("3",), "rsd_s": ("40x1", "3x2")}
+    sweep = sweeping.sweep(tmp_path, trees=trees, cells_together=4)
+    watcher = sweeping.Watcher()
+    assert run_sweep(sweep, sweeping.load, watcher) == {"ok": 3, "failed": 1}
+    (failed,) = [row for row in read_rows(results_path(sweep)) if row.status == "failed"]
+    assert (failed.method, failed.tree, failed.target_budget) == ("rsd_s", "40x1", 40)
+    assert "ConfigError: method 'rsd_s' asks for 40 distinct siblings" in (failed.message or "")
+    rows = read_rows(results_path(sweep))
+    assert missing_cells(sweep, rows) == []
+    assert missing_cells(sweep, rows, retry_failed=True) == [Cell.of(failed)]
+    assert run_sweep(sweep, sweeping.load, sweeping.Watcher(), retry_failed=True) == {"failed": 1}
+
+
+def test_prompts_that_are_too_long_are_counted(tmp_path):
+    task = {"num_prompts": 3, "temperatures": (0.0,)}
+    fits = [len(sweeping.Letters()(p.text).input_ids) for p in sweeping.prompts(3)]
+    room = 512 - sorted(fits)[1]  # of the tiny pair's positions, for all prompts but the longest
+    some = sweeping.sweep(
+        tmp_path / "some", tasks={"number_words": task | {"max_new_tokens": room}}, trees={}
+    )
+    assert run_sweep(some, sweeping.load, sweeping.Watcher()) == {"ok": 1}
+    (row,) = read_rows(results_path(some))
+    assert (row.num_prompts, row.num_skipped) == (2, 1)
+    none = sweeping.sweep(
+        tmp_path / "none", tasks={"number_words": task | {"max_new_tokens": 511}}, trees={}
+    )
+    assert run_sweep(none, sweeping.load, sweeping.Watcher()) == {"skipped": 1}
+    (row,) = read_rows(results_path(none))
+    assert (row.status, row.num_skipped, row.num_prompts) == ("skipped", 3, None)
+    assert "all 3 prompts are too long" in (row.message or "")
+
+
+def test_phases_are_timed_where_asked(tmp_path):
+    sweep = sweeping.sweep(tmp_path, trees={"sd": ("3",)}, phase_repeats=1)
+    run_sweep(sweep, sweeping.load, sweeping.Watcher())
+    for row in read_rows(results_path(sweep)):
+        assert set(row.phase_times or {}) >= {"draft", "score", "verify", "commit"}
+        assert row.t_ar
+        assert row.t_block
+        assert row.realised_fraction
+        assert row.context_length
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "unknown field 'seed'"),
+        ({"trees": {"medusa": ("3",)}}, r"trees: unknown method 'medusa'; known: \['rsd_c'"),
+        ({"trees": {"rsd_c": ("2x2",)}}, "tree '2x2' of method 'rsd_c' is not .* like '2-2-1'"),
+        ({"trees": {"rsd_s": ("4",)}}, "tree '4' of method 'rsd_s' is not understood"),
+        ({"trees": {"sd": ("3", "3")}}, "trees: sd 3 is there twice"),
+        ({"trees": {"sd": ("0",)}}, "length=0 must be an integer of at least 1"),
+        ({"tasks": {"poems": sweeping.TASK}}, "unknown task 'poems'; known tasks"),
+        ({"tasks": {"number_words": sweeping.TASK | {"top_p": 0.0}}}, "top_p=0.0"),
+        ({"tasks": {"number_words": sweeping.TASK | {"num_prompts": 0}}}, "num_prompts=0"),
+        (
+            {"tasks": {"number_words": sweeping.TASK | {"temperatures": ()}}},
+            "temperatures is empty",
+        ),
+        ({"pairs": {"mine": {"target": "somewhere"}}}, "pairs.mine: `draft`"),
+        ({"pairs": {"mine": {}}}, "pairs.mine: give either `shipped`"),
+        ({"seeds": ()}, "seeds is empty"),
+        ({"mesh": (2,)}, r"mesh=\[2\] must be empty or"),
+        ({"cells_together": 0}, "cells_together=0"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_at_once(tmp_path, changes, message):
+    def run():
+        run_sweep(sweeping.sweep(tmp_path, **changes), None, sweeping.Watcher())
+
+    with pytest.raises(ConfigError, match=message):
+        run()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_settings_prompts_or_weights_are_refused(finished, tmp_path):
+    _, rows, _ = finished
+    path = tmp_path / "results.jsonl"
+    append_row(path, rows[0])
+
+    def again(**changes):
+        run_sweep(sweeping.sweep(tmp_path, **changes), sweeping.load, sweeping.Watcher())
+
+    task = {"number_words": sweeping.TASK | {"max_new_tokens": 7}}
+    with pytest.raises(
+        ConfigError, match=r"\(max_new_tokens 6 then, 7 now\); set --config.out_dir"
+    ):
+        again(tasks=task)
+    for name in ("prompts", "weights"):
+        path.unlink()
+        append_row(path, dataclasses.replace(rows[0], **{f"{name}_sha256": "0"}))
+        with pytest.raises(ConfigError, match=f"measured with other {name} than"):
+            again()
+    # A new tree, seed or temperature is no other setting.
+    path.unlink()
+    append_row(path, rows[0])
+    more = sweeping.sweep(tmp_path, trees={"sd": ("3", "4")}, seeds=(0, 1))
+    assert len(missing_cells(more, read_rows(path))) == 5
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    with pytest.raises(ConfigError, match=r"results.jsonl, line 1: field 'schema_version' is 1"):
+        again()
+
+
+def test_turns_and_time(finished):
+    sweep, rows, watcher = finished
+    cut = turns(sweep, all_cells(sweep))
+    assert [len(turn.cells) for turn in cut] == [3, 2]
+    assert all(turn.methods[0] == ("ar", "-") for turn in cut)
+    assert [steps for _, steps, _ in watcher.turns] == [12, 12]
+    # 3 prompts of 6 tokens at 3 tokens a second and 2 s of compiling: 8 s, 6 cells with 2 of "ar".
+    guess = TimeEstimate(sweep)
+    assert guess.turns(cut) == pytest.approx(48)
+    assert "5 cells, 0 done, 5 to measure: about 48 s" in listing(sweep, all_cells(sweep), guess)
+    known = TimeEstimate(sweep, rows[:1])
+    seconds = rows[0].seconds + rows[0].compile_time
+    assert known.turns(cut) == pytest.approx(6 * seconds)
+    assert [in_words(s) for s in (59.4, 60, 3599, 12000)] == [
+        "59 s",
+        "1 min",
+        "1 h 0 min",
+        "3 h 20 min",
+    ]
+
+
+def test_a_config_dict_is_read_like_a_mapping(tmp_path):
+    from ml_collections import ConfigDict
+
+    values = sweeping.config(tmp_path)
+    assert Sweep.from_config(ConfigDict(values)) == Sweep.from_config(values)
