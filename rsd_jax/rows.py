@@ -86,11 +86,21 @@ class Row:
       intervals_over: what was resampled: "prompts" (decoded one by one) or "batches".
       accepted_depths: blocks by number of accepted nodes, 0 to L.
       accepted_ranks: accepted nodes by siblings rejected before.
-      phase_times: seconds per block by phase: "prefill", "draft", "score", "verify", "commit".
+      phase_times: seconds per block by phase: "prefill", "draft", "score", "verify", "commit"; in
+        rows of a stream seconds per token: "optimize", "draft", "verify", "others".
+      phase_deviations: standard deviations of `phase_times` over instances.
       bytes_ratio: cost of a draft pass.
       t_ar: seconds per step of autoregressive decoding.
       t_block: seconds per block.
       realised_fraction: (t_ar / t_block) (1 + r L).
+      instance: place of the row's only prompt in a stream of prompts; null outside of one.
+      overall_ratio: mean token rate of the instances up to this one over that of autoregressive
+        decoding.
+      drafted: draft steps, where a block has no fixed number of them.
+      kept_fraction: bytes that a draft pass reads over those of a target pass, where the draft is
+        the target with layers skipped.
+      matchness: the best so far of a search for layers to skip (Xia et al. 2025).
+      searching: whether that search still went on after this instance.
       compile_time: seconds for tracing and compiling, or for reading the compilation cache.
       config_hash: `config_hash` of the settings of the run; in a sweep, of those that its cells
         share, so that cells can be added.
@@ -154,6 +164,13 @@ class Row:
     t_ar: float | None = None
     t_block: float | None = None
     realised_fraction: float | None = None
+    phase_deviations: dict[str, float] | None = None
+    instance: int | None = None
+    overall_ratio: float | None = None
+    drafted: int | None = None
+    kept_fraction: float | None = None
+    matchness: float | None = None
+    searching: bool | None = None
     compile_time: float | None = None
     config_hash: str | None = None
 
