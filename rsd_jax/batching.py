@@ -112,6 +112,7 @@ def split(
     *,
     method: Method,
     max_new_tokens: int,
+    capacity: int | None = None,
     multiple: int = 1,
 ) -> Iterator[Batch]:
     """Cuts prompts into batches of one shape.
@@ -122,6 +123,7 @@ def split(
       batch_size: rows per batch, or None for one batch of all.
       method: decides the spare capacity.
       max_new_tokens: likewise.
+      capacity: at least so many positions, or None.
       multiple: rows are padded to a multiple of this (shards of the data axis).
     """
     size = len(prompts)
@@ -133,11 +135,12 @@ def split(
     if any(not is_integer(i) or not 0 <= i < 2**31 for i in ids):
         raise ConfigError("request_ids must be integers in [0, 2**31)")
     padded = -(-size // multiple) * multiple
+    least = 1 if capacity is None else positive_integer("capacity", capacity, ", or None")
     longest = max(map(len, prompts))
-    capacity = bucket(required_capacity(method.drafter, longest, max_new_tokens))
+    positions = bucket(max(least, required_capacity(method.drafter, longest, max_new_tokens)))
     for first in range(0, len(prompts), size):
         chosen = prompts[first : first + size]
-        tokens = np.zeros((padded, capacity), np.int32)
+        tokens = np.zeros((padded, positions), np.int32)
         lengths = np.zeros((padded,), np.int32)
         requests = np.zeros((padded,), np.int32)
         for row, prompt in enumerate(chosen):

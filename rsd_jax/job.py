@@ -65,6 +65,7 @@ def prepare(
     request_ids: Sequence[int] | None = None,
     eos_id: int | Sequence[int] | None = None,
     batch_size: int | None = None,
+    capacity: int | None = None,
 ) -> Job:
     """Checks everything before anything runs; arguments and errors as `generate`."""
     if not isinstance(method, Method):
@@ -95,6 +96,7 @@ def prepare(
         batch_size,
         method=method,
         max_new_tokens=max_new_tokens,
+        capacity=capacity,
         multiple=target.layout.data_shards if target.layout else 1,
     )
     engine = Engine(

@@ -42,6 +42,7 @@ def test_the_surface():
     expected = {
         "max_new_tokens": inspect.Parameter.empty, "temperature": 1.0, "top_k": None, "top_p": 1.0,
         "seed": 0, "request_ids": None, "eos_id": None, "batch_size": None,
+        "capacity": None,
     }  # fmt: skip
     for function in (rsd_jax.generate, rsd_jax.stream):
         parameters = inspect.signature(function).parameters
@@ -133,6 +134,7 @@ BAD_REQUESTS = {
     "a negative request id": ({"request_ids": [0, 1, 2, -3]}, "request_ids.*0"),
     "eos out of range": ({"eos_id": [0, 3]}, r"eos_id 3.*\[0, 3\)"),
     "batch size 0": ({"batch_size": 0}, "batch_size=0"),
+    "capacity 0": ({"capacity": 0}, "capacity=0"),
 }  # fmt: skip
 
 
@@ -252,6 +254,16 @@ def test_one_program_serves_all_values():
     with compilations() as programs:
         decode(top_p=0.9, batch_size=3)
     assert {"jit(prefill)", "jit(advance)"} <= set(programs), "another shape is another program"
+
+
+def test_one_capacity_is_one_program():
+    """Prompts of 4 and of 120 tokens need caches of two sizes, unless asked for one."""
+    reference = decode()
+    long = [prompt * 30 for prompt in PROMPTS]
+    assert decode(capacity=200).tokens == reference.tokens
+    with compilations() as programs:
+        decode(prompts=long, capacity=200)
+    assert programs == []
 
 
 def test_streams_hand_out_tokens_as_they_come():

@@ -87,6 +87,7 @@ def compare(
     progress: Progress = lambda done: None,
     *,
     batch_size: int = 1,
+    capacity: int | None = None,
     peers: Sequence[Peer] = (),
 ) -> tuple[list[Measured], list[PeerRun]]:
     """Decodes every prompt with every method and times each call.
@@ -102,6 +103,7 @@ def compare(
       sampling: the same for all.
       progress: called with a line of text after each of the `steps`.
       batch_size: prompts decoded together.
+      capacity: as in `generate`.
       peers: other engines on the same prompts.
 
     Returns:
@@ -121,13 +123,14 @@ def compare(
     def decode(method: Method, batch: range) -> GenerateResult:
         return generate(
             method, target, draft, [prompts[i] for i in batch], request_ids=list(batch),
-            batch_size=batch_size, **dataclasses.asdict(sampling),
+            batch_size=batch_size, capacity=capacity, **dataclasses.asdict(sampling),
         )  # fmt: skip
 
     compile_times = []
     for method in methods:
         first_calls = 0.0
-        for batch in _one_batch_per_program(method, prompts, batches, sampling.max_new_tokens):
+        needed = functools.partial(_positions, method, prompts, sampling.max_new_tokens, capacity)
+        for batch in {needed(batch): batch for batch in reversed(batches)}.values():
             first_calls += _timed(decode, method, batch)[1] - _timed(decode, method, batch)[1]
         compile_times.append(max(first_calls, 0.0))
         progress(f"{method.name}: compiled")
@@ -177,16 +180,13 @@ def _take_turns(
     return timed
 
 
-def _one_batch_per_program(
+def _positions(
     method: Method,
     prompts: Sequence[Sequence[int]],
-    batches: Sequence[range],
     max_new_tokens: int,
-) -> list[range]:
-    """Batches that together need every capacity bucket that all of them need."""
-    by_capacity: dict[int, range] = {}
-    for batch in batches:
-        longest = max(len(prompts[i]) for i in batch)
-        capacity = bucket(required_capacity(method.drafter, longest, max_new_tokens))
-        by_capacity.setdefault(capacity, batch)
-    return list(by_capacity.values())
+    capacity: int | None,
+    batch: range,
+) -> int:
+    """The capacity that a batch is decoded in; one program is compiled for each."""
+    longest = max(len(prompts[i]) for i in batch)
+    return bucket(max(capacity or 0, required_capacity(method.drafter, longest, max_new_tokens)))

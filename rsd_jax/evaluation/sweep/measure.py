@@ -38,6 +38,7 @@ class Subject:
       encoded: prompts that fit.
       ends: ids that end an answer.
       weights_sha256: see `fingerprint`.
+      capacity: of the caches; None for what a batch needs.
     """
 
     sweep: Sweep
@@ -50,6 +51,7 @@ class Subject:
     encoded: Encoded
     ends: tuple[int, ...]
     weights_sha256: str
+    capacity: int | None = None
 
 
 def fingerprint(*models: LoadedModel) -> str:
@@ -98,7 +100,7 @@ def measure(
     sampling = _sampling(turn, subject)
     measured, _ = compare(
         listed, subject.target, subject.draft, encoded.tokens, sampling, step,
-        batch_size=sweep.batch_size,
+        batch_size=sweep.batch_size, capacity=subject.capacity,
     )  # fmt: skip
     rows = comparison_rows(
         measured, subject.target, subject.draft, sampling,

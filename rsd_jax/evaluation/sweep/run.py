@@ -1,6 +1,7 @@
 """Runs a sweep: every missing cell, beside its baseline, appended as it is finished."""
 
 import collections
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from typing import Any, Protocol
 
 import jax
 
+from rsd_jax.decoding import required_capacity
 from rsd_jax.errors import ConfigError, NonFiniteLogitsError
 from rsd_jax.evaluation.comparison import steps
 from rsd_jax.evaluation.sweep.cells import Turn, alone, missing_cells, turns
@@ -118,39 +120,49 @@ def run_sweep(
         own = [turn for turn in ahead if turn.pair == name]
         if not own:
             continue
-        pair = load(source)
-        for task in dict.fromkeys(turn.task for turn in own):
-            subject = _subject(sweep, pair, name, task)
+        subjects = _subjects(sweep, load(source), name, own)
+        for subject in subjects.values():
             _check_identity(subject, rows, path)
-            while ahead and (ahead[0].pair, ahead[0].task) == (name, task):
-                turn = ahead[0]
-                listed = [methods[method] for method in turn.methods]
-                count = steps(listed, subject.encoded.tokens, sweep.batch_size)
-                watcher.turn(turn, count, estimate.turns(ahead))
-                for row in _turn_rows(turn, subject, methods, watcher.step):
-                    keep(row)
-                del ahead[0]
+        for turn in own:
+            subject = subjects[turn.task]
+            listed = [methods[method] for method in turn.methods]
+            count = steps(listed, subject.encoded.tokens, sweep.batch_size)
+            watcher.turn(turn, count, estimate.turns(ahead))
+            for row in _turn_rows(turn, subject, methods, watcher.step):
+                keep(row)
+            ahead.remove(turn)
     return written
 
 
-def _subject(sweep: Sweep, pair: Pair, name: str, task_name: str) -> Subject:
-    settings, task = sweep.tasks[task_name], sweep.task(name, task_name)
-    encoded = encode(
-        task, pair.tokenizer, pair.target, pair.draft,
-        count=settings.num_prompts, max_new_tokens=settings.max_new_tokens,
-    )  # fmt: skip
-    return Subject(
-        sweep=sweep,
-        pair=name,
-        task_name=task_name,
-        task=task,
-        target=pair.target,
-        draft=pair.draft,
-        tokenizer=pair.tokenizer,
-        encoded=encoded,
-        ends=ends_of(pair.target, pair.tokenizer),
-        weights_sha256=fingerprint(pair.target, pair.draft),
-    )
+def _subjects(sweep: Sweep, pair: Pair, name: str, ahead: Sequence[Turn]) -> dict[str, Subject]:
+    """By task; all have one capacity, so that a method is compiled once for all of them."""
+    subjects = {}
+    for task_name in dict.fromkeys(turn.task for turn in ahead):
+        settings, task = sweep.tasks[task_name], sweep.task(name, task_name)
+        encoded = encode(
+            task, pair.tokenizer, pair.target, pair.draft,
+            count=settings.num_prompts, max_new_tokens=settings.max_new_tokens,
+        )  # fmt: skip
+        subjects[task_name] = Subject(
+            sweep=sweep,
+            pair=name,
+            task_name=task_name,
+            task=task,
+            target=pair.target,
+            draft=pair.draft,
+            tokenizer=pair.tokenizer,
+            encoded=encoded,
+            ends=ends_of(pair.target, pair.tokenizer),
+            weights_sha256=fingerprint(pair.target, pair.draft),
+        )
+    needed = [
+        required_capacity(method.drafter, len(tokens), sweep.tasks[each.task_name].max_new_tokens)
+        for each in subjects.values()
+        for tokens in each.encoded.tokens
+        for method in sweep.methods().values()
+    ]
+    capacity = max(needed, default=1)
+    return {key: dataclasses.replace(each, capacity=capacity) for key, each in subjects.items()}
 
 
 def _check_identity(subject: Subject, rows: Sequence[Row], path: pathlib.Path) -> None:
