@@ -1,51 +1,19 @@
-"""Figures from result rows; matplotlib is imported where it is used."""
+"""Bars for rows outside of an experiment; matplotlib is imported where it is used."""
 
-import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation.figures.base import style_of
 from rsd_jax.rows import Row
-
-
-@dataclasses.dataclass(frozen=True)
-class Style:
-    """How a method is drawn, as in the published figures.
-
-    Attributes:
-      label: its name.
-      color: of lines and bars.
-      line: matplotlib line style.
-      marker: matplotlib marker, or "" for none.
-    """
-
-    label: str
-    color: str
-    line: str
-    marker: str
-
-
-STYLES: dict[str, Style] = {
-    "ar": Style("AR", "#8c8c8c", "-", ""),
-    "sd": Style("SD", "#ff7f0e", ":", ""),
-    "spectr": Style("SpecTr", "#d62728", "--", ""),
-    "rsd_c": Style("RSD-C", "#2ca02c", "--", "D"),
-    "rsd_s": Style("RSD-S", "#1f77b4", "-", "o"),
-}
-_OTHER = Style("", "#4d4d4d", "-", "s")
 
 _PANELS = (
     ("block_efficiency", "Block efficiency", "tokens per target call"),
     ("mbsu", "MBSU", "memory-bound speed-up over AR"),
     ("token_rate_ratio", "Token rate", "relative to AR, same run"),
 )
-
-
-def style_of(method: str) -> Style:
-    """The style of a method; black squares, labelled by name, for one that has none."""
-    return STYLES.get(method) or dataclasses.replace(_OTHER, label=method)
 
 
 def plot_comparison(rows: Sequence[Row], path: str | os.PathLike[str]) -> pathlib.Path:
