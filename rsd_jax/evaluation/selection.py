@@ -7,6 +7,7 @@ report say so, and say how many structures were tried.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 from rsd_jax.errors import ConfigError
@@ -120,9 +121,7 @@ def best_structures(
     return choices
 
 
-def orderings(
-    panel: Panel, experiment: Experiment, best_by: str = BEST_BY[0]
-) -> list[Comparison]:
+def orderings(panel: Panel, experiment: Experiment, best_by: str = BEST_BY[0]) -> list[Comparison]:
     """RSD-S >= RSD-C >= SpecTr >= SD in block efficiency, link by link, at every abscissa.
 
     "Outside the intervals" means that the 95 % intervals of both do not touch. The methods share
@@ -134,7 +133,7 @@ def orderings(
     choices = best_structures(panel, experiment, best_by)
     found = []
     for at in abscissas([panel], experiment):
-        for above, below in zip(ORDERING[:-1], ORDERING[1:], strict=True):
+        for above, below in itertools.pairwise(ORDERING):
             cells = [choices[m, at].best if (m, at) in choices else None for m in (above, below)]
             values = [cell.value("block_efficiency") if cell else None for cell in cells]
             verdict = _verdict(*cells)

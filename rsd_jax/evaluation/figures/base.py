@@ -17,7 +17,7 @@ GREY = "#555555"
 _METADATA: dict[str, dict[str, Any]] = {
     "png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}
 }  # fmt: skip
-_SETTINGS = {"svg.hashsalt": "rsd_jax", "svg.fonttype": "path", "pdf.fonttype": 42}
+_SETTINGS: Any = {"svg.hashsalt": "rsd_jax", "svg.fonttype": "path", "pdf.fonttype": 42}
 
 
 @dataclasses.dataclass(frozen=True)

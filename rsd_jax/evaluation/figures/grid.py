@@ -16,9 +16,7 @@ _PANEL_SIZE = (2.75, 1.95)
 _Point = tuple[int, float, float, float]  # abscissa, value, ends of the interval
 
 
-def grid_figure(
-    panels: Sequence[Panel], experiment: Experiment, best_by: str, caption: str
-) -> Any:
+def grid_figure(panels: Sequence[Panel], experiment: Experiment, best_by: str, caption: str) -> Any:
     """Draws block efficiency, MBSU, token rate and accuracy against length or budget.
 
     Every point is the best structure by one metric, the same in all columns (`best_structures`,
@@ -75,10 +73,11 @@ def _draw(
     for side in axes.spines.values():
         side.set(linewidth=0.7, color="#777777")
     values = []
-    for method in base.in_order(method for method, _ in choices):
+    methods = base.in_order(method for method, _ in choices)
+    for place, method in enumerate(methods):
         points = [_point(choices.get((method, x)), x, metric) for x in at]
         for run in _runs(points):
-            _line(axes, run, base.style_of(method))
+            _line(axes, run, base.style_of(method), 0.4 * margin * (place - len(methods) / 2 + 0.5))
             values += [point[1] for point in run]
     if not values:
         _say_why_empty(axes, panel, metric)
@@ -117,19 +116,19 @@ def _runs(points: Sequence[_Point | None]) -> list[list[_Point]]:
     return [run for run in runs if run]
 
 
-def _line(axes: Any, run: Sequence[_Point], style: base.Style) -> None:
+def _line(axes: Any, run: Sequence[_Point], style: base.Style, shift: float) -> None:
     at, values, lows, highs = zip(*run, strict=True)
     look = {"color": style.color, "ls": style.line, "lw": 1.6, "ms": 4.2}
     if len(run) > 1:
         axes.fill_between(at, lows, highs, color=style.color, alpha=0.14, lw=0, zorder=2)
         axes.plot(at, values, marker=style.marker, zorder=3, **look)
         return
-    # A single point has neither line nor band to be seen by.
+    # A single point has neither line nor band to be seen by, and would hide another.
     below = [max(v - low, 0.0) for v, low in zip(values, lows, strict=True)]
     above = [max(high - v, 0.0) for v, high in zip(values, highs, strict=True)]
     axes.errorbar(
-        at, values, [below, above], fmt=style.marker or ".", color=style.color, ms=4.2, lw=1.2,
-        capsize=2, zorder=3,
+        [x + shift for x in at], values, [below, above], fmt=style.marker or ".",
+        color=style.color, ms=4.2, lw=1.2, capsize=2, zorder=3,
     )  # fmt: skip
 
 

@@ -1,17 +1,22 @@
 """Every structure that was tried, so that the choice of the best can be seen."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.figures import base
 from rsd_jax.evaluation.panels import Cell, Experiment, Panel
-from rsd_jax.evaluation.selection import Choice, abscissas, best_structures
+from rsd_jax.evaluation.selection import Choice, abscissa, abscissas, best_structures
 
 _MARKERS = {"sd": "s", "spectr": "^", "rsd_c": "D", "rsd_s": "o"}
 _PANEL_SIZE = (2.75, 2.35)
-_LABEL_SPACE = 0.42  # of the width of the data, at the right of it
+_LETTER = 0.027  # of the width, of a label
+_MARGIN = 0.06  # of the width, beside the markers
 _LABEL_GAP = 0.085  # of the height, between labels
+_TICKS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
+
+_Chosen = tuple[float, float, str, str]  # value, place, tree, colour
 
 
 def structures_figure(
@@ -19,8 +24,8 @@ def structures_figure(
 ) -> Any:
     """Draws a row per panel and a column per draft length (budget), a marker per structure.
 
-    The abscissa is what the structures of a column differ in: nodes scored per block in
-    experiment 1, draft length in experiment 2. The best by `best_by` are filled and named; the
+    The abscissa, logarithmic, is what the structures of a column differ in: nodes scored per block
+    in experiment 1, draft length in experiment 2. The best by `best_by` are filled and named; the
     others are hollow.
 
     Args:
@@ -34,20 +39,28 @@ def structures_figure(
       ConfigError: no cell has a value of the metric.
     """
     panels = [p for p in panels if any(cell.value(metric) is not None for cell in p.cells)]
+    cells = [cell for panel in panels for cell in panel.cells]
     if not panels:
         raise ConfigError(f"no finished row of {experiment.name} has a value of {metric!r}")
     at = abscissas(panels, experiment)
     lines = base.wrapped(caption, _PANEL_SIZE[0] * len(at))
     figure, grid = base.new_figure(len(panels), len(at), _PANEL_SIZE, len(lines))
     figure.subplots_adjust(wspace=0.12)
+    ends = {}
+    for column, x in zip(grid.T, at, strict=True):
+        here = [cell for cell in cells if abscissa(cell, experiment) == x]
+        for axes in column:
+            ends[x] = _abscissa(axes, here, experiment.free_field)
     for panel, row in zip(panels, grid, strict=True):
         choices = best_structures(panel, experiment, best_by)
-        _draw_row(row, choices, at, experiment, metric)
+        _draw_row(row, choices, ends, experiment, metric)
         row[0].set_title(panel.label, fontsize=10.5, fontweight="bold", loc="left", pad=5)
         row[0].set_ylabel(base.METRICS[metric], fontsize=9)
+    for axes in grid[:-1].flat:
+        axes.tick_params(labelbottom=False)
     for axes in grid[-1]:
         axes.set_xlabel(experiment.free_label, fontsize=9)
-    methods = base.in_order(cell.method for panel in panels for cell in panel.cells)
+    methods = base.in_order(cell.method for cell in cells)
     base.finish(figure, [_handle(method) for method in methods], lines)
     return figure
 
@@ -55,16 +68,16 @@ def structures_figure(
 def _draw_row(
     row: Sequence[Any],
     choices: Mapping[tuple[str, int], Choice],
-    at: Sequence[int],
+    ends: Mapping[int, float],
     experiment: Experiment,
     metric: str,
 ) -> None:
     cells = [cell for choice in choices.values() for cell in choice.tried]
     values = [value for cell in cells if (value := cell.value(metric)) is not None]
     margin = 0.1 * (max(values) - min(values)) or 0.1
-    for axes, x in zip(row, at, strict=True):
+    for axes, (x, end) in zip(row, ends.items(), strict=True):
         here = {method: choice for (method, where), choice in choices.items() if where == x}
-        axes.set_ylim(min(values) - margin, max(values) + margin)
+        axes.set_ylim(min(values) - margin, max(values) + 2.2 * margin)
         axes.text(
             0.03, 0.96, f"{experiment.label} {x}", transform=axes.transAxes, fontsize=8.5,
             va="top", color=base.GREY,
@@ -74,19 +87,19 @@ def _draw_row(
         axes.set_axisbelow(True)
         for side in axes.spines.values():
             side.set(linewidth=0.7, color="#777777")
-        _scatter(axes, here, experiment.free_field, metric)
+        best = _scatter(axes, here, experiment.free_field, metric)
+        _name(axes, sorted(best), end)
 
 
-def _scatter(axes: Any, choices: Mapping[str, Choice], free: str, metric: str) -> None:
-    best: list[tuple[float, float, str, str]] = []
-    places: list[float] = []
+def _scatter(axes: Any, choices: Mapping[str, Choice], free: str, metric: str) -> list[_Chosen]:
+    """Markers; what is to be named."""
+    best: list[_Chosen] = []
     for method in base.in_order(choices):
         style = base.style_of(method)
         for cell in reversed(choices[method].tried):
             value, place = cell.value(metric), _place(cell, free)
             if value is None:
                 continue
-            places.append(place)
             chosen = cell is choices[method].best
             axes.plot(
                 place, value, _MARKERS.get(method, "v"), ms=5, mew=1.2, color=style.color,
@@ -95,15 +108,29 @@ def _scatter(axes: Any, choices: Mapping[str, Choice], free: str, metric: str) -
             )  # fmt: skip
             if chosen and len(choices[method].tried) > 1:
                 best.append((value, place, cell.tree, style.color))
-    if not places:
-        return
-    width = max(places) - min(places) or 1.0
-    axes.set_xlim(min(places) - 0.1 * width, max(places) + _LABEL_SPACE * width)
-    axes.locator_params(axis="x", nbins=6, integer=True)
-    _name(axes, sorted(best), max(places) + 0.08 * width)
+    return best
 
 
-def _name(axes: Any, best: Sequence[tuple[float, float, str, str]], x: float) -> None:
+def _abscissa(axes: Any, cells: Sequence[Cell], field: str) -> float:
+    """A logarithmic axis with room for the longest label at the right; where labels start."""
+    from matplotlib.ticker import NullLocator
+
+    places = [_place(cell, field) for cell in cells]
+    room = _LETTER * max(len(cell.tree) for cell in cells) + 2 * _MARGIN
+    low, high = math.log(min(places)), math.log(max(places))
+    if high - low < 0.5:
+        low, high = low - 0.25, high + 0.25
+    width = (high - low) / (1 - _MARGIN - room)
+    axes.set_xscale("log")
+    axes.set_xlim(math.exp(low - _MARGIN * width), math.exp(high + room * width))
+    ticks = [tick for tick in _TICKS if min(places) <= tick <= max(places)]
+    ticks = ticks or sorted({round(place) for place in places})
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    return math.exp(high + _MARGIN * width)
+
+
+def _name(axes: Any, best: Sequence[_Chosen], x: float) -> None:
     """Trees of the chosen at the right, moved apart, with a thin line to each."""
     low, high = axes.get_ylim()
     heights = [(value - low) / (high - low) for value, *_ in best]
@@ -127,7 +154,7 @@ def _apart(heights: Sequence[float]) -> list[float]:
 
 def _place(cell: Cell, field: str) -> float:
     value: int | None = getattr(cell.rows[0], field)
-    return float(value or 0)
+    return float(max(value or 1, 1))
 
 
 def _handle(method: str) -> Any:
