@@ -36,7 +36,7 @@ class Table:
 
     def markdown(self) -> str:
         """As GitHub reads it."""
-        rows = [[_one_line(cell).replace("|", "\\|") for cell in row] for row in self.rows]
+        rows = [[_markdown_cell(cell) for cell in row] for row in self.rows]
         widths = self._widths(rows)
         marks = [
             "-" * width if column in self.text else "-" * (width - 1) + ":"
@@ -60,11 +60,11 @@ class Table:
         if long:
             head = [rf"\caption{{{title}}} \\" if title else "", r"\toprule", line, r"\midrule"]
             return "\n".join(
-                [rf"\begin{{longtable}}{{{columns}}}", *filter(None, head), r"\endhead",
-                 *body, r"\bottomrule", r"\end{longtable}"]
+                [r"{\scriptsize\setlength{\tabcolsep}{3pt}", rf"\begin{{longtable}}{{{columns}}}", *filter(None, head), r"\endhead",
+                 *body, r"\bottomrule", r"\end{longtable}}"]
             )  # fmt: skip
         return "\n".join(
-            [r"\begin{table}[htbp]", r"\centering", rf"\caption{{{title}}}",
+            [r"\begin{table}[htbp]", r"\centering\small", rf"\caption{{{title}}}",
              rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line, r"\midrule", *body,
              r"\bottomrule", r"\end{tabular}", r"\end{table}"]
         )  # fmt: skip
@@ -118,6 +118,11 @@ def escape_markdown(text: str) -> str:
     for letter in "\\`*_[]<>|#":
         text = text.replace(letter, "\\" + letter)
     return _one_line(text)
+
+
+def _markdown_cell(text: str) -> str:
+    """What would end the cell or become HTML; the rest of Markdown is harmless there."""
+    return _one_line(text).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _one_line(text: str) -> str:

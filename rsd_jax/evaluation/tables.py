@@ -19,6 +19,12 @@ def comparison_table(rows: Sequence[Row], *, markdown: bool = False) -> str:
       rows: of one run; what was not measured shows as "-".
       markdown: as a Markdown table rather than aligned for a terminal.
     """
+    table = comparison_cells(rows)
+    return table.markdown() if markdown else table.aligned()
+
+
+def comparison_cells(rows: Sequence[Row]) -> Table:
+    """What `comparison_table` shows, for any format."""
     cells = [
         (
             row.method,
@@ -31,8 +37,7 @@ def comparison_table(rows: Sequence[Row], *, markdown: bool = False) -> str:
         )
         for row in rows
     ]
-    table = Table(_HEADS, cells)
-    return table.markdown() if markdown else table.aligned()
+    return Table(_HEADS, cells)
 
 
 _PHASE_HEADS = (
