@@ -1,8 +1,18 @@
 """Tables of an experiment, panel by panel: best structures, orderings, every cell."""
 
+from collections.abc import Sequence
+
+from rsd_jax.evaluation.experiments import Experiment
 from rsd_jax.evaluation.figures.base import in_order, style_of
-from rsd_jax.evaluation.panels import Cell, Experiment, Panel
-from rsd_jax.evaluation.selection import abscissa, abscissas, best_structures, orderings
+from rsd_jax.evaluation.panels import Cell, Panel
+from rsd_jax.evaluation.selection import (
+    VERDICTS,
+    Comparison,
+    abscissa,
+    abscissas,
+    best_structures,
+    orderings,
+)
 from rsd_jax.evaluation.table_formats import Table, number, with_interval
 
 _METRICS = ("block_efficiency", "mbsu", "token_rate_ratio", "accuracy_ratio")
@@ -31,24 +41,39 @@ def best_table(panel: Panel, experiment: Experiment, best_by: str) -> Table:
 
 
 def orderings_table(panel: Panel, experiment: Experiment, best_by: str) -> Table:
-    """The published ordering in block efficiency, link by link, reported as it falls.
+    """The published ordering in block efficiency, a column per link, reported as it falls.
 
     Args:
       panel, experiment, best_by: as for `orderings`.
     """
     found = orderings(panel, experiment, best_by)
+    rows = []
+    for at in dict.fromkeys(link.at for link in found):
+        row = [str(at)]
+        for link in found:
+            if link.at == at:
+                left, right = (number(value, 2) for value in link.values)
+                row.append(f"{left} vs {right}: {link.verdict}")
+        rows.append(row)
+    heads = (experiment.label, *dict.fromkeys(map(_link, found)))
+    columns = frozenset(range(1, len(heads)))
+    return Table(heads, rows, columns, f"{panel.label}: orderings in block efficiency")
+
+
+def verdicts_table(panels: Sequence[Panel], experiment: Experiment, best_by: str) -> Table:
+    """How often each link of the ordering holds, over all panels and abscissas.
+
+    Args:
+      panels, experiment, best_by: as for `orderings`.
+    """
+    found = [link for panel in panels for link in orderings(panel, experiment, best_by)]
+    verdicts = [verdict for verdict in VERDICTS if any(link.verdict == verdict for link in found)]
     rows = [
-        [
-            str(link.at),
-            f"{style_of(link.above).label} ≥ {style_of(link.below).label}",
-            number(link.values[0], 3),
-            number(link.values[1], 3),
-            link.verdict,
-        ]
-        for link in found
+        [name, *(str(sum(_link(k) == name and k.verdict == v for k in found)) for v in verdicts)]
+        for name in dict.fromkeys(map(_link, found))
     ]
-    heads = (experiment.label, "ordering", "left", "right", "verdict")
-    return Table(heads, rows, frozenset({1, 4}), f"{panel.label}: orderings in block efficiency")
+    title = f"Orderings in block efficiency: cases over all panels and every {experiment.label}"
+    return Table(("ordering", *verdicts), rows, frozenset({0}), title)
 
 
 def all_cells_table(panel: Panel, experiment: Experiment, best_by: str) -> Table:
@@ -72,7 +97,7 @@ def all_cells_table(panel: Panel, experiment: Experiment, best_by: str) -> Table
     return Table(heads, rows, frozenset({0, 1, 2}), f"{panel.label}: all structures")
 
 
-def unfinished_table(panels: list[Panel]) -> Table:
+def unfinished_table(panels: Sequence[Panel]) -> Table:
     """Cells and seeds without a finished row, and why."""
     rows = [
         [
@@ -84,6 +109,10 @@ def unfinished_table(panels: list[Panel]) -> Table:
     ]  # fmt: skip
     heads = ("experiment", "panel", "method", "tree", "seed", "status", "message")
     return Table(heads, rows, frozenset({0, 1, 2, 3, 5, 6}), "Cells that did not finish")
+
+
+def _link(link: Comparison) -> str:
+    return f"{style_of(link.above).label} ≥ {style_of(link.below).label}"
 
 
 def _shown(cell: Cell, metric: str) -> str:

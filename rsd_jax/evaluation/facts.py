@@ -3,30 +3,42 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from rsd_jax.evaluation.experiments import Experiment
 from rsd_jax.evaluation.figures.base import METRICS, style_of
-from rsd_jax.evaluation.panels import Experiment, Panel, latest_rows
+from rsd_jax.evaluation.panels import Panel, latest_rows
 from rsd_jax.evaluation.selection import abscissas
 from rsd_jax.evaluation.table_formats import Table, number
 from rsd_jax.hardware import Hardware
 from rsd_jax.rows import Row
 
-OPTIMISM = (
-    "A point is the structure with the largest {metric} of those tried at that {label}, picked on "
-    "the prompts it is reported on, which is optimistic; all columns show the same structure."
+_BEST = (
+    "the structure with the largest {metric} of those tried at that {label}, picked on the prompts "
+    "it is reported on, which is optimistic"
 )
 
 
-def caption(panels: Sequence[Panel], experiment: Experiment, best_by: str) -> str:
-    """What a reader of the figure has to know: selection, intervals, settings that all share."""
-    rows = [row for panel in panels for row in panel.rows]
+def selection(experiment: Experiment, best_by: str) -> str:
+    """How the best structure was picked, for the middle of a sentence."""
     metric = METRICS[best_by].removesuffix(" (AR = 1)")
-    parts = [OPTIMISM.format(metric=metric, label=experiment.label)]
+    return _BEST.format(metric=metric, label=experiment.label)
+
+
+def caption(panels: Sequence[Panel], *, bands: bool) -> str:
+    """What a reader of a figure has to know: intervals, seeds, settings that all rows share.
+
+    Args:
+      panels: of the figure.
+      bands: whether it shows intervals.
+    """
+    rows = [row for panel in panels for row in panel.rows]
+    parts = []
     over = sorted({row.intervals_over for row in rows if row.intervals_over})
-    if over:
+    if bands and over:
         parts.append(f"Bands: 95 % bootstrap intervals over {' or '.join(over)}.")
     seeds = sorted({row.seed for row in rows})
     if len(seeds) > 1:
-        parts.append(f"Mean of seeds {', '.join(map(str, seeds))}, of the intervals' ends too.")
+        ends = ", of the intervals' ends too" if bands and over else ""
+        parts.append(f"Mean of seeds {', '.join(map(str, seeds))}{ends}.")
     settings = [
         _shared("T = {}", (f"{row.temperature:g}" for row in rows)),
         _shared("top-p {}", (f"{row.top_p:g}" for row in rows), silent="1"),
@@ -134,7 +146,7 @@ def notices(panel: Panel, experiment: Experiment | None) -> list[str]:
         if missing:
             found.append(f"no finished row of {', '.join(missing)} ({experiment.label})")
     if panel.unfinished:
-        found.append(f"{len(panel.unfinished)} cells did not finish, see below")
+        found.append(f"cells that did not finish, see below: {len(panel.unfinished)}")
     return [f"{panel.label}: {text}." for text in found]
 
 

@@ -7,13 +7,13 @@ so an interval over prompts does not shrink with more seeds, and the mean keeps 
 """
 
 import dataclasses
-import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation.experiments import pretty
 from rsd_jax.rows import Interval, Row
 
 AR = "ar"
@@ -22,40 +22,6 @@ _SETTINGS = (
     "template", "temperature", "top_k", "top_p", "max_new_tokens", "batch_size", "dtype", "mesh",
 )  # fmt: skip
 _DRAFT_SETTINGS = ("draft_temperature", "draft_top_k")
-_TASK_NAMES = {"wmt": "WMT", "xsum": "XSum", "dolly": "Dolly"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """What a sweep holds fixed while structures compete.
-
-    Attributes:
-      name: as in rows.
-      title: for headings.
-      field: of rows: the abscissa of its figure.
-      label: of that field.
-      free_field: of rows: what may differ among the structures of one abscissa.
-      free_label: of that field.
-    """
-
-    name: str
-    title: str
-    field: str
-    label: str
-    free_field: str
-    free_label: str
-
-
-_LENGTH = ("draft_length", "draft length")
-_BUDGET = ("target_budget", "target budget")
-EXPERIMENTS: dict[str, Experiment] = {
-    "experiment1": Experiment(
-        "experiment1", "Experiment 1: equal draft length", *_LENGTH, *_BUDGET
-    ),
-    "experiment2": Experiment(
-        "experiment2", "Experiment 2: equal target budget", *_BUDGET, *_LENGTH
-    ),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,16 +115,6 @@ def panels_of(rows: Sequence[Row]) -> list[Panel]:
         _panel(group, references, label)
         for group, label in zip(grouped.values(), labels, strict=True)
     ]
-
-
-def pretty(name: str) -> str:
-    """A pair's or task's name as papers write it, where it is a known one."""
-
-    def llama(match: re.Match[str]) -> str:
-        return f"Llama-2-{'Chat-' if match[1] else ''}{match[2]}B"
-
-    renamed = re.sub(r"llama[-_]?2[-_](chat[-_])?(\d+)b", llama, name, flags=re.IGNORECASE)
-    return _TASK_NAMES.get(renamed.lower(), renamed)
 
 
 def _panel(group: Sequence[Row], references: Sequence[Row], label: str) -> Panel:

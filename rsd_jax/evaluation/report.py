@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation import experiment_tables, facts
+from rsd_jax.evaluation.experiments import EXPERIMENTS, Experiment
 from rsd_jax.evaluation.figures import base
 from rsd_jax.evaluation.figures.grid import grid_figure
 from rsd_jax.evaluation.figures.structures import structures_figure
-from rsd_jax.evaluation.panels import EXPERIMENTS, Experiment, Panel, panels_of
+from rsd_jax.evaluation.panels import Panel, panels_of
 from rsd_jax.evaluation.plots import plot_comparison
 from rsd_jax.evaluation.report_page import Picture, Section, page
 from rsd_jax.evaluation.selection import BEST_BY, check_best_by
@@ -22,8 +23,8 @@ _STRUCTURES = ("block_efficiency", "token_rate_ratio")
 _LATEX_HEAD = "% \\usepackage{booktabs,longtable}; tables of all structures want a landscape page."
 _ORDERING = (
     "RSD-S ≥ RSD-C ≥ SpecTr ≥ SD in block efficiency is the published ordering; it is reported as "
-    "it falls. Outside the intervals means that both 95 % intervals do not touch; the methods "
-    "share their prompts, so a paired test would ask less. "
+    "it falls, between the structures shown. Outside the intervals means that both 95 % intervals "
+    "do not touch; the methods share their prompts, so a paired test would ask less."
 )
 
 
@@ -103,9 +104,11 @@ def _experiment(
     panels: Sequence[Panel], experiment: Experiment, output: Output
 ) -> tuple[Section, list[pathlib.Path]]:
     by = output.best_by
-    caption = facts.caption(panels, experiment, by)
-    figures = {"grid": ("Metrics", grid_figure(panels, experiment, by, caption))}
-    filled = f"Filled and named: the best of a method; hollow: what else was tried. {caption}"
+    chosen = facts.selection(experiment, by)
+    shown = f"All columns show {chosen}. {facts.caption(panels, bands=True)}"
+    figures = {"grid": ("Metrics", grid_figure(panels, experiment, by, shown))}
+    filled = f"Filled and named: {chosen}. Hollow: the others. "
+    filled += facts.caption(panels, bands=False)
     for metric in _STRUCTURES:
         if any(cell.value(metric) is not None for panel in panels for cell in panel.cells):
             figure = structures_figure(panels, experiment, by, metric, filled)
@@ -117,11 +120,13 @@ def _experiment(
         stem = output.folder / f"{experiment.name}_{name}"
         paths += base.save(figure, stem, output.formats)
         pictures.append(Picture(base.svg_bytes(figure), "svg+xml", heading))
-    tables = [experiment_tables.best_table(panel, experiment, by) for panel in panels]
-    tables += [experiment_tables.orderings_table(panel, experiment, by) for panel in panels]
+    tables = [experiment_tables.verdicts_table(panels, experiment, by)]
+    for panel in panels:
+        tables.append(experiment_tables.best_table(panel, experiment, by))
+        tables.append(experiment_tables.orderings_table(panel, experiment, by))
     section = Section(
         experiment.title,
-        text=f"{_ORDERING}{caption}",
+        text=f"{shown} {_ORDERING}",
         notices=[text for panel in panels for text in facts.notices(panel, experiment)],
         pictures=pictures,
         tables=tables,

@@ -59,9 +59,10 @@ class Table:
         title = escape_latex(self.title)
         if long:
             head = [rf"\caption{{{title}}} \\" if title else "", r"\toprule", line, r"\midrule"]
+            body = [*filter(None, head), r"\endhead", *body, r"\bottomrule"]
             return "\n".join(
-                [r"{\scriptsize\setlength{\tabcolsep}{3pt}", rf"\begin{{longtable}}{{{columns}}}", *filter(None, head), r"\endhead",
-                 *body, r"\bottomrule", r"\end{longtable}}"]
+                [r"{\scriptsize\setlength{\tabcolsep}{3pt}",
+                 rf"\begin{{longtable}}{{{columns}}}", *body, r"\end{longtable}}"]
             )  # fmt: skip
         return "\n".join(
             [r"\begin{table}[htbp]", r"\centering\small", rf"\caption{{{title}}}",

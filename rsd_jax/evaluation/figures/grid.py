@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation.experiments import Experiment
 from rsd_jax.evaluation.figures import base
-from rsd_jax.evaluation.panels import Experiment, Panel
+from rsd_jax.evaluation.panels import Panel
 from rsd_jax.evaluation.selection import Choice, abscissas, best_structures
 
 _ACCURACY = "accuracy_ratio"

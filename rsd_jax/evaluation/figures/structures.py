@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation.experiments import Experiment
 from rsd_jax.evaluation.figures import base
-from rsd_jax.evaluation.panels import Cell, Experiment, Panel
+from rsd_jax.evaluation.panels import Cell, Panel
 from rsd_jax.evaluation.selection import Choice, abscissa, abscissas, best_structures
 
 _MARKERS = {"sd": "s", "spectr": "^", "rsd_c": "D", "rsd_s": "o"}
