@@ -118,7 +118,7 @@ def test_the_tables_hold_what_the_papers_report(written):
     assert "RSD-S ≥ RSD-C" in text
     assert "\\| of $x_1$ in two lines" in text
     every = text.split("**Llama-2-7B / WMT: all structures**")[1].split("**")[0]
-    assert len(every.strip().splitlines()) == 2 + 1 + 2 * 9 + 4 + 4 - 7 + 2 - 1 - 1 + 1
+    assert len(every.strip().splitlines()) == 2 + 1 + 14 + 13 - 1
     tex = (written[0] / "tables.tex").read_text(encoding="utf-8")
     assert tex.count(r"\begin{tabular}") == tex.count(r"\end{tabular}") > 0
     assert tex.count(r"\begin{longtable}") == 3
@@ -148,7 +148,8 @@ def test_the_grid_is_the_published_one(count):
         lines = {line.get_color(): line for line in axes.get_lines() if len(line.get_xdata()) == 2}
         last_row, column = number >= 4 * (count - 1), number % 4
         assert axes.get_xlabel() == ("draft length" if last_row else "")
-        assert [label.get_visible() for label in axes.get_xticklabels()] == [last_row] * 2
+        shown = [label.get_text() for label in axes.get_xticklabels() if label.get_visible()]
+        assert shown == (["2", "3"] if last_row else [])
         if column == 3:
             assert axes.get_ylim() == (0.7, 1.3)
         if number == 27:
@@ -230,7 +231,7 @@ def test_bad_input_is_one_clear_error(tmp_path):
     with pytest.raises(ConfigError, match="hold no row"):
         write_report([], output)
     failed = [synthetic_rows.failed(row, "why it failed") for row in rows]
-    with pytest.raises(ConfigError, match="none of .* why it failed"):
+    with pytest.raises(ConfigError, match=r"none of .* why it failed"):
         write_report(failed, output)
     with pytest.raises(ConfigError, match="'gif'"):
         write_report(rows, Output(tmp_path, formats=("gif",)))
