@@ -14,6 +14,7 @@ _PANELS = (
     ("mbsu", "MBSU", "memory-bound speed-up over AR"),
     ("token_rate_ratio", "Token rate", "relative to AR, same run"),
 )
+_MOST_BESIDE = 7  # bars whose labels fit with the panels side by side; else one below the other
 
 
 def plot_comparison(rows: Sequence[Row], path: str | os.PathLike[str]) -> pathlib.Path:
@@ -21,7 +22,7 @@ def plot_comparison(rows: Sequence[Row], path: str | os.PathLike[str]) -> pathli
 
     Args:
       rows: of one pair and task, in the order of the bars; rows that are not "ok" are left out.
-      path: of the PNG; its folder is made if needed.
+      path: of the PNG, PDF or SVG; its folder is made if needed.
 
     Returns:
       the path.
@@ -38,9 +39,12 @@ def plot_comparison(rows: Sequence[Row], path: str | os.PathLike[str]) -> pathli
         raise ConfigError("there is no finished row to draw; run the measurement first")
     path = pathlib.Path(path)
     padded = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
-    figure = Figure(figsize=(11.0, 4.3), dpi=150, layout=padded)
+    beside = len(rows) <= _MOST_BESIDE
+    size = (11.0, 4.3) if beside else (max(11.0, 0.65 * len(rows)), 9.5)
+    figure = Figure(figsize=size, dpi=150, layout=padded)
     FigureCanvasAgg(figure)
-    for axes, (field, title, unit) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
+    grid = figure.subplots(*((1, len(_PANELS)) if beside else (len(_PANELS), 1)))
+    for axes, (field, title, unit) in zip(grid, _PANELS, strict=True):
         _bars(axes, rows, field)
         axes.set_title(title, fontsize=12, fontweight="bold", loc="left", pad=22)
         axes.text(0, 1.03, unit, transform=axes.transAxes, fontsize=9, color="#555555")
