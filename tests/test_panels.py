@@ -131,6 +131,11 @@ def test_one_row_of_autoregressive_decoding_serves_all_panels():
     drafted = [_with(r, draft_temperature=0.5) if r.method != "ar" else r for r in rows]
     (panel,) = panels_of(drafted)
     assert panel.ar is not None
+    two = _rows(seeds=(0, 1))
+    two[0] = synthetic_rows.failed(two[0], "no autoregressive decoding")
+    (panel,) = panels_of(two)
+    assert panel.ar.seeds == (1,)
+    assert panel.unfinished == (two[0],)
 
 
 def test_mixed_runs_are_refused():

@@ -119,19 +119,20 @@ def panels_of(rows: Sequence[Row]) -> list[Panel]:
 
 def _panel(group: Sequence[Row], references: Sequence[Row], label: str) -> Panel:
     first = group[0]
-    ar = _closest([row for row in references if _shared_key(row) == _shared_key(first)], group)
+    alike = [row for row in references if _shared_key(row) == _shared_key(first)]
+    finished = _closest([row for row in alike if row.status == "ok"], group)
+    own = [row for row in alike if row.experiment == first.experiment]
     _one_run(group, label)
     cells: dict[tuple, list[Row]] = defaultdict(list)
     for row in group:
         if row.status == "ok":
             cells[_cell_key(row)].append(row)
-    finished = tuple(row for row in ar if row.status == "ok")
     return Panel(
         experiment=first.experiment,
         label=label,
         cells=tuple(Cell(tuple(rows)) for rows in cells.values()),
-        ar=Cell(finished) if finished else None,
-        unfinished=tuple(row for row in [*ar, *group] if row.status != "ok"),
+        ar=Cell(tuple(finished)) if finished else None,
+        unfinished=tuple(row for row in [*own, *group] if row.status != "ok"),
     )
 
 
@@ -139,9 +140,8 @@ def _closest(references: Sequence[Row], group: Sequence[Row]) -> list[Row]:
     """Of the rows of "ar", those that share most with the panel: a sweep may write one for all."""
     hashes = {row.config_hash for row in group}
 
-    def rank(row: Row) -> tuple[bool, bool, bool]:
-        same = row.experiment == group[0].experiment
-        return row.config_hash in hashes, same, row.status == "ok"
+    def rank(row: Row) -> tuple[bool, bool]:
+        return row.config_hash in hashes, row.experiment == group[0].experiment
 
     best = max(map(rank, references), default=None)
     return [row for row in references if rank(row) == best]
