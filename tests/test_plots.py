@@ -9,9 +9,10 @@ import pytest
 
 from rsd_jax import ConfigError, LoadedModel, build_method
 from rsd_jax.evaluation.comparison import Sampling, compare, steps
+from rsd_jax.evaluation.figures.base import STYLES, style_of
 from rsd_jax.evaluation.measured_rows import comparison_rows, peer_row
 from rsd_jax.evaluation.peers import Peer
-from rsd_jax.evaluation.plots import STYLES, plot_comparison, style_of
+from rsd_jax.evaluation.plots import plot_comparison
 from rsd_jax.evaluation.tables import comparison_table
 from rsd_jax.evaluation.verification import time_verification
 from rsd_jax.models.config import LlamaConfig

@@ -1,51 +1,20 @@
-"""Figures from result rows; matplotlib is imported where it is used."""
+"""Bars for rows outside of an experiment; matplotlib is imported where it is used."""
 
-import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation.figures.base import style_of
 from rsd_jax.rows import Row
-
-
-@dataclasses.dataclass(frozen=True)
-class Style:
-    """How a method is drawn, as in the published figures.
-
-    Attributes:
-      label: its name.
-      color: of lines and bars.
-      line: matplotlib line style.
-      marker: matplotlib marker, or "" for none.
-    """
-
-    label: str
-    color: str
-    line: str
-    marker: str
-
-
-STYLES: dict[str, Style] = {
-    "ar": Style("AR", "#8c8c8c", "-", ""),
-    "sd": Style("SD", "#ff7f0e", ":", ""),
-    "spectr": Style("SpecTr", "#d62728", "--", ""),
-    "rsd_c": Style("RSD-C", "#2ca02c", "--", "D"),
-    "rsd_s": Style("RSD-S", "#1f77b4", "-", "o"),
-}
-_OTHER = Style("", "#4d4d4d", "-", "s")
 
 _PANELS = (
     ("block_efficiency", "Block efficiency", "tokens per target call"),
     ("mbsu", "MBSU", "memory-bound speed-up over AR"),
     ("token_rate_ratio", "Token rate", "relative to AR, same run"),
 )
-
-
-def style_of(method: str) -> Style:
-    """The style of a method; black squares, labelled by name, for one that has none."""
-    return STYLES.get(method) or dataclasses.replace(_OTHER, label=method)
+_MOST_BESIDE = 7  # bars whose labels fit with the panels side by side; else one below the other
 
 
 def plot_comparison(rows: Sequence[Row], path: str | os.PathLike[str]) -> pathlib.Path:
@@ -53,7 +22,7 @@ def plot_comparison(rows: Sequence[Row], path: str | os.PathLike[str]) -> pathli
 
     Args:
       rows: of one pair and task, in the order of the bars; rows that are not "ok" are left out.
-      path: of the PNG; its folder is made if needed.
+      path: of the PNG, PDF or SVG; its folder is made if needed.
 
     Returns:
       the path.
@@ -70,9 +39,12 @@ def plot_comparison(rows: Sequence[Row], path: str | os.PathLike[str]) -> pathli
         raise ConfigError("there is no finished row to draw; run the measurement first")
     path = pathlib.Path(path)
     padded = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
-    figure = Figure(figsize=(11.0, 4.3), dpi=150, layout=padded)
+    beside = len(rows) <= _MOST_BESIDE
+    size = (11.0, 4.3) if beside else (max(11.0, 0.65 * len(rows)), 9.5)
+    figure = Figure(figsize=size, dpi=150, layout=padded)
     FigureCanvasAgg(figure)
-    for axes, (field, title, unit) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
+    grid = figure.subplots(*((1, len(_PANELS)) if beside else (len(_PANELS), 1)))
+    for axes, (field, title, unit) in zip(grid, _PANELS, strict=True):
         _bars(axes, rows, field)
         axes.set_title(title, fontsize=12, fontweight="bold", loc="left", pad=22)
         axes.text(0, 1.03, unit, transform=axes.transAxes, fontsize=9, color="#555555")

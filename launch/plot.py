@@ -1,0 +1,80 @@
+"""Draws result rows: figures as published, tables, and one page with all of it.
+
+python launch/plot.py RESULTS.jsonl [MORE.jsonl ...] --out_dir=DIRECTORY
+
+Reads rows only; JAX is not imported and need not be installed.
+"""
+
+import argparse
+import pathlib
+import sys
+import warnings
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(_ROOT))
+
+from rsd_jax.errors import ConfigError  # noqa: E402
+from rsd_jax.evaluation.figures.base import FORMATS  # noqa: E402
+from rsd_jax.evaluation.report import Output, write_report  # noqa: E402
+from rsd_jax.evaluation.selection import BEST_BY  # noqa: E402
+from rsd_jax.rows import Row, read_rows  # noqa: E402
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("rows", type=pathlib.Path, nargs="+", help="files of result rows")
+    parser.add_argument(
+        "--out_dir", type=pathlib.Path, help="default: a folder `report` beside the first file"
+    )
+    parser.add_argument(
+        "--best_by",
+        default=BEST_BY[0],
+        help=f"metric that the best structure is picked by, for all columns: {', '.join(BEST_BY)}",
+    )
+    parser.add_argument(
+        "--formats", nargs="+", default=["png", "pdf"], help=f"of figures: {', '.join(FORMATS)}"
+    )
+    parser.add_argument(
+        "--config_hash", nargs="+", help="only rows of these runs, where a file holds several"
+    )
+    parser.add_argument("--title", default="rsd_jax: results", help="of the page")
+    return parser.parse_args()
+
+
+def _of_runs(rows: list[Row], hashes: list[str] | None) -> list[Row]:
+    if hashes is None:
+        return rows
+    known = sorted({row.config_hash for row in rows if row.config_hash is not None})
+    for name in hashes:
+        if name not in known:
+            raise ConfigError(f"--config_hash={name}: no row has it; the rows have {known}")
+    return [row for row in rows if row.config_hash in hashes]
+
+
+def main() -> None:
+    args = _arguments()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        rows = [row for path in args.rows for row in read_rows(path)]
+    for warning in caught:
+        print(f"warning: {warning.message}", file=sys.stderr)
+    output = Output(
+        folder=args.out_dir or args.rows[0].parent / "report",
+        formats=tuple(dict.fromkeys(args.formats)),
+        best_by=args.best_by,
+        title=args.title,
+    )
+    paths = write_report(_of_runs(rows, args.config_hash), output, args.rows)
+    print(f"{len(rows)} rows read; written:")
+    for path in paths:
+        print(f"  {path}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ConfigError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,185 @@
+"""What rows were measured on and with, in words: captions, facts of a run, what to beware of."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from rsd_jax.evaluation.experiments import Experiment
+from rsd_jax.evaluation.figures.base import METRICS, style_of
+from rsd_jax.evaluation.panels import Panel, latest_rows
+from rsd_jax.evaluation.selection import abscissas
+from rsd_jax.evaluation.table_formats import Table, number
+from rsd_jax.hardware import Hardware
+from rsd_jax.rows import Row
+
+_BEST = (
+    "the structure with the largest {metric} of those tried at that {label}, picked on the prompts "
+    "it is reported on, which is optimistic"
+)
+
+
+def selection(experiment: Experiment, best_by: str) -> str:
+    """How the best structure was picked, for the middle of a sentence."""
+    metric = METRICS[best_by].removesuffix(" (AR = 1)")
+    return _BEST.format(metric=metric, label=experiment.label)
+
+
+def caption(panels: Sequence[Panel], *, bands: bool) -> str:
+    """What a reader of a figure has to know: intervals, seeds, settings that all rows share.
+
+    Args:
+      panels: of the figure.
+      bands: whether it shows intervals.
+    """
+    rows = [row for panel in panels for row in panel.rows]
+    parts = []
+    over = sorted({row.intervals_over for row in rows if row.intervals_over})
+    if bands and over:
+        parts.append(f"Bands: 95 % bootstrap intervals over {' or '.join(over)}.")
+    seeds = sorted({row.seed for row in rows})
+    if len(seeds) > 1:
+        ends = ", of the intervals' ends too" if bands and over else ""
+        parts.append(f"Mean of seeds {', '.join(map(str, seeds))}{ends}.")
+    settings = [
+        _shared("T = {}", (f"{row.temperature:g}" for row in rows)),
+        _shared("top-p {}", (f"{row.top_p:g}" for row in rows), silent="1"),
+        _shared("batch {}", (str(row.batch_size) for row in rows)),
+        _shared("{}", (str(row.dtype) for row in rows)),
+        _shared("{} prompts", (str(row.num_prompts) for row in rows)),
+        _shared("{}", (hardware_in_words(row.hardware) for row in rows)),
+    ]
+    return " ".join([*parts, ", ".join(filter(None, settings)) + "."])
+
+
+def run_facts(rows: Sequence[Row], files: Sequence[str]) -> Table:
+    """Rows read, machines, versions, configurations.
+
+    Args:
+      rows: all that were read.
+      files: names of where they were read from.
+    """
+    latest = latest_rows(rows)
+    counts = Counter(row.status for row in latest)
+    superseded = len(rows) - len(latest)
+    compiling = [row.compile_time for row in latest if row.compile_time is not None]
+    versions = Counter(
+        ", ".join(f"{name} {version}" for name, version in sorted(row.versions.items()))
+        for row in latest
+    )
+    facts = [
+        ("files", ", ".join(files)),
+        ("rows read", str(len(rows))),
+        ("finished, failed, skipped", ", ".join(
+            str(counts[status]) for status in ("ok", "failed", "skipped"))),
+        ("repeated rows of a cell, left out", str(superseded)),
+        ("written by", _counted(row.source for row in latest)),
+        ("hardware", _counted(hardware_in_words(row.hardware) for row in latest)),
+        ("versions", _counted(versions.elements())),
+        ("config_hash", _counted(row.config_hash or "none" for row in latest)),
+        ("compile time", f"{sum(compiling):.1f} s in all, {max(compiling, default=0):.1f} s at "
+         f"most; in no rate"),
+    ]  # fmt: skip
+    return Table(("fact", "value"), facts, frozenset({0, 1}), "The run")
+
+
+def panel_facts(panels: Sequence[Panel]) -> Table:
+    """Prompts and settings, a line per panel that has a finished row."""
+    lines = []
+    for panel in panels:
+        rows = panel.rows
+        if not rows:
+            continue
+        drafting = [row for row in rows if row.method != "ar"] or rows
+        ratio = next((row.bytes_ratio for row in drafting if row.bytes_ratio), None)
+        compiling = [row.compile_time for row in rows if row.compile_time is not None]
+        lines.append(
+            [
+                panel.experiment or "-",
+                panel.label,
+                _several(number(row.num_prompts, 0) for row in rows),
+                _several(str(row.num_skipped) for row in rows),
+                _several((row.prompts_sha256 or "-")[:8] for row in rows),
+                _several(row.template or "-" for row in rows),
+                _several(_warp(row) for row in drafting),
+                _several(number(row.max_new_tokens, 0) for row in rows),
+                _several(number(row.batch_size, 0) for row in rows),
+                _several(row.dtype or "-" for row in rows),
+                _several(str(row.seed) for row in rows),
+                _several({True: "in", False: "out", None: "-"}[row.prefill_timed] for row in rows),
+                f"{ratio.r:.4f} / {ratio.r_bytes:.4f}" if ratio else "-",
+                _several(row.accuracy_signature or row.accuracy_metric or "-" for row in rows),
+                _several(row.config_hash or "-" for row in rows),
+                f"{sum(compiling):.1f}",
+            ]
+        )
+    heads = (
+        "experiment", "panel", "prompts", "skipped", "prompts' hash", "template", "warp",
+        "new tokens", "batch", "dtype", "seeds", "prefill", "r / r by bytes", "scorer",
+        "config_hash", "compile s",
+    )  # fmt: skip
+    return Table(heads, lines, frozenset({0, 1, 4, 5, 6, 9, 11, 13, 14}), "Prompts and settings")
+
+
+def notices(panel: Panel, experiment: Experiment | None) -> list[str]:
+    """What makes the numbers of a panel less comparable than they look; empty if nothing does."""
+    rows, found = panel.rows, []
+    for what, values in (
+        ("machines, so token rates differ for that reason too",
+         {hardware_in_words(row.hardware) for row in rows}),
+        ("sets of prompts (prompts_sha256)", {row.prompts_sha256 for row in rows}),
+        ("versions of libraries", {str(sorted(row.versions.items())) for row in rows}),
+        ("scorers of accuracy", {row.accuracy_signature for row in rows}),
+    ):  # fmt: skip
+        if len(values) > 1:
+            found.append(f"its rows are of {len(values)} {what}")
+    if panel.ar is None:
+        found.append("autoregressive decoding was not measured")
+    if len({cell.seeds for cell in panel.cells}) > 1:
+        found.append("not every structure was measured with the same seeds")
+    if experiment is not None:
+        have = {(cell.method, getattr(cell.rows[0], experiment.field)) for cell in panel.cells}
+        missing = [
+            f"{style_of(method).label} at {at}"
+            for method in dict.fromkeys(cell.method for cell in panel.cells)
+            for at in abscissas([panel], experiment)
+            if (method, at) not in have
+        ]
+        if missing:
+            found.append(f"no finished row of {', '.join(missing)} ({experiment.label})")
+    if panel.unfinished:
+        found.append(f"cells that did not finish, see below: {len(panel.unfinished)}")
+    return [f"{panel.label}: {text}." for text in found]
+
+
+def hardware_in_words(hardware: Hardware) -> str:
+    """E.g. "2 cores of AMD EPYC" or "4 x TPU v4"."""
+    if hardware.backend == "cpu":
+        return f"{hardware.cores} cores of {hardware.cpu}"
+    return f"{hardware.num_devices} x {hardware.device}"
+
+
+def _warp(row: Row) -> str:
+    parts = [f"T {row.temperature:g}"]
+    parts += [f"top-k {row.top_k}"] if row.top_k is not None else []
+    parts += [f"top-p {row.top_p:g}"] if row.top_p < 1 else []
+    parts += [f"draft T {row.draft_temperature:g}"] if row.draft_temperature is not None else []
+    parts += [f"draft top-k {row.draft_top_k}"] if row.draft_top_k is not None else []
+    return ", ".join(parts)
+
+
+def _shared(text: str, values: Iterable[str], silent: str = "None") -> str:
+    """The text with the value that all share; nothing if they differ or it goes without saying."""
+    found = set(values)
+    value = found.pop() if len(found) == 1 else silent
+    return "" if value in (silent, "None") else text.format(value)
+
+
+def _several(values: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
+
+
+def _counted(values: Iterable[str]) -> str:
+    """E.g. "a" or "a (3 rows), b (1 row)"."""
+    counts = Counter(values)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return "; ".join(f"{value} ({count} rows)" for value, count in counts.items())

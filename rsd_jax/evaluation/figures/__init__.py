@@ -1,0 +1,1 @@
+"""Figures of experiments; matplotlib is imported where it is used."""

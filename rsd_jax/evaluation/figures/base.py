@@ -1,0 +1,149 @@
+"""How methods and metrics look in every figure, and how a figure becomes files."""
+
+import dataclasses
+import io
+import math
+import os
+import pathlib
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rsd_jax.errors import ConfigError
+
+FORMATS = ("png", "pdf", "svg")
+GREY = "#555555"
+# Without dates and with fixed ids: the same rows give the same bytes.
+_METADATA: dict[str, dict[str, Any]] = {
+    "png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}
+}  # fmt: skip
+_SETTINGS: Any = {"svg.hashsalt": "rsd_jax", "svg.fonttype": "path", "pdf.fonttype": 42}
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """How a method is drawn, as in the published figures.
+
+    Attributes:
+      label: its name.
+      color: of lines and bars.
+      line: matplotlib line style.
+      marker: matplotlib marker, or "" for none.
+    """
+
+    label: str
+    color: str
+    line: str
+    marker: str
+
+
+STYLES: dict[str, Style] = {
+    "ar": Style("AR", "#8c8c8c", "-", ""),
+    "sd": Style("SD", "#ff7f0e", ":", ""),
+    "spectr": Style("SpecTr", "#d62728", "--", ""),
+    "rsd_c": Style("RSD-C", "#2ca02c", "--", "D"),
+    "rsd_s": Style("RSD-S", "#1f77b4", "-", "o"),
+}
+_OTHER = Style("", "#4d4d4d", "-", "s")
+
+# Axis labels, by field of rows.
+METRICS: dict[str, str] = {
+    "block_efficiency": "block efficiency",
+    "mbsu": "MBSU",
+    "token_rate_ratio": "token rate (AR = 1)",
+    "accuracy_ratio": "accuracy (AR = 1)",
+}
+
+
+def style_of(method: str) -> Style:
+    """The style of a method; black squares, labelled by name, for one that has none."""
+    return STYLES.get(method) or dataclasses.replace(_OTHER, label=method)
+
+
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Each method once: those with a style in its order, then others by name."""
+    known = list(STYLES)
+    found = set(methods)
+    return [m for m in known if m in found] + sorted(found - set(known))
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raises ConfigError for a file format that figures are not written in."""
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise ConfigError(f"figure format {unknown[0]!r} is not known; choose of {list(FORMATS)}")
+
+
+def new_figure(rows: int, columns: int, size: tuple[float, float], lines: int) -> tuple[Any, Any]:
+    """Panels of a fixed size in inches, however many; below them a legend and a caption.
+
+    Args:
+      rows, columns: of panels.
+      size: width and height of a panel with what belongs to it.
+      lines: of the caption.
+
+    Returns:
+      figure, axes [rows, columns].
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    width, bottom = columns * size[0] + 0.2, 0.95 + 0.16 * lines
+    height = rows * size[1] + 0.1 + bottom
+    figure = Figure(figsize=(width, height), dpi=150)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    gap = 0.42  # inches between rows, for the title of the next one
+    figure.subplots_adjust(
+        left=0.62 / width, right=1 - 0.15 / width, bottom=bottom / height,
+        top=1 - 0.38 / height, hspace=gap / (size[1] - gap),
+    )  # fmt: skip
+    return figure, axes
+
+
+def wrapped(text: str, width: float) -> list[str]:
+    """Lines of a caption, of about one length, for a figure of that width in inches."""
+    most = int(width * 15.5)
+    even = math.ceil(len(text) / max(len(textwrap.wrap(text, most)), 1))
+    return textwrap.wrap(text, min(most, even + 12))
+
+
+def finish(figure: Any, handles: Sequence[Any], caption: Sequence[str]) -> None:
+    """Adds the legend at the bottom centre and the caption below it."""
+    height = figure.get_figheight()
+    base = (0.16 * len(caption) + 0.12) / height
+    figure.legend(
+        handles=handles, loc="lower center", bbox_to_anchor=(0.5, base), ncols=len(handles),
+        frameon=False, fontsize=10, handlelength=2.8, columnspacing=2.0,
+    )  # fmt: skip
+    figure.text(
+        0.5, 0.08 / height, "\n".join(caption), fontsize=8, color=GREY, ha="center", va="bottom",
+        linespacing=1.35,
+    )  # fmt: skip
+
+
+def save(figure: Any, stem: str | os.PathLike[str], formats: Sequence[str]) -> list[pathlib.Path]:
+    """Writes `stem`.png, .pdf or .svg; the folder is made if needed.
+
+    Raises:
+      ConfigError: an unknown format.
+    """
+    import matplotlib
+
+    check_formats(formats)
+    paths = [pathlib.Path(f"{os.fspath(stem)}.{name}") for name in formats]
+    for path, name in zip(paths, formats, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with matplotlib.rc_context(_SETTINGS):
+            figure.savefig(path, format=name, metadata=_METADATA[name])
+    return paths
+
+
+def svg_bytes(figure: Any) -> bytes:
+    """The figure as an SVG file without outside resources; letters are paths."""
+    import matplotlib
+
+    file = io.BytesIO()
+    with matplotlib.rc_context(_SETTINGS):
+        figure.savefig(file, format="svg", metadata=_METADATA["svg"])
+    return file.getvalue()

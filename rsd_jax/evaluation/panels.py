@@ -1,0 +1,197 @@
+"""From result rows to panels: what is drawn in one row of a figure, cell by cell.
+
+A panel is what one pair does on one task with one set of settings, in one experiment. A cell of it
+is a method with one tree. A cell may have been measured with several seeds: they are combined by
+the unweighted mean, of values and of the ends of intervals alike. The seeds share their prompts,
+so an interval over prompts does not shrink with more seeds, and the mean keeps its width.
+"""
+
+import dataclasses
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation.experiments import pretty
+from rsd_jax.rows import Interval, Row
+
+AR = "ar"
+# What else has to be equal for two rows to be compared; a draft's warp means nothing to "ar".
+_SETTINGS = (
+    "template", "temperature", "top_k", "top_p", "max_new_tokens", "batch_size", "dtype", "mesh",
+)  # fmt: skip
+_DRAFT_SETTINGS = ("draft_temperature", "draft_top_k")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One method with one tree.
+
+    Attributes:
+      rows: finished ones, one per seed; at least one.
+    """
+
+    rows: tuple[Row, ...]
+
+    @property
+    def method(self) -> str:
+        return self.rows[0].method
+
+    @property
+    def tree(self) -> str:
+        return self.rows[0].tree
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(sorted(row.seed for row in self.rows))
+
+    def value(self, metric: str) -> float | None:
+        """Mean of a field over the seeds that have it; None if none has."""
+        values = [getattr(row, metric) for row in self.rows]
+        return _mean([value for value in values if value is not None])
+
+    def interval(self, metric: str) -> Interval | None:
+        """Means of the lower and of the upper ends; None if no seed has an interval."""
+        ends = [getattr(row, f"{metric}_interval") for row in self.rows]
+        found = [end for end in ends if end is not None]
+        if not found:
+            return None
+        return statistics.fmean(low for low, _ in found), statistics.fmean(up for _, up in found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """One pair on one task with one set of settings, in one experiment.
+
+    Attributes:
+      experiment: as in its rows; null outside of one.
+      label: e.g. "Llama-2-7B / WMT", and what tells it from others of the same name.
+      cells: in the order in which they were first written, without "ar".
+      ar: autoregressive decoding, if it was measured.
+      unfinished: rows of cells and seeds that have no finished row.
+    """
+
+    experiment: str | None
+    label: str
+    cells: tuple[Cell, ...]
+    ar: Cell | None
+    unfinished: tuple[Row, ...]
+
+    @property
+    def rows(self) -> list[Row]:
+        """All finished rows, those of "ar" first."""
+        cells = ([self.ar] if self.ar else []) + list(self.cells)
+        return [row for cell in cells for row in cell.rows]
+
+
+def latest_rows(rows: Sequence[Row]) -> list[Row]:
+    """One row per cell and seed: the last finished one, or the last if none has finished."""
+    latest: dict[tuple, Row] = {}
+    for row in rows:
+        key = (_panel_key(row), _cell_key(row), row.seed, row.config_hash)
+        if row.status == "ok" or key not in latest or latest[key].status != "ok":
+            latest[key] = row
+    return list(latest.values())
+
+
+def panels_of(rows: Sequence[Row]) -> list[Panel]:
+    """Groups rows, in the order in which panels were first written.
+
+    Args:
+      rows: of any experiments; several rows of one cell and seed count once (`latest_rows`).
+
+    Raises:
+      ConfigError: rows of one panel are from runs with different settings.
+    """
+    rows = latest_rows(rows)
+    grouped: dict[tuple, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.method != AR:
+            grouped[_panel_key(row)].append(row)
+    references = [row for row in rows if row.method == AR]
+    labels = _labels([group[0] for group in grouped.values()])
+    return [
+        _panel(group, references, label)
+        for group, label in zip(grouped.values(), labels, strict=True)
+    ]
+
+
+def _panel(group: Sequence[Row], references: Sequence[Row], label: str) -> Panel:
+    first = group[0]
+    alike = [row for row in references if _shared_key(row) == _shared_key(first)]
+    finished = _closest([row for row in alike if row.status == "ok"], group)
+    own = [row for row in alike if row.experiment == first.experiment]
+    _one_run(group, label)
+    cells: dict[tuple, list[Row]] = defaultdict(list)
+    for row in group:
+        if row.status == "ok":
+            cells[_cell_key(row)].append(row)
+    return Panel(
+        experiment=first.experiment,
+        label=label,
+        cells=tuple(Cell(tuple(rows)) for rows in cells.values()),
+        ar=Cell(tuple(finished)) if finished else None,
+        unfinished=tuple(row for row in [*own, *group] if row.status != "ok"),
+    )
+
+
+def _closest(references: Sequence[Row], group: Sequence[Row]) -> list[Row]:
+    """Of the rows of "ar", those that share most with the panel: a sweep may write one for all."""
+    hashes = {row.config_hash for row in group}
+
+    def rank(row: Row) -> tuple[bool, bool]:
+        return row.config_hash in hashes, row.experiment == group[0].experiment
+
+    best = max(map(rank, references), default=None)
+    return [row for row in references if rank(row) == best]
+
+
+def _one_run(group: Sequence[Row], label: str) -> None:
+    finished = [row for row in group if row.status == "ok" and row.config_hash is not None]
+    hashes = Counter(row.config_hash for row in finished)
+    if len(hashes) > 1:
+        found = " and ".join(f"{name} ({count} rows)" for name, count in hashes.items())
+        raise ConfigError(
+            f"rows of {label!r} in {group[0].experiment or 'no experiment'} are from runs with "
+            f"different settings, config_hash {found}; plot one run by itself, by its file or "
+            f"with --config_hash={next(iter(hashes))}"
+        )
+
+
+def _labels(firsts: Sequence[Row]) -> list[str]:
+    """Pair and task, and the settings that differ among panels of the same pair and task."""
+    names = [f"{pretty(row.pair)} / {pretty(row.task)}" for row in firsts]
+    labels = []
+    for row, name in zip(firsts, names, strict=True):
+        alike = [
+            other
+            for other, theirs in zip(firsts, names, strict=True)
+            if theirs == name and other.experiment == row.experiment
+        ]
+        extra = [
+            f"{field} {getattr(row, field)}"
+            for field in (*_SETTINGS, *_DRAFT_SETTINGS)
+            if len({str(getattr(other, field)) for other in alike}) > 1
+        ]
+        labels.append(f"{name} ({', '.join(extra)})" if extra else name)
+    return labels
+
+
+def _shared_key(row: Row) -> tuple:
+    return (row.pair, row.task, *(str(getattr(row, field)) for field in _SETTINGS))
+
+
+def _panel_key(row: Row) -> tuple:
+    warp: tuple[Any, ...] = ()
+    if row.method != AR:
+        warp = tuple(getattr(row, field) for field in _DRAFT_SETTINGS)
+    return (row.experiment, *_shared_key(row), *warp)
+
+
+def _cell_key(row: Row) -> tuple:
+    return row.method, row.tree, row.draft_length, row.target_budget
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
