@@ -20,12 +20,14 @@ import numpy as np  # noqa: E402
 
 import rsd_jax  # noqa: E402
 from rsd_jax.api import random_model, shipped_pair_directory  # noqa: E402
-from rsd_jax.evaluation import benchmark, tables  # noqa: E402
+from rsd_jax.evaluation import benchmark  # noqa: E402
 from rsd_jax.evaluation.comparison import Sampling  # noqa: E402
 from rsd_jax.evaluation.measured_rows import peer_row  # noqa: E402
 from rsd_jax.evaluation.peers import Peer, TransformersPeer  # noqa: E402
+from rsd_jax.evaluation.phase_table import phase_table  # noqa: E402
 from rsd_jax.evaluation.timing import copy_bandwidth  # noqa: E402
 from rsd_jax.evaluation.verification import time_verification  # noqa: E402
+from rsd_jax.reporting.tables import comparison_table  # noqa: E402
 from rsd_jax.rows import append_row  # noqa: E402
 from rsd_jax.tasks.prompts import load_prompts  # noqa: E402
 
@@ -135,11 +137,11 @@ def main() -> None:
         rows = [m.row for m in measured]
         rows += [peer_row(run, rows[0]) for run in others]
         print(f"\nbatch {batch_size}: whole calls, prefill included, compilation not")
-        print(tables.comparison_table(rows))
+        print(comparison_table(rows))
         print(
             f"\nbatch {batch_size}: milliseconds of one block at ~{rows[0].context_length} tokens"
         )
-        print(tables.phase_table([(m.row, m.times) for m in measured]))
+        print(phase_table([(m.row, m.times) for m in measured]))
         context = rows[0].context_length
         share = benchmark.bandwidth_fraction(
             target, measured[0].times, batch=batch_size, context=context, bandwidth=bandwidth

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from rsd_jax import ConfigError
-from rsd_jax.evaluation.experiments import EXPERIMENTS, pretty
-from rsd_jax.evaluation.panels import latest_rows, panels_of
-from rsd_jax.evaluation.selection import best_structures, orderings
+from rsd_jax.reporting.experiments import EXPERIMENTS, pretty
+from rsd_jax.reporting.panels import latest_rows, panels_of
+from rsd_jax.reporting.selection import best_structures, orderings
 from tests import synthetic_rows
 
 _FIRST = EXPERIMENTS["experiment1"]

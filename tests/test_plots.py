@@ -9,14 +9,14 @@ import pytest
 
 from rsd_jax import ConfigError, LoadedModel, build_method
 from rsd_jax.evaluation.comparison import Sampling, compare, steps
-from rsd_jax.evaluation.figures.base import STYLES, style_of
 from rsd_jax.evaluation.measured_rows import comparison_rows, peer_row
 from rsd_jax.evaluation.peers import Peer
-from rsd_jax.evaluation.plots import plot_comparison
-from rsd_jax.evaluation.tables import comparison_table
 from rsd_jax.evaluation.verification import time_verification
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.llama import LlamaModel
+from rsd_jax.reporting.figures.base import STYLES, style_of
+from rsd_jax.reporting.plots import plot_comparison
+from rsd_jax.reporting.tables import comparison_table
 from rsd_jax.rows import append_row, read_rows
 
 _SAMPLING = Sampling(max_new_tokens=6, temperature=0.7, seed=3)

@@ -10,14 +10,14 @@ import sys
 import pytest
 
 from rsd_jax import ConfigError
-from rsd_jax.evaluation.experiments import EXPERIMENTS
-from rsd_jax.evaluation.facts import notices
-from rsd_jax.evaluation.figures import base
-from rsd_jax.evaluation.figures.grid import grid_figure
-from rsd_jax.evaluation.figures.structures import structures_figure
-from rsd_jax.evaluation.panels import panels_of
-from rsd_jax.evaluation.report import Output, write_report
-from rsd_jax.evaluation.table_formats import Table, escape_latex
+from rsd_jax.reporting.experiments import EXPERIMENTS
+from rsd_jax.reporting.facts import notices
+from rsd_jax.reporting.figures import base
+from rsd_jax.reporting.figures.grid import grid_figure
+from rsd_jax.reporting.figures.structures import structures_figure
+from rsd_jax.reporting.panels import panels_of
+from rsd_jax.reporting.report import Output, write_report
+from rsd_jax.reporting.table_formats import Table, escape_latex
 from rsd_jax.rows import to_json
 from tests import synthetic_rows
 

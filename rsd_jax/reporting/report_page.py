@@ -6,7 +6,7 @@ import html
 import string
 from collections.abc import Sequence
 
-from rsd_jax.evaluation.table_formats import Table
+from rsd_jax.reporting.table_formats import Table
 
 _PAGE = string.Template("""\
 <!DOCTYPE html>

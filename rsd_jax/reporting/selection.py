@@ -11,8 +11,8 @@ import itertools
 from collections.abc import Sequence
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.evaluation.experiments import Experiment
-from rsd_jax.evaluation.panels import Cell, Panel
+from rsd_jax.reporting.experiments import Experiment
+from rsd_jax.reporting.panels import Cell, Panel
 
 BEST_BY = ("block_efficiency", "mbsu", "token_rate_ratio")
 # Published: each at least as good as the next.

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from rsd_jax.evaluation.experiments import Experiment
-from rsd_jax.evaluation.figures.base import METRICS, style_of
-from rsd_jax.evaluation.panels import Panel, latest_rows
-from rsd_jax.evaluation.selection import abscissas
-from rsd_jax.evaluation.table_formats import Table, number
 from rsd_jax.hardware import Hardware
+from rsd_jax.reporting.experiments import Experiment
+from rsd_jax.reporting.figures.base import METRICS, style_of
+from rsd_jax.reporting.panels import Panel, latest_rows
+from rsd_jax.reporting.selection import abscissas
+from rsd_jax.reporting.table_formats import Table, number
 from rsd_jax.rows import Row
 
 _BEST = (

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from rsd_jax.evaluation.experiments import Experiment
-from rsd_jax.evaluation.figures.base import in_order, style_of
-from rsd_jax.evaluation.panels import Cell, Panel
-from rsd_jax.evaluation.selection import (
+from rsd_jax.reporting.experiments import Experiment
+from rsd_jax.reporting.figures.base import in_order, style_of
+from rsd_jax.reporting.panels import Cell, Panel
+from rsd_jax.reporting.selection import (
     VERDICTS,
     Comparison,
     abscissa,
@@ -13,7 +13,7 @@ from rsd_jax.evaluation.selection import (
     best_structures,
     orderings,
 )
-from rsd_jax.evaluation.table_formats import Table, number, with_interval
+from rsd_jax.reporting.table_formats import Table, number, with_interval
 
 _METRICS = ("block_efficiency", "mbsu", "token_rate_ratio", "accuracy_ratio")
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.evaluation.experiments import Experiment
-from rsd_jax.evaluation.figures import base
-from rsd_jax.evaluation.panels import Panel
-from rsd_jax.evaluation.selection import Choice, abscissas, best_structures
+from rsd_jax.reporting.experiments import Experiment
+from rsd_jax.reporting.figures import base
+from rsd_jax.reporting.panels import Panel
+from rsd_jax.reporting.selection import Choice, abscissas, best_structures
 
 _ACCURACY = "accuracy_ratio"
 _RATIOS = ("token_rate_ratio", _ACCURACY)

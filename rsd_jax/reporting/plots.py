@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.evaluation.figures.base import style_of
+from rsd_jax.reporting.figures.base import style_of
 from rsd_jax.rows import Row
 
 _PANELS = (

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.evaluation.experiments import pretty
+from rsd_jax.reporting.experiments import pretty
 from rsd_jax.rows import Interval, Row
 
 AR = "ar"

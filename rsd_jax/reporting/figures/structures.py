@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.evaluation.experiments import Experiment
-from rsd_jax.evaluation.figures import base
-from rsd_jax.evaluation.panels import Cell, Panel
-from rsd_jax.evaluation.selection import Choice, abscissa, abscissas, best_structures
+from rsd_jax.reporting.experiments import Experiment
+from rsd_jax.reporting.figures import base
+from rsd_jax.reporting.panels import Cell, Panel
+from rsd_jax.reporting.selection import Choice, abscissa, abscissas, best_structures
 
 _MARKERS = {"sd": "s", "spectr": "^", "rsd_c": "D", "rsd_s": "o"}
 _PANEL_SIZE = (2.75, 2.35)

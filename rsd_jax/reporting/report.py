@@ -6,17 +6,17 @@ import pathlib
 from collections.abc import Sequence
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.evaluation import experiment_tables, facts
-from rsd_jax.evaluation.experiments import EXPERIMENTS, Experiment
-from rsd_jax.evaluation.figures import base
-from rsd_jax.evaluation.figures.grid import grid_figure
-from rsd_jax.evaluation.figures.structures import structures_figure
-from rsd_jax.evaluation.panels import Panel, panels_of
-from rsd_jax.evaluation.plots import plot_comparison
-from rsd_jax.evaluation.report_page import Picture, Section, page
-from rsd_jax.evaluation.selection import BEST_BY, check_best_by
-from rsd_jax.evaluation.table_formats import Table, escape_markdown
-from rsd_jax.evaluation.tables import comparison_cells
+from rsd_jax.reporting import experiment_tables, facts
+from rsd_jax.reporting.experiments import EXPERIMENTS, Experiment
+from rsd_jax.reporting.figures import base
+from rsd_jax.reporting.figures.grid import grid_figure
+from rsd_jax.reporting.figures.structures import structures_figure
+from rsd_jax.reporting.panels import Panel, panels_of
+from rsd_jax.reporting.plots import plot_comparison
+from rsd_jax.reporting.report_page import Picture, Section, page
+from rsd_jax.reporting.selection import BEST_BY, check_best_by
+from rsd_jax.reporting.table_formats import Table, escape_markdown
+from rsd_jax.reporting.tables import comparison_cells
 from rsd_jax.rows import Row
 
 _STRUCTURES = ("block_efficiency", "token_rate_ratio")

@@ -1,0 +1,40 @@
+"""The phases of a block as a table."""
+
+from collections.abc import Sequence
+
+from rsd_jax.evaluation.timing import BlockTimes
+from rsd_jax.reporting.table_formats import Table, number
+from rsd_jax.rows import Row
+
+_PHASE_HEADS = (
+    "method", "tree", "prefill", "draft", "score", "verify", "commit", "sum", "block",
+    "forwards", "outside", "realised", "compile s",
+)  # fmt: skip
+
+
+def phase_table(timed: Sequence[tuple[Row, BlockTimes]], *, markdown: bool = False) -> str:
+    """One line per method: milliseconds by phase, their sum beside the fused block.
+
+    "forwards" are the model passes of a block alone, "outside" is the share of the fused block
+    that is not theirs, "realised" is (t_AR / t_block)(1 + r L).
+
+    Args:
+      timed: rows with the times they were made from.
+      markdown: as a Markdown table rather than aligned for a terminal.
+    """
+    cells = []
+    for row, times in timed:
+        phases = (times.prefill, times.draft, times.score, times.verify, times.commit,
+                  times.phase_sum, times.block, times.forwards)  # fmt: skip
+        cells.append(
+            (
+                row.method,
+                row.tree,
+                *(f"{1e3 * seconds:.2f}" for seconds in phases),
+                f"{times.outside:.0%}",
+                number(row.realised_fraction, 2),
+                f"{times.compile:.1f}",
+            )
+        )
+    table = Table(_PHASE_HEADS, cells)
+    return table.markdown() if markdown else table.aligned()

@@ -1,0 +1,1 @@
+"""Tables, figures and reports from result rows alone; nothing here imports JAX."""
