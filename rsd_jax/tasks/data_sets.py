@@ -9,7 +9,7 @@ import os
 import pathlib
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError
@@ -35,10 +35,30 @@ class DataSet:
     prepare: str
 
 
-def open_data_set(
-    data_set: DataSet, data_dir: str | pathlib.Path | None, task: str
-) -> Sequence[Mapping[str, bytes]]:
-    """The records of a data set's split, by index; one is read when it is asked for.
+class Records(Sequence[dict[str, str]]):
+    """The records of a split, each a dict of texts, read when it is asked for by its index."""
+
+    def __init__(self, data_source: Sequence, place: str, otherwise: str):
+        """`place` and `otherwise` are the ends of what is said of a record that cannot be read."""
+        self._data_source, self._place, self._otherwise = data_source, place, otherwise
+
+    def __len__(self) -> int:
+        return len(self._data_source)
+
+    def __getitem__(self, index: Any) -> Any:
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        try:
+            record = self._data_source[index]
+            return {field: text.decode() for field, text in record.items()}
+        except Exception as error:
+            raise ConfigError(
+                f"record {index} of {self._place} cannot be read ({error}); {self._otherwise}"
+            ) from error
+
+
+def open_data_set(data_set: DataSet, data_dir: str | pathlib.Path | None, task: str) -> Records:
+    """The records of a data set's split; the first one is read, to see that it can be.
 
     Args:
       data_set: which.
@@ -52,17 +72,18 @@ def open_data_set(
     """
     root = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     root = root.expanduser()
+    prepare = f"export TFDS_DATA_DIR={shlex.quote(str(root))}\n{data_set.prepare}"
     found = [version for name in data_set.builders if (version := _newest(root / name))]
     if not found:
         looked = " and ".join(str(root / name) for name in data_set.builders)
         raise ConfigError(
             f"the data set of the task {task!r} is not in {looked}. Prepare it:\n\n"
-            f"{_INSTALL}\nexport TFDS_DATA_DIR={shlex.quote(str(root))}\n{data_set.prepare}\n\n"
+            f"{_INSTALL}\n{prepare}\n\n"
             "If it is elsewhere, give data_dir or set TFDS_DATA_DIR. Or give path, a JSONL file "
             "with the fields prompt and reference, or with those of the data set: "
             f"{', '.join(data_set.fields)}"
         )
-    return _open(data_set, found[0])
+    return _open(data_set, found[0], prepare)
 
 
 def _newest(directory: pathlib.Path) -> pathlib.Path | None:
@@ -75,7 +96,7 @@ def _newest(directory: pathlib.Path) -> pathlib.Path | None:
     return versions[max(versions)] if versions else None
 
 
-def _open(data_set: DataSet, directory: pathlib.Path) -> Sequence[Mapping[str, bytes]]:
+def _open(data_set: DataSet, directory: pathlib.Path, prepare: str) -> Records:
     try:
         import tensorflow_datasets as tfds
     except ModuleNotFoundError as error:
@@ -83,27 +104,32 @@ def _open(data_set: DataSet, directory: pathlib.Path) -> Sequence[Mapping[str, b
             f"{directory} is read by TensorFlow Datasets, which cannot be imported ({error}): "
             f"{_INSTALL}"
         ) from None
-    again = f"delete the folder and prepare the data set again:\n\n{data_set.prepare}"
+    otherwise = f"prepare it again, once that folder is gone:\n\n{prepare}"
     # What is wrong with the files can be any error of several libraries.
     try:
         builder = tfds.builder_from_directory(str(directory))
         splits, features = list(builder.info.splits), set(builder.info.features)
     except Exception as error:
-        raise ConfigError(f"{directory} cannot be read ({error}); {again}") from error
+        raise ConfigError(f"{directory} cannot be read ({error}); {otherwise}") from error
     if data_set.split not in splits:
-        raise ConfigError(f"{directory} has the splits {splits}, not {data_set.split!r}; {again}")
+        raise ConfigError(
+            f"{directory} has the splits {splits}, not {data_set.split!r}; {otherwise}"
+        )
     if missing := sorted(set(data_set.fields) - features):
-        raise ConfigError(f"{directory} has no fields {missing}, but {sorted(features)}; {again}")
-    return _data_source(builder, data_set.split, directory, again)
-
-
-def _data_source(builder: Any, split: str, directory: pathlib.Path, again: str) -> Sequence:
+        raise ConfigError(
+            f"{directory} has no fields {missing}, but {sorted(features)}; {otherwise}"
+        )
     try:
-        return builder.as_data_source(split)
+        source = builder.as_data_source(data_set.split)
     except NotImplementedError:
         raise ConfigError(
             f"{directory} is in the format {builder.info.file_format.value}, which has no random "
-            f"access; {again}"
+            f"access; {otherwise}"
         ) from None
     except Exception as error:
-        raise ConfigError(f"{directory} cannot be read ({error}); {again}") from error
+        raise ConfigError(f"{directory} cannot be read ({error}); {otherwise}") from error
+    records = Records(source, str(directory), otherwise)
+    if not records:
+        raise ConfigError(f"the split {data_set.split!r} of {directory} is empty; {otherwise}")
+    records[0]
+    return records

@@ -7,7 +7,7 @@ from typing import Any
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.tasks.base import Task
-from rsd_jax.tasks.data_sets import DataSet, open_data_set
+from rsd_jax.tasks.data_sets import DataSet, Records, open_data_set
 from rsd_jax.tasks.jsonl import (
     FIELDS,
     check_fields,
@@ -106,10 +106,9 @@ class SourceTask:
             strip=True,
         )  # fmt: skip
 
-    def _records(self, found: Any) -> Iterator[_Record]:
+    def _records(self, found: Records) -> Iterator[_Record]:
         for index in range(len(found)):
-            values = {field: text.decode() for field, text in found[index].items()}
-            record = self._record(f"{self.name}/{self.data_set.split}/{index}", values)
+            record = self._record(f"{self.name}/{self.data_set.split}/{index}", found[index])
             if record.reference and record.reference.strip():
                 yield record
 

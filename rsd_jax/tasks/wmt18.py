@@ -10,8 +10,8 @@ from rsd_jax.tasks.sources import SourceTask
 from rsd_jax.tasks.templates import Template
 
 _DATA_SET = DataSet(
-    # The second is the test set alone: the first comes with gigabytes to train on.
-    builders=("wmt18_translate/de-en", "wmt_translate/de-en.newstest2018"),
+    # The first is the test set alone: the second comes with all that there is to train on.
+    builders=("wmt_translate/de-en.newstest2018", "wmt18_translate/de-en"),
     split="test",
     fields=("de", "en"),
     prepare="""python -c "
