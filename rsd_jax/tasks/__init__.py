@@ -10,9 +10,9 @@ from rsd_jax.tasks.base import PLAIN, Task
 from rsd_jax.tasks.completion import COMPLETION
 from rsd_jax.tasks.docstrings import DOCSTRINGS
 from rsd_jax.tasks.dolly import DOLLY
-from rsd_jax.tasks.jsonl import jsonl
+from rsd_jax.tasks.jsonl import jsonl_task
 from rsd_jax.tasks.number_words import NUMBER_WORDS
-from rsd_jax.tasks.spec_bench import spec_bench
+from rsd_jax.tasks.spec_bench import spec_bench_task
 from rsd_jax.tasks.wmt18 import WMT18_DE_EN
 from rsd_jax.tasks.xsum import XSUM
 
@@ -25,8 +25,8 @@ TASKS: dict[str, Task] = {
 # What is read from disk; the keyword arguments of each are the options that it takes.
 DISK_TASKS: dict[str, Callable[..., Task]] = {
     "dolly": DOLLY.task,
-    "jsonl": jsonl,
-    "spec_bench": spec_bench,
+    "jsonl": jsonl_task,
+    "spec_bench": spec_bench_task,
     "wmt18_de_en": WMT18_DE_EN.task,
     "xsum": XSUM.task,
 }
@@ -54,7 +54,7 @@ def get_task(
 
     Raises:
       ConfigError: there is no such task or template; an option is one that the task does not take,
-        or lacks; see also `jsonl`, `spec_bench` and `SourceTask.task`.
+        or lacks; see also `jsonl_task`, `spec_bench_task` and `SourceTask.task`.
     """
     given: dict[str, Any] = {
         option: value

@@ -21,7 +21,7 @@ TEMPLATES = (Template(PLAIN), Template("chat", chat=True))
 _MAX_NEW_TOKENS = 256
 
 
-def jsonl(
+def jsonl_task(
     *, path: str | pathlib.Path, template: str | None = None, metric: str | None = None
 ) -> Task:
     """A task of the user's own prompts.
@@ -50,12 +50,10 @@ def jsonl(
         reference = None if reference is None else text_of(values, "reference", where)
         records.append((name, text_of(values, "prompt", where), reference, where))
     check_names([(name, where) for name, _, _, where in records])
-    # As they are: the reference goes on where the prompt ends, and white space may be a part of it.
-    space = " " if chosen.chat else ""
-    prompts = [
-        Prompt(name, chosen.render([text]), "" if reference is None else space + reference)
-        for name, text, reference, _ in records
-    ]
+    if chosen.chat:
+        records = [(n, text, ref and f" {ref.strip()}", where) for n, text, ref, where in records]
+    # Otherwise the reference goes on where the prompt ends, and white space may be a part of it.
+    prompts = [Prompt(name, chosen.render([text]), ref or "") for name, text, ref, _ in records]
     return Task(
         name="jsonl", metric=metric, stop=chosen.stop, max_new_tokens=_MAX_NEW_TOKENS,
         first=lambda count: prompts[:count], template=None if chosen.name == PLAIN else chosen.name,

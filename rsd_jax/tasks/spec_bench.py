@@ -43,7 +43,7 @@ class Question:
     references: tuple[str, ...]
 
 
-def spec_bench(
+def spec_bench_task(
     *,
     path: str | pathlib.Path,
     template: str | None = None,
@@ -71,8 +71,8 @@ def spec_bench(
         turn = len(answers)
         name = f"{question.name}/{turn + 1}" if turn else question.name
         reference = question.references[turn]
-        text = chosen.render(question.turns[: turn + 1], answers)
-        return Prompt(name, text, reference and f" {reference}")
+        asked = [text.strip() for text in question.turns[: turn + 1]]
+        return Prompt(name, chosen.render(asked, answers), reference and f" {reference}")
 
     def follow(first: Prompt, answers: Sequence[str]) -> Prompt | None:
         if first.name not in by_name:
@@ -94,7 +94,7 @@ def read_questions(path: str | pathlib.Path) -> list[Question]:
     """All questions of the file.
 
     Raises:
-      ConfigError: see `spec_bench`.
+      ConfigError: see `spec_bench_task`.
     """
     objects = read_objects(path)
     questions = [_question(values, where) for where, values in objects]
