@@ -66,7 +66,7 @@ def main() -> None:
 
     data_dir = pathlib.Path(os.environ["TFDS_DATA_DIR"])
     downloads = data_dir.with_name("downloads")
-    downloads.mkdir()
+    downloads.mkdir(parents=True)
     for column, (side, language) in enumerate((("src", "de"), ("ref", "en"))):
         lines = [f'<seg id="{i}">{pair[column]}</seg>\n' for i, pair in enumerate(WMT, start=1)]
         path = downloads / f"dev/newstest2018-deen-{side}.{language}.sgm"
