@@ -11,8 +11,9 @@ assert _VERSION is not None
 
 _JAX = "jax>=0.10,<0.13"
 
-# Without TensorFlow. The last is what tensorflow-datasets writes with and does not ask for.
-_DATASETS = ["tensorflow-datasets>=4.9.8", "array_record>=0.5", "importlib_resources>=6"]
+# Without TensorFlow; 4.9.9 cannot read with today's protobuf. The last is what tensorflow-datasets
+# writes with and does not ask for.
+_DATASETS = ["tensorflow-datasets>=4.9.10", "array_record>=0.5", "importlib_resources>=6"]
 
 setup(
     name="rsd_jax",
