@@ -11,6 +11,10 @@ assert _VERSION is not None
 
 _JAX = "jax>=0.10,<0.13"
 
+# Without TensorFlow; 4.9.9 cannot read with today's protobuf. The last is what tensorflow-datasets
+# writes with and does not ask for.
+_DATASETS = ["tensorflow-datasets>=4.9.10", "array_record>=0.5", "importlib_resources>=6"]
+
 setup(
     name="rsd_jax",
     version=_VERSION[1],
@@ -40,7 +44,7 @@ setup(
     extras_require={
         "cuda": [_JAX.replace("jax", "jax[cuda13]", 1)],
         "tpu": [_JAX.replace("jax", "jax[tpu]", 1)],
-        "datasets": ["tensorflow-datasets>=4.9"],
+        "datasets": _DATASETS,
         # torch is compared with, on the CPU; the README says how to get a build without CUDA.
         "test": [
             "pytest>=8",
@@ -49,6 +53,7 @@ setup(
             "mypy>=1.11",
             "scipy>=1.11",
             "torch>=2.2,<2.14",
+            *_DATASETS,
         ],
     },
 )

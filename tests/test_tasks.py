@@ -94,8 +94,8 @@ def test_what_cannot_be_asked_for_is_named(name, size):
 
 
 def test_bad_tasks_are_named():
-    with pytest.raises(ConfigError, match=r"unknown task 'xsum'.*'completion'"):
-        get_task("xsum")
+    with pytest.raises(ConfigError, match=r"unknown task 'xsam'.*'completion'"):
+        get_task("xsam")
     with pytest.raises(ConfigError, match="metric='rouge'"):
         dataclasses.replace(TASKS["docstrings"], metric="rouge")
     with pytest.raises(ConfigError, match="max_new_tokens=0"):

@@ -1,24 +1,86 @@
 """Prompts and references to decode and score against."""
 
+import inspect
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from rsd_jax.errors import ConfigError
-from rsd_jax.tasks.base import Task
+from rsd_jax.tasks.base import PLAIN, Task
 from rsd_jax.tasks.completion import COMPLETION
 from rsd_jax.tasks.docstrings import DOCSTRINGS
+from rsd_jax.tasks.dolly import DOLLY
+from rsd_jax.tasks.jsonl import jsonl_task
 from rsd_jax.tasks.number_words import NUMBER_WORDS
+from rsd_jax.tasks.spec_bench import spec_bench_task
+from rsd_jax.tasks.wmt18 import WMT18_DE_EN
+from rsd_jax.tasks.xsum import XSUM
 
+# What ships with the package: texts that are used as they are.
 TASKS: dict[str, Task] = {
     "completion": COMPLETION,
     "docstrings": DOCSTRINGS,
     "number_words": NUMBER_WORDS,
 }
+# What is read from disk; the keyword arguments of each are the options that it takes.
+DISK_TASKS: dict[str, Callable[..., Task]] = {
+    "dolly": DOLLY.task,
+    "jsonl": jsonl_task,
+    "spec_bench": spec_bench_task,
+    "wmt18_de_en": WMT18_DE_EN.task,
+    "xsum": XSUM.task,
+}
 
 
-def get_task(name: str) -> Task:
-    """The task of that name.
+def get_task(
+    name: str,
+    *,
+    template: str | None = None,
+    path: str | pathlib.Path | None = None,
+    data_dir: str | pathlib.Path | None = None,
+    category: str | Sequence[str] | None = None,
+    metric: str | None = None,
+) -> Task:
+    """The task of that name, with a template applied.
+
+    Args:
+      name: one of `TASKS`, which need no data, or of `DISK_TASKS`.
+      template: one of `Task.templates`; None: the first.
+      path: a JSONL file of prompts, for those of `DISK_TASKS`; instead of the data set for `dolly`,
+        `wmt18_de_en` and `xsum` (see `SourceTask.task`), and needed by `jsonl` and `spec_bench`.
+      data_dir: where TensorFlow Datasets keeps the data set of `dolly`, `wmt18_de_en` or `xsum`.
+      category: of the questions of `spec_bench`, one or several; None: all.
+      metric: for `jsonl`, what answers are scored with.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: there is no such task or template; an option is one that the task does not take,
+        or lacks; see also `jsonl_task`, `spec_bench_task` and `SourceTask.task`.
     """
-    if name not in TASKS:
-        raise ConfigError(f"unknown task {name!r}; known tasks: {sorted(TASKS)}")
-    return TASKS[name]
+    given: dict[str, Any] = {
+        option: value
+        for option, value in (
+            ("template", template), ("path", path), ("data_dir", data_dir),
+            ("category", category), ("metric", metric),
+        )
+        if value is not None
+    }  # fmt: skip
+    if name in TASKS:
+        if given.get("template") == PLAIN:
+            del given["template"]
+        if "template" in given:
+            raise ConfigError(f"template={template!r}: the task {name!r} has {[PLAIN]} alone")
+        _check_options(name, given, {"template": False})
+        return TASKS[name]
+    if name not in DISK_TASKS:
+        raise ConfigError(f"unknown task {name!r}; known tasks: {sorted({*TASKS, *DISK_TASKS})}")
+    parameters = inspect.signature(DISK_TASKS[name]).parameters.values()
+    _check_options(name, given, {p.name: p.default is p.empty for p in parameters})
+    return DISK_TASKS[name](**given)
+
+
+def _check_options(name: str, given: dict[str, Any], known: dict[str, bool]) -> None:
+    """`known` says of each option whether the task needs it."""
+    if unknown := sorted(set(given) - set(known)):
+        raise ConfigError(f"the task {name!r} takes no {unknown}; its options: {sorted(known)}")
+    if missing := [option for option, needed in known.items() if needed and option not in given]:
+        raise ConfigError(f"the task {name!r} needs {missing}")

@@ -86,4 +86,6 @@ def _first(count: int) -> list[Prompt]:
     return [number_words_prompt("test", index) for index in range(count)]
 
 
-NUMBER_WORDS = Task(name="number_words", metric="bleu", stop="\n", max_new_tokens=128, first=_first)
+NUMBER_WORDS = Task(
+    name="number_words", metric="bleu", stop="\n", max_new_tokens=128, first=_first, endless=True
+)

@@ -14,10 +14,11 @@ class Prompt:
     """A prompt and what the source goes on with.
 
     Attributes:
-      name: where the text is from: file of the standard library and first line, or split and
-        index of a generated example.
+      name: where the text is from: file of the standard library and first line, split and index
+        of an example, or what its file says.
       text: what the model is given; ends at the end of a line or word.
-      reference: the text that follows in the source, leading whitespace included.
+      reference: the text that follows in the source, or the right answer to a prompt, leading
+        whitespace included; empty where there is none.
     """
 
     name: str
@@ -35,7 +36,10 @@ def load_prompts(path: str | pathlib.Path = QUICKSTART_PROMPTS) -> list[Prompt]:
     if not path.is_file():
         raise ConfigError(f"there is no prompt file {path}")
     prompts = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # Not by `splitlines`, which also splits at characters that JSON does not escape.
+    with path.open(encoding="utf-8") as file:
+        lines = list(file)
+    for number, line in enumerate(lines, start=1):
         try:
             prompts.append(Prompt(**json.loads(line)))
         except (json.JSONDecodeError, TypeError) as error:

@@ -1,0 +1,96 @@
+"""Spec-Bench's file as it is: categories, metrics, second turns. See also test_prompt_files.py."""
+
+import json
+
+import pytest
+
+from rsd_jax.errors import ConfigError
+from rsd_jax.tasks import get_task
+
+_QUESTIONS = [
+    {"question_id": 81, "category": "writing", "turns": ["Write {it}. ", "Rewrite it."]},
+    {
+        "question_id": 101, "category": "reasoning", "turns": ["Who is second?", "And the last?"],
+        "reference": ["You are.", ""],
+    },
+    {
+        "question_id": 161, "category": "translation", "reference": ["Good day"],
+        "turns": ["Translate German to English: Guten Tag"],
+    },
+    {
+        "question_id": 162, "category": "translation", "reference": ["Good night"],
+        "turns": ["Translate German to English: Gute Nacht"],
+    },
+    {
+        "question_id": 241, "category": "summarization", "turns": ["Summarize: A long\u2028text."],
+        "reference": ["A text."],
+    },
+    {
+        "question_id": 481, "category": "rag", "turns": ["Describe the uses of forests."],
+        "reference": [["wood", "purifying water"]],
+    },
+]  # fmt: skip
+
+
+@pytest.fixture
+def questions(tmp_path):
+    path = tmp_path / "question.jsonl"
+    lines = [json.dumps(question, ensure_ascii=False) + "\n" for question in _QUESTIONS]
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+def test_spec_bench(questions):
+    task = get_task("spec_bench", path=questions)
+    assert (task.metric, task.template, task.templates) == (None, "chat", ("chat", "base"))
+    prompts = task.test_prompts(None)
+    assert [prompt.name for prompt in prompts] == [
+        f"spec_bench/{question['question_id']}" for question in _QUESTIONS
+    ]
+    assert prompts[0].text == "[INST] Write {it}. [/INST]"
+    assert [p.reference for p in prompts[:3]] == ["", " You are.", " Good day"]
+    assert prompts[-1].reference == " wood\npurifying water"
+    base = get_task("spec_bench", path=questions, template="base")
+    assert base.test_prompts(1)[0].text == "Question: Write {it}.\n\nAnswer:"
+    assert base.answer(" Done.\n\nQuestion: What?") == "Done."
+
+
+def test_spec_bench_by_category(questions):
+    def task(category):
+        return get_task("spec_bench", path=questions, category=category)
+
+    translation = task("translation")
+    assert translation.metric == "bleu"
+    prompts = translation.test_prompts(2)
+    answers = [" Good day\n", "Good night"]
+    assert translation.score(answers, prompts).num_prompts == 2
+    assert task(["summarization"]).metric == "rouge2"
+    several = task(("rag", "translation"))
+    assert several.metric is None
+    assert [p.name for p in several.test_prompts(None)] == [
+        "spec_bench/161", "spec_bench/162", "spec_bench/481",
+    ]  # fmt: skip
+    for unknown in ("qa", ("rag", "qa"), ()):
+        with pytest.raises(ConfigError, match=r"question\.jsonl has the categories \['writing', '"):
+            task(unknown)
+
+
+def test_spec_bench_second_turns(questions):
+    task = get_task("spec_bench", path=questions)
+    first, other, single = task.test_prompts(3)
+    second = task.follow_up(first, [" It.\n"])
+    assert (second.name, second.reference) == ("spec_bench/81/2", "")
+    assert second.text == ("[INST] Write {it}. [/INST] It. </s><s>[INST] Rewrite it. [/INST]")
+    assert task.follow_up(first, ["It.", "Other."]) is None
+    assert task.follow_up(single, ["Good day"]) is None
+    assert task.follow_up(other, ["You."]).text.endswith("<s>[INST] And the last? [/INST]")
+    base = get_task("spec_bench", path=questions, template="base")
+    assert base.follow_up(first, [" It.\nQuestion: more"]).text == (
+        "Question: Write {it}.\n\nAnswer: It.\n\nQuestion: Rewrite it.\n\nAnswer:"
+    )
+    with pytest.raises(ConfigError, match="answers is empty"):
+        task.follow_up(first, [])
+    with pytest.raises(ConfigError, match="'spec_bench/81/2' is not a first turn"):
+        task.follow_up(second, ["It."])
+    with pytest.raises(ConfigError, match="is not a first turn of this task"):
+        get_task("spec_bench", path=questions, category="rag").follow_up(first, ["It."])
