@@ -30,7 +30,7 @@ def settings(variant: str) -> dict[str, Any]:
 
 def _offline(variant: str) -> dict[str, Any]:
     """The pair that ships, on the tasks that need nothing from outside."""
-    prompts = (12, 16, 8) if variant == "quick" else (48, 96, 32)
+    prompts = (12, 16, 8) if variant == "quick" else (40, 96, 24)
     sizes = dict(zip(("number_words", "docstrings", "completion"), prompts, strict=True))
     lengths = dict(number_words=128, docstrings=48, completion=64)
     return dict(
@@ -72,5 +72,7 @@ def _pair(**values: Any) -> dict[str, Any]:
 
 def _task(**values: Any) -> dict[str, Any]:
     """See `TaskSettings`; `task` names it where the key does not."""
-    unset = dict(top_k=None, top_p=1.0, task="", category=None, path=None, data_dir=None)
+    unset = dict(
+        top_k=None, top_p=1.0, task="", category=None, path=None, data_dir=None, metric=None
+    )
     return unset | dict(temperatures=(0.3,)) | values

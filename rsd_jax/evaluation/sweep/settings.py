@@ -46,6 +46,7 @@ class TaskSettings:
       category: of a task that has categories.
       path: of a local file to read instead of the data set.
       data_dir: where tensorflow-datasets keeps data sets; null for its default.
+      metric: of prompts of your own, see `jsonl_task`.
     """
 
     num_prompts: int
@@ -57,6 +58,7 @@ class TaskSettings:
     category: str | None = None
     path: str | None = None
     data_dir: str | None = None
+    metric: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,7 +157,8 @@ class Sweep:
     def hash_of(self, pair: str, task: str) -> str:
         """What the rows of a pair and task share, whatever the method, temperature and seed.
 
-        Where data and weights lie is no part of it: rows carry what they are.
+        Where data and weights lie is no part of it: rows carry what they are. Nor is what is not
+        set, so that a new setting leaves the rows of before as they are.
         """
         source = self.pairs[pair]
         settings = dataclasses.asdict(self.tasks[task])
@@ -166,7 +169,8 @@ class Sweep:
             for name in ("batch_size", "mesh", "draft_temperature", "draft_top_k")
         }
         model = {"pair": pair, "dtype": source.dtype, "template": source.template}
-        return config_hash({"name": task, **settings, **shared, **model})
+        whole = {"name": task, **settings, **shared, **model}
+        return config_hash({key: value for key, value in whole.items() if value})
 
     def task(self, pair: str, task: str) -> Task:
         """The task as it is put to a pair.
@@ -180,6 +184,7 @@ class Sweep:
             "category": settings.category,
             "path": settings.path,
             "data_dir": settings.data_dir,
+            "metric": settings.metric,
         }
         return get_task(
             settings.task or task, **{key: value for key, value in given.items() if value}
