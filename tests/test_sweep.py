@@ -1,6 +1,7 @@
 """Sweeps: what is measured, resumed, refused, and put into rows."""
 
 import dataclasses
+import json
 import random
 import warnings
 
@@ -140,6 +141,30 @@ def test_phases_are_timed_where_asked(tmp_path):
         assert row.t_block
         assert row.realised_fraction
         assert row.context_length
+
+
+def test_later_turns_are_prompts_where_asked(tmp_path):
+    """What came before is what the target answers greedily: again the same prompts."""
+    path = tmp_path / "question.jsonl"
+    turns = (["a b", "and c"], ["d"], ["e f", "g", "h " * 200])
+    lines = [
+        {"question_id": i, "category": "writing", "turns": listed} for i, listed in enumerate(turns)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    chat = {"tiny": {"shipped": "tiny", "template": "chat"}}
+    task = sweeping.TASK | {"task": "spec_bench", "path": str(path)}
+    seen = []
+    for follow_ups in (False, True, True):
+        tasks = {"talk": task | {"follow_ups": follow_ups}}
+        out_dir = tmp_path / str(len(seen))
+        sweep = sweeping.sweep(out_dir, pairs=chat, tasks=tasks, trees={})
+        run_sweep(sweep, sweeping.load, sweeping.Watcher())
+        (row,) = read_rows(results_path(sweep))
+        seen.append((row.num_prompts, row.num_skipped, row.prompts_sha256, row.config_hash))
+    assert seen[0][:2] == (3, 0)
+    assert seen[1][:2] == (5, 1)
+    assert seen[1] == seen[2]
+    assert seen[0][3] != seen[1][3]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,12 @@
 import dataclasses
 import re
 
-_TASK_NAMES = {"wmt": "WMT", "xsum": "XSum", "dolly": "Dolly"}
+_TASK_NAMES = {
+    "wmt18_de_en": "WMT18 De-En",
+    "xsum": "XSum",
+    "dolly": "Dolly",
+    "number_words": "number words",
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -153,7 +153,7 @@ def notices(panel: Panel, experiment: Experiment | None) -> list[str]:
 def hardware_in_words(hardware: Hardware) -> str:
     """E.g. "2 cores of AMD EPYC" or "4 x TPU v4"."""
     if hardware.backend == "cpu":
-        return f"{hardware.cores} cores of {hardware.cpu}"
+        return f"{hardware.cores} core{'s' * (hardware.cores > 1)} of {hardware.cpu}"
     return f"{hardware.num_devices} x {hardware.device}"
 
 

@@ -1,69 +1,22 @@
 """Measures cells beside their baseline and makes rows of them."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
-
-import jax
-import numpy as np
 
 from rsd_jax.evaluation.comparison import Measured, Sampling, compare
 from rsd_jax.evaluation.measured_rows import comparison_rows, with_times
 from rsd_jax.evaluation.sweep.accuracy import accuracy_fields
 from rsd_jax.evaluation.sweep.cells import Cell, Turn
-from rsd_jax.evaluation.sweep.prompts import Encoded, texts
-from rsd_jax.evaluation.sweep.settings import Sweep
+from rsd_jax.evaluation.sweep.prompts import texts
+from rsd_jax.evaluation.sweep.subjects import Subject
 from rsd_jax.evaluation.timing import time_blocks
 from rsd_jax.hardware import Hardware, current_versions
-from rsd_jax.job import LoadedModel
 from rsd_jax.methods import Method
 from rsd_jax.rows import Row
-from rsd_jax.tasks.base import Task
 
 SOURCE = "evaluate"
 _MOST_TIMED_TOKENS = 512
-_FINGERPRINT = 64  # numbers of each parameter
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """A loaded pair with a task's prompts, and where it stands in a sweep.
-
-    Attributes:
-      sweep: the settings.
-      pair, task_name: names in the rows.
-      task: with its template.
-      target, draft, tokenizer: the pair.
-      encoded: prompts that fit.
-      ends: ids that end an answer.
-      weights_sha256: see `fingerprint`.
-      capacity: of the caches; None for what a batch needs.
-    """
-
-    sweep: Sweep
-    pair: str
-    task_name: str
-    task: Task
-    target: LoadedModel
-    draft: LoadedModel
-    tokenizer: Any
-    encoded: Encoded
-    ends: tuple[int, ...]
-    weights_sha256: str
-    capacity: int | None = None
-
-
-def fingerprint(*models: LoadedModel) -> str:
-    """SHA-256 of the first numbers of every parameter: tells two trainings apart, cheaply."""
-    digest = hashlib.sha256()
-    for loaded in models:
-        leaves, _ = jax.tree_util.tree_flatten_with_path(loaded.params)
-        for path, leaf in leaves:
-            first = leaf[(0,) * (leaf.ndim - 1)][:_FINGERPRINT]
-            name = f"{jax.tree_util.keystr(path)} {leaf.shape}"
-            digest.update(name.encode() + np.asarray(first, np.float32).tobytes())
-    return digest.hexdigest()
 
 
 def measure(
@@ -99,16 +52,16 @@ def measure(
     listed = [methods[method] for method in turn.methods]
     sampling = _sampling(turn, subject)
     measured, _ = compare(
-        listed, subject.target, subject.draft, encoded.tokens, sampling, step,
+        listed, subject.models.target, subject.models.draft, encoded.tokens, sampling, step,
         batch_size=sweep.batch_size, capacity=subject.capacity,
     )  # fmt: skip
     rows = comparison_rows(
-        measured, subject.target, subject.draft, sampling,
+        measured, subject.models.target, subject.models.draft, sampling,
         source=SOURCE, pair=turn.pair, task=turn.task,
     )  # fmt: skip
     if sweep.phase_repeats:
         rows = _timed(rows, listed, subject, turn)
-    answers = [texts(subject.tokenizer, each.tokens, subject.ends) for each in measured]
+    answers = [texts(subject.models.tokenizer, each.tokens, subject.ends) for each in measured]
     scored = [
         accuracy_fields(subject.task, encoded.prompts, own, answers[0])
         if Cell.of(row) in turn.cells else {}
@@ -159,12 +112,14 @@ def _timed(rows: list[Row], methods: list[Method], subject: Subject, turn: Turn)
     sweep = subject.sweep
     prompts = subject.encoded.tokens[: sweep.batch_size]
     context = max(map(len, prompts))
-    positions = min(subject.target.model.max_positions, subject.draft.model.max_positions)
+    positions = min(
+        subject.models.target.model.max_positions, subject.models.draft.model.max_positions
+    )
     most = min(_MOST_TIMED_TOKENS, positions - context)
     # Every row must go on through the blocks that lead to the state and those that are timed.
     longest = max(method.drafter.shape.depth for method in methods) + 1
     times = time_blocks(
-        methods, subject.target, subject.draft, prompts,
+        methods, subject.models.target, subject.models.draft, prompts,
         temperature=turn.temperature, max_new_tokens=[most] * len(methods),
         blocks=max(1, min(16, most // (2 * longest))), repeats=sweep.phase_repeats,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError
@@ -29,33 +30,30 @@ class Encoded:
 
 
 def encode(
-    task: Task,
+    prompts: Sequence[Prompt],
     tokenizer: Any,
     target: LoadedModel,
     draft: LoadedModel | None,
     *,
-    count: int,
     max_new_tokens: int,
+    chat: bool = False,
 ) -> Encoded:
-    """Tokens of the task's first prompts; those too long for either model are left out.
+    """Tokens of prompts; those too long for either model are left out.
 
     For every method alike, also for one that needs no draft: all decode the same prompts.
 
     Args:
-      task: with the template applied.
+      prompts: of a task, with its template applied.
       tokenizer: of transformers; puts BOS in front if it is made so.
       target, draft: whose positions have to hold a prompt and its answer.
-      count: prompts, those that are left out included.
       max_new_tokens: of an answer.
-
-    Raises:
-      ConfigError: see `Task.test_prompts`.
+      chat: whether the names of special tokens in a text stand for them, as the chat format has
+        it between turns; otherwise they are text.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        backend.encode_special_tokens = True  # a special token's name in a text is text
+        backend.encode_special_tokens = not chat
     positions = min(m.model.max_positions for m in (target, draft) if m is not None)
-    prompts = task.test_prompts(count)
     tokens = [list(tokenizer(prompt.text).input_ids) for prompt in prompts]
     fit = [len(ids) + max_new_tokens <= positions for ids in tokens]
     kept = [ids for ids, fits in zip(tokens, fit, strict=True) if fits]
@@ -65,6 +63,34 @@ def encode(
         num_skipped=fit.count(False),
         sha256=hashlib.sha256(json.dumps(kept).encode()).hexdigest(),
     )
+
+
+def with_follow_ups(
+    task: Task, prompts: Sequence[Prompt], answer: Callable[[Sequence[Prompt]], dict[str, str]]
+) -> list[Prompt]:
+    """First turns, then second turns, and so on, each with what was said before it.
+
+    All methods are to decode the same prompts, so the earlier answers are not theirs: `answer`
+    gives them once.
+
+    Args:
+      task: knows which turn comes next.
+      prompts: first turns.
+      answer: texts that answer prompts, by the names of those that it can answer.
+    """
+    everything = list(prompts)
+    open_ends: list[tuple[Prompt, tuple[str, ...], Prompt]] = [(p, (), p) for p in prompts]
+    while open_ends:
+        texts = answer([last for _, _, last in open_ends])
+        said = [
+            (first, (*before, texts[last.name]))
+            for first, before, last in open_ends
+            if last.name in texts
+        ]
+        following = [(first, before, task.follow_up(first, before)) for first, before in said]
+        open_ends = [(f, before, nxt) for f, before, nxt in following if nxt is not None]
+        everything += [prompt for _, _, prompt in open_ends]
+    return everything
 
 
 def texts(tokenizer: Any, tokens: list[list[int]], ends: tuple[int, ...]) -> list[str]:

@@ -1,39 +1,25 @@
 """Runs a sweep: every missing cell, beside its baseline, appended as it is finished."""
 
 import collections
-import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 
-from rsd_jax.decoding import required_capacity
 from rsd_jax.errors import ConfigError, NonFiniteLogitsError
 from rsd_jax.evaluation.comparison import steps
 from rsd_jax.evaluation.sweep.cells import Turn, alone, missing_cells, turns
 from rsd_jax.evaluation.sweep.estimate import TimeEstimate
-from rsd_jax.evaluation.sweep.measure import Subject, failed_row, fingerprint, measure
-from rsd_jax.evaluation.sweep.prompts import encode, ends_of
+from rsd_jax.evaluation.sweep.measure import failed_row, measure
 from rsd_jax.evaluation.sweep.settings import PairSource, Sweep
-from rsd_jax.job import LoadedModel
+from rsd_jax.evaluation.sweep.subjects import Pair, Subject, subjects_of
 from rsd_jax.methods import Method
 from rsd_jax.rows import Row, append_row, read_rows
 
 # What one cell may fail of while others can be measured. Anything else is a mistake of ours.
 _FAILURES = (ConfigError, NonFiniteLogitsError, jax.errors.JaxRuntimeError, MemoryError)
-
-
-class Pair(Protocol):
-    """A target, its draft and a transformers tokenizer; `rsd_jax.LoadedPair` is one."""
-
-    @property
-    def target(self) -> LoadedModel: ...
-    @property
-    def draft(self) -> LoadedModel: ...
-    @property
-    def tokenizer(self) -> Any: ...
 
 
 class Watcher(Protocol):
@@ -120,7 +106,7 @@ def run_sweep(
         own = [turn for turn in ahead if turn.pair == name]
         if not own:
             continue
-        subjects = _subjects(sweep, load(source), name, own)
+        subjects = subjects_of(sweep, load(source), name, dict.fromkeys(turn.task for turn in own))
         for subject in subjects.values():
             _check_identity(subject, rows, path)
         for turn in own:
@@ -134,41 +120,11 @@ def run_sweep(
     return written
 
 
-def _subjects(sweep: Sweep, pair: Pair, name: str, ahead: Sequence[Turn]) -> dict[str, Subject]:
-    """By task; all have one capacity, so that a method is compiled once for all of them."""
-    subjects = {}
-    for task_name in dict.fromkeys(turn.task for turn in ahead):
-        settings, task = sweep.tasks[task_name], sweep.task(name, task_name)
-        encoded = encode(
-            task, pair.tokenizer, pair.target, pair.draft,
-            count=settings.num_prompts, max_new_tokens=settings.max_new_tokens,
-        )  # fmt: skip
-        subjects[task_name] = Subject(
-            sweep=sweep,
-            pair=name,
-            task_name=task_name,
-            task=task,
-            target=pair.target,
-            draft=pair.draft,
-            tokenizer=pair.tokenizer,
-            encoded=encoded,
-            ends=ends_of(pair.target, pair.tokenizer),
-            weights_sha256=fingerprint(pair.target, pair.draft),
-        )
-    needed = [
-        required_capacity(method.drafter, len(tokens), sweep.tasks[each.task_name].max_new_tokens)
-        for each in subjects.values()
-        for tokens in each.encoded.tokens
-        for method in sweep.methods().values()
-    ]
-    capacity = max(needed, default=1)
-    return {key: dataclasses.replace(each, capacity=capacity) for key, each in subjects.items()}
-
-
 def _check_identity(subject: Subject, rows: Sequence[Row], path: pathlib.Path) -> None:
     """Raises `ConfigError` if rows of the same pair and task saw other prompts or weights."""
     for row in rows:
-        if (row.pair, row.task) != (subject.pair, subject.task_name) or row.status != "ok":
+        same = subject.sweep.hash_of(subject.pair, subject.task_name) == row.config_hash
+        if (row.pair, row.task) != (subject.pair, subject.task_name) or not same:
             continue
         for what, was, now in (
             ("prompts", row.prompts_sha256, subject.encoded.sha256),

@@ -47,6 +47,8 @@ class TaskSettings:
       path: of a local file to read instead of the data set.
       data_dir: where tensorflow-datasets keeps data sets; null for its default.
       metric: of prompts of your own, see `jsonl_task`.
+      follow_ups: whether the later turns of conversations are prompts as well; what was answered
+        before is what the target answers greedily, the same for every method.
     """
 
     num_prompts: int
@@ -59,6 +61,7 @@ class TaskSettings:
     path: str | None = None
     data_dir: str | None = None
     metric: str | None = None
+    follow_ups: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

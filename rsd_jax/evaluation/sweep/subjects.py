@@ -1,0 +1,130 @@
+"""A loaded pair with the prompts of each task, ready to be measured."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from rsd_jax.decoding import required_capacity
+from rsd_jax.evaluation.sweep.prompts import Encoded, encode, ends_of, texts, with_follow_ups
+from rsd_jax.evaluation.sweep.settings import BASELINE, Sweep
+from rsd_jax.generation import generate
+from rsd_jax.job import LoadedModel
+from rsd_jax.methods import method_of_tree
+from rsd_jax.tasks.base import Task
+from rsd_jax.tasks.prompts import Prompt
+
+_FINGERPRINT = 64  # numbers of each parameter
+
+
+class Pair(Protocol):
+    """A target, its draft and a transformers tokenizer; `rsd_jax.LoadedPair` is one."""
+
+    @property
+    def target(self) -> LoadedModel: ...
+    @property
+    def draft(self) -> LoadedModel: ...
+    @property
+    def tokenizer(self) -> Any: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A loaded pair with a task's prompts, and where it stands in a sweep.
+
+    Attributes:
+      sweep: the settings.
+      pair, task_name: names in the rows.
+      task: with its template.
+      models: the pair.
+      encoded: prompts that fit.
+      ends: ids that end an answer.
+      weights_sha256: see `fingerprint`.
+      capacity: of the caches.
+    """
+
+    sweep: Sweep
+    pair: str
+    task_name: str
+    task: Task
+    models: Pair
+    encoded: Encoded
+    ends: tuple[int, ...]
+    weights_sha256: str
+    capacity: int
+
+
+def fingerprint(*models: LoadedModel) -> str:
+    """SHA-256 of the first numbers of every parameter: tells two trainings apart, cheaply."""
+    digest = hashlib.sha256()
+    for loaded in models:
+        leaves, _ = jax.tree_util.tree_flatten_with_path(loaded.params)
+        for path, leaf in leaves:
+            first = leaf[(0,) * (leaf.ndim - 1)][:_FINGERPRINT]
+            name = f"{jax.tree_util.keystr(path)} {leaf.shape}"
+            digest.update(name.encode() + np.asarray(first, np.float32).tobytes())
+    return digest.hexdigest()
+
+
+def subjects_of(sweep: Sweep, models: Pair, pair: str, tasks: Iterable[str]) -> dict[str, Subject]:
+    """By task; all have one capacity, so that a method is compiled once for all of them.
+
+    Args:
+      sweep: the settings.
+      models: what `pair` names.
+      pair, tasks: names in the settings.
+
+    Raises:
+      ConfigError: a task cannot be read, or nothing ends an answer.
+    """
+    ends = ends_of(models.target, models.tokenizer)
+    weights = fingerprint(models.target, models.draft)
+    encoded = {task: _encoded(sweep, models, pair, task, ends) for task in tasks}
+    needed = [
+        required_capacity(method.drafter, len(tokens), sweep.tasks[task].max_new_tokens)
+        for task, prompts in encoded.items()
+        for tokens in prompts.tokens
+        for method in sweep.methods().values()
+    ]
+    return {
+        name: Subject(
+            sweep=sweep,
+            pair=pair,
+            task_name=name,
+            task=sweep.task(pair, name),
+            models=models,
+            encoded=prompts,
+            ends=ends,
+            weights_sha256=weights,
+            capacity=max(needed, default=1),
+        )
+        for name, prompts in encoded.items()
+    }
+
+
+def _encoded(
+    sweep: Sweep, models: Pair, pair: str, task_name: str, ends: tuple[int, ...]
+) -> Encoded:
+    settings, task = sweep.tasks[task_name], sweep.task(pair, task_name)
+    fit = functools.partial(
+        encode, tokenizer=models.tokenizer, target=models.target, draft=models.draft,
+        max_new_tokens=settings.max_new_tokens, chat=task.template == "chat",
+    )  # fmt: skip
+
+    def answer(prompts: Sequence[Prompt]) -> dict[str, str]:
+        asked = fit(prompts)
+        if not asked.tokens:
+            return {}
+        result = generate(
+            method_of_tree(BASELINE, "-"), models.target, None, asked.tokens, temperature=0.0,
+            max_new_tokens=settings.max_new_tokens, eos_id=ends, batch_size=sweep.batch_size,
+        )  # fmt: skip
+        names = [prompt.name for prompt in asked.prompts]
+        return dict(zip(names, texts(models.tokenizer, result.tokens, ends), strict=True))
+
+    prompts = task.test_prompts(settings.num_prompts)
+    return fit(with_follow_ups(task, prompts, answer) if settings.follow_ups else prompts)

@@ -1,0 +1,92 @@
+"""Every configuration of an experiment: it builds whole, and runs shrunk on the tiny pair."""
+
+import importlib.util
+import json
+import pathlib
+
+import pytest
+
+from rsd_jax.evaluation.sweep.cells import all_cells
+from rsd_jax.evaluation.sweep.run import results_path, run_sweep
+from rsd_jax.evaluation.sweep.settings import Sweep
+from rsd_jax.rows import read_rows
+from rsd_jax.tasks import TASKS
+from tests import sweeping
+
+_FOLDER = pathlib.Path(__file__).parents[1] / "configs/evaluate"
+_SLOTS = 30
+
+
+def _module(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_MODULES = {path.stem: _module(path) for path in sorted(_FOLDER.glob("*.py"))}
+_VARIANTS = _MODULES["pairs"].VARIANTS
+_CONFIGS = [name for name, module in _MODULES.items() if hasattr(module, "get_config")]
+
+
+def test_there_are_configurations():
+    assert _CONFIGS == ["experiment1", "experiment2"]
+    assert _MODULES["experiment1"].get_config().out_dir == "runs/experiment1-quickstart"
+    with pytest.raises(ValueError, match="unknown variant 'llama3'"):
+        _MODULES["experiment1"].get_config("llama3")
+
+
+@pytest.mark.parametrize("variant", _VARIANTS)
+@pytest.mark.parametrize("name", _CONFIGS)
+def test_it_builds_and_runs_shrunk(name, variant, tmp_path):
+    config = _MODULES[name].get_config(variant)
+    whole = Sweep.from_config(config)
+    assert whole.experiment == name
+    assert len(all_cells(whole)) == len(whole.methods()) * len(whole.tasks)
+    with pytest.raises(AttributeError, match="locked"):
+        config.out_folder = "misspelled"
+    texts = tmp_path / "prompts.jsonl"
+    line = {"prompt": "drei Tage", "reference": "three days"}
+    texts.write_text("".join(json.dumps(line) + "\n" for _ in range(2)))
+    with config.unlocked():
+        config.out_dir, config.phase_repeats = str(tmp_path), 0
+        for pair in config.pairs.values():
+            pair.shipped, pair.target, pair.draft = "tiny", "", ""
+        for task, settings in config.tasks.items():
+            settings.num_prompts, settings.max_new_tokens = 2, 3
+            settings.path = None if task in TASKS else str(texts)
+        # Of what is there, the smallest.
+        config.trees = {method: config.trees[method][:1] for method in ("sd", "rsd_c")}
+    sweep = Sweep.from_config(config)
+    assert run_sweep(sweep, sweeping.load, sweeping.Watcher()) == {"ok": 3 * len(sweep.tasks)}
+    for row in read_rows(results_path(sweep)):
+        assert row.num_prompts == 2
+        assert (row.accuracy is None) == (row.task in ("completion", "dolly"))
+
+
+def test_experiment_1_has_all_branchings_that_do_not_widen():
+    def below(length, most, nodes, used):
+        if length == 0:
+            yield ()
+            return
+        for children in range(1, most + 1):
+            if used + nodes * children * length <= _SLOTS:
+                for rest in below(length - 1, children, nodes * children, used + nodes * children):
+                    yield (children, *rest)
+
+    for length, trees in _MODULES["experiment1"].BRANCHINGS.items():
+        expected = {"-".join(map(str, b)) for b in below(length, _SLOTS, 1, 0)}
+        assert set(trees) == expected - {"-".join("1" * length)}
+        assert len(set(trees)) == len(trees)
+    for method in Sweep.from_config(_MODULES["experiment1"].get_config()).methods().values():
+        assert method.drafter.shape.num_nodes - 1 <= _SLOTS
+
+
+@pytest.mark.parametrize("variant", _VARIANTS)
+def test_experiment_2_spends_exactly_the_budget(variant):
+    config = _MODULES["experiment2"].get_config(variant)
+    budgets = {int(length) for length in config.trees.sd}
+    for method in Sweep.from_config(config).methods().values():
+        assert method.drafter.shape.num_nodes - 1 in {0, *budgets}
