@@ -26,9 +26,9 @@ BRANCHINGS = (
     "2-2-2-2", "5-1-1-1-1-1", "5-5", "6-1-1-1-1", "6-4",
 )  # fmt: skip
 
-QUICK_BUDGETS = (6, 14, 30)
-QUICK_PRODUCTS = ("2x3", "3x2", "2x7", "7x2", "5x6", "6x5")
-QUICK_BRANCHINGS = ("2-1-1", "2-2", "2-2-1-1", "2-2-2", "2-2-2-2", "6-1-1-1-1")
+QUICK_BUDGETS = (6, 10, 14)
+QUICK_PRODUCTS = ("2x3", "3x2", "2x5", "5x2", "2x7", "7x2")
+QUICK_BRANCHINGS = ("2-1-1", "2-2", "2-1-1-1-1", "2-2-1", "2-2-1-1", "2-2-2")
 
 
 def get_config(variant: str = "quickstart") -> ConfigDict:
