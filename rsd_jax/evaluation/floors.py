@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import jax.numpy as jnp
+import numpy as np
 
 from rsd_jax.models.llama import LlamaModel
 
@@ -34,3 +35,22 @@ def decode_floor(model: LlamaModel, *, batch: int, context: int, bandwidth: floa
     cache = 2 * config.num_layers * config.num_kv_heads * config.head_dim * context * batch
     total = size * (config.num_parameters_read + cache)
     return Floor(total, total / bandwidth if bandwidth else math.nan)
+
+
+def kept_fraction(model: LlamaModel, skips: np.ndarray, *, batch: int, context: int) -> float:
+    """Bytes that a pass with sub-layers skipped reads over those of a whole one, in [0, 1].
+
+    Weights that are kept, the output head and the cache of the attention that is kept; not the
+    rows of an untied input table.
+
+    Args:
+      model: whose sub-layers.
+      skips: bool[layers, 2], attention and MLP.
+      batch: rows.
+      context: committed positions of each row.
+    """
+    config = model.config
+    cache = 2 * config.num_kv_heads * config.head_dim * context * batch
+    attention, mlp = skips.sum(axis=0).tolist()
+    skipped = attention * (config.attention_parameters + cache) + mlp * config.mlp_parameters
+    return 1.0 - skipped / (config.num_parameters_read + config.num_layers * cache)

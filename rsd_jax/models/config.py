@@ -112,15 +112,24 @@ class LlamaConfig:
             raise ConfigError(f"head_dim={self.head_dim} must be even for rotary embeddings")
 
     @property
+    def attention_parameters(self) -> int:
+        """Number of parameters of one attention sub-layer, the norm before it included."""
+        d, heads = self.hidden_size, self.num_heads + self.num_kv_heads
+        biases = (heads + self.num_kv_heads) * self.head_dim + d if self.attention_bias else 0
+        return 2 * d * heads * self.head_dim + biases + d
+
+    @property
+    def mlp_parameters(self) -> int:
+        """Number of parameters of one MLP sub-layer, the norm before it included."""
+        d, m = self.hidden_size, self.intermediate_size
+        return 3 * d * m + (2 * m + d if self.mlp_bias else 0) + d
+
+    @property
     def num_parameters(self) -> int:
         """Number of scalar parameters, a tied head counted once."""
-        d, m, heads = self.hidden_size, self.intermediate_size, self.num_heads + self.num_kv_heads
-        attention = 2 * d * heads * self.head_dim
-        if self.attention_bias:
-            attention += (heads + self.num_kv_heads) * self.head_dim + d
-        mlp = 3 * d * m + ((2 * m + d) if self.mlp_bias else 0)
-        tables = self.vocab_size * d * (1 if self.tied_embeddings else 2)
-        return self.num_layers * (attention + mlp + 2 * d) + d + tables
+        tables = self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
+        layer = self.attention_parameters + self.mlp_parameters
+        return self.num_layers * layer + self.hidden_size + tables
 
     @property
     def num_parameters_read(self) -> int:

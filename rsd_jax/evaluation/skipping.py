@@ -1,0 +1,100 @@
+"""Whether a skipped sub-layer costs nothing: time of a draft pass against the bytes it reads."""
+
+import dataclasses
+import functools
+import statistics
+import time
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsd_jax.evaluation.floors import kept_fraction
+from rsd_jax.job import LoadedModel
+from rsd_jax.models.llama import LlamaModel
+from rsd_jax.types import KVCache, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class SkippedPass:
+    """A pass over one token with some sub-layers skipped.
+
+    Attributes:
+      kept: sub-layers that are not.
+      kept_fraction: bytes read over those of the whole pass.
+      seconds: median.
+      time_fraction: seconds over those of the whole pass.
+    """
+
+    kept: int
+    kept_fraction: float
+    seconds: float
+    time_fraction: float
+
+    @property
+    def deviation(self) -> float:
+        """How far the time is from the straight line: 0.1 is 10 % above it."""
+        return self.time_fraction / self.kept_fraction - 1.0
+
+
+@functools.partial(jax.jit, static_argnames=("model", "steps"))
+def _passes(
+    model: LlamaModel, params: Params, cache: KVCache, skips: jax.Array, steps: int
+) -> jax.Array:
+    """`steps` passes, each over the likeliest token after the one before."""
+    batch = cache.length.shape[0]
+    scratch = model.init_scratch(batch, 1)
+
+    def one(_: jax.Array, tokens: jax.Array) -> jax.Array:
+        logits, _scratch = model.forward(
+            params, tokens, cache.length[:, None], cache, scratch,
+            slot=0, mask=jnp.ones((1, 1, 1), bool), skips=skips,
+        )  # fmt: skip
+        return logits[:, -1:].argmax(axis=-1).astype(jnp.int32)
+
+    return jax.lax.fori_loop(0, steps, one, jnp.zeros((batch, 1), jnp.int32))
+
+
+def time_skipped_passes(
+    target: LoadedModel,
+    sets: Sequence[np.ndarray],
+    *,
+    batch: int = 1,
+    context: int = 128,
+    steps: int = 32,
+    repeats: int = 15,
+) -> list[SkippedPass]:
+    """Times passes with the sub-layers of each set skipped, all sets in turns, by one program.
+
+    Args:
+      target: a Llama.
+      sets: bool[layers, 2] each; the first skips nothing.
+      batch: rows.
+      context: committed positions of each row; their values do not matter.
+      steps: passes per timed call.
+      repeats: medians are over these, of times and of their ratios to the first in the same turn.
+    """
+    model = target.model
+    assert isinstance(model, LlamaModel)
+    cache = model.init_cache(batch, max(128, 1 << (context - 1).bit_length()))
+    cache = dataclasses.replace(cache, length=jnp.full((batch,), context, jnp.int32))
+    listed = [jnp.asarray(skips) for skips in sets]
+
+    def seconds(skips: jax.Array) -> float:
+        begin = time.perf_counter()
+        jax.block_until_ready(_passes(model, target.params, cache, skips, steps))
+        return (time.perf_counter() - begin) / steps
+
+    for skips in listed:
+        seconds(skips)
+    taken = [[seconds(skips) for skips in listed] for _ in range(repeats)]
+    return [
+        SkippedPass(
+            kept=int(skips.size - skips.sum()),
+            kept_fraction=kept_fraction(model, skips, batch=batch, context=context),
+            seconds=statistics.median(turn[index] for turn in taken),
+            time_fraction=statistics.median(turn[index] / turn[0] for turn in taken),
+        )
+        for index, skips in enumerate(sets)
+    ]
