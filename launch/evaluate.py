@@ -24,41 +24,50 @@ from tqdm import tqdm  # noqa: E402
 
 import rsd_jax  # noqa: E402
 from rsd_jax.evaluation.sweep.cells import Turn, missing_cells, turns  # noqa: E402
+from rsd_jax.evaluation.sweep.definition import Sweep  # noqa: E402
 from rsd_jax.evaluation.sweep.estimate import TimeEstimate, in_words  # noqa: E402
 from rsd_jax.evaluation.sweep.listing import listing  # noqa: E402
 from rsd_jax.evaluation.sweep.run import known_rows, results_path, run_sweep  # noqa: E402
-from rsd_jax.evaluation.sweep.settings import PairSource, Sweep  # noqa: E402
+from rsd_jax.evaluation.sweep.settings import PairSource  # noqa: E402
+from rsd_jax.reporting.panels import latest_rows  # noqa: E402
 from rsd_jax.rows import Row  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", str(_ROOT / "configs/evaluate/experiment1.py:quick")
 )
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Lists the cells and the estimated time.")
+_TASKS = flags.DEFINE_list(
+    "tasks", None, "Measures these alone, for sharing a sweep; each process has its own out_dir."
+)
 _RETRY = flags.DEFINE_bool("retry_failed", False, "Measures cells that failed before once more.")
 
 
 def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # jax tells which accelerators are missing
     try:
+        chosen = {"tasks": _TASKS.value, "retry_failed": _RETRY.value}
         sweep = Sweep.from_config(_CONFIG.value)
         rows = known_rows(results_path(sweep))
-        missing = missing_cells(sweep, rows, retry_failed=_RETRY.value)
+        missing = missing_cells(sweep, rows, **chosen)
         if _DRY_RUN.value:
             print(listing(sweep, missing, TimeEstimate(sweep, rows)))
             return
         watcher = _Watcher(sweep, turns(sweep, missing), len(missing))
-        written = run_sweep(sweep, _loader(sweep), watcher, retry_failed=_RETRY.value)
+        written = run_sweep(sweep, _loader(sweep), watcher, **chosen)
         watcher.close()
-    except (rsd_jax.ConfigError, rsd_jax.CheckpointError) as error:
+    except (rsd_jax.ConfigError, rsd_jax.CheckpointError, rsd_jax.NonFiniteLogitsError) as error:
         sys.exit(f"error: {error}")
     counts = ", ".join(f"{count} {status}" for status, count in sorted(written.items()))
     print(f"{counts or 'nothing was missing'}; rows: {results_path(sweep)}")
-    if written["failed"]:
-        sys.exit("some cells failed, see their rows' messages; --retry_failed tries them again")
+    failed = sum(row.status == "failed" for row in latest_rows(known_rows(results_path(sweep))))
+    if failed:
+        sys.exit(
+            f"{failed} cells failed, see their rows' messages; --retry_failed tries them again"
+        )
 
 
 def _loader(sweep: Sweep):
-    mesh = jax.make_mesh(tuple(sweep.mesh), ("data", "model")) if sweep.mesh else None
+    mesh = _mesh(sweep)
 
     def load(source: PairSource) -> rsd_jax.LoadedPair:
         if source.shipped:
@@ -66,10 +75,26 @@ def _loader(sweep: Sweep):
         return rsd_jax.LoadedPair(
             target=rsd_jax.load_model(source.target, dtype=source.dtype, mesh=mesh),
             draft=rsd_jax.load_model(source.draft, dtype=source.dtype, mesh=mesh),
-            tokenizer=transformers.AutoTokenizer.from_pretrained(source.target),
+            tokenizer=_tokenizer(source.target),
         )
 
     return load
+
+
+def _mesh(sweep: Sweep) -> jax.sharding.Mesh | None:
+    try:
+        return jax.make_mesh(tuple(sweep.mesh), ("data", "model")) if sweep.mesh else None
+    except ValueError as error:
+        raise rsd_jax.ConfigError(
+            f"mesh={sweep.mesh} cannot be made of {jax.device_count()} devices: {error}"
+        ) from error
+
+
+def _tokenizer(directory: str):
+    try:
+        return transformers.AutoTokenizer.from_pretrained(directory)
+    except (OSError, ValueError) as error:
+        raise rsd_jax.CheckpointError(f"{directory} holds no tokenizer: {error}") from error
 
 
 class _Watcher:

@@ -5,11 +5,15 @@ al. 2024. L is the number of draft passes of a block, whatever the width of the 
 autoregressive decoding, whose block efficiency and MBSU are 1.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
 from rsd_jax.errors import ConfigError
+
+Interval = tuple[float, float]
+"""Lower and upper end."""
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
 
@@ -137,13 +141,23 @@ def bootstrap_interval(
     if prompts == 0 or any(a.shape != (prompts,) for a in arrays):
         shapes = [a.shape for a in arrays]
         raise ConfigError(f"one number per prompt is needed everywhere; got shapes {shapes}")
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
+    weights = resampled(prompts, resamples=resamples, seed=seed)
     sums = [weights @ a for a in arrays]
     ratios = sums[0] / sums[1]
     if base is not None:
         ratios = ratios / (sums[2] / sums[3])
-    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    return percentile_ends(ratios, level=level)
+
+
+def resampled(prompts: int, *, resamples: int = 2000, seed: int = 0) -> np.ndarray:
+    """i64[resamples, P]: how often each bootstrap sample takes each prompt."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
+
+
+def percentile_ends(values: Sequence[float] | np.ndarray, *, level: float = 0.95) -> Interval:
+    """Ends of the percentile interval of bootstrapped values."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

@@ -17,14 +17,13 @@ from typing import Any
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.hardware import Hardware
+from rsd_jax.metrics import Interval
 from rsd_jax.records import build
 from rsd_jax.version import __version__
 
 SCHEMA_VERSION = 2
 STATUSES = ("ok", "failed", "skipped")
 INTERVALS_OVER = ("prompts", "batches")
-
-Interval = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,9 @@ class Row:
       message: why, unless "ok".
       num_prompts: prompts decoded.
       num_skipped: prompts left out because the model allows no such length.
+      eos_ids: tokens that end an answer.
       prompts_sha256: of the prompts' tokens; equal if and only if the prompts are.
+      references_sha256: of what the answers were scored against.
       weights_sha256: of some numbers of every parameter of target and draft; equal weights have
         equal ones.
       tokens: that the user gets: cut at EOS and at max_new_tokens.
@@ -83,7 +84,8 @@ class Row:
       accuracy_signature: settings and version of the library that computed it.
       accuracy_ratio: accuracy over that of autoregressive decoding.
       *_interval: 95 % bootstrap intervals; of ratios paired with autoregressive decoding.
-      intervals_over: what was resampled: "prompts" (decoded one by one) or "batches".
+      intervals_over: what was resampled for rates: "prompts" (decoded one by one) or "batches";
+        for everything else it is prompts.
       accepted_depths: blocks by number of accepted nodes, 0 to L.
       accepted_ranks: accepted nodes by siblings rejected before.
       phase_times: seconds per block by phase: "prefill", "draft", "score", "verify", "commit"; in
@@ -135,7 +137,9 @@ class Row:
     context_length: int | None = None
     num_prompts: int | None = None
     num_skipped: int = 0
+    eos_ids: list[int] | None = None
     prompts_sha256: str | None = None
+    references_sha256: str | None = None
     weights_sha256: str | None = None
     tokens: int | None = None
     produced: int | None = None

@@ -2,7 +2,7 @@
 
 import types
 
-from rsd_jax.evaluation.sweep.settings import Sweep
+from rsd_jax.evaluation.sweep.definition import Sweep
 from rsd_jax.tasks import get_task
 from tests import tiny
 
@@ -54,21 +54,24 @@ def sweep(out_dir, **changes) -> Sweep:
 
 
 class Watcher:
-    """Keeps what it is told; raises `Killed` at a step if asked to."""
+    """Keeps what it is told; raises `Killed` at a step, or after a row, if asked to."""
 
     class Killed(BaseException):
         pass
 
-    def __init__(self, kill_at=None):
-        self.turns, self.steps, self.rows, self._kill_at = [], [], [], kill_at
+    def __init__(self, kill_at=None, at_row=False):
+        self.turns, self.steps, self.rows = [], [], []
+        self._kill_at, self._at_row = kill_at, at_row
 
     def turn(self, turn, steps, seconds_left):
         self.turns.append((turn, steps, seconds_left))
 
     def step(self, done):
-        if len(self.steps) == self._kill_at:
+        if len(self.steps) == self._kill_at and not self._at_row:
             raise self.Killed
         self.steps.append(done)
 
     def row(self, row):
         self.rows.append(row)
+        if len(self.rows) - 1 == self._kill_at and self._at_row:
+            raise self.Killed

@@ -7,8 +7,8 @@ import pathlib
 import pytest
 
 from rsd_jax.evaluation.sweep.cells import all_cells
+from rsd_jax.evaluation.sweep.definition import Sweep
 from rsd_jax.evaluation.sweep.run import results_path, run_sweep
-from rsd_jax.evaluation.sweep.settings import Sweep
 from rsd_jax.rows import read_rows
 from rsd_jax.tasks import TASKS
 from tests import sweeping
@@ -57,13 +57,25 @@ def test_it_builds_and_runs_shrunk(name, variant, tmp_path):
         for task, settings in config.tasks.items():
             settings.num_prompts, settings.max_new_tokens = 2, 3
             settings.path = None if task in TASKS else str(texts)
-        # Of what is there, the smallest.
-        config.trees = {method: config.trees[method][:1] for method in ("sd", "rsd_c")}
+        config.trees = {"sd": ("2",)}
     sweep = Sweep.from_config(config)
-    assert run_sweep(sweep, sweeping.load, sweeping.Watcher()) == {"ok": 3 * len(sweep.tasks)}
+    assert run_sweep(sweep, sweeping.load, sweeping.Watcher()) == {"ok": 2 * len(sweep.tasks)}
     for row in read_rows(results_path(sweep)):
         assert row.num_prompts == 2
         assert (row.accuracy is None) == (row.task in ("completion", "dolly"))
+
+
+def test_what_is_not_set_can_be_set():
+    config = _MODULES["experiment1"].get_config("llama2_chat_7b")
+    task = config.tasks.dolly
+    task.path, task.data_dir, task.category, task.metric = "a", "b", "c", "bleu"
+    task.top_k, task.follow_ups = 3, True
+    config.draft_temperature, config.draft_top_k = 0.5, 4
+    config.pairs.llama2_chat_7b.template = "base"
+    offline = _MODULES["experiment2"].get_config("quick")
+    offline.tasks.completion.path = "prompts.jsonl"
+    with pytest.raises(TypeError):
+        offline.tasks.completion.top_k = "many"
 
 
 def test_experiment_1_has_all_branchings_that_do_not_widen():

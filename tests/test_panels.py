@@ -145,3 +145,14 @@ def test_mixed_runs_are_refused():
         panels_of(rows)
     rows[-1] = synthetic_rows.failed(rows[-1], "of another run")
     assert len(panels_of(rows)) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "what"), [("weights_sha256", "weights"), ("prompts_sha256", "prompts")]
+)
+def test_rows_of_two_pairs_or_sets_of_prompts_are_not_one_panel(field, what):
+    """Otherwise the one would take the other's place, cell by cell."""
+    rows = [_with(row, **{field: "a" * 64}) for row in _rows()]
+    others = [_with(row, **{field: "b" * 64}) for row in rows[: len(rows) // 2]]
+    with pytest.raises(ConfigError, match=f"different {what}, {field} a+ .* and b+ "):
+        panels_of([*rows, *others])

@@ -9,7 +9,6 @@ import pytest
 from rsd_jax.errors import ConfigError
 from rsd_jax.tasks import TASKS, get_task
 from rsd_jax.tasks.prompts import Prompt, load_prompts, save_prompts
-from rsd_jax.tasks.sources import MAX_CHARACTERS
 from rsd_jax.tasks.wmt18 import WMT18_DE_EN
 
 
@@ -52,7 +51,6 @@ def test_a_data_set_from_a_file(tmp_path):
         tmp_path / "wmt.jsonl",
         {"prompt": "Guten Tag\u2028!", "reference": "Good day!", "name": "first"},
         {"de": "Gute Nacht", "en": "Good night", "id": 7},
-        {"prompt": "x" * (MAX_CHARACTERS + 1), "reference": "left out"},
     )
     task = get_task("wmt18_de_en", path=path)
     assert (task.metric, task.template) == ("bleu", "base")

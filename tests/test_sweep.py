@@ -9,10 +9,11 @@ import pytest
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.sweep.cells import Cell, all_cells, missing_cells, turns
+from rsd_jax.evaluation.sweep.definition import Sweep
 from rsd_jax.evaluation.sweep.estimate import TimeEstimate, in_words
 from rsd_jax.evaluation.sweep.listing import listing
 from rsd_jax.evaluation.sweep.run import results_path, run_sweep
-from rsd_jax.evaluation.sweep.settings import Sweep
+from rsd_jax.reporting.panels import panels_of
 from rsd_jax.rows import append_row, read_rows
 from tests import sweeping
 
@@ -32,6 +33,10 @@ _GOLDEN = {
     ("rsd_s", "3x2"): (18, 20, 9),
     ("sd", "3"): (18, 23, 9),
 }
+
+
+# As if the cell that failed had been measured.
+_FIXED = {"method": "rsd_s", "tree": "40x1", "draft_length": 1, "target_budget": 40}
 
 
 def _counts(rows):
@@ -68,30 +73,31 @@ def test_a_golden_run(finished):
 def test_a_killed_sweep_goes_on(finished, tmp_path):
     """Killed at random steps, its last line cut at random: the same rows, none measured twice."""
     _, whole, _ = finished
-    rng = random.Random(0)
+    rng = random.Random(1)
     sweep = sweeping.sweep(tmp_path)
     path = results_path(sweep)
-    measured, cut = 0, 0
+    measured, killed, cut = 0, 0, False
     for _ in range(6):
-        # Two turns of 12 steps; a row is written after the last of them.
-        watcher = sweeping.Watcher(kill_at=rng.randrange(12 if path.exists() else 24))
+        # Two turns of 12 steps; rows are written after the last of them.
+        watcher = sweeping.Watcher(rng.randrange(12), at_row=False)
+        if rng.random() < 0.5:
+            watcher = sweeping.Watcher(rng.randrange(2), at_row=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the line that was cut off
-            with pytest.raises(sweeping.Watcher.Killed):
+            try:
                 run_sweep(sweep, sweeping.load, watcher)
+            except sweeping.Watcher.Killed:
+                killed += 1
         measured += len(watcher.rows)
-        if path.exists():
-            line = path.read_bytes().splitlines()[0]
-            with path.open("ab") as file:
-                file.write(line[: rng.randrange(1, len(line))])
-            cut += 1
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        if len(lines) > 2 and not cut:  # the last row itself is lost, and measured again
+            path.write_bytes(b"".join(lines)[: -rng.randrange(2, len(lines[-1]))])
+            measured, cut = measured - 1, True
+    assert killed >= 3
     assert cut
     last = sweeping.Watcher()
-    with pytest.warns(UserWarning, match="cut off while it was written"):
-        run_sweep(sweep, sweeping.load, last)
+    run_sweep(sweep, sweeping.load, last)
     assert measured + len(last.rows) == len(whole)
-    assert measured
-    assert last.rows
     assert _counts(read_rows(path)) == _counts(whole)
     again = sweeping.Watcher()
     assert run_sweep(sweep, sweeping.load, again) == {}
@@ -111,6 +117,13 @@ def test_a_failure_is_a_row_and_the_others_go_on(tmp_path):
     assert missing_cells(sweep, rows) == []
     assert missing_cells(sweep, rows, retry_failed=True) == [Cell.of(failed)]
     assert run_sweep(sweep, sweeping.load, sweeping.Watcher(), retry_failed=True) == {"failed": 1}
+    # A failure measured nothing: other settings do not contradict it, and a later row stands.
+    rows = [row for row in rows if row.status == "ok"]
+    before = [dataclasses.replace(failed, config_hash="0"), *rows]
+    assert missing_cells(sweep, before) == [Cell.of(failed)]
+    append_row(results_path(sweep), dataclasses.replace(rows[-1], **_FIXED))
+    (panel,) = panels_of(read_rows(results_path(sweep)))
+    assert panel.unfinished == ()
 
 
 def test_prompts_that_are_too_long_are_counted(tmp_path):
@@ -146,7 +159,7 @@ def test_phases_are_timed_where_asked(tmp_path):
 def test_later_turns_are_prompts_where_asked(tmp_path):
     """What came before is what the target answers greedily: again the same prompts."""
     path = tmp_path / "question.jsonl"
-    turns = (["a b", "and c"], ["d"], ["e f", "g", "h " * 200])
+    turns = (["a b", "and c"], ["d"], ["e f", "g", "h " * 260])
     lines = [
         {"question_id": i, "category": "writing", "turns": listed} for i, listed in enumerate(turns)
     ]
@@ -186,6 +199,10 @@ def test_later_turns_are_prompts_where_asked(tmp_path):
         ({"pairs": {"mine": {"target": "somewhere"}}}, "pairs.mine: `draft`"),
         ({"pairs": {"mine": {}}}, "pairs.mine: give either `shipped`"),
         ({"seeds": ()}, "seeds is empty"),
+        ({"seeds": (0, 0)}, r"seeds=\[0, 0\] holds a value twice"),
+        ({"seeds": (2**32,)}, r"seeds=\[4294967296\] must be below"),
+        ({"tasks": {"number_words": sweeping.TASK | {"temperatures": (1, 1.0)}}}, "a value twice"),
+        ({"tasks": {"number_words": sweeping.TASK | {"follow_ups": True}}}, "no later turns"),
         ({"mesh": (2,)}, r"mesh=\[2\] must be empty or"),
         ({"cells_together": 0}, "cells_together=0"),
     ],
@@ -212,7 +229,7 @@ def test_other_settings_prompts_or_weights_are_refused(finished, tmp_path):
         ConfigError, match=r"\(max_new_tokens 6 then, 7 now\); set --config.out_dir"
     ):
         again(tasks=task)
-    for name in ("prompts", "weights"):
+    for name in ("prompts", "references", "weights"):
         path.unlink()
         append_row(path, dataclasses.replace(rows[0], **{f"{name}_sha256": "0"}))
         with pytest.raises(ConfigError, match=f"measured with other {name} than"):
@@ -227,18 +244,38 @@ def test_other_settings_prompts_or_weights_are_refused(finished, tmp_path):
         again()
 
 
+def test_methods_go_through_all_tasks_before_the_next_do(tmp_path):
+    tasks = {"number_words": sweeping.TASK, "completion": sweeping.TASK}
+    sweep = sweeping.sweep(tmp_path, tasks=tasks)
+    cells = all_cells(sweep)
+    cut = turns(sweep, cells)
+    assert [(turn.part, turn.task) for turn in cut] == [
+        (0, "number_words"), (0, "completion"), (1, "number_words"), (1, "completion"),
+    ]  # fmt: skip
+    assert sorted(cell for turn in cut for cell in turn.cells) == sorted(cells)
+    assert cut[0].methods == cut[1].methods
+    # What goes on keeps to the same parts; "ar" is written with the first of its task.
+    left = turns(sweep, [cells[-1], cells[0]])
+    assert [(turn.part, turn.task, len(turn.cells)) for turn in left] == [
+        (0, "number_words", 1), (1, "completion", 1),
+    ]  # fmt: skip
+    assert len(missing_cells(sweep, [], tasks=["completion"])) == 5
+    with pytest.raises(ConfigError, match=r"tasks=\['poems'\] are not in the sweep"):
+        missing_cells(sweep, [], tasks=["poems"])
+
+
 def test_turns_and_time(finished):
     sweep, rows, watcher = finished
     cut = turns(sweep, all_cells(sweep))
     assert [len(turn.cells) for turn in cut] == [3, 2]
     assert all(turn.methods[0] == ("ar", "-") for turn in cut)
     assert [steps for _, steps, _ in watcher.turns] == [12, 12]
-    # 3 prompts of 6 tokens at 3 tokens a second and 2 s of compiling: 8 s, 6 cells with 2 of "ar".
+    # Three prompts of 6 tokens at 3 tokens a second, 2 s of compiling; 6 cells, two of them "ar".
     guess = TimeEstimate(sweep)
     assert guess.turns(cut) == pytest.approx(48)
     assert "5 cells, 0 done, 5 to measure: about 48 s" in listing(sweep, all_cells(sweep), guess)
     known = TimeEstimate(sweep, rows[:1])
-    seconds = rows[0].seconds + rows[0].compile_time
+    seconds = rows[0].seconds * (1 + 2 / 3) + rows[0].compile_time
     assert known.turns(cut) == pytest.approx(6 * seconds)
     assert [in_words(s) for s in (59.4, 60, 3599, 12000)] == [
         "59 s",
@@ -246,6 +283,28 @@ def test_turns_and_time(finished):
         "1 h 0 min",
         "3 h 20 min",
     ]
+
+
+def test_batches_and_a_draft_of_another_temperature(finished, tmp_path):
+    """Counts are resampled by prompt whatever the batch; one batch has no interval of its rate."""
+    _, alone, _ = finished
+    trees = {"sd": ("3",)}
+    for size, over in ((2, True), (3, False)):
+        sweep = sweeping.sweep(tmp_path / str(size), trees=trees, batch_size=size)
+        run_sweep(sweep, sweeping.load, sweeping.Watcher())
+        for row in read_rows(results_path(sweep)):
+            (same,) = [one for one in alone if (one.method, one.tree) == (row.method, row.tree)]
+            assert (row.tokens, row.blocks) == (same.tokens, same.blocks)
+            assert row.block_efficiency_interval == same.block_efficiency_interval
+            assert (row.intervals_over, row.batch_size) == ("batches", size)
+            assert (row.token_rate_interval is not None) == over
+            assert (row.token_rate_ratio_interval is not None) == over
+    sweep = sweeping.sweep(tmp_path / "warm", trees=trees, draft_temperature=1.5)
+    run_sweep(sweep, sweeping.load, sweeping.Watcher())
+    baseline, drafted = read_rows(results_path(sweep))
+    assert (baseline.draft_temperature, drafted.draft_temperature) == (None, 1.5)
+    assert drafted.config_hash != alone[-1].config_hash
+    assert missing_cells(sweep, [baseline, drafted]) == []
 
 
 def test_a_config_dict_is_read_like_a_mapping(tmp_path):

@@ -8,6 +8,8 @@ directories, e.g. --config.pairs.llama2_7b.target=/models/Llama-2-7b-hf.
 
 from typing import Any
 
+from ml_collections.config_dict import placeholder
+
 VARIANTS = (
     "quickstart", "quick", "llama2_7b", "llama2_13b", "llama2_chat_7b", "llama2_chat_13b",
 )  # fmt: skip
@@ -23,7 +25,7 @@ def settings(variant: str) -> dict[str, Any]:
         raise ValueError(f"unknown variant {variant!r}; one of {VARIANTS}")
     shared = dict(
         seeds=(0,), batch_size=1, cells_together=8, mesh=(),
-        draft_temperature=None, draft_top_k=None,
+        draft_temperature=placeholder(float), draft_top_k=placeholder(int),
     )  # fmt: skip
     return shared | (_offline(variant) if variant.startswith("quick") else _llama(variant))
 
@@ -67,12 +69,13 @@ def _llama(variant: str) -> dict[str, Any]:
 
 
 def _pair(**values: Any) -> dict[str, Any]:
-    return dict(shipped="", target="", draft="", dtype="float32", template=None) | values
+    return (
+        dict(shipped="", target="", draft="", dtype="float32", template=placeholder(str)) | values
+    )
 
 
 def _task(**values: Any) -> dict[str, Any]:
     """See `TaskSettings`; `task` names it where the key does not."""
-    unset = dict(
-        top_k=None, top_p=1.0, task="", category=None, path=None, data_dir=None, metric=None
-    )
+    unset = dict(top_k=placeholder(int), top_p=1.0, task="", follow_ups=False)
+    unset |= {name: placeholder(str) for name in ("category", "path", "data_dir", "metric")}
     return unset | dict(temperatures=(0.3,)) | values

@@ -75,7 +75,8 @@ def measure(
     )
     times = time_blocks(
         methods, target, draft, list(prompts[:batch_size]),
-        temperature=sampling.temperature, max_new_tokens=[512] * len(methods), repeats=repeats,
+        temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p,
+        max_new_tokens=[512] * len(methods), repeats=repeats,
     )  # fmt: skip
     report("phases timed")
     context = max(map(len, prompts[:batch_size]))

@@ -12,7 +12,7 @@ from rsd_jax.evaluation.timing import BlockTimes
 from rsd_jax.hardware import Hardware, current_versions
 from rsd_jax.job import LoadedModel
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.rows import BytesRatio, Row, config_hash
+from rsd_jax.rows import BytesRatio, Interval, Row, config_hash
 
 
 def comparison_rows(
@@ -68,9 +68,7 @@ def _measurements(
     counts = _tokens_per_batch(measured)
     passes = method.drafter.shape.depth
     efficiency = stats.block_efficiency
-    efficiency_ends = metrics.bootstrap_interval(
-        measured.per_batch(stats.produced), measured.per_batch(stats.blocks)
-    )
+    efficiency_ends = _interval(stats.produced, stats.blocks)
     rate = metrics.token_rate(counts, seconds)
     values: dict[str, Any] = {
         "method": method.name,
@@ -85,7 +83,7 @@ def _measurements(
         "block_efficiency_interval": efficiency_ends,
         "seconds": float(seconds.sum()),
         "token_rate": rate,
-        "token_rate_interval": metrics.bootstrap_interval(counts, seconds),
+        "token_rate_interval": _interval(counts, seconds),
         "accepted_depths": stats.accepted_depths.sum(axis=0).tolist(),
         "accepted_ranks": stats.accepted_ranks.sum(axis=0).tolist(),
         "compile_time": measured.compile_time,
@@ -93,14 +91,19 @@ def _measurements(
     if ratio is not None or passes == 0:
         r = ratio.r if ratio is not None else 0.0
         values["mbsu"] = metrics.mbsu(efficiency, r, passes)
-        low, high = (metrics.mbsu(end, r, passes) for end in efficiency_ends)
-        values["mbsu_interval"] = (low, high)
+        if efficiency_ends is not None:
+            low, high = (metrics.mbsu(end, r, passes) for end in efficiency_ends)
+            values["mbsu_interval"] = (low, high)
     if baseline is not None:
         base = _tokens_per_batch(baseline), baseline.seconds
         values["token_rate_ratio"] = rate / metrics.token_rate(*base)
-        interval = metrics.bootstrap_interval(counts, seconds, base=base)
-        values["token_rate_ratio_interval"] = interval
+        values["token_rate_ratio_interval"] = _interval(counts, seconds, base=base)
     return values
+
+
+def _interval(*arrays: np.ndarray, **options: Any) -> Interval | None:
+    """`bootstrap_interval`; None for a single prompt or batch, of which there is nothing to say."""
+    return metrics.bootstrap_interval(*arrays, **options) if len(arrays[0]) > 1 else None
 
 
 def _tokens_per_batch(measured: Measured) -> np.ndarray:

@@ -178,6 +178,8 @@ def time_blocks(
     prompts: Sequence[Sequence[int]],
     *,
     temperature: float,
+    top_k: int | None = None,
+    top_p: float = 1.0,
     max_new_tokens: Sequence[int],
     blocks: int = 16,
     repeats: int = 5,
@@ -189,7 +191,7 @@ def time_blocks(
 
     Args:
       methods: from `build_method`; one may stand there twice.
-      target, draft, prompts, temperature: as for `generate`.
+      target, draft, prompts, temperature, top_k, top_p: as for `generate`.
       max_new_tokens: for each method; decides the capacity, and is large enough that no row ends
         while timed.
       blocks: run per timed call of the fused loop; also how far the state is into the run.
@@ -197,7 +199,16 @@ def time_blocks(
     """
     timed = [
         _Timed(
-            prepare(method, target, draft, prompts, max_new_tokens=new, temperature=temperature),
+            prepare(
+                method,
+                target,
+                draft,
+                prompts,
+                max_new_tokens=new,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+            ),
             blocks,
         )
         for method, new in zip(methods, max_new_tokens, strict=True)

@@ -4,7 +4,7 @@ import dataclasses
 import re
 
 _TASK_NAMES = {
-    "wmt18_de_en": "WMT18 De-En",
+    "wmt18_de_en": "WMT",
     "xsum": "XSum",
     "dolly": "Dolly",
     "number_words": "number words",

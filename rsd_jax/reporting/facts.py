@@ -125,7 +125,6 @@ def notices(panel: Panel, experiment: Experiment | None) -> list[str]:
     for what, values in (
         ("machines, so token rates differ for that reason too",
          {hardware_in_words(row.hardware) for row in rows}),
-        ("sets of prompts (prompts_sha256)", {row.prompts_sha256 for row in rows}),
         ("versions of libraries", {str(sorted(row.versions.items())) for row in rows}),
         ("scorers of accuracy", {row.accuracy_signature for row in rows}),
     ):  # fmt: skip

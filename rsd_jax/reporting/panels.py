@@ -21,6 +21,11 @@ AR = "ar"
 _SETTINGS = (
     "template", "temperature", "top_k", "top_p", "max_new_tokens", "batch_size", "dtype", "mesh",
 )  # fmt: skip
+# What tells runs apart that cannot be one; a row that did not finish may lack some.
+_IDENTITY = ("config_hash", "weights_sha256", "prompts_sha256")
+_IN_WORDS = {
+    "config_hash": "settings", "weights_sha256": "weights", "prompts_sha256": "prompts",
+}  # fmt: skip
 _DRAFT_SETTINGS = ("draft_temperature", "draft_top_k")
 
 
@@ -89,7 +94,7 @@ def latest_rows(rows: Sequence[Row]) -> list[Row]:
     """One row per cell and seed: the last finished one, or the last if none has finished."""
     latest: dict[tuple, Row] = {}
     for row in rows:
-        key = (_panel_key(row), _cell_key(row), row.seed, row.config_hash)
+        key = (_panel_key(row), _cell_key(row), row.seed, *(getattr(row, f) for f in _IDENTITY))
         if row.status == "ok" or key not in latest or latest[key].status != "ok":
             latest[key] = row
     return list(latest.values())
@@ -102,7 +107,7 @@ def panels_of(rows: Sequence[Row]) -> list[Panel]:
       rows: of any experiments; several rows of one cell and seed count once (`latest_rows`).
 
     Raises:
-      ConfigError: rows of one panel are from runs with different settings.
+      ConfigError: rows of one panel are from runs with different settings, weights or prompts.
     """
     rows = latest_rows(rows)
     grouped: dict[tuple, list[Row]] = defaultdict(list)
@@ -148,15 +153,17 @@ def _closest(references: Sequence[Row], group: Sequence[Row]) -> list[Row]:
 
 
 def _one_run(group: Sequence[Row], label: str) -> None:
-    finished = [row for row in group if row.status == "ok" and row.config_hash is not None]
-    hashes = Counter(row.config_hash for row in finished)
-    if len(hashes) > 1:
-        found = " and ".join(f"{name} ({count} rows)" for name, count in hashes.items())
-        raise ConfigError(
-            f"rows of {label!r} in {group[0].experiment or 'no experiment'} are from runs with "
-            f"different settings, config_hash {found}; plot one run by itself, by its file or "
-            f"with --config_hash={next(iter(hashes))}"
-        )
+    where = f"rows of {label!r} in {group[0].experiment or 'no experiment'}"
+    for field in _IDENTITY:
+        values = (getattr(row, field) for row in group if row.status == "ok")
+        counts = Counter(value for value in values if value is not None)
+        if len(counts) > 1:
+            found = " and ".join(f"{name[:16]} ({count} rows)" for name, count in counts.items())
+            by_flag = f", or with --config_hash={next(iter(counts))}"
+            raise ConfigError(
+                f"{where} are from runs with different {_IN_WORDS[field]}, {field} {found}; plot "
+                f"one run by itself, by its file{by_flag if field == 'config_hash' else ''}"
+            )
 
 
 def _labels(firsts: Sequence[Row]) -> list[str]:

@@ -167,7 +167,10 @@ def _why_nothing(rows: Sequence[Row]) -> str:
     if failed:
         row = failed[0]
         text += f"; the first that {row.status} is {row.method} {row.tree}: {row.message}"
-    return f"{text}; run the measurement again, which repeats what has not finished"
+    return (
+        f"{text}; run the measurement again, which goes on with what is missing and, with "
+        "--retry_failed, tries what failed once more"
+    )
 
 
 def _untitled(table: Table) -> Table:

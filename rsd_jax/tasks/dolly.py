@@ -3,8 +3,7 @@
 Source: https://github.com/databrickslabs/dolly, CC BY-SA 3.0. There is one split, `train`, which is
 what the prompts are of: fine-tuned models may have seen them. Open-ended: an answer can be good
 and share no word with the reference, so there is no metric. The order is that of TensorFlow
-Datasets, as in `wmt18`. Templates and lengths are our choice; records whose instruction and context
-are above `sources.MAX_CHARACTERS` are left out.
+Datasets, as in `wmt18`. Templates and lengths are our choice.
 """
 
 from rsd_jax.tasks.data_sets import DataSet

@@ -12,10 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from rsd_jax.errors import ConfigError
-
-_LEVEL = 0.95
-_RESAMPLES = 2000
-_SEED = 0
+from rsd_jax.metrics import Interval, percentile_ends, resampled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,13 +49,13 @@ def score(metric: str, answers: Sequence[str], references: Sequence[str]) -> Sco
     scorer = _scorer(metric, answers, references)
     counts = scorer.counts(answers, references)
     value = scorer.value(counts.sum(axis=0))
-    resampled = [scorer.value(sums) for sums in _resamples(len(counts)) @ counts]
-    return Score(metric, value, _ends(resampled), len(counts), scorer.signature())
+    values = [scorer.value(sums) for sums in resampled(len(counts)) @ counts]
+    return Score(metric, value, percentile_ends(values), len(counts), scorer.signature())
 
 
 def score_ratio(
     metric: str, answers: Sequence[str], base: Sequence[str], references: Sequence[str]
-) -> tuple[float, tuple[float, float]] | None:
+) -> tuple[float, Interval | None] | None:
     """The score of answers over that of other answers to the same prompts.
 
     Args:
@@ -67,8 +64,8 @@ def score_ratio(
 
     Returns:
       the ratio, and the ends of its 95 % percentile bootstrap interval over prompts, paired: a
-      resample takes the same prompts for both. None if the other answers score 0, be it in a
-      resample only: the ratio is not bounded then.
+      resample takes the same prompts for both. No interval if the other answers score 0 in some
+      resample, and nothing if they score 0 altogether: the ratio has no bound then.
 
     Raises:
       ConfigError: as `score`.
@@ -76,14 +73,14 @@ def score_ratio(
     scorer = _scorer(metric, answers, references)
     _scorer(metric, base, references)
     ours, theirs = scorer.counts(answers, references), scorer.counts(base, references)
-    weights = np.concatenate([np.ones((1, len(ours)), np.int64), _resamples(len(ours))])
+    weights = np.concatenate([np.ones((1, len(ours)), np.int64), resampled(len(ours))])
     above, below = (
         np.asarray([scorer.value(sums) for sums in weights @ counts]) for counts in (ours, theirs)
     )
-    if not below.all():
+    if below[0] == 0:
         return None
-    ratios = above / below
-    return float(ratios[0]), _ends(ratios[1:])
+    ends = percentile_ends(above[1:] / below[1:]) if below.all() else None
+    return float(above[0] / below[0]), ends
 
 
 class _Scorer(Protocol):
@@ -169,14 +166,3 @@ def _scorer(metric: str, answers: Sequence[str], references: Sequence[str]) -> _
     if len(answers) == 0:
         raise ConfigError("answers is empty; give at least one")
     return _SCORERS[metric]()
-
-
-def _resamples(prompts: int) -> np.ndarray:
-    """[2000, P], how often a resample takes each prompt; the same in every call."""
-    rng = np.random.default_rng(_SEED)
-    return rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=_RESAMPLES)
-
-
-def _ends(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return float(low), float(high)

@@ -19,9 +19,6 @@ from rsd_jax.tasks.jsonl import (
 from rsd_jax.tasks.prompts import Prompt
 from rsd_jax.tasks.templates import Template, choose
 
-# What a prompt may hold, so that it fits models of 2048 positions, as small drafts are. Our choice.
-MAX_CHARACTERS = 5000
-
 
 @dataclasses.dataclass(frozen=True)
 class _Record:
@@ -31,7 +28,7 @@ class _Record:
 
     @property
     def usable(self) -> bool:
-        return bool(self.source.strip()) and len(self.source) <= MAX_CHARACTERS
+        return bool(self.source.strip())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +63,8 @@ class SourceTask:
     ) -> Task:
         """The task, with a template applied.
 
-        Records without text, or with more than `MAX_CHARACTERS` in the source, are left out; none
-        is cut. The order is that of the files.
+        Records without text are left out; none is cut, however long. The order is that of the
+        files.
 
         Args:
           template: one of the task's; None: the first.

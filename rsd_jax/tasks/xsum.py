@@ -2,7 +2,7 @@
 
 Source: Narayan et al. 2018, https://github.com/EdinburghNLP/XSum; the articles are the BBC's, and
 TensorFlow Datasets names no licence. The order is that of TensorFlow Datasets, as in `wmt18`.
-Templates and lengths are our choice; articles above `sources.MAX_CHARACTERS` are left out.
+Templates and lengths are our choice.
 """
 
 from rsd_jax.tasks.data_sets import DataSet

@@ -1,10 +1,11 @@
 """The cells of a sweep: which there are, which are done, and which are measured together."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.evaluation.sweep.settings import BASELINE, Sweep
+from rsd_jax.evaluation.sweep.definition import BASELINE, Sweep
 from rsd_jax.rows import Row
 
 
@@ -31,6 +32,7 @@ class Turn:
 
     Attributes:
       pair, task, temperature, seed: as in the cells.
+      part: number of the methods' part of the sweep; turns of one part compile the same programs.
       methods: (name, tree); the baseline first, whether its row is missing or not.
       cells: whose rows are missing.
     """
@@ -39,6 +41,7 @@ class Turn:
     task: str
     temperature: float
     seed: int
+    part: int
     methods: tuple[tuple[str, str], ...]
     cells: tuple[Cell, ...]
 
@@ -56,25 +59,37 @@ def all_cells(sweep: Sweep) -> list[Cell]:
     ]
 
 
-def missing_cells(sweep: Sweep, rows: Iterable[Row], *, retry_failed: bool = False) -> list[Cell]:
+def missing_cells(
+    sweep: Sweep,
+    rows: Iterable[Row],
+    *,
+    tasks: Collection[str] | None = None,
+    retry_failed: bool = False,
+) -> list[Cell]:
     """The cells without a row, in the order of measuring.
 
     Args:
       sweep: what is to be measured.
-      rows: what was measured before; those of other cells do not matter.
+      rows: what was measured before; those of other experiments, pairs and tasks do not matter.
+      tasks: whose cells may be missing; None for all. What is left out is for another process,
+        with an `out_dir` of its own.
       retry_failed: whether a failed cell counts as missing.
 
     Raises:
-      ConfigError: a row of a cell was measured under other settings.
+      ConfigError: no such task.
+      ConfigError: a row was measured under other settings. One that failed measured nothing: under
+        other settings it is as if it were not there.
     """
-    cells = all_cells(sweep)
-    known = set(cells)
+    if unknown := sorted(set(tasks or ()) - set(sweep.tasks)):
+        raise ConfigError(f"tasks={unknown} are not in the sweep; it has {list(sweep.tasks)}")
     done = set()
     for row in rows:
-        cell = Cell.of(row)
-        if row.experiment != sweep.experiment or cell not in known:
+        if not belongs(sweep, row):
             continue
+        cell = Cell.of(row)
         if row.config_hash != sweep.hash_of(row.pair, row.task):
+            if row.status == "failed":
+                continue
             raise ConfigError(
                 f"the results hold {row.method} {row.tree} on {row.task}, measured with other "
                 f"settings than the configuration's{_differences(sweep, row)}; set "
@@ -84,24 +99,40 @@ def missing_cells(sweep: Sweep, rows: Iterable[Row], *, retry_failed: bool = Fal
             done.add(cell)
         else:
             done.discard(cell)
-    return [cell for cell in cells if cell not in done]
+    wanted = sweep.tasks if tasks is None else tasks
+    return [cell for cell in all_cells(sweep) if cell not in done and cell.task in wanted]
+
+
+def belongs(sweep: Sweep, row: Row) -> bool:
+    """Whether a row is of the sweep's experiment and of a pair and a task of it."""
+    known = row.pair in sweep.pairs and row.task in sweep.tasks
+    return known and row.experiment == sweep.experiment
 
 
 def turns(sweep: Sweep, cells: Sequence[Cell]) -> list[Turn]:
-    """Cuts cells into turns of at most `cells_together`, beside the baseline."""
-    groups: dict[tuple[str, str, float, int], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((cell.pair, cell.task, cell.temperature, cell.seed), []).append(cell)
+    """Cuts cells into turns of at most `cells_together`, beside the baseline.
+
+    The same few methods go through all tasks, temperatures and seeds before the next few do, pair
+    by pair: so each is compiled once, and their programs can be dropped (see `Turn.part`).
+    """
+    size = sweep.cells_together
+    drafting = [method for method in sweep.methods() if method[0] != BASELINE]
+    parts = {method: index // size for index, method in enumerate(drafting)}
+    groups: dict[tuple[str, int, str, float, int], list[Cell]] = {}
+    first: dict[tuple[str, str, float, int], int] = {}
+    for cell in sorted(cells, key=lambda cell: cell.method == BASELINE):
+        where = (cell.pair, cell.task, cell.temperature, cell.seed)
+        part = parts.get((cell.method, cell.tree), first.get(where, 0))
+        first[where] = min(part, first.get(where, part))
+        groups.setdefault((cell.pair, part, *where[1:]), []).append(cell)
+    order = list(dict.fromkeys(cell.pair for cell in cells))
     cut = []
-    for key, members in groups.items():
-        baseline = [cell for cell in members if cell.method == BASELINE]
-        others = [cell for cell in members if cell.method != BASELINE]
-        size = sweep.cells_together
-        parts = [others[i : i + size] for i in range(0, len(others), size)] or [[]]
-        for index, part in enumerate(parts):
-            named = [(cell.method, cell.tree) for cell in part]
-            own = (baseline if index == 0 else []) + part
-            cut.append(Turn(*key, methods=((BASELINE, "-"), *named), cells=tuple(own)))
+    for key in sorted(groups, key=lambda key: (order.index(key[0]), key[1])):
+        pair, part, task, temperature, seed = key
+        members = sorted(groups[key], key=lambda cell: cell.method != BASELINE)
+        named = [(cell.method, cell.tree) for cell in members if cell.method != BASELINE]
+        methods = ((BASELINE, "-"), *named)
+        cut.append(Turn(pair, task, temperature, seed, part, methods, tuple(members)))
     return cut
 
 
@@ -118,19 +149,21 @@ def alone(turn: Turn) -> list[Turn]:
 
 
 def _differences(sweep: Sweep, row: Row) -> str:
-    """In words: which settings that a row carries differ."""
+    """In words: which settings that a row carries differ; nothing if none of these."""
     settings, source = sweep.tasks[row.task], sweep.pairs[row.pair]
-    asked = row.num_prompts + row.num_skipped if row.num_prompts is not None else None
-    values = {
-        "num_prompts": (asked, settings.num_prompts),
+    values: dict[str, tuple[Any, Any]] = {
         "max_new_tokens": (row.max_new_tokens, settings.max_new_tokens),
         "top_k": (row.top_k, settings.top_k),
         "top_p": (row.top_p, settings.top_p),
         "batch_size": (row.batch_size, sweep.batch_size),
         "dtype": (row.dtype, source.dtype),
+        "mesh": (list((row.mesh or {}).values()), sweep.mesh),
         "template": (row.template, source.template),
-        "draft_temperature": (row.draft_temperature, sweep.draft_temperature),
-        "draft_top_k": (row.draft_top_k, sweep.draft_top_k),
     }
+    if row.num_prompts is not None and not settings.follow_ups:
+        values["num_prompts"] = (row.num_prompts + row.num_skipped, settings.num_prompts)
+    if row.method != BASELINE:
+        values["draft_temperature"] = (row.draft_temperature, sweep.draft_temperature)
+        values["draft_top_k"] = (row.draft_top_k, sweep.draft_top_k)
     found = [f"{name} {was} then, {now} now" for name, (was, now) in values.items() if was != now]
     return f" ({', '.join(found)})" if found else ""

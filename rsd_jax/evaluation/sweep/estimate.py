@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from rsd_jax.evaluation.sweep.cells import Cell, Turn
-from rsd_jax.evaluation.sweep.settings import BASELINE, Sweep
+from rsd_jax.evaluation.sweep.definition import BASELINE, Sweep
 from rsd_jax.rows import Row
 
 
@@ -21,7 +21,11 @@ class TimeEstimate:
         """Learns from a finished row."""
         if row.status != "ok" or row.seconds is None:
             return
-        seconds = row.seconds + (row.compile_time or 0.0)
+        # The first batch is decoded twice more, to compile and to see how long that took; if the
+        # phases of a block are timed, about as much again is compiled for them.
+        batches = -(-(row.num_prompts or 1) // self._sweep.batch_size)
+        seconds = row.seconds * (1 + 2 / batches)
+        seconds += (row.compile_time or 0.0) * (1 + bool(self._sweep.phase_repeats))
         for key in ((row.pair, row.task, row.method), (row.pair, row.task)):
             self._known.setdefault(key, []).append(seconds)
 

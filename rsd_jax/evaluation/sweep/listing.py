@@ -4,8 +4,8 @@ import textwrap
 from collections.abc import Sequence
 
 from rsd_jax.evaluation.sweep.cells import Cell, all_cells, turns
+from rsd_jax.evaluation.sweep.definition import Sweep
 from rsd_jax.evaluation.sweep.estimate import TimeEstimate, in_words
-from rsd_jax.evaluation.sweep.settings import Sweep
 
 
 def listing(sweep: Sweep, missing: Sequence[Cell], estimate: TimeEstimate) -> str:

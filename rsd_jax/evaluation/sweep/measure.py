@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rsd_jax.evaluation.comparison import Measured, Sampling, compare
+from rsd_jax.evaluation.comparison import Sampling, compare
 from rsd_jax.evaluation.measured_rows import comparison_rows, with_times
 from rsd_jax.evaluation.sweep.accuracy import accuracy_fields
 from rsd_jax.evaluation.sweep.cells import Cell, Turn
@@ -67,9 +67,8 @@ def measure(
         if Cell.of(row) in turn.cells else {}
         for row, own in zip(rows, answers, strict=True)
     ]  # fmt: skip
-    shared = _shared(subject)
     finished = [
-        dataclasses.replace(row, **shared, **_draft_warp(each), **fields)
+        dataclasses.replace(row, **_coordinates(turn, each.method, subject), **fields)
         for row, each, fields in zip(rows, measured, scored, strict=True)
     ]
     return [row for row in finished if Cell.of(row) in turn.cells]
@@ -87,23 +86,38 @@ def _sampling(turn: Turn, subject: Subject) -> Sampling:
     )
 
 
-def _shared(subject: Subject) -> dict[str, Any]:
-    """What all rows of a pair and task carry besides what `comparison_rows` knows."""
+def _coordinates(where: Turn | Cell, method: Method, subject: Subject) -> dict[str, Any]:
+    """The fields of a row that are known before anything is measured."""
+    sweep, target = subject.sweep, subject.models.target
+    settings, encoded = sweep.tasks[where.task], subject.encoded
     return {
-        "experiment": subject.sweep.experiment,
-        "template": subject.sweep.pairs[subject.pair].template,
-        "num_skipped": subject.encoded.num_skipped,
-        "prompts_sha256": subject.encoded.sha256,
-        "weights_sha256": subject.weights_sha256,
-        "config_hash": subject.sweep.hash_of(subject.pair, subject.task_name),
-    }
-
-
-def _draft_warp(measured: Measured) -> dict[str, Any]:
-    method = measured.method
-    return {
+        "source": SOURCE,
+        "experiment": sweep.experiment,
+        "pair": where.pair,
+        "task": where.task,
+        "template": sweep.pairs[where.pair].template,
+        "method": method.name,
+        "tree": method.tree,
+        "draft_length": method.drafter.shape.depth,
+        "target_budget": method.drafter.shape.num_nodes - 1,
         "draft_temperature": method.draft_temperature,
         "draft_top_k": method.draft_top_k,
+        "temperature": where.temperature,
+        "top_k": settings.top_k,
+        "top_p": settings.top_p,
+        "seed": where.seed,
+        "max_new_tokens": settings.max_new_tokens,
+        "batch_size": sweep.batch_size,
+        "dtype": getattr(target.model, "dtype", None),
+        "mesh": dict(target.layout.mesh.shape) if target.layout else None,
+        "num_skipped": encoded.num_skipped,
+        "eos_ids": list(subject.ends),
+        "prompts_sha256": encoded.sha256,
+        "references_sha256": encoded.references_sha256 if subject.task.metric else None,
+        "weights_sha256": subject.weights_sha256,
+        "config_hash": sweep.hash_of(where.pair, where.task),
+        "hardware": Hardware.current(),
+        "versions": current_versions(),
     }
 
 
@@ -120,7 +134,8 @@ def _timed(rows: list[Row], methods: list[Method], subject: Subject, turn: Turn)
     longest = max(method.drafter.shape.depth for method in methods) + 1
     times = time_blocks(
         methods, subject.models.target, subject.models.draft, prompts,
-        temperature=turn.temperature, max_new_tokens=[most] * len(methods),
+        temperature=turn.temperature, top_k=sweep.tasks[turn.task].top_k,
+        top_p=sweep.tasks[turn.task].top_p, max_new_tokens=[most] * len(methods),
         blocks=max(1, min(16, most // (2 * longest))), repeats=sweep.phase_repeats,
     )  # fmt: skip
     return [
@@ -132,20 +147,4 @@ def failed_row(
     cell: Cell, subject: Subject, method: Method, message: str, status: str = "failed"
 ) -> Row:
     """The row of a cell that could not be measured."""
-    return Row(
-        source=SOURCE,
-        pair=cell.pair,
-        task=cell.task,
-        method=cell.method,
-        tree=cell.tree,
-        draft_length=method.drafter.shape.depth,
-        target_budget=method.drafter.shape.num_nodes - 1,
-        temperature=cell.temperature,
-        seed=cell.seed,
-        hardware=Hardware.current(),
-        versions=current_versions(),
-        status=status,
-        message=message,
-        max_new_tokens=subject.sweep.tasks[cell.task].max_new_tokens,
-        **_shared(subject),
-    )
+    return Row(**_coordinates(cell, method, subject), status=status, message=message)

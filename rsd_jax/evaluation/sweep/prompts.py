@@ -21,12 +21,14 @@ class Encoded:
       tokens: of each.
       num_skipped: how many do not fit.
       sha256: of the tokens of those that do.
+      references_sha256: of their references.
     """
 
     prompts: list[Prompt]
     tokens: list[list[int]]
     num_skipped: int
     sha256: str
+    references_sha256: str
 
 
 def encode(
@@ -56,13 +58,18 @@ def encode(
     positions = min(m.model.max_positions for m in (target, draft) if m is not None)
     tokens = [list(tokenizer(prompt.text).input_ids) for prompt in prompts]
     fit = [len(ids) + max_new_tokens <= positions for ids in tokens]
-    kept = [ids for ids, fits in zip(tokens, fit, strict=True) if fits]
+    kept = [pair for pair, fits in zip(zip(prompts, tokens, strict=True), fit, strict=True) if fits]
     return Encoded(
-        prompts=[prompt for prompt, fits in zip(prompts, fit, strict=True) if fits],
-        tokens=kept,
+        prompts=[prompt for prompt, _ in kept],
+        tokens=[ids for _, ids in kept],
         num_skipped=fit.count(False),
-        sha256=hashlib.sha256(json.dumps(kept).encode()).hexdigest(),
+        sha256=_digest([ids for _, ids in kept]),
+        references_sha256=_digest([prompt.reference for prompt, _ in kept]),
     )
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def with_follow_ups(

@@ -3,17 +3,18 @@
 import collections
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
 import jax
 
 from rsd_jax.errors import ConfigError, NonFiniteLogitsError
 from rsd_jax.evaluation.comparison import steps
-from rsd_jax.evaluation.sweep.cells import Turn, alone, missing_cells, turns
+from rsd_jax.evaluation.sweep.cells import Turn, alone, belongs, missing_cells, turns
+from rsd_jax.evaluation.sweep.definition import Sweep
 from rsd_jax.evaluation.sweep.estimate import TimeEstimate
 from rsd_jax.evaluation.sweep.measure import failed_row, measure
-from rsd_jax.evaluation.sweep.settings import PairSource, Sweep
+from rsd_jax.evaluation.sweep.settings import PairSource
 from rsd_jax.evaluation.sweep.subjects import Pair, Subject, subjects_of
 from rsd_jax.methods import Method
 from rsd_jax.rows import Row, append_row, read_rows
@@ -58,8 +59,13 @@ def read_prompts(sweep: Sweep, cells_of: Sequence[tuple[str, str]]) -> None:
     Raises:
       ConfigError: see `get_task` and `Task.test_prompts`.
     """
-    for pair, task in dict.fromkeys(cells_of):
-        sweep.task(pair, task).test_prompts(sweep.tasks[task].num_prompts)
+    for pair, name in dict.fromkeys(cells_of):
+        settings, task = sweep.tasks[name], sweep.task(pair, name)
+        task.test_prompts(settings.num_prompts)
+        if settings.follow_ups and task.follow is None:
+            raise ConfigError(
+                f"tasks.{name}.follow_ups: the task has no later turns; leave it at False"
+            )
 
 
 def run_sweep(
@@ -67,6 +73,7 @@ def run_sweep(
     load: Callable[[PairSource], Pair],
     watcher: Watcher,
     *,
+    tasks: Collection[str] | None = None,
     retry_failed: bool = False,
 ) -> collections.Counter[str]:
     """Measures what is missing in results.jsonl; one process at a time.
@@ -77,6 +84,7 @@ def run_sweep(
       sweep: what to measure.
       load: makes a pair; pairs are in memory one at a time.
       watcher: is told about progress.
+      tasks: those to measure, None for all; see `missing_cells`.
       retry_failed: whether cells that failed before are tried again.
 
     Returns:
@@ -89,7 +97,7 @@ def run_sweep(
     """
     path = results_path(sweep)
     rows = known_rows(path)
-    missing = missing_cells(sweep, rows, retry_failed=retry_failed)
+    missing = missing_cells(sweep, rows, tasks=tasks, retry_failed=retry_failed)
     read_prompts(sweep, [(cell.pair, cell.task) for cell in missing])
     estimate = TimeEstimate(sweep, rows)
     methods = sweep.methods()
@@ -106,10 +114,16 @@ def run_sweep(
         own = [turn for turn in ahead if turn.pair == name]
         if not own:
             continue
-        subjects = subjects_of(sweep, load(source), name, dict.fromkeys(turn.task for turn in own))
+        subjects = subjects_of(sweep, load(source), name)
         for subject in subjects.values():
             _check_identity(subject, rows, path)
+        part = own[0].part
         for turn in own:
+            if turn.part != part:
+                # A process can map only so many pieces of compiled code: on the CPU some seventy
+                # trees' worth, and then the compiler fails.
+                jax.clear_caches()
+                part = turn.part
             subject = subjects[turn.task]
             listed = [methods[method] for method in turn.methods]
             count = steps(listed, subject.encoded.tokens, sweep.batch_size)
@@ -123,14 +137,16 @@ def run_sweep(
 def _check_identity(subject: Subject, rows: Sequence[Row], path: pathlib.Path) -> None:
     """Raises `ConfigError` if rows of the same pair and task saw other prompts or weights."""
     for row in rows:
-        same = subject.sweep.hash_of(subject.pair, subject.task_name) == row.config_hash
-        if (row.pair, row.task) != (subject.pair, subject.task_name) or not same:
+        same = (row.pair, row.task) == (subject.pair, subject.task_name)
+        if not same or not belongs(subject.sweep, row) or row.status == "failed":
             continue
         for what, was, now in (
             ("prompts", row.prompts_sha256, subject.encoded.sha256),
+            ("references", row.references_sha256, subject.encoded.references_sha256),
+            ("ends of an answer", row.eos_ids, list(subject.ends)),
             ("weights", row.weights_sha256, subject.weights_sha256),
         ):
-            if was != now:
+            if was is not None and was != now:
                 raise ConfigError(
                     f"{path} holds rows of {row.pair} on {row.task} that were measured with other "
                     f"{what} than those found now; set --config.out_dir to a new folder"
@@ -142,14 +158,18 @@ def _turn_rows(
     subject: Subject,
     methods: dict[tuple[str, str], Method],
     step: Callable[[str], None],
-) -> list[Row]:
+) -> Iterator[Row]:
     """Rows of the turn's cells; if one fails, each is measured alone, so that one row says so."""
     try:
-        return measure(turn, subject, methods, step)
+        rows = measure(turn, subject, methods, step)
     except _FAILURES as error:
         if len(turn.cells) == 1:
             cell = turn.cells[0]
             reason = f"{type(error).__name__}: {error}"
-            return [failed_row(cell, subject, methods[cell.method, cell.tree], reason)]
-    step(f"{turn.task}: a cell failed, each is measured alone")
-    return [row for single in alone(turn) for row in _turn_rows(single, subject, methods, step)]
+            rows = [failed_row(cell, subject, methods[cell.method, cell.tree], reason)]
+        else:
+            step(f"{turn.task}: a cell failed, each is measured alone")
+            for single in alone(turn):
+                yield from _turn_rows(single, subject, methods, step)
+            return
+    yield from rows

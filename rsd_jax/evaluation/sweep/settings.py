@@ -1,18 +1,11 @@
-"""What a sweep measures, as its configuration says it."""
+"""What a configuration says of a pair, of a task, and of the time it takes."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError, positive_integer
-from rsd_jax.methods import METHODS, Method, method_of_tree
-from rsd_jax.records import build
-from rsd_jax.rows import config_hash
-from rsd_jax.tasks import get_task
-from rsd_jax.tasks.base import Task
 from rsd_jax.warp import make_warp
-
-BASELINE = "ar"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,124 +70,8 @@ class Estimate:
     tokens_per_second: float
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sweep:
-    """All combinations of these are cells.
-
-    Attributes:
-      experiment: name in the rows.
-      pairs: by the name that the rows get.
-      tasks: by the name that the rows get.
-      trees: in words, by method; see `method_of_tree`. The baseline, "ar", is always there.
-      seeds: of the draws.
-      batch_size: prompts decoded together; 1 gives intervals over prompts.
-      cells_together: cells that take turns with one baseline; what a killed run loses at most.
-      phase_repeats: how often the phases of a block are timed; 0: they are not.
-      mesh: sizes of the axes "data" and "model", or empty for one device.
-      draft_temperature, draft_top_k: of all methods that draft; null for the target's.
-      estimate: of the time it takes.
-      out_dir: where results.jsonl is.
-    """
-
-    experiment: str
-    pairs: dict[str, PairSource]
-    tasks: dict[str, TaskSettings]
-    trees: dict[str, list[str]]
-    seeds: list[int]
-    estimate: Estimate
-    out_dir: str
-    batch_size: int = 1
-    cells_together: int = 8
-    phase_repeats: int = 0
-    mesh: list[int]
-    draft_temperature: float | None = None
-    draft_top_k: int | None = None
-
-    @classmethod
-    def from_config(cls, config: Any) -> "Sweep":
-        """Reads and checks a configuration: a mapping, or an `ml_collections.ConfigDict`.
-
-        Raises:
-          ConfigError: a key is unknown, missing or malformed; an unknown method, tree or task; a
-            temperature or top-p out of range; nothing has run yet.
-        """
-        values: Mapping[str, Any] = config.to_dict() if hasattr(config, "to_dict") else config
-        sweep: Sweep = build(cls, values)
-        for name in ("batch_size", "cells_together"):
-            positive_integer(name, getattr(sweep, name))
-        if len(sweep.mesh) not in (0, 2):
-            raise ConfigError(f"mesh={sweep.mesh} must be empty or the sizes of data and model")
-        for name in ("pairs", "tasks", "seeds"):
-            if not getattr(sweep, name):
-                raise ConfigError(f"{name} is empty; a sweep needs at least one")
-        for name, source in sweep.pairs.items():
-            _check_pair(name, source)
-        for name, settings in sweep.tasks.items():
-            _check_task(name, settings)
-        sweep.methods()
-        return sweep
-
-    def methods(self) -> dict[tuple[str, str], Method]:
-        """Every method by its name and tree, in the order of measuring.
-
-        The baseline comes first, then by depth and size: trees that are compared take turns.
-        """
-        built = []
-        options = {
-            "draft_temperature": self.draft_temperature,
-            "draft_top_k": self.draft_top_k,
-        }
-        for name, trees in self.trees.items():
-            if name == BASELINE or name not in METHODS:
-                known = sorted(set(METHODS) - {BASELINE})
-                raise ConfigError(f"trees: unknown method {name!r}; known: {known}")
-            built += [method_of_tree(name, tree, **options) for tree in trees]
-        built.sort(key=lambda method: (method.drafter.shape.depth, method.drafter.shape.num_nodes))
-        keyed: dict[tuple[str, str], Method] = {}
-        for method in [method_of_tree(BASELINE, "-"), *built]:
-            if (method.name, method.tree) in keyed:
-                raise ConfigError(f"trees: {method.name} {method.tree} is there twice")
-            keyed[method.name, method.tree] = method
-        return keyed
-
-    def hash_of(self, pair: str, task: str) -> str:
-        """What the rows of a pair and task share, whatever the method, temperature and seed.
-
-        Where data and weights lie is no part of it: rows carry what they are. Nor is what is not
-        set, so that a new setting leaves the rows of before as they are.
-        """
-        source = self.pairs[pair]
-        settings = dataclasses.asdict(self.tasks[task])
-        for name in ("temperatures", "path", "data_dir"):
-            del settings[name]
-        shared = {
-            name: getattr(self, name)
-            for name in ("batch_size", "mesh", "draft_temperature", "draft_top_k")
-        }
-        model = {"pair": pair, "dtype": source.dtype, "template": source.template}
-        whole = {"name": task, **settings, **shared, **model}
-        return config_hash({key: value for key, value in whole.items() if value})
-
-    def task(self, pair: str, task: str) -> Task:
-        """The task as it is put to a pair.
-
-        Raises:
-          ConfigError: no such task, template or category.
-        """
-        settings = self.tasks[task]
-        given = {
-            "template": self.pairs[pair].template,
-            "category": settings.category,
-            "path": settings.path,
-            "data_dir": settings.data_dir,
-            "metric": settings.metric,
-        }
-        return get_task(
-            settings.task or task, **{key: value for key, value in given.items() if value}
-        )
-
-
-def _check_pair(name: str, source: PairSource) -> None:
+def check_pair(name: str, source: PairSource) -> None:
+    """Raises `ConfigError` unless it is said where the pair is, in one way."""
     if bool(source.shipped) == bool(source.target):
         raise ConfigError(
             f"pairs.{name}: give either `shipped`, the name of a pair that ships, or the "
@@ -204,10 +81,18 @@ def _check_pair(name: str, source: PairSource) -> None:
         raise ConfigError(f"pairs.{name}: `draft`, the directory of the draft, is missing")
 
 
-def _check_task(name: str, settings: TaskSettings) -> None:
+def check_task(name: str, settings: TaskSettings) -> None:
+    """Raises `ConfigError` for numbers out of range, naming the key."""
     positive_integer(f"tasks.{name}.num_prompts", settings.num_prompts)
     positive_integer(f"tasks.{name}.max_new_tokens", settings.max_new_tokens)
-    if not settings.temperatures:
-        raise ConfigError(f"tasks.{name}.temperatures is empty; give at least one")
+    check_distinct(f"tasks.{name}.temperatures", settings.temperatures)
     for temperature in settings.temperatures:
         make_warp(temperature, settings.top_k, settings.top_p)
+
+
+def check_distinct(name: str, values: Sequence[Any]) -> None:
+    """Raises `ConfigError` if there are no values, or one is there twice: it would be one cell."""
+    if not values:
+        raise ConfigError(f"{name} is empty; give at least one")
+    if len(set(values)) < len(values):
+        raise ConfigError(f"{name}={list(values)} holds a value twice")

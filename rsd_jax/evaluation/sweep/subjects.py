@@ -3,15 +3,15 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from rsd_jax.decoding import required_capacity
+from rsd_jax.evaluation.sweep.definition import BASELINE, Sweep
 from rsd_jax.evaluation.sweep.prompts import Encoded, encode, ends_of, texts, with_follow_ups
-from rsd_jax.evaluation.sweep.settings import BASELINE, Sweep
 from rsd_jax.generation import generate
 from rsd_jax.job import LoadedModel
 from rsd_jax.methods import method_of_tree
@@ -70,20 +70,22 @@ def fingerprint(*models: LoadedModel) -> str:
     return digest.hexdigest()
 
 
-def subjects_of(sweep: Sweep, models: Pair, pair: str, tasks: Iterable[str]) -> dict[str, Subject]:
+def subjects_of(sweep: Sweep, models: Pair, pair: str) -> dict[str, Subject]:
     """By task; all have one capacity, so that a method is compiled once for all of them.
+
+    Tasks whose cells are done are among them: a sweep that goes on decodes in the same caches.
 
     Args:
       sweep: the settings.
       models: what `pair` names.
-      pair, tasks: names in the settings.
+      pair: name in the settings.
 
     Raises:
       ConfigError: a task cannot be read, or nothing ends an answer.
     """
     ends = ends_of(models.target, models.tokenizer)
     weights = fingerprint(models.target, models.draft)
-    encoded = {task: _encoded(sweep, models, pair, task, ends) for task in tasks}
+    encoded = {task: _encoded(sweep, models, pair, task, ends) for task in sweep.tasks}
     needed = [
         required_capacity(method.drafter, len(tokens), sweep.tasks[task].max_new_tokens)
         for task, prompts in encoded.items()

@@ -1,0 +1,140 @@
+"""What a sweep measures, as its configuration says it."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from rsd_jax.errors import ConfigError, positive_integer
+from rsd_jax.evaluation.sweep.settings import (
+    Estimate,
+    PairSource,
+    TaskSettings,
+    check_distinct,
+    check_pair,
+    check_task,
+)
+from rsd_jax.methods import METHODS, Method, method_of_tree
+from rsd_jax.records import build
+from rsd_jax.rows import config_hash
+from rsd_jax.tasks import get_task
+from rsd_jax.tasks.base import Task
+
+BASELINE = "ar"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """All combinations of these are cells.
+
+    Attributes:
+      experiment: name in the rows.
+      pairs: by the name that the rows get.
+      tasks: by the name that the rows get.
+      trees: in words, by method; see `method_of_tree`. The baseline, "ar", is always there.
+      seeds: of the draws.
+      batch_size: prompts decoded together; 1 gives intervals over prompts.
+      cells_together: cells that take turns with one baseline; what a killed run loses at most.
+      phase_repeats: how often the phases of a block are timed; 0: they are not.
+      mesh: sizes of the axes "data" and "model", or empty for one device.
+      draft_temperature, draft_top_k: of all methods that draft; null for the target's.
+      estimate: of the time it takes.
+      out_dir: where results.jsonl is.
+    """
+
+    experiment: str
+    pairs: dict[str, PairSource]
+    tasks: dict[str, TaskSettings]
+    trees: dict[str, list[str]]
+    seeds: list[int]
+    estimate: Estimate
+    out_dir: str
+    batch_size: int = 1
+    cells_together: int = 8
+    phase_repeats: int = 0
+    mesh: list[int]
+    draft_temperature: float | None = None
+    draft_top_k: int | None = None
+
+    @classmethod
+    def from_config(cls, config: Any) -> "Sweep":
+        """Reads and checks a configuration: a mapping, or an `ml_collections.ConfigDict`.
+
+        Raises:
+          ConfigError: a key is unknown, missing or malformed; an unknown method, tree or task; a
+            temperature or top-p out of range; nothing has run yet.
+        """
+        values: Mapping[str, Any] = config.to_dict() if hasattr(config, "to_dict") else config
+        sweep: Sweep = build(cls, values)
+        for name in ("batch_size", "cells_together"):
+            positive_integer(name, getattr(sweep, name))
+        if len(sweep.mesh) not in (0, 2):
+            raise ConfigError(f"mesh={sweep.mesh} must be empty or the sizes of data and model")
+        for name in ("pairs", "tasks", "seeds"):
+            check_distinct(name, list(getattr(sweep, name)))
+        if bad := [seed for seed in sweep.seeds if seed >= 2**32]:
+            raise ConfigError(f"seeds={bad} must be below 2**32")
+        for name, source in sweep.pairs.items():
+            check_pair(name, source)
+        for name, settings in sweep.tasks.items():
+            check_task(name, settings)
+        sweep.methods()
+        return sweep
+
+    def methods(self) -> dict[tuple[str, str], Method]:
+        """Every method by its name and tree, in the order of measuring.
+
+        The baseline comes first, then by depth and size: trees that are compared take turns.
+        """
+        built = []
+        options = {
+            "draft_temperature": self.draft_temperature,
+            "draft_top_k": self.draft_top_k,
+        }
+        for name, trees in self.trees.items():
+            if name == BASELINE or name not in METHODS:
+                known = sorted(set(METHODS) - {BASELINE})
+                raise ConfigError(f"trees: unknown method {name!r}; known: {known}")
+            built += [method_of_tree(name, tree, **options) for tree in trees]
+        built.sort(key=lambda method: (method.drafter.shape.depth, method.drafter.shape.num_nodes))
+        keyed: dict[tuple[str, str], Method] = {}
+        for method in [method_of_tree(BASELINE, "-"), *built]:
+            if (method.name, method.tree) in keyed:
+                raise ConfigError(f"trees: {method.name} {method.tree} is there twice")
+            keyed[method.name, method.tree] = method
+        return keyed
+
+    def hash_of(self, pair: str, task: str) -> str:
+        """What the rows of a pair and task share, whatever the method, temperature and seed.
+
+        Where data and weights lie is no part of it: rows carry what they are. Nor is what is not
+        set, so that a new setting leaves the rows of before as they are.
+        """
+        source = self.pairs[pair]
+        settings = dataclasses.asdict(self.tasks[task])
+        for name in ("temperatures", "path", "data_dir"):
+            del settings[name]
+        shared = {
+            name: getattr(self, name)
+            for name in ("batch_size", "mesh", "draft_temperature", "draft_top_k")
+        }
+        model = {"pair": pair, "dtype": source.dtype, "template": source.template}
+        whole = {"name": task, **settings, **shared, **model}
+        return config_hash({key: value for key, value in whole.items() if value})
+
+    def task(self, pair: str, task: str) -> Task:
+        """The task as it is put to a pair.
+
+        Raises:
+          ConfigError: no such task, template or category.
+        """
+        settings = self.tasks[task]
+        given = {
+            "template": self.pairs[pair].template,
+            "category": settings.category,
+            "path": settings.path,
+            "data_dir": settings.data_dir,
+            "metric": settings.metric,
+        }
+        return get_task(
+            settings.task or task, **{key: value for key, value in given.items() if value}
+        )
