@@ -78,6 +78,7 @@ def generate(
     request_ids: Sequence[int] | None = None,
     eos_id: int | Sequence[int] | None = None,
     batch_size: int | None = None,
+    skips: np.ndarray | None = None,
 ) -> GenerateResult:
     """Decodes prompts; the output has exactly the target's law, whatever the draft.
 
@@ -95,6 +96,8 @@ def generate(
       request_ids: one per prompt, by default 0, 1, 2, ...
       eos_id: token id or ids that end a row; None never stops early.
       batch_size: rows decoded together; None for all. The last batch is padded.
+      skips: bool[layers, 2], for methods that draft with the target: the sub-layers (attention,
+        MLP) left out while drafting; None for every second layer (`rsd_jax.skips.start_set`).
 
     Returns:
       new tokens, finish reasons and counts; one host read per batch.
@@ -108,6 +111,7 @@ def generate(
         method, target, draft, prompts,
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
         seed=seed, request_ids=request_ids, eos_id=eos_id, batch_size=batch_size,
+        skips=skips,
     )  # fmt: skip
     results: list[GenerateResult] = []
     failures: dict[int, int] = {}
@@ -136,6 +140,7 @@ def stream(
     request_ids: Sequence[int] | None = None,
     eos_id: int | Sequence[int] | None = None,
     batch_size: int | None = None,
+    skips: np.ndarray | None = None,
     blocks_per_step: int = 4,
 ) -> Iterator[tuple[int, list[int]]]:
     """`generate`, handing out tokens as they come; the same tokens, the same arguments.
@@ -154,6 +159,7 @@ def stream(
         method, target, draft, prompts,
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
         seed=seed, request_ids=request_ids, eos_id=eos_id, batch_size=batch_size,
+        skips=skips,
     )  # fmt: skip
     return _stream(job, blocks_per_step)
 

@@ -45,7 +45,7 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(
         self, x: jax.Array, rope: _Pair, committed: _Pair, length: jax.Array, scratch: _Pair,
-        slot: int, mask: jax.Array,
+        slot: int | jax.Array, mask: jax.Array,
     ) -> tuple[jax.Array, _Pair]:  # fmt: skip
         c = self.config
 
@@ -97,7 +97,7 @@ class DecoderLayer(nn.Module):
 
     def __call__(
         self, x: jax.Array, rope: _Pair, committed: _Pair, length: jax.Array, scratch: _Pair,
-        slot: int, mask: jax.Array, skip: jax.Array | None,
+        slot: int | jax.Array, mask: jax.Array, skip: jax.Array | None,
     ) -> tuple[jax.Array, _Pair]:  # fmt: skip
         def attention(layer: "DecoderLayer", x: jax.Array, scratch: _Pair):
             y, scratch = layer.self_attn(
@@ -125,7 +125,7 @@ class Llama(nn.Module):
     @nn.compact
     def __call__(
         self, tokens: jax.Array, positions: jax.Array, cache: KVCache, scratch: Scratch,
-        slot: int, mask: jax.Array, skips: jax.Array | None, logits_for: slice,
+        slot: int | jax.Array, mask: jax.Array, skips: jax.Array | None, logits_for: slice,
     ) -> tuple[jax.Array, Scratch]:  # fmt: skip
         c = self.config
         embed = nn.Embed(
@@ -222,7 +222,7 @@ class LlamaModel:
         cache: KVCache,
         scratch: Scratch,
         *,
-        slot: int,
+        slot: int | jax.Array,
         mask: jax.Array,
         skips: jax.Array | None = None,
         logits_for: slice = slice(None),

@@ -186,10 +186,18 @@ def cache_difference(
 
 
 def accepts_everything(blocks: list[Block]) -> bool:
-    """The self-pair test: with the target as its own draft, every block accepts to full depth."""
+    """The self-pair test: with the target as its own draft, every block accepts to full depth.
+
+    That is the depth to which the row's tree was drafted.
+    """
     return all(
-        bool((np.asarray(b.result.num_accepted) == b.tree.shape.depth).all()) for b in blocks
+        bool((np.asarray(b.result.num_accepted) == _drafted_depth(b.tree)).all()) for b in blocks
     )
+
+
+def _drafted_depth(tree: DraftTree) -> np.ndarray:
+    """i32[B], depth of the deepest valid node."""
+    return np.where(np.asarray(tree.valid), tree.shape.depths, 0).max(axis=1)
 
 
 def _worst(seen: np.ndarray, expected: np.ndarray, where: np.ndarray) -> float:

@@ -80,7 +80,7 @@ class TableModel:
         cache: KVCache,
         scratch: Scratch,
         *,
-        slot: int,
+        slot: int | jax.Array,
         mask: jax.Array,
         skips: jax.Array | None = None,
         logits_for: slice = slice(None),
