@@ -113,7 +113,8 @@ def _collectives(text):
 def _gathered(text, job, state, shape):
     """Sizes of gathered arrays that could be weights or a shard's rows of a cache."""
     sizes = {_elements(line) for line in _collectives(text) if "all-gather" in line}
-    weights = min(leaf.size for leaf in jax.tree.leaves(job.params) if leaf.ndim > 1)
+    models = (job.params.target, job.params.draft)
+    weights = min(leaf.size for leaf in jax.tree.leaves(models) if leaf.ndim > 1)
     cache = state.target_cache.keys[0].size // shape[0]
     return {size for size in sizes if size >= min(weights, cache)}
 
