@@ -23,16 +23,18 @@ from rsd_jax.results import (
 from rsd_jax.state import DecodeState
 from rsd_jax.types import NEVER
 
-_UNLIMITED = np.int32(2**31 - 1)
+UNLIMITED = np.int32(2**31 - 1)
+"""More blocks than any run has."""
 
 
-def _read(state: DecodeState) -> dict[str, Any]:
+def read_state(state: DecodeState) -> dict[str, Any]:
     """The one host read: everything that a result needs, in one transfer."""
     names = ("tokens", "prompt_length", "end", "done", "hit_eos", "failed_block", "stats")
     return jax.device_get({name: getattr(state, name) for name in names})
 
 
-def _result(read: dict[str, Any], rows: int) -> GenerateResult:
+def to_result(read: dict[str, Any], rows: int) -> GenerateResult:
+    """The result of the first `rows` rows, from `read_state`."""
     tokens = [
         read["tokens"][row, read["prompt_length"][row] : read["end"][row]].tolist()
         for row in range(rows)
@@ -50,7 +52,8 @@ def _result(read: dict[str, Any], rows: int) -> GenerateResult:
     return GenerateResult(tokens, lengths, reasons, GenerateStats(**counts))
 
 
-def _join(results: list[GenerateResult]) -> GenerateResult:
+def join_results(results: list[GenerateResult]) -> GenerateResult:
+    """Rows of consecutive batches."""
     return GenerateResult(
         tokens=[row for result in results for row in result.tokens],
         num_tokens=np.concatenate([result.num_tokens for result in results]),
@@ -59,7 +62,8 @@ def _join(results: list[GenerateResult]) -> GenerateResult:
     )
 
 
-def _failures(read: dict[str, Any], batch: Batch) -> dict[int, int]:
+def failed_rows(read: dict[str, Any], batch: Batch) -> dict[int, int]:
+    """From prompts whose logits were no law to the block in which they were read."""
     failed = read["failed_block"][: batch.rows]
     return {batch.first + int(row): int(failed[row]) for row in np.flatnonzero(failed != NEVER)}
 
@@ -116,11 +120,11 @@ def generate(
     results: list[GenerateResult] = []
     failures: dict[int, int] = {}
     for batch in job.batches:
-        state = advance(job.engine, job.params, start(job, batch), job.options, _UNLIMITED)
-        read = _read(state)
-        results.append(_result(read, batch.rows))
-        failures |= _failures(read, batch)
-    result = _join(results)
+        state = advance(job.engine, job.params, start(job, batch), job.options, UNLIMITED)
+        read = read_state(state)
+        results.append(to_result(read, batch.rows))
+        failures |= failed_rows(read, batch)
+    result = join_results(results)
     if failures:
         raise NonFiniteLogitsError(failures, result)
     return result
@@ -172,7 +176,7 @@ def _stream(job: Job, blocks_per_step: int) -> Iterator[tuple[int, list[int]]]:
         shown = batch.prompt_length.copy()
         while True:
             state = advance(job.engine, job.params, state, job.options, np.int32(blocks_per_step))
-            read = _read(state)
+            read = read_state(state)
             for row in range(batch.rows):
                 new = read["tokens"][row, shown[row] : read["end"][row]].tolist()
                 shown[row] = read["end"][row]
@@ -180,7 +184,7 @@ def _stream(job: Job, blocks_per_step: int) -> Iterator[tuple[int, list[int]]]:
                     yield batch.first + row, new
             if read["done"].all():
                 break
-        results.append(_result(read, batch.rows))
-        failures |= _failures(read, batch)
+        results.append(to_result(read, batch.rows))
+        failures |= failed_rows(read, batch)
     if failures:
-        raise NonFiniteLogitsError(failures, _join(results))
+        raise NonFiniteLogitsError(failures, join_results(results))

@@ -54,17 +54,22 @@ def start_set(num_layers: int) -> np.ndarray:
     return skips
 
 
+def check_ratio(ratio: float) -> None:
+    """Raises `ConfigError` for a skip ratio outside [0, 1)."""
+    if not (is_number(ratio) and 0.0 <= ratio < 1.0):
+        raise ConfigError(
+            f"skip ratio {ratio!r} must lie in [0, 1): the share of the sub-layers between the "
+            "first and the last layer that are skipped"
+        )
+
+
 def num_skipped(num_layers: int, ratio: float) -> int:
     """int(2 (n - 2) r): how many switches a set of skip ratio r turns on.
 
     Raises:
       ConfigError: fewer than 3 layers, or a ratio outside [0, 1).
     """
-    if not (is_number(ratio) and 0.0 <= ratio < 1.0):
-        raise ConfigError(
-            f"skip ratio {ratio!r} must lie in [0, 1): the share of the sub-layers between the "
-            "first and the last layer that are skipped"
-        )
+    check_ratio(ratio)
     return int(num_switches(num_layers) * ratio)
 
 

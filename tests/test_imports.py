@@ -13,7 +13,7 @@ _PACKAGE = "rsd_jax"
 _ABOVE_ALL = (_PACKAGE, f"{_PACKAGE}.testing")
 _OPTIONAL = (
     "optax", "orbax", "ml_collections", "matplotlib", "num2words", "rouge_score", "sacrebleu",
-    "tqdm", "torch", "scipy",
+    "tqdm", "torch", "scipy", "bayes_opt",
 )  # fmt: skip
 
 

@@ -59,7 +59,7 @@ class Attention(nn.Module):
 
         def store(buffer: jax.Array, new: jax.Array) -> jax.Array:
             new = jnp.moveaxis(new, 1, 2).astype(buffer.dtype)
-            return jax.lax.dynamic_update_slice(buffer, new, (0, 0, slot, 0))
+            return jax.lax.dynamic_update_slice_in_dim(buffer, new, slot, axis=2)
 
         scratch = (store(scratch[0], keys), store(scratch[1], values))
         mixed = attend(queries, *committed, length, *scratch, mask, reads=self.reads)
