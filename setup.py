@@ -40,6 +40,7 @@ setup(
         "ml-collections>=1.0",
         "matplotlib>=3.8",
         "tqdm>=4.66",
+        "bayesian-optimization>=3,<4",
     ],
     extras_require={
         "cuda": [_JAX.replace("jax", "jax[cuda13]", 1)],

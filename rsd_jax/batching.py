@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from rsd_jax.decoding import required_capacity
-from rsd_jax.drafters.base import Sampling
 from rsd_jax.errors import ConfigError, is_integer, positive_integer
 from rsd_jax.methods import Method
 from rsd_jax.types import LanguageModel
@@ -86,9 +85,8 @@ def check_models(method: Method, target: LanguageModel, draft: LanguageModel | N
             f"target and draft vocabularies differ ({target.vocab_size} and {draft.vocab_size} "
             "ids); a draft must share its target's tokenizer"
         )
-    siblings = method.drafter.shape.max_siblings
-    distinct = Sampling.IID not in method.drafter.samplings
-    if distinct and siblings > target.vocab_size:
+    siblings = method.drafter.distinct_siblings
+    if siblings > target.vocab_size:
         raise ConfigError(
             f"method {method.name!r} asks for {siblings} distinct siblings, more than the "
             f"vocabulary's {target.vocab_size} tokens; lower its width or branching"

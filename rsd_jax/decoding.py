@@ -16,7 +16,8 @@ from rsd_jax.prefill import PREFILL_CHUNK, prefill_cache
 from rsd_jax.sampling import block_keys, row_keys
 from rsd_jax.sharding import MeshLayout, over_rows
 from rsd_jax.state import DecodeState, DecodeStats, never, zero_stats
-from rsd_jax.tree import DraftTree, ancestor_mask
+from rsd_jax.target_pass import places, score_tree, scratch_slots
+from rsd_jax.tree import DraftTree
 from rsd_jax.types import VerifyResult
 from rsd_jax.verifiers.base import TargetLaws, Verifier
 from rsd_jax.warp import Warp
@@ -109,7 +110,9 @@ def prefill(
             hit_eos=jnp.zeros((batch,), bool),
             failed_block=never(batch),
             target_cache=models.target.init_cache(batch, capacity),
-            target_scratch=models.target.init_scratch(batch, drafter.shape.num_nodes),
+            target_scratch=models.target.init_scratch(
+                batch, scratch_slots(drafter.shape, drafter.pass_widths)
+            ),
             drafter=drafter.init(models, batch, capacity),
             row_keys=row_keys(seed, request_ids),
             stats=zero_stats(drafter.shape, batch),
@@ -140,14 +143,17 @@ def draft(
 def score(
     engine: Engine, params: ModelParams, state: DecodeState, tree: DraftTree
 ) -> tuple[jax.Array, DecodeState]:
-    """Phase 2: one target pass over root and nodes; logits f32[B, N, V]."""
-    positions = state.length[:, None] - 1 + jnp.asarray(tree.shape.depths)[None]
-    mask = jnp.asarray(ancestor_mask(tree.shape, tree.parents))
-    logits, scratch = engine.models.target.forward(
-        params.target, tree.tokens, positions, state.target_cache, state.target_scratch,
-        slot=0, mask=mask,
+    """Phase 2: one target pass over root and nodes; logits as in `target_pass.score_tree`."""
+    logits, scratch = score_tree(
+        engine.models.target, params.target, tree, state.length, state.target_cache,
+        state.target_scratch, engine.drafter.pass_widths,
     )  # fmt: skip
     return logits, dataclasses.replace(state, target_scratch=scratch)
+
+
+def _places(engine: Engine, tree: DraftTree) -> jax.Array | None:
+    """i32[B, N], where the target pass put each valid node; None if in slot order."""
+    return None if engine.drafter.pass_widths is None else places(tree)
 
 
 def verify(
@@ -158,7 +164,7 @@ def verify(
     options: DecodeOptions,
 ) -> VerifyResult:
     """Phase 3: which nodes are accepted, and the token that ends the block."""
-    target = TargetLaws(logits=logits, warp=options.target_warp)
+    target = TargetLaws(logits=logits, warp=options.target_warp, places=_places(engine, tree))
     return engine.verifier.verify(tree, target, block_keys(state.row_keys, state.stats.blocks))
 
 
@@ -188,8 +194,10 @@ def commit(
 
     # The root's slot, 0, as a number that depends on the verdict: else XLA may write the cache
     # before the last layer has read it, and copies every buffer to be safe.
-    root = jnp.minimum(result.next_token, 0)[:, None]
-    cached = jnp.concatenate([root, jnp.maximum(result.path, 0)], axis=1)
+    root, nodes, at = jnp.minimum(result.next_token, 0)[:, None], result.path, _places(engine, tree)
+    nodes = jnp.maximum(nodes, 0)
+    nodes = nodes if at is None else jnp.take_along_axis(at, nodes, axis=1)
+    cached = jnp.concatenate([root, nodes], axis=1)
     target_cache = engine.models.target.commit(
         state.target_cache, state.target_scratch, cached, state.target_cache.length, new
     )
@@ -210,7 +218,7 @@ def commit(
         failed_block=jnp.where(failed, state.stats.blocks, state.failed_block),
         target_cache=target_cache,
         drafter=drafter,
-        stats=_count(state.stats, result, active, produced),
+        stats=_count(state.stats, tree, result, active, produced),
     )
 
 
@@ -227,16 +235,19 @@ def _write_block(
 
 
 def _count(
-    stats: DecodeStats, result: VerifyResult, active: jax.Array, produced: jax.Array
-) -> DecodeStats:
+    stats: DecodeStats, tree: DraftTree, result: VerifyResult, active: jax.Array,
+    produced: jax.Array,
+) -> DecodeStats:  # fmt: skip
     def one_hot(index: jax.Array, size: int) -> jax.Array:
         return jax.nn.one_hot(index, size, dtype=jnp.int32)
 
     live = active.astype(jnp.int32)
     depths = one_hot(result.num_accepted, stats.accepted_depths.shape[1])
     ranks = one_hot(result.ranks, stats.accepted_ranks.shape[1]).sum(axis=1, dtype=jnp.int32)
+    drafted = jnp.where(tree.valid, jnp.asarray(tree.shape.depths)[None], 0).max(axis=1)
     return DecodeStats(
         blocks=stats.blocks + live,
+        drafted=stats.drafted + drafted * live,
         produced=stats.produced + produced,
         accepted_depths=stats.accepted_depths + depths * live[:, None],
         accepted_ranks=stats.accepted_ranks + ranks * live[:, None],

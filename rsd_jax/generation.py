@@ -23,16 +23,18 @@ from rsd_jax.results import (
 from rsd_jax.state import DecodeState
 from rsd_jax.types import NEVER
 
-_UNLIMITED = np.int32(2**31 - 1)
+UNLIMITED = np.int32(2**31 - 1)
+"""More blocks than any run has."""
 
 
-def _read(state: DecodeState) -> dict[str, Any]:
+def read_state(state: DecodeState) -> dict[str, Any]:
     """The one host read: everything that a result needs, in one transfer."""
     names = ("tokens", "prompt_length", "end", "done", "hit_eos", "failed_block", "stats")
     return jax.device_get({name: getattr(state, name) for name in names})
 
 
-def _result(read: dict[str, Any], rows: int) -> GenerateResult:
+def to_result(read: dict[str, Any], rows: int) -> GenerateResult:
+    """The result of the first `rows` rows, from `read_state`."""
     tokens = [
         read["tokens"][row, read["prompt_length"][row] : read["end"][row]].tolist()
         for row in range(rows)
@@ -50,7 +52,8 @@ def _result(read: dict[str, Any], rows: int) -> GenerateResult:
     return GenerateResult(tokens, lengths, reasons, GenerateStats(**counts))
 
 
-def _join(results: list[GenerateResult]) -> GenerateResult:
+def join_results(results: list[GenerateResult]) -> GenerateResult:
+    """Rows of consecutive batches."""
     return GenerateResult(
         tokens=[row for result in results for row in result.tokens],
         num_tokens=np.concatenate([result.num_tokens for result in results]),
@@ -59,7 +62,8 @@ def _join(results: list[GenerateResult]) -> GenerateResult:
     )
 
 
-def _failures(read: dict[str, Any], batch: Batch) -> dict[int, int]:
+def failed_rows(read: dict[str, Any], batch: Batch) -> dict[int, int]:
+    """From prompts whose logits were no law to the block in which they were read."""
     failed = read["failed_block"][: batch.rows]
     return {batch.first + int(row): int(failed[row]) for row in np.flatnonzero(failed != NEVER)}
 
@@ -79,6 +83,7 @@ def generate(
     eos_id: int | Sequence[int] | None = None,
     batch_size: int | None = None,
     capacity: int | None = None,
+    skips: np.ndarray | None = None,
 ) -> GenerateResult:
     """Decodes prompts; the output has exactly the target's law, whatever the draft.
 
@@ -99,6 +104,8 @@ def generate(
       capacity: least positions of the caches; None for what these prompts need. A program is
         compiled for each power of two: calls that give the same capacity share one, though
         their prompts differ in length. What is not used costs memory and next to no time.
+      skips: bool[layers, 2], for methods that draft with the target: the sub-layers (attention,
+        MLP) left out while drafting; None for every second layer (`rsd_jax.skips.start_set`).
 
     Returns:
       new tokens, finish reasons and counts; one host read per batch.
@@ -111,16 +118,17 @@ def generate(
     job = prepare(
         method, target, draft, prompts,
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
-        seed=seed, request_ids=request_ids, eos_id=eos_id, batch_size=batch_size, capacity=capacity,
+        seed=seed, request_ids=request_ids, eos_id=eos_id, batch_size=batch_size,
+        capacity=capacity, skips=skips,
     )  # fmt: skip
     results: list[GenerateResult] = []
     failures: dict[int, int] = {}
     for batch in job.batches:
-        state = advance(job.engine, job.params, start(job, batch), job.options, _UNLIMITED)
-        read = _read(state)
-        results.append(_result(read, batch.rows))
-        failures |= _failures(read, batch)
-    result = _join(results)
+        state = advance(job.engine, job.params, start(job, batch), job.options, UNLIMITED)
+        read = read_state(state)
+        results.append(to_result(read, batch.rows))
+        failures |= failed_rows(read, batch)
+    result = join_results(results)
     if failures:
         raise NonFiniteLogitsError(failures, result)
     return result
@@ -141,6 +149,7 @@ def stream(
     eos_id: int | Sequence[int] | None = None,
     batch_size: int | None = None,
     capacity: int | None = None,
+    skips: np.ndarray | None = None,
     blocks_per_step: int = 4,
 ) -> Iterator[tuple[int, list[int]]]:
     """`generate`, handing out tokens as they come; the same tokens, the same arguments.
@@ -158,7 +167,8 @@ def stream(
     job = prepare(
         method, target, draft, prompts,
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
-        seed=seed, request_ids=request_ids, eos_id=eos_id, batch_size=batch_size, capacity=capacity,
+        seed=seed, request_ids=request_ids, eos_id=eos_id, batch_size=batch_size,
+        capacity=capacity, skips=skips,
     )  # fmt: skip
     return _stream(job, blocks_per_step)
 
@@ -171,7 +181,7 @@ def _stream(job: Job, blocks_per_step: int) -> Iterator[tuple[int, list[int]]]:
         shown = batch.prompt_length.copy()
         while True:
             state = advance(job.engine, job.params, state, job.options, np.int32(blocks_per_step))
-            read = _read(state)
+            read = read_state(state)
             for row in range(batch.rows):
                 new = read["tokens"][row, shown[row] : read["end"][row]].tolist()
                 shown[row] = read["end"][row]
@@ -179,7 +189,7 @@ def _stream(job: Job, blocks_per_step: int) -> Iterator[tuple[int, list[int]]]:
                     yield batch.first + row, new
             if read["done"].all():
                 break
-        results.append(_result(read, batch.rows))
-        failures |= _failures(read, batch)
+        results.append(to_result(read, batch.rows))
+        failures |= failed_rows(read, batch)
     if failures:
-        raise NonFiniteLogitsError(failures, _join(results))
+        raise NonFiniteLogitsError(failures, join_results(results))

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -12,6 +13,7 @@ from rsd_jax.drafters.base import ModelParams, Models
 from rsd_jax.errors import ConfigError, is_integer
 from rsd_jax.methods import Method
 from rsd_jax.sharding import MeshLayout
+from rsd_jax.skips import check_skips, start_set
 from rsd_jax.state import DecodeState
 from rsd_jax.types import LanguageModel, Params
 from rsd_jax.warp import make_warp
@@ -66,6 +68,7 @@ def prepare(
     eos_id: int | Sequence[int] | None = None,
     batch_size: int | None = None,
     capacity: int | None = None,
+    skips: np.ndarray | None = None,
 ) -> Job:
     """Checks everything before anything runs; arguments and errors as `generate`."""
     if not isinstance(method, Method):
@@ -105,8 +108,24 @@ def prepare(
         verifier=method.verifier,
         layout=target.layout,
     )
-    params = ModelParams(target=target.params, draft=draft.params if draft else None)
+    params = ModelParams(
+        target=target.params,
+        draft=draft.params if draft else None,
+        skips=_skips(method, target.model, skips),
+    )
     return Job(engine, params, options, list(batches), np.uint32(seed))
+
+
+def _skips(method: Method, target: LanguageModel, skips: np.ndarray | None) -> jax.Array | None:
+    """The sub-layers to skip while drafting, on device; None for methods that skip nothing."""
+    if not method.drafter.needs_skips:
+        if skips is not None:
+            raise ConfigError(
+                f"method {method.name!r} does not draft with its target, so it takes no skips"
+            )
+        return None
+    chosen = start_set(target.num_layers) if skips is None else skips
+    return jnp.asarray(check_skips(chosen, target.num_layers))
 
 
 def start(job: Job, batch: Batch) -> DecodeState:

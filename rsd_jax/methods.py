@@ -1,6 +1,7 @@
 """Named recipes: which drafter and which verifier make up a published method."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,11 +9,16 @@ from typing import Any
 import numpy as np
 
 from rsd_jax.drafters import DRAFTERS, TREE_RULES
+from rsd_jax.drafters.backbone import BackboneRule
 from rsd_jax.drafters.base import Drafter
+from rsd_jax.drafters.model import ModelDrafter
 from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.verifiers import VERIFIERS
 from rsd_jax.verifiers.base import Verifier
 from rsd_jax.warp import Warp, make_warp
+
+Recipe = Callable[..., tuple[Drafter, Verifier]]
+"""From the options of a method to its parts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +59,17 @@ class Method:
 
     @property
     def tree(self) -> str:
-        """The tree in words, as in the papers' tables: "4", "6x5", "2-2-1"; "-" without one."""
+        """The tree in words, as in the papers' tables: "4", "6x5", "2-2-1"; "-" without one.
+
+        For `swift` its greatest depth.
+        """
         shape = self.drafter.shape
         if shape.depth == 0:
             return "-"
-        if max(shape.widths) == 1:
+        if max(shape.widths) == 1 or shape.backbone:
             return str(shape.depth)
-        if shape.branching is None or (set(shape.branching[1:]) <= {1} and self.name == "spectr"):
+        chains = self.name.removeprefix("self_") == "spectr"
+        if shape.branching is None or (set(shape.branching[1:]) <= {1} and chains):
             return f"{shape.widths[1]}x{shape.depth}"
         return "-".join(map(str, shape.branching))
 
@@ -114,12 +124,44 @@ def _rsd_s(width: int, length: int) -> tuple[Drafter, Verifier]:
     return drafter, VERIFIERS["recursive_rejection"]()
 
 
-METHODS: dict[str, Callable[..., tuple[Drafter, Verifier]]] = {
+def _swift(
+    length: int = 25,
+    stop_below: float = 0.8,
+    confidences: Sequence[float] = (0.95, 0.8, 0.5),
+    counts: Sequence[int] = (1, 3, 5, 10),
+    greedy_counts: Sequence[int] = (3, 5, 8, 10),
+    widths: Sequence[int] = (8, 16, 32, 64, 136),
+) -> tuple[Drafter, Verifier]:
+    rule = BackboneRule(
+        positive_integer("length", length), stop_below, tuple(confidences), tuple(counts),
+        tuple(greedy_counts),
+    )  # fmt: skip
+    return DRAFTERS["swift"](rule, tuple(widths)), VERIFIERS["recursive_rejection"]()
+
+
+def _drafted_by_target(recipe: Recipe) -> Recipe:
+    """The trees and the verifier of a recipe, drafted by the layer-skipping target."""
+
+    @functools.wraps(recipe)
+    def build(*args: Any, **options: Any) -> tuple[Drafter, Verifier]:
+        drafter, verifier = recipe(*args, **options)
+        assert isinstance(drafter, ModelDrafter)
+        return DRAFTERS["self"](drafter.rule), verifier
+
+    return build
+
+
+METHODS: dict[str, Recipe] = {
     "ar": _ar,
     "rsd_c": _rsd_c,
     "rsd_s": _rsd_s,
     "sd": _sd,
+    "self_rsd_c": _drafted_by_target(_rsd_c),
+    "self_rsd_s": _drafted_by_target(_rsd_s),
+    "self_sd": _drafted_by_target(_sd),
+    "self_spectr": _drafted_by_target(_spectr),
     "spectr": _spectr,
+    "swift": _swift,
 }
 
 _DRAFT_OPTIONS = ("draft_temperature", "draft_top_k")
@@ -133,6 +175,10 @@ def build_method(name: str, **options: Any) -> Method:
     - `spectr(num_drafts, length)`: i.i.d. drafts with K-SEQ (Sun et al. 2023).
     - `rsd_c(branching)`: recursive speculative decoding, constant branching (Jeon et al. 2024).
     - `rsd_s(width, length)`: the same with stochastic beam search.
+    - `swift(length=25, ...)`: the target drafts for itself, skipping sub-layers, as long as it is
+      confident (Xia et al. 2025); further options as in `BackboneRule` and `SwiftDrafter`.
+    - `self_sd`, `self_spectr`, `self_rsd_c`, `self_rsd_s`: the trees of those four, drafted by the
+      target itself like `swift`'s.
 
     All but `ar` also take `draft_temperature` and `draft_top_k`, see `Method`.
 
@@ -147,7 +193,8 @@ def build_method(name: str, **options: Any) -> Method:
     parameters = inspect.signature(METHODS[name]).parameters
     known = [*parameters, *(() if name == "ar" else _DRAFT_OPTIONS)]
     unknown = sorted(set(options) - set(parameters))
-    missing = sorted(set(parameters) - set(options))
+    needed = {name for name, p in parameters.items() if p.default is inspect.Parameter.empty}
+    missing = sorted(needed - set(options))
     if unknown or missing:
         problem = f"unknown options {unknown}" if unknown else f"missing options {missing}"
         raise ConfigError(f"method {name!r}: {problem}; its options: {known}")

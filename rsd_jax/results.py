@@ -15,6 +15,7 @@ class GenerateStats:
 
     Attributes:
       blocks: i32[B], target calls.
+      drafted: i32[B], depths of the drafted trees, summed over blocks: the row's draft passes.
       produced: i32[B], tokens produced, the last block counted whole unless EOS cut it.
       accepted_depths: i32[B, D + 1], blocks by number of accepted nodes.
       accepted_ranks: i32[B, K], accepted nodes by the number of siblings rejected before.
@@ -23,6 +24,7 @@ class GenerateStats:
     """
 
     blocks: np.ndarray
+    drafted: np.ndarray
     produced: np.ndarray
     accepted_depths: np.ndarray
     accepted_ranks: np.ndarray

@@ -39,9 +39,9 @@ def block_keys(rows: jax.Array, block: jax.Array) -> jax.Array:
     return as_keys(fold_in(key_words(rows), block))
 
 
-def _words(keys: jax.Array, purpose: Purpose, size: int) -> Words:
+def _words(keys: jax.Array, purpose: Purpose, size: int, first: jax.Array | int = 0) -> Words:
     """64 bits for each of `size` places of every row: key[B] to two u32[B, size]."""
-    return random_words(fold_in(key_words(keys), purpose), size)
+    return random_words(fold_in(key_words(keys), purpose), size, first)
 
 
 def _as_float(bits: jax.Array) -> jax.Array:
@@ -54,14 +54,19 @@ def uniforms(keys: jax.Array, purpose: Purpose, size: int) -> jax.Array:
     return _as_float(_words(keys, purpose, size)[0]) * _UNIT
 
 
-def gumbels(keys: jax.Array, purpose: Purpose, shape: tuple[int, ...]) -> jax.Array:
+def gumbels(
+    keys: jax.Array, purpose: Purpose, shape: tuple[int, ...], first: jax.Array | int = 0
+) -> jax.Array:
     """f32[B, *shape] standard Gumbel noise with a resolved tail.
+
+    A row's numbers are counted in one sequence; the result is those from `first` on (an int or
+    i32[]), so that a loop can draw what one call would have drawn.
 
     -log(E) of an exponential E = -log(1 - u), where u has 24 significant bits down to 2^-48: the
     noise is resolved up to 33. With a plain float32 uniform it ends at 16, which biases a draw
     from 32000 tokens by 2e-3 in total variation.
     """
-    high, low = _words(keys, purpose, math.prod(shape))
+    high, low = _words(keys, purpose, math.prod(shape), first)
     u = (_as_float(high) + (_as_float(low) + 0.5) * _UNIT) * _UNIT
     # The largest u would round to 1, an impossible draw.
     noise = -jnp.log(-jnp.log1p(-jnp.minimum(u, 1.0 - _UNIT)))

@@ -17,6 +17,7 @@ class DecodeStats:
 
     Attributes:
       blocks: i32[B], target calls.
+      drafted: i32[B], depths of the drafted trees, summed over blocks: the row's draft passes.
       produced: i32[B], tokens produced: accepted + 1 of every block, cut at EOS but not at
         max_new_tokens (docs/methods.md), so that produced / blocks is the block
         efficiency.
@@ -26,6 +27,7 @@ class DecodeStats:
     """
 
     blocks: jax.Array
+    drafted: jax.Array
     produced: jax.Array
     accepted_depths: jax.Array
     accepted_ranks: jax.Array
@@ -81,6 +83,7 @@ def zero_stats(shape: TreeShape, batch: int) -> DecodeStats:
     """Counts before the first block; every field a buffer of its own, so it can be donated."""
     return DecodeStats(
         blocks=jnp.zeros((batch,), jnp.int32),
+        drafted=jnp.zeros((batch,), jnp.int32),
         produced=jnp.zeros((batch,), jnp.int32),
         accepted_depths=jnp.zeros((batch, shape.depth + 1), jnp.int32),
         accepted_ranks=jnp.zeros((batch, shape.max_siblings), jnp.int32),

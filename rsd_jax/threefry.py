@@ -55,10 +55,11 @@ def fold_in(key: Words, data: jax.Array | int) -> Words:
     return threefry(key, (jnp.zeros_like(low), low))
 
 
-def random_words(key: Words, size: int) -> Words:
+def random_words(key: Words, size: int, first: jax.Array | int = 0) -> Words:
     """64 random bits for each of `size` places; keys of shape [B] give two u32[B, size].
 
-    Place i depends on the key and i alone.
+    Place i depends on the key and i alone; they are counted from `first`, i32[] or an int.
     """
-    place = jnp.broadcast_to(jnp.arange(size, dtype=jnp.uint32), (*key[0].shape, size))
+    places = jnp.arange(size, dtype=jnp.uint32) + jnp.asarray(first).astype(jnp.uint32)
+    place = jnp.broadcast_to(places, (*key[0].shape, size))
     return threefry((key[0][..., None], key[1][..., None]), (jnp.zeros_like(place), place))

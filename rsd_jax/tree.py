@@ -26,10 +26,12 @@ class TreeShape:
       branching: children per node of each level but the last, or None when the data decide who
         is whose child. With branching, child j of the i-th node of level l is the
         (i * branching[l] + j)-th node of level l + 1.
+      backbone: whether only the first node of a level has children: all of the next level.
     """
 
     widths: tuple[int, ...]
     branching: tuple[int, ...] | None = None
+    backbone: bool = False
 
     @classmethod
     def from_branching(cls, branching: tuple[int, ...]) -> "TreeShape":
@@ -76,8 +78,17 @@ class TreeShape:
         return np.repeat(np.arange(len(self.widths), dtype=np.int32), self.widths)
 
     @functools.cached_property
+    def parent_slots(self) -> np.ndarray:
+        """i32[P], the slots that can have children, ascending."""
+        if self.backbone:
+            return np.asarray(self.starts[:-1], np.int32)
+        return np.arange(self.num_internal, dtype=np.int32)
+
+    @functools.cached_property
     def static_parents(self) -> np.ndarray | None:
         """i32[N], parent of each slot (`NO_NODE` for the root); None if the data decide."""
+        if self.backbone:
+            return np.repeat((NO_NODE, *self.starts[:-1]), self.widths).astype(np.int32)
         if self.branching is None:
             return None
         parents = [np.asarray([NO_NODE])]
@@ -103,6 +114,18 @@ class DenseLaws:
 
     def at(self, node: jax.Array) -> jax.Array:
         return self.logprobs[node]
+
+
+@struct.dataclass
+class BackboneLaws:
+    """One law per level, that of its first node: logprobs f32[B, D, V]; no other has children."""
+
+    logprobs: jax.Array
+    shape: TreeShape = struct.field(pytree_node=False)
+
+    def at(self, node: jax.Array) -> jax.Array:
+        level = jnp.minimum(jnp.asarray(self.shape.depths)[node], self.shape.depth - 1)
+        return self.logprobs[level]
 
 
 @struct.dataclass
@@ -195,15 +218,15 @@ def ancestor_mask(shape: TreeShape, parents: jax.Array) -> jax.Array | np.ndarra
 
 
 def children_table(tree: DraftTree) -> jax.Array:
-    """i32[I, K]: slots of each internal node's valid children in draw order, of one row.
+    """i32[P, K]: slots of the valid children of each parent slot in draw order, of one row.
 
-    K is `shape.max_siblings`; the entry is N where there are fewer.
+    P counts `shape.parent_slots`, K is `shape.max_siblings`; the entry is N where there are fewer.
     """
     shape = tree.shape
     slots = jnp.arange(shape.num_nodes, dtype=jnp.int32)
     parents = jnp.where(tree.valid, tree.parents, NO_NODE)
     earlier = (parents[:, None] == parents[None]) & (slots[None] < slots[:, None])
     rank = earlier.sum(axis=1, dtype=jnp.int32)
-    nodes, ranks = slots[: shape.num_internal], jnp.arange(shape.max_siblings, dtype=jnp.int32)
+    nodes, ranks = shape.parent_slots, jnp.arange(shape.max_siblings, dtype=jnp.int32)
     is_child = (parents[None] == nodes[:, None])[:, None] & (rank[None] == ranks[:, None])[None]
     return jnp.where(is_child, slots[None, None], shape.num_nodes).min(axis=-1)

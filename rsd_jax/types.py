@@ -119,7 +119,7 @@ class LanguageModel(Protocol):
         cache: KVCache,
         scratch: Scratch,
         *,
-        slot: int,
+        slot: int | jax.Array,
         mask: jax.Array,
         skips: jax.Array | None = None,
         logits_for: slice = slice(None),
@@ -132,10 +132,11 @@ class LanguageModel(Protocol):
           positions: i32[B, Q], 0-based.
           cache: read-only; every query sees the `cache.length` committed positions.
           scratch: receives the tokens' keys and values in slots [slot, slot + Q).
-          slot: first scratch slot, static.
+          slot: first scratch slot; static, or i32[] in a loop over the levels of a draft.
           mask: bool[B or 1, Q, M], the scratch slots that each query sees; must include the
             query's own slot.
           skips: bool[layers, 2] or None; sub-layers (attention, MLP) replaced by the identity.
+            Traced: another set of them is the same program, and what is skipped is not read.
           logits_for: static slice of the queries whose logits are wanted; an empty one skips
             the output head.
 

@@ -23,7 +23,19 @@ METHODS = {
     "spectr": {"num_drafts": 2, "length": 2},
     "rsd_c": {"branching": (2, 2)},
     "rsd_s": {"width": 2, "length": 2},
-}
+    "self_rsd_c": {"branching": (2, 2)},
+    # Of three tokens, so that every class of confidence and both ways to stop occur.
+    "swift": {
+        "length": 2, "stop_below": 0.4, "confidences": (0.7, 0.5), "counts": (1, 2, 3),
+        "greedy_counts": (1, 2, 3), "widths": (2, 4, 8),
+    },
+}  # fmt: skip
+_SKIPS = np.asarray([[False, True], [True, False]])
+
+
+def skips(method: rsd_jax.Method, num_layers: int = 2) -> dict[str, np.ndarray]:
+    """The option `skips` for methods that draft with the target."""
+    return {"skips": _SKIPS[:num_layers]} if method.drafter.needs_skips else {}
 
 
 @functools.cache
@@ -48,7 +60,7 @@ def law(prompt: int, num_tokens: int, **warp) -> np.ndarray:
 def sample(method: rsd_jax.Method, *, rounds: int = ROUNDS, **options) -> rsd_jax.GenerateResult:
     """Rows of all prompts, interleaved in every batch of BATCH; request ids tell them apart."""
     prompts = [PROMPTS[row % len(PROMPTS)] for row in range(rounds * BATCH)]
-    options = {"max_new_tokens": NUM_TOKENS, "batch_size": BATCH} | options
+    options = {"max_new_tokens": NUM_TOKENS, "batch_size": BATCH} | skips(method) | options
     return rsd_jax.generate(method, *pair(), prompts, **options)
 
 

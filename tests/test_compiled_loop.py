@@ -12,6 +12,7 @@ import rsd_jax
 from rsd_jax.decoding import advance
 from rsd_jax.job import prepare, start
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_pair
+from tests import joint_law
 from tests.joint_law import METHODS
 
 pytestmark = pytest.mark.usefixtures("full_optimisation")
@@ -36,7 +37,8 @@ def _unlimited(loaded):
 def _compile(method, pair, batch, **warp):
     built = rsd_jax.build_method(method, **METHODS[method])
     prompts = [[1, 2, 3]] * batch
-    job = prepare(built, *pair, prompts, max_new_tokens=CAPACITY - 100, **warp)
+    options = warp | joint_law.skips(built)
+    job = prepare(built, *pair, prompts, max_new_tokens=CAPACITY - 100, **options)
     assert job.batches[0].tokens.shape[1] == CAPACITY
     state = jax.eval_shape(lambda: start(job, job.batches[0]))
     lowered = advance.lower(job.engine, job.params, state, job.options, np.int32(1))

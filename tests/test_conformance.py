@@ -15,6 +15,7 @@ import pytest
 import rsd_jax
 from rsd_jax import decoding
 from rsd_jax.drafters import DRAFTERS, TREE_RULES
+from rsd_jax.drafters.backbone import BackboneRule
 from rsd_jax.drafters.base import Sampling
 from rsd_jax.drafters.growth import TreeRule
 from rsd_jax.drafters.independent_chains import IndependentChains
@@ -47,6 +48,8 @@ def instances(part: type) -> list:
 def small_values(kind) -> list:
     if kind is TreeRule:
         return [rule for name in TREE_RULES for rule in instances(TREE_RULES[name])]
+    if kind is BackboneRule:
+        return [BackboneRule(2, 0.4, (0.7, 0.5), (1, 2, 3), (1, 2, 3))]
     return {bool: [False, True], int: [2], tuple[int, ...]: [(1, 1), (2, 2)]}[kind]
 
 
@@ -99,6 +102,7 @@ def _prepared(method: rsd_jax.Method, temperature: float = 1.0):
     """A job, and the state after prefill; prefill does not depend on the verifier."""
     prompts = [joint_law.PROMPTS[row % 4] for row in range(BATCH)]
     options = {"max_new_tokens": NUM_TOKENS, "temperature": temperature}
+    options |= joint_law.skips(method)
     job = prepare(method, *joint_law.pair(), prompts, **options)
     fitting = [pair.verifier for pair in PAIRS if pair.drafter == method.drafter]
     engine = dataclasses.replace(job.engine, verifier=fitting[0])

@@ -14,6 +14,7 @@ from rsd_jax.models.checkpoint import save_model
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.sharding import MeshLayout
 from rsd_jax.testing.tiny_llama import mixed_params, tiny_params
+from tests import joint_law
 from tests.joint_law import METHODS
 
 MESHES = [(8, 1), (4, 2), (2, 4), (1, 8)]
@@ -54,7 +55,8 @@ def one_device(directories):
 def _decode(method, pair):
     """(tokens and blocks, text of the loop, job, state): one compilation serves all."""
     built = rsd_jax.build_method(method, **METHODS[method])
-    job = prepare(built, *pair, PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7)
+    options = joint_law.skips(built, CONFIG.num_layers)
+    job = prepare(built, *pair, PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7, **options)
     state = start(job, job.batches[0])
     arguments = (job.params, state, job.options, jnp.asarray(2**31 - 1, jnp.int32))
     loop = advance.lower(job.engine, *arguments).compile()
@@ -111,7 +113,8 @@ def _collectives(text):
 def _gathered(text, job, state, shape):
     """Sizes of gathered arrays that could be weights or a shard's rows of a cache."""
     sizes = {_elements(line) for line in _collectives(text) if "all-gather" in line}
-    weights = min(leaf.size for leaf in jax.tree.leaves(job.params) if leaf.ndim > 1)
+    models = (job.params.target, job.params.draft)
+    weights = min(leaf.size for leaf in jax.tree.leaves(models) if leaf.ndim > 1)
     cache = state.target_cache.keys[0].size // shape[0]
     return {size for size in sizes if size >= min(weights, cache)}
 

@@ -14,6 +14,7 @@ from rsd_jax.drafters.base import Sampling
 from rsd_jax.drafters.growth import grow_tree
 from rsd_jax.sampling import row_keys
 from rsd_jax.testing.beam_mutants import BEAM_FAULTS, FaultyBeam
+from rsd_jax.testing.candidate_trees import CandidateTrees
 from rsd_jax.testing.drawn_trees import drawn_trees, ordered_samples
 from rsd_jax.testing.instances import (
     KINDS,
@@ -36,6 +37,7 @@ _RULES = (
     TREE_RULES["constant_branching"]((2, 2)),
     TREE_RULES["stochastic_beam"](2, 2),
     TREE_RULES["independent_chains"](2, 2),
+    CandidateTrees(2, 0.3, (0.7, 0.4), (1, 2, 3), (1, 2, 3)),
 )
 
 
@@ -44,7 +46,7 @@ _DENSE = _INSTANCES[KINDS.index("dense") :: len(KINDS)]
 
 
 def test_rules_are_all_tested():
-    assert {type(rule) for rule in _RULES} == set(TREE_RULES.values())
+    assert {type(rule) for rule in _RULES} == {*TREE_RULES.values(), CandidateTrees}
 
 
 @pytest.mark.parametrize("rule", _RULES, ids=str)

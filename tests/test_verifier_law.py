@@ -14,6 +14,7 @@ import pytest
 from rsd_jax.drafters import TREE_RULES
 from rsd_jax.drafters.base import Sampling
 from rsd_jax.sampling import block_keys, row_keys
+from rsd_jax.testing.candidate_trees import CandidateTrees
 from rsd_jax.testing.decisions import decide_rows, make_problem
 from rsd_jax.testing.drawn_trees import PaddedSiblings, PredictableBranching, drawn_trees
 from rsd_jax.testing.enumeration import (
@@ -56,6 +57,8 @@ RULES = (
     (_CHAINS(3, 1), 4, 3),
     (_CHAINS(2, 2), 3, 3),
     (_CHAINS(3, 2), 3, 1),
+    (CandidateTrees(2, 0.3, (0.7, 0.4), (1, 2, 3), (1, 2, 3)), 3, 3),
+    (CandidateTrees(1, 0.3, (0.7, 0.4), (2, 3, 4), (2, 3, 4)), 4, 1),
 )
 _ALL = {name: make() for name, make in VERIFIERS.items()}
 _ALL["recursive_rejection with replacement"] = RecursiveRejection(replacement=True)
@@ -85,6 +88,7 @@ def test_output_law_is_the_targets(verifier, rule, vocab, count):
         (RecursiveRejection, PaddedSiblings(_FIXED((2,)), 3), 4),
         (RecursiveRejection, _FIXED((2, 2)), 3),
         (RecursiveRejection, _BEAM(2, 2), 3),
+        (RecursiveRejection, CandidateTrees(2, 0.3, (0.7, 0.4), (1, 2, 3), (1, 2, 3)), 3),
         (functools.partial(RecursiveRejection, replacement=True), _CHAINS(3, 2), 3),
         (KSeq, PaddedSiblings(_CHAINS(2, 1), 3), 4),
         (KSeq, _CHAINS(3, 2), 3),
@@ -222,6 +226,7 @@ def test_reference_value():
 _SAMPLED = (
     (RecursiveRejection(), _FIXED((2, 2))),
     (RecursiveRejection(), _BEAM(2, 2)),
+    (RecursiveRejection(), CandidateTrees(2, 0.3, (0.7, 0.4), (1, 2, 3), (1, 2, 3))),
     (KSeq(), _CHAINS(2, 2)),
 )
 

@@ -15,8 +15,17 @@ METHODS = {
     "spectr": {"num_drafts": 2, "length": 2},
     "rsd_c": {"branching": (2, 2)},
     "rsd_s": {"width": 3, "length": 2},
-}
-DRAFTING = tuple(name for name in METHODS if name != "ar")
+    "self_rsd_s": {"width": 3, "length": 2},
+    "swift": {
+        "length": 3, "stop_below": 0.2, "confidences": (0.8, 0.5, 0.2), "counts": (1, 2, 3, 5),
+        "greedy_counts": (1, 2, 3, 5), "widths": (4, 8, 16),
+    },
+}  # fmt: skip
+SELF_DRAFTING = ("self_rsd_s", "swift")
+DRAFTING = tuple(name for name in METHODS if name != "ar" and name not in SELF_DRAFTING)
+"""With a draft model."""
+
+_SKIPS = np.asarray([[False, False], [False, True]])
 
 # What tests of training train.
 TRAINED = LlamaModel(
@@ -38,6 +47,11 @@ def pair() -> tuple[rsd_jax.LoadedModel, rsd_jax.LoadedModel]:
 
 def method(name: str) -> rsd_jax.Method:
     return rsd_jax.build_method(name, **METHODS[name])
+
+
+def skips(name: str) -> dict[str, np.ndarray]:
+    """The option `skips` for methods that draft with the target: the last MLP."""
+    return {"skips": _SKIPS} if name in SELF_DRAFTING else {}
 
 
 def rows(result: rsd_jax.GenerateResult, order) -> tuple[list[list[int]], np.ndarray]:

@@ -4,7 +4,9 @@ from rsd_jax.drafters.constant_branching import ConstantBranching
 from rsd_jax.drafters.independent_chains import IndependentChains
 from rsd_jax.drafters.model import ModelDrafter
 from rsd_jax.drafters.no_draft import NoDraft
+from rsd_jax.drafters.self_drafter import SelfDrafter
 from rsd_jax.drafters.stochastic_beam import StochasticBeam
+from rsd_jax.drafters.swift import SwiftDrafter
 
 TREE_RULES = {
     "constant_branching": ConstantBranching,
@@ -15,4 +17,6 @@ TREE_RULES = {
 DRAFTERS = {
     "model": ModelDrafter,
     "no_draft": NoDraft,
+    "self": SelfDrafter,
+    "swift": SwiftDrafter,
 }

@@ -37,10 +37,18 @@ class Models:
 
 @struct.dataclass
 class ModelParams:
-    """Parameters of `Models`; traced."""
+    """Parameters of `Models`; traced.
+
+    Attributes:
+      target, draft: of the models.
+      skips: bool[layers, 2], the sub-layers that the target leaves out while it drafts for itself,
+        for drafters that `needs_skips`. One set for all rows; it may change between two calls of
+        `advance`, whose program stays the same.
+    """
 
     target: Params
     draft: Params | None = None
+    skips: jax.Array | None = None
 
 
 @struct.dataclass
@@ -84,6 +92,24 @@ class Drafter(abc.ABC):
     def needs_draft_model(self) -> bool:
         """Whether `Models.draft` must be given."""
         return False
+
+    @property
+    def needs_skips(self) -> bool:
+        """Whether it drafts with the target itself, so that `ModelParams.skips` must be given."""
+        return False
+
+    @property
+    def distinct_siblings(self) -> int:
+        """Different tokens that a vocabulary must hold at least, for the children of one node."""
+        return 1 if Sampling.IID in self.samplings else self.shape.max_siblings
+
+    @property
+    def pass_widths(self) -> tuple[int, ...] | None:
+        """Static widths of the target pass, ascending, for trees whose size the data decide.
+
+        The last holds every tree. None: the pass scores all slots.
+        """
+        return None
 
     @abc.abstractmethod
     def init(self, models: Models, batch: int, capacity: int) -> Any:

@@ -45,7 +45,7 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(
         self, x: jax.Array, rope: _Pair, committed: _Pair, length: jax.Array, scratch: _Pair,
-        slot: int, mask: jax.Array,
+        slot: int | jax.Array, mask: jax.Array,
     ) -> tuple[jax.Array, _Pair]:  # fmt: skip
         c = self.config
 
@@ -59,7 +59,7 @@ class Attention(nn.Module):
 
         def store(buffer: jax.Array, new: jax.Array) -> jax.Array:
             new = jnp.moveaxis(new, 1, 2).astype(buffer.dtype)
-            return jax.lax.dynamic_update_slice(buffer, new, (0, 0, slot, 0))
+            return jax.lax.dynamic_update_slice_in_dim(buffer, new, slot, axis=2)
 
         scratch = (store(scratch[0], keys), store(scratch[1], values))
         mixed = attend(queries, *committed, length, *scratch, mask, reads=self.reads)
@@ -97,7 +97,7 @@ class DecoderLayer(nn.Module):
 
     def __call__(
         self, x: jax.Array, rope: _Pair, committed: _Pair, length: jax.Array, scratch: _Pair,
-        slot: int, mask: jax.Array, skip: jax.Array | None,
+        slot: int | jax.Array, mask: jax.Array, skip: jax.Array | None,
     ) -> tuple[jax.Array, _Pair]:  # fmt: skip
         def attention(layer: "DecoderLayer", x: jax.Array, scratch: _Pair):
             y, scratch = layer.self_attn(
@@ -125,7 +125,7 @@ class Llama(nn.Module):
     @nn.compact
     def __call__(
         self, tokens: jax.Array, positions: jax.Array, cache: KVCache, scratch: Scratch,
-        slot: int, mask: jax.Array, skips: jax.Array | None, logits_for: slice,
+        slot: int | jax.Array, mask: jax.Array, skips: jax.Array | None, logits_for: slice,
     ) -> tuple[jax.Array, Scratch]:  # fmt: skip
         c = self.config
         embed = nn.Embed(
@@ -222,7 +222,7 @@ class LlamaModel:
         cache: KVCache,
         scratch: Scratch,
         *,
-        slot: int,
+        slot: int | jax.Array,
         mask: jax.Array,
         skips: jax.Array | None = None,
         logits_for: slice = slice(None),

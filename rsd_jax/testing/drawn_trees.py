@@ -155,7 +155,7 @@ def _grow(
         grown = []
         for probability, levels in trees:
             nodes = levels[-1]
-            choices = [[(1.0, ())] if n is None else draws[_row(n, vocab)] for n in nodes]
+            choices = [[(1.0, ())] if n is None else draws[prefix_row(n, vocab)] for n in nodes]
             for choice in itertools.product(*choices):
                 below: list[Prefix | None] = []
                 for node, (_, tokens) in zip(nodes, choice, strict=True):
@@ -164,17 +164,18 @@ def _grow(
                 weight = probability * float(np.prod([p for p, _ in choice]))
                 grown.append((weight, (*levels, tuple(below))))
         trees = grown
-    return _pack(shape, trees)
+    return pack_trees(shape, trees)
 
 
-def _row(prefix: Prefix, vocab: int) -> int:
+def prefix_row(prefix: Prefix, vocab: int) -> int:
+    """The row of a prefix in the table of its length."""
     row = 0
     for token in prefix:
         row = row * vocab + token
     return row
 
 
-def _pack(shape: TreeShape, trees: Sequence) -> DrawnTrees:
+def pack_trees(shape: TreeShape, trees: Sequence) -> DrawnTrees:
     """Arrays from [(probability, levels of prefixes)]."""
     size = (len(trees), shape.num_nodes)
     tokens, valid = np.zeros(size, np.int32), np.zeros(size, bool)
@@ -220,7 +221,7 @@ def _stochastic_beam(rule, draft: Table) -> DrawnTrees:
     for level in range(length):
         for prefix in itertools.product(range(vocab), repeat=level):
             for x in range(vocab):
-                mass[(*prefix, x)] = mass[prefix] * draft[level][_row(prefix, vocab), x]
+                mass[(*prefix, x)] = mass[prefix] * draft[level][prefix_row(prefix, vocab), x]
     trees = []
 
     def race(probability: float, level: int, seen: tuple[tuple[Prefix, ...], ...]) -> None:
@@ -244,7 +245,7 @@ def _stochastic_beam(rule, draft: Table) -> DrawnTrees:
             race(probability * mass[prefix] / total, level, after)
 
     race(1.0, length, ((),) * (length + 1))
-    return _pack(rule.shape, trees)
+    return pack_trees(rule.shape, trees)
 
 
 _ENUMERATORS: dict[str, Callable[..., DrawnTrees]] = {

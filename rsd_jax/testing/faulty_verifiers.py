@@ -182,3 +182,30 @@ class SharedKey(RecursiveRejection):
 
         with mock.patch.object(base, "uniforms", same_key):
             return super().verify(tree, target, keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class LawOfTheChain(Verifier):
+    """For candidate trees: a walk that has accepted a sibling goes on as if along the chain.
+
+    It meets the chain's next node, which does not follow the sibling, rejects it, and subtracts the
+    law that it was drawn from at another node: N[(p - q)+] is emitted where p should be.
+    """
+
+    verifier: Verifier
+
+    @property
+    def accepts(self):
+        return self.verifier.accepts
+
+    def decide(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
+        decision = self.verifier.decide(tree, target, uniforms)
+        depth = decision.num_accepted
+        last = decision.path[jnp.maximum(depth - 1, 0)]
+        starts = jnp.asarray(tree.shape.starts, jnp.int32)
+        chain = starts[jnp.minimum(depth, tree.shape.depth - 1)]
+        drafted_on = ((tree.parents == chain) & tree.valid).any()
+        is_sibling = (depth > 0) & (last != starts[depth]) & (depth < tree.shape.depth)
+        rest, mass = residual(decision.law, jnp.exp(tree.draft_logprobs_at(chain)))
+        wrong = is_sibling & drafted_on & (mass[0] > 0.0)
+        return dataclasses.replace(decision, law=jnp.where(wrong, rest, decision.law))

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.drafters.backbone import BackboneRule, grow_backbone
 from rsd_jax.drafters.growth import TreeRule, grow_tree
 from rsd_jax.sampling import block_keys, row_keys
+from rsd_jax.testing.candidate_trees import table_score_step
 from rsd_jax.testing.drawn_trees import DrawnTrees
 from rsd_jax.testing.enumeration import OutcomeLaw, outcome_laws
 from rsd_jax.testing.instances import (
@@ -37,13 +39,21 @@ def _grow(rule, draft, seed, rows: int) -> tuple[DraftTree, jax.Array]:
     first_block = jnp.zeros((rows,), jnp.int32)
     keys = block_keys(row_keys(seed, jnp.arange(rows, dtype=jnp.int32)), first_block)
     root = jnp.zeros((rows,), jnp.int32)
+    if isinstance(rule, BackboneRule):
+        tree, _ = grow_backbone(
+            rule, table_score_step(draft), root, root, jnp.ones((rows,), bool),
+            warp=make_warp(1.0), keys=keys,
+        )  # fmt: skip
+        return tree, keys
     carry = jnp.zeros((rows, 0), jnp.int32)
     score_level = table_score_level(rule.shape, draft)
     tree, _ = grow_tree(rule, score_level, carry, root, warp=make_warp(1.0), keys=keys)
     return tree, keys
 
 
-def sample_trees(rule: TreeRule, draft: Table, *, rows: int = ROWS, seed: int = 0) -> DraftTree:
+def sample_trees(
+    rule: TreeRule | BackboneRule, draft: Table, *, rows: int = ROWS, seed: int = 0
+) -> DraftTree:
     """Draws a tree for every row from a table; one compilation per rule, V and `rows`."""
     return _grow(rule, log_tables(draft), seed, rows)[0]
 
@@ -55,7 +65,12 @@ def _verify(verifier, tree: DraftTree, target, keys: jax.Array) -> VerifyResult:
 
 
 def sample_outcomes(
-    verifier: Verifier, rule: TreeRule, instance: Instance, *, rows: int = ROWS, seed: int = 0
+    verifier: Verifier,
+    rule: TreeRule | BackboneRule,
+    instance: Instance,
+    *,
+    rows: int = ROWS,
+    seed: int = 0,
 ) -> OutcomeLaw:
     """Counts of what `rows` blocks produce, laid out like an `OutcomeLaw`."""
     tree, keys = _grow(rule, log_tables(instance.draft), seed, rows)
@@ -78,7 +93,7 @@ def sample_outcomes(
 
 def assert_sampled_law(
     verifier: Verifier,
-    rule: TreeRule,
+    rule: TreeRule | BackboneRule,
     instances: Sequence[Instance],
     *,
     right: Verifier,

@@ -15,10 +15,12 @@ import ml_dtypes
 import numpy as np
 
 from rsd_jax.drafters import TREE_RULES
+from rsd_jax.testing.candidate_trees import CandidateTrees
 from rsd_jax.testing.drawn_trees import PaddedSiblings
 from rsd_jax.testing.faulty_verifiers import (
     FaultyRejection,
     FaultySelection,
+    LawOfTheChain,
     Rearranged,
     SharedKey,
     UnwarpedBonus,
@@ -104,6 +106,15 @@ _IID = (PaddedSiblings(_CHAINS(2, 1), 3), _CHAINS(3, 1))
 
 
 _OF_REJECTION: dict[str, Any] = {"right": _RRS(), "rules": _DISTINCT}
+# Trees that stop early, and classes of one, two and three nodes; K = 2 in the same shape.
+_OF_CANDIDATES: dict[str, Any] = {
+    "right": _RRS(),
+    "vocab_size": 3,
+    "rules": tuple(
+        CandidateTrees(2, 0.3, (0.7, 0.4), counts, greedy_counts=(1, 2, 3))
+        for counts in ((1, 2, 2), (1, 2, 3))
+    ),
+}
 _OF_K_SEQ: dict[str, Any] = {"right": _K_SEQ(), "rules": _IID}
 
 
@@ -222,6 +233,21 @@ LAW_MUTANTS: tuple[LawMutant, ...] = (
         verifier=UnwarpedBonus(_RRS()),
         median_tv=(0.0966, 0.1084),
         **_OF_REJECTION,
+    ),
+    LawMutant(
+        "unwarped bonus of a candidate tree",
+        "SWIFT as released: the bonus token ignores temperature, top-k and top-p",
+        verifier=UnwarpedBonus(_RRS()),
+        median_tv=(0.0568, 0.0636),
+        **_OF_CANDIDATES,
+    ),
+    LawMutant(
+        "a sibling's correction by the chain's law",
+        "SWIFT as released: after accepting a sibling the law of the chain's next token is "
+        "subtracted (.15 on the worst instance, 12 of 28 show it)",
+        verifier=LawOfTheChain(_RRS()),
+        median_tv=(0.0, 0.0),
+        **_OF_CANDIDATES,
     ),
     LawMutant(
         "rho is 1",

@@ -16,6 +16,7 @@ from rsd_jax.decoding import DecodeOptions, Engine
 from rsd_jax.drafters.base import ModelParams
 from rsd_jax.prefill import prefill_cache
 from rsd_jax.state import DecodeState
+from rsd_jax.target_pass import places
 from rsd_jax.tree import DraftTree
 from rsd_jax.types import KVCache, LanguageModel, Params, VerifyResult
 
@@ -82,6 +83,8 @@ def run_blocks(
         tree, state = _draft(phases.draft, params, state, options)
         logits, state = _score(phases.score, params, state, tree)
         result = _verify(phases.verify, state, tree, logits, options)
+        if phases.score.drafter.pass_widths is not None:
+            logits = np.take_along_axis(logits, np.asarray(places(tree))[..., None], axis=1)
         state = _commit(phases.commit, state, tree, result, options)
         laws = np.asarray(_laws(tree))
         blocks.append(Block(before, tree, laws, np.asarray(logits), result, state))
@@ -131,6 +134,50 @@ def from_scratch(
             ends[row * nodes + node] = len(whole)
     logits = _last_logits(model, params, jnp.asarray(sequences), jnp.asarray(ends))
     return np.asarray(logits).reshape(batch, nodes, -1)
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def _draft_mode_logits(
+    model: LanguageModel, params: ModelParams, prefix: jax.Array, count: jax.Array,
+    path: jax.Array, length: jax.Array,
+) -> jax.Array:  # fmt: skip
+    """f32[R, V] after `length` tokens of path i32[R, W], with sub-layers skipped along the path.
+
+    The `count` tokens of prefix before it are taken in by the whole model.
+    """
+    rows, width = path.shape
+    cache = prefill_cache(model, params.target, model.init_cache(*prefix.shape), prefix, count)
+    positions = count[:, None] + jnp.arange(width, dtype=jnp.int32)[None]
+    logits, _ = model.forward(
+        params.target, path, positions, cache, model.init_scratch(rows, width), slot=0,
+        mask=jnp.tril(jnp.ones((1, width, width), bool)), skips=params.skips,
+    )  # fmt: skip
+    return jnp.take_along_axis(logits, length[:, None, None] - 1, axis=1)[:, 0]
+
+
+def self_draft_difference(block: Block, model: LanguageModel, params: ModelParams) -> float:
+    """Largest deviation of log q at expanded nodes from draft-mode passes from scratch.
+
+    For drafters that skip sub-layers of the target, at T = 1 without filters.
+    """
+    tree, lengths = block.tree, np.asarray(block.before.length)
+    tokens, parents, valid = (np.asarray(x) for x in (tree.tokens, tree.parents, tree.valid))
+    rows, slots = np.nonzero(valid[:, 1:])
+    nodes = sorted(set(zip(rows.tolist(), parents[rows, slots + 1].tolist(), strict=True)))
+    size = len(lengths) * tree.shape.num_internal  # one shape for all blocks
+    path, length = np.zeros((size, tree.shape.depth), np.int32), np.ones(size, np.int32)
+    of_row = np.zeros(size, int)
+    for i, (row, slot) in enumerate(nodes):
+        found = [slot]
+        while found[-1] != 0:
+            found.append(parents[row, found[-1]])
+        path[i, : len(found)] = tokens[row, found[::-1]]
+        length[i], of_row[i] = len(found), row
+    prefix, count = np.asarray(block.before.tokens)[of_row], lengths[of_row] - 1
+    arrays = map(jnp.asarray, (prefix, count, path, length))
+    expected = np.asarray(jax.nn.log_softmax(_draft_mode_logits(model, params, *arrays)))
+    seen = block.draft_logprobs[tuple(np.asarray(nodes).T)]
+    return _worst(seen, expected[: len(nodes)], np.ones(len(nodes), bool))
 
 
 def target_difference(block: Block, model: LanguageModel, params: Params, width: int) -> float:
@@ -186,10 +233,18 @@ def cache_difference(
 
 
 def accepts_everything(blocks: list[Block]) -> bool:
-    """The self-pair test: with the target as its own draft, every block accepts to full depth."""
+    """The self-pair test: with the target as its own draft, every block accepts to full depth.
+
+    That is the depth to which the row's tree was drafted.
+    """
     return all(
-        bool((np.asarray(b.result.num_accepted) == b.tree.shape.depth).all()) for b in blocks
+        bool((np.asarray(b.result.num_accepted) == _drafted_depth(b.tree)).all()) for b in blocks
     )
+
+
+def _drafted_depth(tree: DraftTree) -> np.ndarray:
+    """i32[B], depth of the deepest valid node."""
+    return np.where(np.asarray(tree.valid), tree.shape.depths, 0).max(axis=1)
 
 
 def _worst(seen: np.ndarray, expected: np.ndarray, where: np.ndarray) -> float:

@@ -169,6 +169,18 @@ class _StaleScratch(Wrapped):
         )
 
 
+class _DraftModeKept(Wrapped):
+    """The keys and values that stay are those of a pass that skips a sub-layer, as a draft does."""
+
+    def forward(self, params, tokens, positions, cache, scratch, *, slot, mask, **options):
+        given = (params, tokens, positions, cache, scratch)
+        logits, _ = self.inner.forward(*given, slot=slot, mask=mask, **options)
+        skips = np.zeros((self.inner.num_layers, 2), bool)
+        skips[0, 1] = True  # what comes after the first MLP has other keys and values
+        options = options | {"skips": jnp.asarray(skips)}
+        return logits, self.inner.forward(*given, slot=slot, mask=mask, **options)[1]
+
+
 def _double_scratch(state: DecodeState) -> DecodeState:
     def double(buffers: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         return tuple(jnp.concatenate([b, b], axis=2) for b in buffers)
@@ -316,6 +328,7 @@ TARGET_MUTANTS: dict[str, StateMutant] = {
     "first slots committed, not the path": _target("commit", _CommitFirst, "logits", "cache"),
     "another row's path committed": _target("commit", _CommitOtherRow, "logits", "cache"),
     "stale scratch visible": _target("score", _StaleScratch, "logits", prepare=_double_scratch),
+    "draft-mode keys and values committed": _target("score", _DraftModeKept, "logits", "cache"),
     "length one short": _target("score", _ShortLength, "logits"),
     "length one long": _target("score", _LongLength, "logits"),
     "pad tokens visible": _target("prefill", _PadsCommitted, "logits", "cache"),

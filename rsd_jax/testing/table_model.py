@@ -80,13 +80,13 @@ class TableModel:
         cache: KVCache,
         scratch: Scratch,
         *,
-        slot: int,
+        slot: int | jax.Array,
         mask: jax.Array,
         skips: jax.Array | None = None,
         logits_for: slice = slice(None),
     ) -> tuple[jax.Array, Scratch]:
         new = entry_hash(tokens, positions)[:, None, :, None]
-        keys = jax.lax.dynamic_update_slice(scratch.keys[0], new, (0, 0, slot, 0))
+        keys = jax.lax.dynamic_update_slice_in_dim(scratch.keys[0], new, slot, axis=2)
         scratch = Scratch(keys=(keys,), values=())
         mask = mask[:, logits_for]
         batch = tokens.shape[0]

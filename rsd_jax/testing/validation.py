@@ -67,7 +67,8 @@ def _check_laws(tree, tokens, parents, valid) -> None:
         return
     laws = jax.vmap(lambda row: jax.vmap(row.draft_logprobs_at)(internal))(tree)
     laws = np.asarray(laws, np.float64)  # [B, I, V]
-    used = valid[:, : tree.shape.num_internal]
+    # A law that nothing was drawn from is nobody's: a drafter may stop before a node.
+    used = _with_children(tree, parents, valid)[:, : tree.shape.num_internal]
     with np.errstate(invalid="ignore"):
         sums = np.exp(laws).sum(-1)
     _all((np.abs(sums - 1.0) < _ATOL) | ~used, "laws sum to 1")
@@ -76,6 +77,14 @@ def _check_laws(tree, tokens, parents, valid) -> None:
     drawn = np.isfinite(of_child) | ~valid
     drawn[:, 0] = True
     _all(drawn, "drawn tokens have a finite log probability")
+
+
+def _with_children(tree, parents, valid) -> np.ndarray:
+    """bool[B, N], the nodes that have a valid child."""
+    out = np.zeros_like(valid)
+    rows, slots = np.nonzero(valid[:, 1:])
+    out[rows, parents[rows, slots + 1]] = True
+    return out
 
 
 def _all(holds: np.ndarray, invariant: str) -> None:

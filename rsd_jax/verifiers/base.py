@@ -1,6 +1,7 @@
 """What a verifier is: a decision about one row's tree, and the one draw that ends a block."""
 
 import abc
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,20 +19,31 @@ class TargetLaws:
     """The target's laws at the nodes of a tree, warped only where they are read.
 
     Attributes:
-      logits: f32[B, N, V], unwarped.
+      logits: f32[B, N, V], unwarped; or f32[B, W, V], of the valid nodes side by side.
       warp: of the target.
+      places: i32[B, N], where the logits of each valid node are; None if they are in slot order.
     """
 
     logits: jax.Array
     warp: Warp
+    places: jax.Array | None = None
 
     def at(self, node: jax.Array) -> jax.Array:
         """log p at one node: i32[] to f32[V]; for one row (vmap over the batch)."""
-        return self.warp(self.logits[node])
+        return self.warp(self.logits[node if self.places is None else self.places[node]])
 
-    def first(self, count: int) -> jax.Array:
-        """log p at the first `count` nodes: f32[count, V]; for one row."""
-        return self.warp(self.logits[:count])
+    def at_parents(self, shape: TreeShape) -> jax.Array:
+        """log p at the `parent_slots` of a tree: f32[P, V]; for one row."""
+        slots = shape.parent_slots
+        if self.places is not None:
+            return self.warp(self.logits[self.places[slots]])
+        if len(slots) == shape.num_internal:
+            return self.warp(self.logits[: shape.num_internal])  # a slice, not a gather
+        return self.warp(self.logits[slots])
+
+    def by_node(self, values: jax.Array) -> jax.Array:
+        """[B, N] of a value per row of the logits, [B, N] or [B, W]; for a batch."""
+        return values if self.places is None else jnp.take_along_axis(values, self.places, axis=1)
 
 
 @struct.dataclass
@@ -85,17 +97,18 @@ class Verifier(abc.ABC):
 
         Args:
           tree: with leading B.
-          target: logits f32[B, N, V] and the warp.
+          target: with leading B, and the warp.
           keys: key[B], fresh in every block; drawn from with `Purpose.ACCEPT` and `.EMIT`.
         """
         if target.warp.greedy:
-            return greedy(tree, target.logits)
+            return greedy(tree, target)
         coins = uniforms(keys, Purpose.ACCEPT, tree.shape.num_nodes).astype(target.logits.dtype)
 
-        def decide(row_tree: DraftTree, logits: jax.Array, row_coins: jax.Array) -> Decision:
-            return self.decide(row_tree, TargetLaws(logits=logits, warp=target.warp), row_coins)
+        def decide(row_tree: DraftTree, logits: jax.Array, places: Any, row_coins: jax.Array):
+            laws = TargetLaws(logits=logits, warp=target.warp, places=places)
+            return self.decide(row_tree, laws, row_coins)
 
-        decision = jax.vmap(decide)(tree, target.logits, coins)
+        decision = jax.vmap(decide)(tree, target.logits, target.places, coins)
         noise = gumbels(keys, Purpose.EMIT, decision.law.shape[1:])
         next_token = argmax(jnp.log(decision.law) + noise.astype(decision.law.dtype))
         return VerifyResult(
@@ -141,15 +154,15 @@ def root_only(target: TargetLaws) -> Decision:
     )
 
 
-def greedy(tree: DraftTree, logits: jax.Array) -> VerifyResult:
+def greedy(tree: DraftTree, target: TargetLaws) -> VerifyResult:
     """T = 0: a child is accepted iff it is the target's argmax; the stop node emits the argmax.
 
     Args:
       tree: with leading B.
-      logits: f32[B, N, V]; ties go to the lowest id, as everywhere.
+      target: likewise; ties go to the lowest id, as everywhere.
     """
     shape = tree.shape
-    best = argmax(logits)
+    best, is_finite = (target.by_node(f(target.logits)) for f in (argmax, is_law))
 
     def walk(row: DraftTree, best: jax.Array, is_finite: jax.Array) -> tuple[jax.Array, ...]:
         slots = jnp.arange(shape.num_nodes, dtype=jnp.int32)
@@ -167,7 +180,7 @@ def greedy(tree: DraftTree, logits: jax.Array) -> VerifyResult:
             ranks = ranks.at[depth].set(jnp.where(alive, rank, NO_NODE))
         return (path != NO_NODE).sum(dtype=jnp.int32), path, ranks, best[node], finite
 
-    num_accepted, path, ranks, next_token, finite = jax.vmap(walk)(tree, best, is_law(logits))
+    num_accepted, path, ranks, next_token, finite = jax.vmap(walk)(tree, best, is_finite)
     return VerifyResult(
         num_accepted=num_accepted,
         path=path,

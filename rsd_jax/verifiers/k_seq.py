@@ -188,7 +188,7 @@ class KSeq(Verifier):
         alive = sharing[level, draft]
         # Drafts that agree so far are one node: the slot of the first of them stands for it.
         node = jnp.asarray(chains)[level, jnp.argmax(alive, axis=1)]
-        log_p = target.first(shape.num_internal)
+        log_p = target.at_parents(shape)
         ends = jax.vmap(_test_drafts, in_axes=(None, 0, 0, 0, 0, None))(
             tree, log_p[node], node, below, alive & tree.valid[below], uniforms
         )

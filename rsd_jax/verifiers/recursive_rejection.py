@@ -150,11 +150,11 @@ class RecursiveRejection(Verifier):
         return jax.lax.while_loop(lambda s: s.slot < tree.shape.num_nodes, test, start)
 
     def _decide_all(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
-        """Tests the k-th child of every internal node at once, for k = 1, ..., K; then walks."""
+        """Tests the k-th child of every parent slot at once, for k = 1, ..., K; then walks."""
         shape = tree.shape
-        nodes = jnp.arange(shape.num_internal, dtype=jnp.int32)
+        nodes = jnp.asarray(shape.parent_slots)
         children = children_table(tree)
-        log_p = target.first(shape.num_internal)
+        log_p = target.at_parents(shape)
         log_q = jax.vmap(lambda node: self.first_law(tree, node))(nodes)
         zeros = jnp.zeros_like(nodes)
         state = _Node(children[:, 0], zeros, zeros + NO_NODE, jnp.exp(log_p), log_q, zeros)
@@ -190,17 +190,24 @@ def _follow(tree: DraftTree, target: TargetLaws, ends: _Node, is_finite: jax.Arr
 
     Args:
       tree, target: of one row.
-      ends: of every internal node, leading axis I.
-      is_finite: bool[I], whether the target's law at the node is one.
+      ends: of every parent slot, leading axis P.
+      is_finite: bool[P], whether the target's law at the slot is one.
     """
-    shape, last = tree.shape, tree.shape.num_internal - 1
+    shape = tree.shape
+    parents, last = jnp.asarray(shape.parent_slots), len(shape.parent_slots) - 1
+
+    def among_parents(node: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Index into `parents`, and whether the node is one of them."""
+        index = jnp.minimum(jnp.searchsorted(parents, node), last).astype(jnp.int32)
+        return index, parents[index] == node
+
     node, alive = jnp.asarray(0, jnp.int32), jnp.asarray(True)
     finite, empty = jnp.asarray(True), jnp.asarray(0, jnp.int32)
     path, ranks = [], []
     for _ in range(shape.depth):
-        inner = jnp.minimum(node, last)
-        # An accepted node of a level above the last may still have no children at all.
-        alive &= node <= last
+        inner, can_have_children = among_parents(node)
+        # An accepted node that can have children may still have none at all.
+        alive &= can_have_children
         finite &= is_finite[inner] | ~alive
         empty += jnp.where(alive, ends.empty[inner], 0)
         child = jnp.where(alive, ends.accepted[inner], NO_NODE)
@@ -208,9 +215,10 @@ def _follow(tree: DraftTree, target: TargetLaws, ends: _Node, is_finite: jax.Arr
         path.append(child)
         ranks.append(jnp.where(alive, ends.rejected[inner], NO_NODE))
         node = jnp.where(alive, child, node)
-    # A leaf of the last level has been tested by nobody: its law is the target's.
-    bonus, is_leaf = target.at(node), node > last
-    law = jnp.where(is_leaf, jnp.exp(bonus), ends.r[jnp.minimum(node, last)])
+    # A node that cannot have children was no place of tests: its law is the target's.
+    inner, can_have_children = among_parents(node)
+    bonus, is_leaf = target.at(node), ~can_have_children
+    law = jnp.where(is_leaf, jnp.exp(bonus), ends.r[inner])
     num_accepted = (jnp.stack(path) != NO_NODE).sum(dtype=jnp.int32)
     finite &= is_law(bonus) | ~is_leaf
     return Decision(num_accepted, jnp.stack(path), jnp.stack(ranks), law, finite, empty)

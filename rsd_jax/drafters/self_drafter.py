@@ -1,0 +1,58 @@
+"""Drafting with the target itself, some of its sub-layers skipped; any tree."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from rsd_jax.drafters.base import DraftContext, Drafter, ModelParams, Models, Sampling
+from rsd_jax.drafters.growth import TreeRule, grow_tree
+from rsd_jax.tree import DraftTree, TreeShape
+from rsd_jax.types import Scratch
+from rsd_jax.warp import Warp
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfDrafter(Drafter):
+    """Grows any tree with the layer-skipping target (Xia et al. 2025); L passes for L levels.
+
+    The committed prefix is read from the target's cache, whose keys and values are those of the
+    whole model. The root and the drafted tokens have draft-mode ones, in a scratch that is thrown
+    away: the target pass computes its own. Nothing is prefilled and nothing committed.
+
+    Attributes:
+      rule: which children a node gets.
+    """
+
+    rule: TreeRule
+
+    @property
+    def shape(self) -> TreeShape:
+        return self.rule.shape
+
+    @property
+    def samplings(self) -> frozenset[Sampling]:
+        return self.rule.samplings
+
+    @property
+    def needs_skips(self) -> bool:
+        return True
+
+    def init(self, models: Models, batch: int, capacity: int) -> Scratch:
+        return models.target.init_scratch(batch, self.shape.num_internal)
+
+    def draft(
+        self, models: Models, params: ModelParams, state: Scratch, context: DraftContext,
+        warp: Warp, keys: jax.Array,
+    ) -> tuple[DraftTree, Scratch]:  # fmt: skip
+        shape, n = self.shape, context.length[:, None]
+        root = jnp.take_along_axis(context.tokens, n - 1, axis=1)[:, 0]
+
+        def score_level(level: int, tokens: jax.Array, visible: jax.Array, scratch: Scratch):
+            return models.target.forward(
+                params.target, tokens, jnp.broadcast_to(n - 1 + level, tokens.shape),
+                context.target_cache, scratch, slot=shape.starts[level],
+                mask=visible[:, :, : shape.num_internal], skips=params.skips,
+            )  # fmt: skip
+
+        return grow_tree(self.rule, score_level, state, root, warp=warp, keys=keys)

@@ -1,0 +1,61 @@
+"""Files of searches: JSON with a checksum."""
+
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+from rsd_jax.errors import ConfigError
+
+_FORMAT = "rsd_jax skip-set search"
+_VERSION = 1
+
+
+def _checksum(fields: dict[str, Any]) -> str:
+    text = json.dumps(fields, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write(path: str | pathlib.Path, fields: dict[str, Any]) -> None:
+    """Writes fields that JSON can hold; an interrupted write leaves the old file."""
+    path = pathlib.Path(path)
+    content = {
+        "format": _FORMAT, "version": _VERSION, "checksum": _checksum(fields), "search": fields,
+    }  # fmt: skip
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(json.dumps(content), encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def read(path: str | pathlib.Path) -> dict[str, Any]:
+    """The fields of a file.
+
+    Raises:
+      ConfigError: there is none, or it is not as it was written.
+    """
+    try:
+        content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the search {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise corrupt(path, error) from None
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise ConfigError(f"{path} is not a file of `SearchState.save`")
+    if content.get("version") != _VERSION:
+        raise ConfigError(
+            f"the search {path} is of version {content.get('version')!r}; this package reads "
+            f"version {_VERSION}"
+        )
+    fields = content.get("search")
+    if not isinstance(fields, dict) or content.get("checksum") != _checksum(fields):
+        raise corrupt(path, "its checksum differs")
+    return fields
+
+
+def corrupt(path: str | pathlib.Path, reason: object) -> ConfigError:
+    """The error for a file that is not as it was written."""
+    return ConfigError(
+        f"the search {path} is corrupt ({reason}); restore it, or start a new search with "
+        "SearchState.new"
+    )

@@ -1,0 +1,69 @@
+"""Matchness: how often the draft that a skip set makes would have said what was said."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from rsd_jax.sampling import argmax
+from rsd_jax.state import DecodeState
+from rsd_jax.types import LanguageModel, Params
+
+
+@struct.dataclass
+class Reading:
+    """What the host reads between two blocks, in one transfer.
+
+    Attributes:
+      score: f32[], matchness; 0 if no row could be used.
+      scored: bool[], whether one could.
+      all_done: bool[], whether the batch is finished.
+    """
+
+    score: jax.Array
+    scored: jax.Array
+    all_done: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("model", "context"))
+def read_matchness(
+    model: LanguageModel, params: Params, state: DecodeState, skips: jax.Array, context: int
+) -> Reading:
+    """Scores a skip set on the response of a row that is being decoded.
+
+    The first C + 1 response tokens of the lowest-numbered unfinished row that has more than that
+    are fed at once, in draft mode, on the prompt's keys and values of the whole model. Matchness is
+    the share of C positions whose likeliest draft token is the next response token.
+
+    Args:
+      model: the target; static.
+      params: of the model.
+      state: between two blocks; not donated.
+      skips: bool[layers, 2], traced: one program for all candidates.
+      context: C, static.
+    """
+    usable = ~state.done & (state.length - state.prompt_length > context + 1)
+    row = jnp.argmax(usable)
+
+    def of_row(leaf: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_index_in_dim(leaf, row, axis=0, keepdims=True)
+
+    def score() -> jax.Array:
+        cache = jax.tree.map(of_row, state.target_cache)
+        start = of_row(state.prompt_length)
+        cache = cache.replace(length=start)
+        order = jnp.arange(context + 1, dtype=jnp.int32)[None]
+        response = jnp.take_along_axis(of_row(state.tokens), start[:, None] + order, axis=1)
+        logits, _ = model.forward(
+            params, response[:, :-1], start[:, None] + order[:, :-1], cache,
+            model.init_scratch(1, context), slot=0,
+            mask=jnp.tril(jnp.ones((1, context, context), bool)), skips=skips,
+        )  # fmt: skip
+        return (argmax(logits) == response[:, 1:]).mean(dtype=jnp.float32)
+
+    return Reading(
+        score=jax.lax.cond(usable.any(), score, lambda: jnp.asarray(0.0, jnp.float32)),
+        scored=usable.any(),
+        all_done=state.done.all(),
+    )

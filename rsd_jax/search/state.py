@@ -1,0 +1,145 @@
+"""What a search knows: the set in use, its score, and everything that was tried."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from rsd_jax.job import LoadedModel
+from rsd_jax.search import files
+from rsd_jax.search.config import SearchConfig
+from rsd_jax.search.identity import check_identity, model_identity
+from rsd_jax.skips import from_switches, num_switches, start_set, to_switches
+
+STOP_SCORE = "score"
+STOP_TOLERANCE = "tolerance"
+STOP_ITERATIONS = "iterations"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Candidate:
+    """A skip set that is to be scored.
+
+    Attributes:
+      switches: bool[2 (n - 2)].
+      point: f64[2 (n - 2)], where it is registered: the switches as 0 and 1, or the suggestion of
+        which they are the largest coordinates.
+      suggested: whether it is a Bayesian suggestion.
+    """
+
+    switches: np.ndarray
+    point: np.ndarray
+    suggested: bool
+
+    @property
+    def skips(self) -> np.ndarray:
+        """bool[n, 2]."""
+        return from_switches(self.switches)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SearchState:
+    """A search between two candidates; everything that comes next follows from it.
+
+    Attributes:
+      config: its settings.
+      identity: of the model, see `model_identity`.
+      switches: bool[2 (n - 2)], the set in use.
+      best_score: its score; 0 for the start set, which is never scored.
+      iterations: candidates scored.
+      since_adopted: of those, how many since the set in use was adopted.
+      points: f64[iterations, 2 (n - 2)], where candidates were registered.
+      scores: f64[iterations].
+    """
+
+    config: SearchConfig
+    identity: dict[str, Any]
+    switches: np.ndarray
+    best_score: float
+    iterations: int
+    since_adopted: int
+    points: np.ndarray
+    scores: np.ndarray
+
+    @classmethod
+    def new(cls, target: LoadedModel, config: SearchConfig | None = None) -> "SearchState":
+        """Starts from every second layer, with a score that anything beats.
+
+        Raises:
+          ConfigError: a target of fewer than 3 layers.
+        """
+        layers = target.model.num_layers
+        size = num_switches(layers)
+        return cls(
+            config=config or SearchConfig(),
+            identity=model_identity(target),
+            switches=to_switches(start_set(layers)),
+            best_score=0.0,
+            iterations=0,
+            since_adopted=0,
+            points=np.zeros((0, size)),
+            scores=np.zeros((0,)),
+        )
+
+    @property
+    def skips(self) -> np.ndarray:
+        """bool[n, 2], the set in use: what `generate` takes as `skips`."""
+        return from_switches(self.switches)
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the search is over: "score", "tolerance" or "iterations"; None if it is not."""
+        config = self.config
+        if self.best_score > config.max_score:
+            return STOP_SCORE
+        if self.since_adopted > config.max_tolerance:
+            return STOP_TOLERANCE
+        return STOP_ITERATIONS if self.iterations > config.max_iterations else None
+
+    def update(self, candidate: Candidate, score: float) -> "SearchState":
+        """Registers a score; a candidate strictly better than the best so far is adopted."""
+        better = score > self.best_score
+        return dataclasses.replace(
+            self,
+            switches=candidate.switches if better else self.switches,
+            best_score=float(score) if better else self.best_score,
+            iterations=self.iterations + 1,
+            since_adopted=0 if better else self.since_adopted + 1,
+            points=np.concatenate([self.points, candidate.point[None]]),
+            scores=np.append(self.scores, float(score)),
+        )
+
+    def save(self, path: str | pathlib.Path) -> None:
+        """Writes the state to a file, whole or not at all."""
+        fields: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields["config"] = dataclasses.asdict(self.config)
+        for name in ("switches", "points", "scores"):
+            fields[name] = fields[name].astype(float).tolist()
+        files.write(path, fields)
+
+    @classmethod
+    def load(cls, path: str | pathlib.Path, target: LoadedModel) -> "SearchState":
+        """Reads what `save` wrote.
+
+        Raises:
+          ConfigError: no such file, a corrupt one, or one of another model.
+        """
+        fields = files.read(path)
+        check_identity(f"the search {path}", fields.get("identity"), model_identity(target))
+        size = num_switches(target.model.num_layers)
+        try:
+            state = cls(
+                config=SearchConfig(**fields.pop("config")),
+                switches=np.asarray(fields.pop("switches")) == 1.0,
+                points=np.asarray(fields.pop("points"), float).reshape(-1, size),
+                scores=np.asarray(fields.pop("scores"), float),
+                **fields,
+            )
+        except (TypeError, KeyError, ValueError) as error:
+            raise files.corrupt(path, error) from None
+        if state.switches.shape != (size,) or not (
+            len(state.points) == len(state.scores) == state.iterations
+        ):
+            raise files.corrupt(path, "its fields do not fit each other")
+        return state
