@@ -7,6 +7,7 @@ Any value can be set, e.g. --config.tasks.number_words.num_prompts=8, or
 may take. launch/plot.py draws the rows.
 """
 
+import functools
 import os
 import pathlib
 import sys
@@ -16,19 +17,17 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch is missing
 
-import jax  # noqa: E402
-import transformers  # noqa: E402
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 import rsd_jax  # noqa: E402
+from launch.pairs import load_pair, make_mesh  # noqa: E402
 from rsd_jax.evaluation.sweep.cells import Turn, missing_cells, turns  # noqa: E402
 from rsd_jax.evaluation.sweep.definition import Sweep  # noqa: E402
 from rsd_jax.evaluation.sweep.estimate import TimeEstimate, in_words  # noqa: E402
 from rsd_jax.evaluation.sweep.listing import listing  # noqa: E402
 from rsd_jax.evaluation.sweep.run import known_rows, results_path, run_sweep  # noqa: E402
-from rsd_jax.evaluation.sweep.settings import PairSource  # noqa: E402
 from rsd_jax.reporting.panels import latest_rows  # noqa: E402
 from rsd_jax.rows import Row  # noqa: E402
 
@@ -53,7 +52,8 @@ def main(_: list[str]) -> None:
             print(listing(sweep, missing, TimeEstimate(sweep, rows)))
             return
         watcher = _Watcher(sweep, turns(sweep, missing), len(missing))
-        written = run_sweep(sweep, _loader(sweep), watcher, **chosen)
+        load = functools.partial(load_pair, mesh=make_mesh(sweep.mesh))
+        written = run_sweep(sweep, load, watcher, **chosen)
         watcher.close()
     except (rsd_jax.ConfigError, rsd_jax.CheckpointError, rsd_jax.NonFiniteLogitsError) as error:
         sys.exit(f"error: {error}")
@@ -64,37 +64,6 @@ def main(_: list[str]) -> None:
         sys.exit(
             f"{failed} cells failed, see their rows' messages; --retry_failed tries them again"
         )
-
-
-def _loader(sweep: Sweep):
-    mesh = _mesh(sweep)
-
-    def load(source: PairSource) -> rsd_jax.LoadedPair:
-        if source.shipped:
-            return rsd_jax.load_pair(source.shipped, dtype=source.dtype, mesh=mesh)
-        return rsd_jax.LoadedPair(
-            target=rsd_jax.load_model(source.target, dtype=source.dtype, mesh=mesh),
-            draft=rsd_jax.load_model(source.draft, dtype=source.dtype, mesh=mesh),
-            tokenizer=_tokenizer(source.target),
-        )
-
-    return load
-
-
-def _mesh(sweep: Sweep) -> jax.sharding.Mesh | None:
-    try:
-        return jax.make_mesh(tuple(sweep.mesh), ("data", "model")) if sweep.mesh else None
-    except ValueError as error:
-        raise rsd_jax.ConfigError(
-            f"mesh={sweep.mesh} cannot be made of {jax.device_count()} devices: {error}"
-        ) from error
-
-
-def _tokenizer(directory: str):
-    try:
-        return transformers.AutoTokenizer.from_pretrained(directory)
-    except (OSError, ValueError) as error:
-        raise rsd_jax.CheckpointError(f"{directory} holds no tokenizer: {error}") from error
 
 
 class _Watcher:

@@ -15,7 +15,8 @@ sys.path.insert(0, str(_ROOT))
 
 from rsd_jax.errors import ConfigError  # noqa: E402
 from rsd_jax.reporting.figures.base import FORMATS  # noqa: E402
-from rsd_jax.reporting.report import Output, write_report  # noqa: E402
+from rsd_jax.reporting.report import write_report  # noqa: E402
+from rsd_jax.reporting.report_sections import Output  # noqa: E402
 from rsd_jax.reporting.selection import BEST_BY  # noqa: E402
 from rsd_jax.rows import Row, read_rows  # noqa: E402
 

@@ -216,7 +216,10 @@ def method_of_tree(name: str, tree: str, **draft_options: Any) -> Method:
     """
     if name not in METHODS:
         raise ConfigError(f"unknown method {name!r}; known methods: {sorted(METHODS)}")
-    parameters = list(inspect.signature(METHODS[name]).parameters)
+    every = inspect.signature(METHODS[name]).parameters
+    # Of a method whose options all have defaults, the length is what its tree is called by.
+    needed = [key for key, p in every.items() if p.default is inspect.Parameter.empty]
+    parameters = needed or [key for key in every if key == "length"]
     split, example = {
         (): (None, "-"), ("length",): (None, "4"), ("branching",): ("-", "2-2-1"),
     }.get(tuple(parameters), ("x", "6x5"))  # fmt: skip

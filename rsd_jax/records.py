@@ -14,8 +14,8 @@ def build(kind: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
     """Makes a `kind` of decoded JSON.
 
     Args:
-      kind: a dataclass; its fields are str, int, float, bool, `X | None`, list, dict with string
-        keys, tuple of fixed length, or dataclasses of the same sort.
+      kind: a dataclass; its fields are Any, str, int, float, bool, `X | None`, list, dict with
+        string keys, tuple of fixed length, or dataclasses of the same sort.
       values: the fields by name; those with a default may be missing.
       prefix: of the fields' names in errors.
 
@@ -35,6 +35,8 @@ def build(kind: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
 
 def _cast(value: Any, kind: Any, name: str) -> Any:
     """The value as `kind`, or an error that names the field."""
+    if kind is Any:
+        return value
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:
         return None if value is None else _cast(value, args[0], name)

@@ -89,8 +89,10 @@ class Row:
       accepted_depths: blocks by number of accepted nodes, 0 to L.
       accepted_ranks: accepted nodes by siblings rejected before.
       phase_times: seconds per block by phase: "prefill", "draft", "score", "verify", "commit"; in
-        rows of a stream seconds per token: "optimize", "draft", "verify", "others".
-      phase_deviations: standard deviations of `phase_times` over instances.
+        rows of a stream seconds per token: "optimize", "draft", "verify", "others", of a run with
+        a program for each.
+      phase_deviations: standard deviations of `phase_times`, and of their sum as "total", over the
+        instances of a stream.
       bytes_ratio: cost of a draft pass.
       t_ar: seconds per step of autoregressive decoding.
       t_block: seconds per block.

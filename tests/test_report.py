@@ -16,7 +16,8 @@ from rsd_jax.reporting.figures import base
 from rsd_jax.reporting.figures.grid import grid_figure
 from rsd_jax.reporting.figures.structures import structures_figure
 from rsd_jax.reporting.panels import panels_of
-from rsd_jax.reporting.report import Output, write_report
+from rsd_jax.reporting.report import write_report
+from rsd_jax.reporting.report_sections import Output
 from rsd_jax.reporting.table_formats import Table, escape_latex
 from rsd_jax.rows import to_json
 from tests import synthetic_rows

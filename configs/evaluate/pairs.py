@@ -36,10 +36,8 @@ def _offline(variant: str) -> dict[str, Any]:
     sizes = dict(zip(("number_words", "docstrings", "completion"), prompts, strict=True))
     lengths = dict(number_words=128, docstrings=48, completion=64)
     return dict(
-        pairs=dict(quickstart=_pair(shipped="quickstart")),
-        tasks={
-            name: _task(num_prompts=sizes[name], max_new_tokens=lengths[name]) for name in sizes
-        },
+        pairs=dict(quickstart=pair(shipped="quickstart")),
+        tasks={name: task(num_prompts=sizes[name], max_new_tokens=lengths[name]) for name in sizes},
         phase_repeats=0,
         # On one core of an AMD EPYC; a task after the first finds most programs compiled.
         estimate=dict(compile_seconds=5.0, tokens_per_second=250.0),
@@ -50,17 +48,17 @@ def _llama(variant: str) -> dict[str, Any]:
     """Llama-2, base on two tasks and chat on three, with a draft of 115M parameters."""
     chat = "chat" in variant
     tasks = dict(
-        wmt18_de_en=_task(num_prompts=100, max_new_tokens=128),
-        xsum=_task(num_prompts=100, max_new_tokens=128),
+        wmt18_de_en=task(num_prompts=100, max_new_tokens=128),
+        xsum=task(num_prompts=100, max_new_tokens=128),
     )
     if chat:
-        tasks["dolly"] = _task(num_prompts=100, max_new_tokens=128, temperatures=(1.0,), top_p=0.95)
-    pair = _pair(
+        tasks["dolly"] = task(num_prompts=100, max_new_tokens=128, temperatures=(1.0,), top_p=0.95)
+    source = pair(
         target=f"models/{variant}", draft="models/llama2_115m",
         dtype="bfloat16", template="chat" if chat else "base",
     )  # fmt: skip
     return dict(
-        pairs={variant: pair},
+        pairs={variant: source},
         tasks=tasks,
         phase_repeats=5,
         # Assumed, not measured: 60 % of what 2 TB/s allow, drafting and baseline alike.
@@ -68,13 +66,13 @@ def _llama(variant: str) -> dict[str, Any]:
     )
 
 
-def _pair(**values: Any) -> dict[str, Any]:
-    return (
-        dict(shipped="", target="", draft="", dtype="float32", template=placeholder(str)) | values
-    )
+def pair(**values: Any) -> dict[str, Any]:
+    """See `PairSource`."""
+    unset = dict(shipped="", target="", draft="", template=placeholder(str))
+    return unset | dict(dtype="float32") | values
 
 
-def _task(**values: Any) -> dict[str, Any]:
+def task(**values: Any) -> dict[str, Any]:
     """See `TaskSettings`; `task` names it where the key does not."""
     unset = dict(top_k=placeholder(int), top_p=1.0, task="", follow_ups=False)
     unset |= {name: placeholder(str) for name in ("category", "path", "data_dir", "metric")}

@@ -4,8 +4,8 @@ import dataclasses
 import math
 
 import jax.numpy as jnp
-import numpy as np
 
+from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.llama import LlamaModel
 
 
@@ -37,20 +37,21 @@ def decode_floor(model: LlamaModel, *, batch: int, context: int, bandwidth: floa
     return Floor(total, total / bandwidth if bandwidth else math.nan)
 
 
-def kept_fraction(model: LlamaModel, skips: np.ndarray, *, batch: int, context: int) -> float:
-    """Bytes that a pass with sub-layers skipped reads over those of a whole one, in [0, 1].
+def kept_fraction(
+    config: LlamaConfig, skipped: tuple[int, int], *, batch: int = 1, context: int = 0
+) -> float:
+    """Numbers that a pass with sub-layers skipped reads over those of a whole one, in [0, 1].
 
     Weights that are kept, the output head and the cache of the attention that is kept; not the
-    rows of an untied input table.
+    rows of an untied input table. With a context of 0 it is r, by parameters.
 
     Args:
-      model: whose sub-layers.
-      skips: bool[layers, 2], attention and MLP.
+      config: of the model.
+      skipped: attentions and MLPs that are.
       batch: rows.
       context: committed positions of each row.
     """
-    config = model.config
     cache = 2 * config.num_kv_heads * config.head_dim * context * batch
-    attention, mlp = skips.sum(axis=0).tolist()
-    skipped = attention * (config.attention_parameters + cache) + mlp * config.mlp_parameters
-    return 1.0 - skipped / (config.num_parameters_read + config.num_layers * cache)
+    attentions, mlps = skipped
+    saved = attentions * (config.attention_parameters + cache) + mlps * config.mlp_parameters
+    return 1.0 - saved / (config.num_parameters_read + config.num_layers * cache)

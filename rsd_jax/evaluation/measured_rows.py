@@ -8,11 +8,14 @@ import numpy as np
 
 from rsd_jax import metrics
 from rsd_jax.evaluation.comparison import Measured, PeerRun, Sampling
+from rsd_jax.evaluation.floors import kept_fraction
 from rsd_jax.evaluation.timing import BlockTimes
 from rsd_jax.hardware import Hardware, current_versions
 from rsd_jax.job import LoadedModel
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.rows import BytesRatio, Interval, Row, config_hash
+from rsd_jax.skips import start_set
+from rsd_jax.types import LanguageModel
 
 
 def comparison_rows(
@@ -57,11 +60,11 @@ def comparison_rows(
         "intervals_over": "prompts" if measured[0].batch_size == 1 else "batches",
         "config_hash": config_hash(settings),
     }
-    return [Row(**shared, **_measurements(m, baseline, ratio)) for m in measured]
+    return [Row(**(shared | _measurements(m, baseline, ratio, target.model))) for m in measured]
 
 
 def _measurements(
-    measured: Measured, baseline: Measured | None, ratio: BytesRatio | None
+    measured: Measured, baseline: Measured | None, ratio: BytesRatio | None, target: LanguageModel
 ) -> dict[str, Any]:
     """The fields of a row that differ from method to method."""
     method, stats, seconds = measured.method, measured.stats, measured.seconds
@@ -88,7 +91,9 @@ def _measurements(
         "accepted_ranks": stats.accepted_ranks.sum(axis=0).tolist(),
         "compile_time": measured.compile_time,
     }
-    if ratio is not None or passes == 0:
+    if method.drafter.needs_skips:
+        values |= _self_drafting(measured, target)
+    elif ratio is not None or passes == 0:
         r = ratio.r if ratio is not None else 0.0
         values["mbsu"] = metrics.mbsu(efficiency, r, passes)
         if efficiency_ends is not None:
@@ -98,6 +103,22 @@ def _measurements(
         base = _tokens_per_batch(baseline), baseline.seconds
         values["token_rate_ratio"] = rate / metrics.token_rate(*base)
         values["token_rate_ratio_interval"] = _interval(counts, seconds, base=base)
+    return values
+
+
+def _self_drafting(measured: Measured, target: LanguageModel) -> dict[str, Any]:
+    """Of a method that drafts with the target, its first skip set: draft passes as they were."""
+    drafted = measured.stats.drafted
+    values: dict[str, Any] = {"drafted": int(drafted.sum()), "bytes_ratio": None}
+    if isinstance(target, LlamaModel):
+        attentions, mlps = start_set(target.num_layers).sum(axis=0).tolist()
+        r = kept_fraction(target.config, (attentions, mlps))
+        cost = measured.stats.blocks + r * drafted
+        values |= {
+            "bytes_ratio": BytesRatio(r=r, r_bytes=r),
+            "mbsu": metrics.block_efficiency(measured.stats.produced, cost),
+            "mbsu_interval": _interval(measured.stats.produced, cost),
+        }
     return values
 
 

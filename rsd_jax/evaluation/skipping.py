@@ -92,7 +92,9 @@ def time_skipped_passes(
     return [
         SkippedPass(
             kept=int(skips.size - skips.sum()),
-            kept_fraction=kept_fraction(model, skips, batch=batch, context=context),
+            kept_fraction=kept_fraction(
+                model.config, tuple(skips.sum(axis=0).tolist()), batch=batch, context=context
+            ),
             seconds=statistics.median(turn[index] for turn in taken),
             time_fraction=statistics.median(turn[index] / turn[0] for turn in taken),
         )

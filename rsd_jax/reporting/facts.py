@@ -8,6 +8,7 @@ from rsd_jax.reporting.experiments import Experiment
 from rsd_jax.reporting.figures.base import METRICS, style_of
 from rsd_jax.reporting.panels import Panel, latest_rows
 from rsd_jax.reporting.selection import abscissas
+from rsd_jax.reporting.streams import Stream
 from rsd_jax.reporting.table_formats import Table, number
 from rsd_jax.rows import Row
 
@@ -34,7 +35,8 @@ def caption(panels: Sequence[Panel], *, bands: bool) -> str:
     parts = []
     over = sorted({row.intervals_over for row in rows if row.intervals_over})
     if bands and over:
-        parts.append(f"Bands: 95 % bootstrap intervals over {' or '.join(over)}.")
+        rates = "; of rates over batches" if over == ["batches"] else ""
+        parts.append(f"Bands: 95 % bootstrap intervals over prompts{rates}.")
     seeds = sorted({row.seed for row in rows})
     if len(seeds) > 1:
         ends = ", of the intervals' ends too" if bands and over else ""
@@ -48,6 +50,19 @@ def caption(panels: Sequence[Panel], *, bands: bool) -> str:
         _shared("{}", (hardware_in_words(row.hardware) for row in rows)),
     ]
     return " ".join([*parts, ", ".join(filter(None, settings)) + "."])
+
+
+def stream_caption(stream: Stream) -> str:
+    """What a reader of a stream's figure has to know."""
+    rows = stream.instances
+    parts = [
+        "Prefill and search are in the rates, compilation is not.",
+        f"{len(rows)} instances of at most {rows[0].max_new_tokens} new tokens,",
+        f"{rows[0].dtype}, {hardware_in_words(rows[0].hardware)}.",
+    ]
+    if stream.whole is not None and stream.whole.phase_times:
+        parts.append("Latencies: of a second run with a program for each phase.")
+    return " ".join(parts)
 
 
 def run_facts(rows: Sequence[Row], files: Sequence[str]) -> Table:

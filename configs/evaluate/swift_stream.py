@@ -1,0 +1,36 @@
+"""SWIFT on a stream of prompts: the search goes on from one to the next, until it stops for good.
+
+Source: Xia et al. 2025 (arXiv 2410.06916), the figure of speed-up against the number of instances;
+settings of the search as published, but for the skip ratio of a small target.
+Command: python launch/stream.py --config=configs/evaluate/swift_stream.py
+then     python launch/plot.py runs/swift_stream/results.jsonl
+Expected: matchness rises in steps, and the speed-up with it; a small target has little to skip.
+"""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from configs.evaluate import pairs
+from rsd_jax.search import SearchConfig
+
+
+def get_config() -> ConfigDict:
+    """The target of the pair that ships on number words; keys as in `StreamSettings`.
+
+    For another target: --config.pair.shipped= --config.pair.target=/models/Llama-2-13b-hf
+    --config.search.ratio=0.45, and a task of its own.
+    """
+    config = ConfigDict()
+    config.pair_name = "quickstart"
+    config.pair = pairs.pair(shipped="quickstart")
+    config.task_name = "number_words"
+    config.task = pairs.task(num_prompts=120, max_new_tokens=128, temperatures=(0.0,))
+    config.method = dict(name="swift")
+    config.search = dataclasses.asdict(SearchConfig(ratio=0.25))
+    config.use_search = ""
+    config.seed = 0
+    config.phases = True
+    config.out_dir = "runs/swift_stream"
+    config.lock()
+    return config

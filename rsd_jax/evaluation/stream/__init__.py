@@ -1,0 +1,1 @@
+"""Instances one after the other, while a search for layers to skip goes on."""

@@ -1,0 +1,179 @@
+"""A stream from its settings to its rows, resumed where it stopped."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rsd_jax.decoding import required_capacity
+from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation.comparison import Sampling
+from rsd_jax.evaluation.stream.run import phase_seconds, run_stream
+from rsd_jax.evaluation.stream.settings import StreamSettings
+from rsd_jax.evaluation.stream.stream_rows import SOURCE, instance_rows, whole_row
+from rsd_jax.evaluation.sweep.prompts import Encoded, encode, ends_of
+from rsd_jax.evaluation.sweep.subjects import fingerprint
+from rsd_jax.hardware import Hardware, current_versions
+from rsd_jax.job import LoadedModel
+from rsd_jax.models.llama import LlamaModel
+from rsd_jax.rows import Row, append_row, read_rows
+from rsd_jax.search import SearchState
+from rsd_jax.tasks import get_task
+
+EXPERIMENT = "stream"
+
+
+class Session:
+    """One stream in its folder: results.jsonl, and the search after the last finished instance.
+
+    The search is written before the rows of its instance, so that a stream that was killed goes on
+    with the search as it was after the last instance that has its rows.
+    """
+
+    def __init__(self, settings: StreamSettings, target: LoadedModel, tokenizer: Any):
+        """Reads the prompts and what was done before.
+
+        Raises:
+          ConfigError: the task cannot be read, no prompt fits, the target is no Llama of at least 3
+            layers, or the folder holds a stream with other settings, prompts or weights.
+        """
+        if not isinstance(target.model, LlamaModel):
+            raise ConfigError(f"a stream needs a Llama; got {type(target.model).__name__}")
+        self._model = target.model
+        self.settings, self.target, self.method = settings, target, settings.built_method()
+        self._first = self._first_state()
+        self.ends = ends_of(target, tokenizer)
+        self.encoded = self._prompts(tokenizer)
+        self.folder = pathlib.Path(settings.out_dir)
+        self.path = self.folder / "results.jsonl"
+        self._shared = self._fields()
+        rows = read_rows(self.path) if self.path.exists() else []
+        self._check(rows)
+        own = {row.instance: row for row in rows if row.method == self.method.name}
+        self.whole = own.pop(None, None)
+        base = {row.instance: row for row in rows if row.method == "ar"}
+        self.done = [(base[i], own[i]) for i in range(len(own)) if i in base and i in own]
+
+    def run(self, watch: Callable[[str, Row | None], None] = lambda what, row: None) -> list[Row]:
+        """Decodes what is missing; returns all rows.
+
+        Args:
+          watch: called after each instance, with its row, and after each that was timed by phase.
+
+        Raises:
+          ConfigError, NonFiniteLogitsError: see `generate_with_search`.
+        """
+        if len(self.done) < len(self.encoded.tokens):
+            self._decode(watch)
+        if self.whole is None:
+            phases = None
+            if self.settings.phases:
+                phases = phase_seconds(
+                    self.method, self.target, self.encoded.tokens, self._sampling(),
+                    self._state(0), lambda index: watch("timed", None), capacity=self._capacity(),
+                )  # fmt: skip
+            own = [row for _, row in self.done]
+            self.whole = whole_row(own, phases, self.method, self._shared)
+            append_row(self.path, self.whole)
+        return [row for pair in self.done for row in pair] + [self.whole]
+
+    def _decode(self, watch: Callable[[str, Row | None], None]) -> None:
+        tokens, first = self.encoded.tokens, len(self.done)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for instance in run_stream(
+            self.method, self.target, tokens, self._sampling(), self._state(first),
+            capacity=self._capacity(), first=first,
+        ):  # fmt: skip
+            index = len(self.done)
+            instance.state.save(self._search_file(index + 1))
+            pair = instance_rows(
+                instance, index, self.done, self.method, self._model, len(tokens[index]),
+                self._shared,
+            )  # fmt: skip
+            for row in pair:
+                append_row(self.path, row)
+            self.done.append(pair)
+            self._search_file(index).unlink(missing_ok=True)
+            watch("decoded", pair[1])
+
+    def _state(self, instances: int) -> SearchState:
+        """The search after so many instances."""
+        if instances:
+            return SearchState.load(self._search_file(instances), self.target)
+        return self._first
+
+    def _first_state(self) -> SearchState:
+        """Of a search that is to begin, or of one that was and is over."""
+        if not self.settings.use_search:
+            return SearchState.new(self.target, self.settings.search)
+        found = SearchState.load(self.settings.use_search, self.target)
+        return dataclasses.replace(
+            found, config=dataclasses.replace(found.config, max_iterations=0)
+        )
+
+    def _search_file(self, instances: int) -> pathlib.Path:
+        return self.folder / f"search-{instances}.json"
+
+    def _prompts(self, tokenizer: Any) -> Encoded:
+        given = self.settings.task
+        options = {
+            "template": self.settings.pair.template, "category": given.category,
+            "path": given.path, "data_dir": given.data_dir, "metric": given.metric,
+        }  # fmt: skip
+        name = given.task or self.settings.task_name
+        task = get_task(name, **{key: value for key, value in options.items() if value})
+        encoded = encode(
+            task.test_prompts(given.num_prompts), tokenizer, self.target, None,
+            max_new_tokens=given.max_new_tokens, chat=task.template == "chat",
+        )  # fmt: skip
+        if not encoded.tokens:
+            raise ConfigError(
+                f"all {encoded.num_skipped} prompts are too long for the target with "
+                f"max_new_tokens={given.max_new_tokens}; lower it"
+            )
+        return encoded
+
+    def _sampling(self) -> Sampling:
+        task = self.settings.task
+        return Sampling(
+            max_new_tokens=task.max_new_tokens, temperature=task.temperatures[0],
+            top_k=task.top_k, top_p=task.top_p, seed=self.settings.seed, eos_id=self.ends,
+        )  # fmt: skip
+
+    def _capacity(self) -> int:
+        longest = max(map(len, self.encoded.tokens))
+        return required_capacity(self.method.drafter, longest, self.settings.task.max_new_tokens)
+
+    def _fields(self) -> dict[str, Any]:
+        """What all rows share."""
+        settings, task = self.settings, self.settings.task
+        return {
+            "source": SOURCE,
+            "experiment": EXPERIMENT,
+            "pair": settings.pair_name,
+            "task": settings.task_name,
+            "template": settings.pair.template,
+            "temperature": task.temperatures[0],
+            "top_k": task.top_k,
+            "top_p": task.top_p,
+            "seed": settings.seed,
+            "max_new_tokens": task.max_new_tokens,
+            "batch_size": 1,
+            "dtype": self._model.dtype,
+            "num_skipped": self.encoded.num_skipped,
+            "eos_ids": list(self.ends),
+            "prompts_sha256": self.encoded.sha256,
+            "weights_sha256": fingerprint(self.target),
+            "config_hash": settings.hash(),
+            "hardware": Hardware.current(),
+            "versions": current_versions(),
+        }
+
+    def _check(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            for name in ("experiment", "config_hash", "prompts_sha256", "weights_sha256"):
+                if getattr(row, name) != self._shared[name]:
+                    raise ConfigError(
+                        f"{self.path} holds a stream whose {name} is {getattr(row, name)}, not "
+                        f"{self._shared[name]}; set --config.out_dir to a new folder"
+                    )

@@ -1,0 +1,72 @@
+"""What a stream is, as its configuration says it."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation.sweep.settings import PairSource, TaskSettings, check_task
+from rsd_jax.methods import Method, build_method
+from rsd_jax.records import build
+from rsd_jax.rows import config_hash
+from rsd_jax.search import SearchConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StreamSettings:
+    """One target, one task, one method that drafts with the target.
+
+    Attributes:
+      pair_name: in the rows.
+      pair: where the target is; a draft is not used.
+      task_name: in the rows.
+      task: instances; its first temperature is used.
+      method: options of `build_method`, its name included.
+      search: settings of the search.
+      use_search: file of a search that has been; its set is used, and nothing is searched. ""
+        to search.
+      seed: of the draws.
+      phases: whether the stream is decoded once more, phase by phase.
+      out_dir: where results.jsonl and search.json are.
+    """
+
+    pair_name: str
+    pair: PairSource
+    task_name: str
+    task: TaskSettings
+    method: dict[str, Any]
+    search: SearchConfig
+    use_search: str = ""
+    seed: int = 0
+    phases: bool = True
+    out_dir: str
+
+    @classmethod
+    def from_config(cls, config: Any) -> "StreamSettings":
+        """Reads and checks a configuration: a mapping, or an `ml_collections.ConfigDict`.
+
+        Raises:
+          ConfigError: a key is unknown, missing or malformed, or a value out of range.
+        """
+        values: Mapping[str, Any] = config.to_dict() if hasattr(config, "to_dict") else config
+        settings: StreamSettings = build(cls, values)
+        check_task(settings.task_name, settings.task)
+        if not settings.built_method().drafter.needs_skips:
+            raise ConfigError(
+                f"method {settings.method['name']!r} does not draft with its target, so there is "
+                "nothing to search for; use swift or one of the self_ methods"
+            )
+        return settings
+
+    def built_method(self) -> Method:
+        """The method; see `build_method` for its errors."""
+        return build_method(**self.method)
+
+    def hash(self) -> str:
+        """Of everything that the rows depend on, but for where weights, data and results are."""
+        values = dataclasses.asdict(self)
+        for name in ("out_dir", "pair"):
+            del values[name]
+        for name in ("path", "data_dir"):
+            del values["task"][name]
+        return config_hash(values | {"dtype": self.pair.dtype})

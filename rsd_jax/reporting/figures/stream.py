@@ -1,0 +1,120 @@
+"""Speed-up along a stream of instances, as in the published figure of SWIFT."""
+
+import statistics
+from typing import Any
+
+from rsd_jax.reporting.figures.base import GREY, wrapped
+from rsd_jax.reporting.streams import Stream, latency_table
+
+_SIZE = (9.0, 5.2)
+_OVERALL, _INSTANCE, _MATCHNESS, _STOP = "#2ca02c", "#8c8c8c", "#1f77b4", "#d62728"
+_MOST_MARKERS = 25
+
+
+def stream_figure(stream: Stream, caption: str) -> Any:
+    """Both speed-up curves, matchness on an axis of its own, the stop, the table in the corner.
+
+    Args:
+      stream: at least one instance.
+      caption: below the figure.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    lines = wrapped(caption, _SIZE[0])
+    height = _SIZE[1] + 0.16 * len(lines)
+    figure = Figure(figsize=(_SIZE[0], height), dpi=150)
+    FigureCanvasAgg(figure)
+    bottom = (0.62 + 0.16 * len(lines)) / height
+    matchness = figure.add_axes((0.08, bottom, 0.84, 1 - bottom - 0.5 / height))
+    speedup = matchness.twinx()
+    _curves(matchness, speedup, stream)
+    _axes(matchness, speedup, stream)
+    _stop(speedup, stream)
+    if stream.whole is not None and stream.whole.phase_times:
+        _table(speedup, stream)
+    handles = [*matchness.get_lines()[:1], *speedup.get_lines()[:2]]
+    speedup.legend(
+        handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=9, frameon=False,
+        ncols=3, borderaxespad=0.3,
+    )  # fmt: skip
+    matchness.set_title(stream.label, fontsize=11, fontweight="bold", loc="left")
+    figure.text(
+        0.5, 0.08 / height, "\n".join(lines), fontsize=8, color=GREY, ha="center", va="bottom"
+    )
+    return figure
+
+
+def _curves(matchness: Any, speedup: Any, stream: Stream) -> None:
+    rows = stream.instances
+    count = [row.instance + 1 for row in rows if row.instance is not None]
+    every = max(1, len(rows) // _MOST_MARKERS)
+    best = [row.matchness or 0.0 for row in rows]
+    matchness.plot(count, best, color=_MATCHNESS, lw=1.8, ls="-.", label="Matchness", zorder=2)
+    overall = [row.overall_ratio for row in rows]
+    each = [row.token_rate_ratio for row in rows]
+    style = {"marker": "o", "markersize": 4, "markevery": every, "lw": 1.8, "zorder": 3}
+    speedup.plot(count, overall, color=_OVERALL, label="Overall speed-up", **style)
+    style |= {"lw": 1.1, "markersize": 3, "alpha": 0.75, "zorder": 2}
+    speedup.plot(count, each, color=_INSTANCE, ls="--", label="Instance speed-up", **style)
+    average = statistics.fmean(value for value in each if value is not None)
+    speedup.annotate(
+        f"Average {average:.2f}", (count[-1], average), (0, 14), textcoords="offset points",
+        ha="right", va="bottom", fontsize=9, color=GREY, zorder=5,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.8},
+    )  # fmt: skip
+
+
+def _axes(matchness: Any, speedup: Any, stream: Stream) -> None:
+    matchness.set_xlabel("# of instances", fontsize=10)
+    matchness.set_ylabel("matchness", fontsize=10)
+    matchness.set_ylim(0.0, 1.0)
+    speedup.set_ylabel("speed-up over autoregressive decoding", fontsize=10)
+    values = [
+        value
+        for row in stream.instances
+        for value in (row.overall_ratio, row.token_rate_ratio)
+        if value is not None
+    ]
+    low, high = min(values), max(values)
+    span = max(high - low, 0.1)
+    # Room for the table below the curves and for the legend above them.
+    speedup.set_ylim(low - 0.85 * span, high + 0.15 * span)
+    speedup.axhline(1.0, color=GREY, lw=0.8, ls=(0, (2, 3)), zorder=1)
+    matchness.set_xlim(0, len(stream.instances) + 1)
+    matchness.tick_params(labelsize=9)
+    speedup.tick_params(labelsize=9)
+    matchness.grid(color="#e6e6e6", lw=0.8)
+    matchness.set_axisbelow(True)
+
+
+def _stop(speedup: Any, stream: Stream) -> None:
+    if stream.stopped_after is None:
+        return
+    speedup.axvline(stream.stopped_after, color=_STOP, ls="--", lw=1.3, zorder=1)
+    speedup.annotate(
+        "Optimization Stop!", (stream.stopped_after, 0.04), (4, 0),
+        xycoords=("data", "axes fraction"), textcoords="offset points",
+        color=_STOP, fontsize=9, ha="left", va="bottom", rotation=90,
+    )  # fmt: skip
+
+
+def _table(axes: Any, stream: Stream) -> None:
+    assert stream.whole is not None
+    table = latency_table(stream.whole)
+    box = axes.table(
+        cellText=[list(row) for row in table.rows], colLabels=list(table.heads), cellLoc="center",
+        bbox=[0.6, 0.03, 0.385, 0.34], zorder=6,
+    )  # fmt: skip
+    box.auto_set_font_size(False)
+    box.set_fontsize(8)
+    for (line, _column), cell in box.get_celld().items():
+        cell.set_edgecolor("#bbbbbb")
+        cell.set_facecolor("#f3f3f3" if line == 0 else "white")
+        if line in (0, len(table.rows)):
+            cell.set_text_props(fontweight="bold")
+    axes.text(
+        0.7925, 0.385, "Latency per token", transform=axes.transAxes, fontsize=8.5,
+        ha="center", va="bottom", fontweight="bold", zorder=6,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.8},
+    )  # fmt: skip

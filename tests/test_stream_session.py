@@ -1,0 +1,135 @@
+"""Streams of instances with a search: rows, resumption, phases, bad input."""
+
+import dataclasses
+
+import pytest
+
+import rsd_jax
+from rsd_jax.evaluation.stream.session import Session
+from rsd_jax.evaluation.stream.settings import StreamSettings
+from rsd_jax.models.llama import LlamaModel
+from rsd_jax.reporting.streams import streams_of
+from rsd_jax.rows import read_rows
+from rsd_jax.search import SearchState
+from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
+from tests import sweeping, tiny
+
+_COUNTED = (
+    "instance", "method", "tokens", "produced", "blocks", "drafted", "matchness", "searching",
+    "mbsu", "kept_fraction", "accepted_depths",
+)  # fmt: skip
+
+
+def _settings(out_dir, **changes) -> StreamSettings:
+    values = {
+        "pair_name": "tiny",
+        "pair": {"shipped": "tiny"},
+        "task_name": "number_words",
+        "task": {"num_prompts": 4, "max_new_tokens": 16, "temperatures": (0.0,)},
+        "method": {"name": "swift", **tiny.METHODS["swift"]},
+        "search": {"ratio": 0.5, "context": 4, "max_iterations": 8, "bayes_every": 5},
+        "out_dir": str(out_dir),
+    }
+    return StreamSettings.from_config(values | changes)
+
+
+@pytest.fixture(scope="module")
+def target():
+    config = dataclasses.replace(TINY_CONFIG, num_layers=4)
+    return rsd_jax.LoadedModel(LlamaModel(config), tiny_params(3, config))
+
+
+@pytest.fixture(scope="module")
+def finished(target, tmp_path_factory):
+    """A stream that ran in one go: (session, rows, what was watched)."""
+    folder = tmp_path_factory.mktemp("stream")
+    session = Session(_settings(folder), target, sweeping.Letters())
+    seen = []
+    rows = session.run(lambda what, row: seen.append((what, row)))
+    return session, rows, seen
+
+
+def _counts(rows):
+    return [tuple(getattr(row, name) for name in _COUNTED) for row in rows]
+
+
+def test_a_stream_has_two_rows_per_instance_and_one_for_all(finished):
+    session, rows, seen = finished
+    assert read_rows(session.path) == rows
+    assert [(row.method, row.instance) for row in rows] == [
+        (name, i) for i in range(4) for name in ("ar", "swift")
+    ] + [("swift", None)]
+    assert [what for what, _ in seen] == ["decoded"] * 4 + ["timed"] * 4
+    (stream,) = streams_of(rows)
+    assert len(stream.instances) == 4
+    own = rows[1:8:2]
+    # At T = 0 method and baseline give the same tokens.
+    assert [row.tokens for row in own] == [row.tokens for row in rows[0:8:2]]
+    rates = [(row.token_rate, base.token_rate) for base, row in zip(rows[0::2], own, strict=False)]
+    for place, row in enumerate(own):
+        assert row.token_rate_ratio == pytest.approx(rates[place][0] / rates[place][1])
+        so_far = list(zip(*rates[: place + 1], strict=True))
+        assert row.overall_ratio == pytest.approx(sum(so_far[0]) / sum(so_far[1]))
+        assert 0 < row.kept_fraction < 1
+        assert row.block_efficiency >= 1
+    matchness = [row.matchness for row in own]
+    assert matchness == sorted(matchness)
+    assert own[0].searching
+    assert not own[-1].searching, "at most eight candidates"
+    whole = stream.whole
+    assert whole.produced == sum(row.produced for row in own)
+    assert set(whole.phase_times) == {"optimize", "draft", "verify", "others"}
+    assert set(whole.phase_deviations) == {*whole.phase_times, "total"}
+    assert whole.mbsu == pytest.approx(whole.produced / sum(row.produced / row.mbsu for row in own))
+    assert stream.stopped_after == 1 + next(i for i, row in enumerate(own) if not row.searching)
+
+
+def test_a_killed_stream_goes_on_with_its_search(finished, target, tmp_path):
+    _, whole, _ = finished
+    for stop in (1, 2, 3):  # after instances, and while the phases are timed
+
+        def killed(what, row, left=[stop]):  # noqa: B006
+            left[0] -= 1
+            if not left[0]:
+                raise sweeping.Watcher.Killed
+
+        session = Session(_settings(tmp_path), target, sweeping.Letters())
+        with pytest.raises(sweeping.Watcher.Killed):
+            session.run(killed)
+    last = Session(_settings(tmp_path), target, sweeping.Letters())
+    assert len(last.done) == 4
+    assert _counts(last.run()) == _counts(whole)
+    assert [path.name for path in tmp_path.glob("search-*.json")] == ["search-4.json"]
+    # What was found serves another stream.
+    found = SearchState.load(tmp_path / "search-4.json", target)
+    assert found.stopped
+    again = _settings(tmp_path / "reuse", use_search=str(tmp_path / "search-4.json"), phases=False)
+    rows = Session(again, target, sweeping.Letters()).run()
+    assert {row.matchness for row in rows if row.method == "swift"} == {found.best_score}
+    assert not any(row.searching for row in rows)
+
+
+def test_bad_input_is_one_clear_error(finished, target, tmp_path):
+    session, _, _ = finished
+
+    def begin(model=target, **changes):
+        Session(_settings(changes.pop("out_dir", tmp_path), **changes), model, sweeping.Letters())
+
+    task = {"num_prompts": 4, "max_new_tokens": 16, "temperatures": (0.0,)}
+    for changes, message in (
+        ({"search": {"ratio": 1.0}}, r"ratio"),
+        ({"searches": {}}, "unknown field 'searches'"),
+        ({"method": {"name": "medusa"}}, "unknown method 'medusa'"),
+        ({"method": {"name": "sd", "length": 2}}, "'sd' does not draft with its target"),
+        ({"task": task | {"max_new_tokens": 600}}, "all 4 prompts are too long"),
+        ({"out_dir": session.folder, "seed": 1}, "holds a stream whose config_hash is"),
+    ):
+        with pytest.raises(rsd_jax.ConfigError, match=message):
+            begin(**changes)
+    shallow = rsd_jax.LoadedModel(LlamaModel(TINY_CONFIG), tiny_params(0))
+    with pytest.raises(rsd_jax.ConfigError, match="2 layers"):
+        begin(shallow)
+    path = tmp_path / "broken.json"
+    path.write_text("{")
+    with pytest.raises(rsd_jax.ConfigError, match="corrupt"):
+        begin(use_search=str(path))
