@@ -4,6 +4,7 @@ python launch/benchmark.py                      the pair that ships, on whatever
 python launch/benchmark.py --shape=llama2_7b    random bfloat16 weights in published shapes,
                                                 for an accelerator
 python launch/benchmark.py --verification       all nodes tested at once, or those reached
+python launch/benchmark.py --skipping           a pass of the target with sub-layers skipped
 """
 
 import argparse
@@ -19,14 +20,17 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
 import rsd_jax  # noqa: E402
+from rsd_jax import skips  # noqa: E402
 from rsd_jax.api import random_model, shipped_pair_directory  # noqa: E402
 from rsd_jax.evaluation import benchmark  # noqa: E402
 from rsd_jax.evaluation.comparison import Sampling  # noqa: E402
 from rsd_jax.evaluation.measured_rows import peer_row  # noqa: E402
 from rsd_jax.evaluation.peers import Peer, TransformersPeer  # noqa: E402
 from rsd_jax.evaluation.phase_table import phase_table  # noqa: E402
+from rsd_jax.evaluation.skipping import time_skipped_passes  # noqa: E402
 from rsd_jax.evaluation.timing import copy_bandwidth  # noqa: E402
 from rsd_jax.evaluation.verification import time_verification  # noqa: E402
+from rsd_jax.reporting.table_formats import Table  # noqa: E402
 from rsd_jax.reporting.tables import comparison_table  # noqa: E402
 from rsd_jax.rows import append_row  # noqa: E402
 from rsd_jax.tasks.prompts import load_prompts  # noqa: E402
@@ -53,6 +57,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--capacity", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument(
         "--verification", action="store_true", help="only times verification, by both ways"
+    )
+    parser.add_argument(
+        "--skipping", action="store_true", help="only times the target with sub-layers skipped"
     )
     parser.add_argument("--megabytes", type=int, default=1024, help="of the bandwidth probe")
     parser.add_argument("--out", type=pathlib.Path, default=_ROOT / "runs/benchmark/rows.jsonl")
@@ -115,11 +122,30 @@ def _verification(batch_sizes: list[int]) -> None:
             print(f"| {method.name} {method.tree} | {top_p:g} | {shown} |", flush=True)
 
 
+def _skipping(target: rsd_jax.LoadedModel, args: argparse.Namespace) -> None:
+    """Time of a pass against the bytes it reads, for random sets of every size."""
+    layers, rng = target.model.num_layers, np.random.default_rng(0)
+    sets = [skips.empty_set(layers)]
+    for count in range(1, skips.num_switches(layers) + 1):
+        switches = np.zeros(skips.num_switches(layers), bool)
+        switches[rng.permutation(switches.size)[:count]] = True
+        sets.append(skips.from_switches(switches))
+    lines = [
+        (str(p.kept), f"{p.kept_fraction:.3f}", f"{1e3 * p.seconds:.3f}", f"{p.time_fraction:.3f}",
+         f"{p.deviation:+.1%}")
+        for p in time_skipped_passes(target, sets, repeats=args.repeats)
+    ]  # fmt: skip
+    heads = ("sub-layers kept", "bytes read", "ms", "time", "off the line")
+    print(Table(heads, lines, frozenset()).markdown())
+
+
 def main() -> None:
     args = _arguments()
     if args.verification:
         return _verification(args.batch_sizes)
     name, target, draft, prompts, weights = _models(args)
+    if args.skipping:
+        return _skipping(target, args)
     task = "completion" if weights else "random"
     methods = benchmark.benchmark_methods(args.draft_length)
     sampling = Sampling(max_new_tokens=args.max_new_tokens, temperature=args.temperature)

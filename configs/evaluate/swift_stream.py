@@ -3,7 +3,7 @@
 Source: Xia et al. 2025 (arXiv 2410.06916), the figure of speed-up against the number of instances;
 settings of the search as published, but for the skip ratio of a small target.
 Command: python launch/stream.py --config=configs/evaluate/swift_stream.py
-then     python launch/plot.py runs/swift_stream/results.jsonl
+then     python launch/plot.py runs/swift_stream-published/results.jsonl
 Expected: matchness rises in steps, and the speed-up with it; a small target has little to skip.
 """
 
@@ -14,9 +14,17 @@ from ml_collections import ConfigDict
 from configs.evaluate import pairs
 from rsd_jax.search import SearchConfig
 
+# Nodes of a step by confidence (> .95, > .8, > .5, less), at T = 0 and above it.
+PUBLISHED = dict(greedy_counts=(3, 5, 8, 10), counts=(1, 3, 5, 10))
+NARROW = dict(greedy_counts=(1, 1, 2, 3), counts=(1, 1, 2, 3))
+TREES = dict(published=PUBLISHED, narrow=NARROW)
 
-def get_config() -> ConfigDict:
+
+def get_config(tree: str = "published") -> ConfigDict:
     """The target of the pair that ships on number words; keys as in `StreamSettings`.
+
+    After a colon comes the tree: `published`, or `narrow`, for a CPU, where a wide pass costs many
+    narrow ones.
 
     For another target: --config.pair.shipped= --config.pair.target=/models/Llama-2-13b-hf
     --config.search.ratio=0.45, and a task of its own.
@@ -26,11 +34,11 @@ def get_config() -> ConfigDict:
     config.pair = pairs.pair(shipped="quickstart")
     config.task_name = "number_words"
     config.task = pairs.task(num_prompts=120, max_new_tokens=128, temperatures=(0.0,))
-    config.method = dict(name="swift")
-    config.search = dataclasses.asdict(SearchConfig(ratio=0.25))
+    config.method = dict(name="swift", length=25, stop_below=0.8, **TREES[tree])
+    config.search = dataclasses.asdict(SearchConfig(ratio=0.5))
     config.use_search = ""
     config.seed = 0
     config.phases = True
-    config.out_dir = "runs/swift_stream"
+    config.out_dir = f"runs/swift_stream-{tree}"
     config.lock()
     return config
