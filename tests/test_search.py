@@ -211,9 +211,15 @@ def test_tokens_are_the_targets_and_scores_rise(target, run):
     assert [instance.best_score for instance in run.instances] == sorted(
         instance.best_score for instance in run.instances
     )
+    passes = [sum(instance.draft_passes.values()) for instance in run.instances]
+    np.testing.assert_array_equal(passes, run.result.stats.drafted)
+    sets = {skipped for instance in run.instances for skipped in instance.draft_passes}
+    assert (2, 2) in sets, "the start set of six layers"
+    assert all(sum(skipped) == 2 for skipped in sets - {(2, 2)})
     for instance, tokens in zip(run.instances, run.result.tokens, strict=True):
         assert instance.tokens == len(tokens)
         assert instance.host_reads == instance.steps + 1
+        assert max(instance.draft_passes.values()) > 0
         assert 0 < sum(instance.seconds.values()) <= instance.total_seconds
         assert min(instance.seconds[phase] for phase in ("prefill", "decode", "matchness")) > 0
 

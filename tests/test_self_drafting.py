@@ -6,16 +6,21 @@ those of draft-mode passes from scratch; faults in either are seen.
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import rsd_jax
 from rsd_jax import decoding, skips
-from rsd_jax.drafters.backbone import BackboneRule
+from rsd_jax.drafters.backbone import BackboneRule, grow_backbone
 from rsd_jax.drafters.swift import SwiftDrafter
 from rsd_jax.job import prepare, start
 from rsd_jax.models.llama import LlamaModel
+from rsd_jax.sampling import row_keys
+from rsd_jax.target_pass import score_tree
+from rsd_jax.testing.candidate_trees import CandidateTrees, table_score_step
+from rsd_jax.testing.instances import log_tables, random_instances
 from rsd_jax.testing.self_draft_mutants import SELF_DRAFT_MUTANTS
 from rsd_jax.testing.state_checks import (
     Phases,
@@ -26,8 +31,11 @@ from rsd_jax.testing.state_checks import (
     target_difference,
 )
 from rsd_jax.testing.state_mutants import TARGET_MUTANTS
+from rsd_jax.testing.table_model import TableModel
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 from rsd_jax.testing.validation import validate_tree
+from rsd_jax.tree import BackboneLaws, DraftTree
+from rsd_jax.warp import make_warp
 from tests import joint_law, tiny
 from tests.test_facade import compilations
 
@@ -211,7 +219,65 @@ def test_bad_options(options, message):
         rsd_jax.build_method("swift", **options)
 
 
-# The widths of the target pass.
+# The end of the draft, and the widths of the target pass.
+
+
+def test_the_draft_ends_when_every_row_has_stopped():
+    """A row that is done does not keep it going."""
+    (instance,) = random_instances(3, 4, 1, seed=5)
+    rule = CandidateTrees(4, 0.5, (0.7, 0.6), (1, 2, 3), (1, 2, 3))
+    score_step = table_score_step(log_tables(instance.draft))
+
+    @jax.jit
+    def grow(keys, active):
+        def counting(step, tokens, carry):
+            logits, prefix = score_step(step, tokens, carry[0])
+            return logits, (prefix, carry[1] + 1)
+
+        root = jnp.zeros(active.shape, jnp.int32)
+        return grow_backbone(
+            rule, counting, (root, jnp.asarray(0)), root, active, warp=make_warp(1.0), keys=keys
+        )
+
+    steps = set()
+    for seed in range(12):
+        keys, active = row_keys(seed, jnp.arange(3)), jnp.asarray([True, True, seed % 2 == 0])
+        tree, (_, count) = grow(keys, active)
+        depth = np.where(tree.valid, rule.shape.depths, 0).max(axis=1)
+        assert int(count) == depth.max()
+        assert (depth > 0).tolist() == active.tolist()
+        steps.add(int(count))
+    assert len(steps) > 1
+
+
+class _Narrow(TableModel):
+    """Says how many tokens it was given."""
+
+    def forward(self, params, tokens, *args, **options):
+        logits, scratch = super().forward(params, tokens, *args, **options)
+        return jnp.full_like(logits, tokens.shape[1]), scratch
+
+
+@pytest.mark.parametrize(("sizes", "width"), [((1, 2), 2), ((3, 1), 4), ((4, 4), 4), ((2, 5), 8)])
+def test_the_target_pass_is_as_narrow_as_the_largest_tree_allows(sizes, width):
+    model, rule = _Narrow(), BackboneRule(2, 0.4, (0.7, 0.5), (1, 2, 3), (1, 2, 3))
+    shape, batch = rule.shape, len(sizes)
+    tree = DraftTree(
+        tokens=jnp.zeros((batch, 7), jnp.int32),
+        parents=jnp.broadcast_to(jnp.asarray(shape.static_parents)[None], (batch, 7)),
+        valid=jnp.asarray(np.arange(7)[None] < np.asarray(sizes)[:, None]),
+        scores=jnp.zeros((batch, 7), jnp.float32),
+        laws=BackboneLaws(logprobs=jnp.zeros((batch, 2, 3), jnp.float32), shape=shape),
+        finite=jnp.ones((batch,), bool),
+        shape=shape,
+    )
+    logits, _ = score_tree(
+        model, model.init_params(jax.random.key(0)), tree, jnp.ones((batch,), jnp.int32),
+        model.init_cache(batch, 8), model.init_scratch(batch, 8), (2, 4, 8),
+    )  # fmt: skip
+    assert logits.shape == (batch, 8, 3)
+    assert np.unique(logits[:, :width]).tolist() == [width]
+    assert not np.asarray(logits[:, width:]).any()
 
 
 def test_published_settings():

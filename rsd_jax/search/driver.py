@@ -1,7 +1,9 @@
 """Decoding while searching: a candidate is scored between blocks, and a better set is adopted."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ from rsd_jax.methods import Method
 from rsd_jax.results import GenerateResult
 from rsd_jax.search.candidates import propose
 from rsd_jax.search.identity import check_identity, model_identity
-from rsd_jax.search.matchness import read_matchness
+from rsd_jax.search.matchness import Reading, read_matchness
 from rsd_jax.search.state import Candidate, SearchState
 from rsd_jax.search.trace import Clock, InstanceTrace, Iteration
 from rsd_jax.state import DecodeState
@@ -47,37 +49,42 @@ class _Search:
         self.iterations: list[Iteration] = []
         self._next: Candidate | None = None
 
-    def decode(self, batch: Batch, instance: int) -> tuple[DecodeState, InstanceTrace]:
-        """Decodes one batch; the trace lacks what the final read shows."""
-        clock, steps, reads, before = Clock(), 0, 0, len(self.iterations)
+    def decode(self, batch: Batch, instance: int) -> tuple[dict[str, Any], InstanceTrace]:
+        """Decodes one batch; returns what `read_state` reads, and the trace."""
+        clock, steps, before = Clock(), 0, len(self.iterations)
+        passes: Counter[tuple[int, int]] = Counter()
         with clock.phase("prefill"):
-            decoding = jax.block_until_ready(start(self.job, batch))
+            state = jax.block_until_ready(start(self.job, batch))
         done = False
         while not done:
-            searching = self.state.stopped is None
+            searching, skips = self.state.stopped is None, self.state.skips
             blocks = np.int32(self.state.config.opt_interval) if searching else UNLIMITED
-            params = dataclasses.replace(self.job.params, skips=jnp.asarray(self.state.skips))
+            params = dataclasses.replace(self.job.params, skips=jnp.asarray(skips))
             with clock.phase("decode"):
-                decoding = jax.block_until_ready(
-                    advance(self.job.engine, params, decoding, self.job.options, blocks)
+                state = jax.block_until_ready(
+                    advance(self.job.engine, params, state, self.job.options, blocks)
                 )
-            steps, done = steps + 1, not searching
+            steps, done = steps + 1, True
             if searching:
-                done = self._try_candidate(decoding, instance, clock)
-                reads += 1
+                reading = self._try_candidate(state, instance, clock)
+                done = bool(reading.all_done)
+                passes[_skipped(skips)] += int(reading.drafted) - passes.total()
+        read = read_state(state)
+        passes[_skipped(skips)] += int(read["stats"].drafted.sum()) - passes.total()
         trace = InstanceTrace(
-            tokens=0,
+            tokens=int((read["end"] - read["prompt_length"])[: batch.rows].sum()),
             iterations=len(self.iterations) - before,
             best_score=self.state.best_score,
             steps=steps,
-            host_reads=reads,
+            host_reads=1 + (steps if searching else steps - 1),
+            draft_passes=dict(passes),
             seconds=clock.seconds,
             total_seconds=clock.total(),
         )
-        return decoding, trace
+        return read, trace
 
-    def _try_candidate(self, decoding: DecodeState, instance: int, clock: Clock) -> bool:
-        """Scores the next candidate if a row is long enough; returns whether all rows are done."""
+    def _try_candidate(self, decoding: DecodeState, instance: int, clock: Clock) -> Reading:
+        """Scores the next candidate if a row is long enough for it."""
         with clock.phase("suggest"):
             candidate = self._next = self._next or propose(self.state)
         with clock.phase("matchness"):
@@ -94,7 +101,13 @@ class _Search:
             self.iterations.append(
                 Iteration(instance, score, score > best, candidate.suggested, skipped)
             )
-        return bool(reading.all_done)
+        return reading
+
+
+def _skipped(skips: np.ndarray) -> tuple[int, int]:
+    """Attentions and MLPs of a skip set."""
+    attentions, mlps = skips.sum(axis=0).tolist()
+    return attentions, mlps
 
 
 def generate_with_search(
@@ -146,12 +159,10 @@ def generate_with_search(
     results: list[GenerateResult] = []
     failures: dict[int, int] = {}
     for index, batch in enumerate(job.batches):
-        decoding, trace = search.decode(batch, index)
-        read = read_state(decoding)
+        read, trace = search.decode(batch, index)
+        instances.append(trace)
         results.append(to_result(read, batch.rows))
         failures |= failed_rows(read, batch)
-        tokens = int(results[-1].num_tokens.sum())
-        instances.append(dataclasses.replace(trace, tokens=tokens, host_reads=trace.host_reads + 1))
     result = join_results(results)
     if failures:
         raise NonFiniteLogitsError(failures, result)

@@ -19,11 +19,13 @@ class Reading:
       score: f32[], matchness; 0 if no row could be used.
       scored: bool[], whether one could.
       all_done: bool[], whether the batch is finished.
+      drafted: i32[], draft passes of all rows so far.
     """
 
     score: jax.Array
     scored: jax.Array
     all_done: jax.Array
+    drafted: jax.Array
 
 
 @functools.partial(jax.jit, static_argnames=("model", "context"))
@@ -66,4 +68,5 @@ def read_matchness(
         score=jax.lax.cond(usable.any(), score, lambda: jnp.asarray(0.0, jnp.float32)),
         scored=usable.any(),
         all_done=state.done.all(),
+        drafted=state.stats.drafted.sum(dtype=jnp.int32),
     )

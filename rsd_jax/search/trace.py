@@ -37,6 +37,8 @@ class InstanceTrace:
       best_score: best score so far at its end.
       steps: calls of `advance`.
       host_reads: transfers from the device, the final one included.
+      draft_passes: by (attentions, MLPs) skipped in them, as in `stats.drafted` of all rows: what
+        the cost of a draft pass follows from.
       seconds: by phase: "prefill"; "decode", the calls of `advance`; "suggest", the proposal of
         candidates on the host; "matchness", their passes and the reads.
       total_seconds: of the batch, by the clock.
@@ -47,6 +49,7 @@ class InstanceTrace:
     best_score: float
     steps: int
     host_reads: int
+    draft_passes: dict[tuple[int, int], int]
     seconds: dict[str, float]
     total_seconds: float
 
