@@ -22,7 +22,7 @@ def make_mesh(sizes: list[int]) -> jax.sharding.Mesh | None:
 
 
 def load_pair(source: PairSource, mesh: jax.sharding.Mesh | None = None) -> rsd_jax.LoadedPair:
-    """Target, draft and tokenizer.
+    """Target, draft, if there is one, and tokenizer.
 
     Raises:
       ConfigError, CheckpointError: see `rsd_jax.load_model` and `rsd_jax.load_pair`.
@@ -31,7 +31,9 @@ def load_pair(source: PairSource, mesh: jax.sharding.Mesh | None = None) -> rsd_
         return rsd_jax.load_pair(source.shipped, dtype=source.dtype, mesh=mesh)
     return rsd_jax.LoadedPair(
         target=rsd_jax.load_model(source.target, dtype=source.dtype, mesh=mesh),
-        draft=rsd_jax.load_model(source.draft, dtype=source.dtype, mesh=mesh),
+        draft=rsd_jax.load_model(source.draft, dtype=source.dtype, mesh=mesh)
+        if source.draft
+        else None,
         tokenizer=_tokenizer(source.target),
     )
 

@@ -56,12 +56,12 @@ class LoadedPair:
     """A target, its draft and their tokenizer.
 
     Attributes:
-      target, draft: models of one vocabulary.
+      target, draft: models of one vocabulary; a draft of None is for methods without one.
       tokenizer: a transformers tokenizer.
     """
 
     target: LoadedModel
-    draft: LoadedModel
+    draft: LoadedModel | None
     tokenizer: Any
 
 

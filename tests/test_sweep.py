@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import types
 import warnings
 
 import pytest
@@ -13,8 +14,11 @@ from rsd_jax.evaluation.sweep.definition import Sweep
 from rsd_jax.evaluation.sweep.estimate import TimeEstimate, in_words
 from rsd_jax.evaluation.sweep.listing import listing
 from rsd_jax.evaluation.sweep.run import results_path, run_sweep
+from rsd_jax.job import LoadedModel
+from rsd_jax.models.llama import LlamaModel
 from rsd_jax.reporting.panels import panels_of
 from rsd_jax.rows import append_row, read_rows
+from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 from tests import sweeping
 
 # Of a cell, what does not depend on the clock.
@@ -156,6 +160,29 @@ def test_phases_are_timed_where_asked(tmp_path):
         assert row.context_length
 
 
+def test_methods_that_draft_with_the_target_need_no_draft(tmp_path):
+    """Their draft passes count as they were, at the cost of the sub-layers that are kept."""
+    config = dataclasses.replace(TINY_CONFIG, num_layers=4)
+    target = LoadedModel(LlamaModel(config), tiny_params(3, config))
+
+    def alone(source):
+        return types.SimpleNamespace(target=target, draft=None, tokenizer=sweeping.Letters())
+
+    pairs = {"tiny": {"target": "somewhere"}}
+    with pytest.raises(ConfigError, match=r"pairs.tiny: `draft`.* needs one"):
+        sweeping.sweep(tmp_path, pairs=pairs)
+    sweep = sweeping.sweep(tmp_path, pairs=pairs, trees={"self_sd": ("2",), "swift": ("3",)})
+    assert run_sweep(sweep, alone, sweeping.Watcher()) == {"ok": 3}
+    _, chain, swift = read_rows(results_path(sweep))
+    assert [(row.method, row.tree) for row in (chain, swift)] == [("self_sd", "2"), ("swift", "3")]
+    for row in (chain, swift):
+        r = row.bytes_ratio.r
+        assert 0 < r < 1
+        assert row.mbsu == pytest.approx(row.produced / (row.blocks + r * row.drafted))
+    assert chain.drafted == 2 * chain.blocks
+    assert swift.drafted <= 3 * swift.blocks
+
+
 def test_later_turns_are_prompts_where_asked(tmp_path):
     """What came before is what the target answers greedily: again the same prompts."""
     path = tmp_path / "question.jsonl"
@@ -196,7 +223,6 @@ def test_later_turns_are_prompts_where_asked(tmp_path):
             {"tasks": {"number_words": sweeping.TASK | {"temperatures": ()}}},
             "temperatures is empty",
         ),
-        ({"pairs": {"mine": {"target": "somewhere"}}}, "pairs.mine: `draft`"),
         ({"pairs": {"mine": {}}}, "pairs.mine: give either `shipped`"),
         ({"seeds": ()}, "seeds is empty"),
         ({"seeds": (0, 0)}, r"seeds=\[0, 0\] holds a value twice"),

@@ -77,7 +77,13 @@ class Sweep:
             check_pair(name, source)
         for name, settings in sweep.tasks.items():
             check_task(name, settings)
-        sweep.methods()
+        needy = [m.name for m in sweep.methods().values() if m.drafter.needs_draft_model]
+        for name, source in sweep.pairs.items():
+            if needy and source.target and not source.draft:
+                raise ConfigError(
+                    f"pairs.{name}: `draft`, the directory of the draft, is missing; "
+                    f"{needy[0]!r} needs one"
+                )
         return sweep
 
     def methods(self) -> dict[tuple[str, str], Method]:

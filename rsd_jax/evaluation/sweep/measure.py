@@ -126,9 +126,8 @@ def _timed(rows: list[Row], methods: list[Method], subject: Subject, turn: Turn)
     sweep = subject.sweep
     prompts = subject.encoded.tokens[: sweep.batch_size]
     context = max(map(len, prompts))
-    positions = min(
-        subject.models.target.model.max_positions, subject.models.draft.model.max_positions
-    )
+    models = (subject.models.target, subject.models.draft)
+    positions = min(each.model.max_positions for each in models if each is not None)
     most = min(_MOST_TIMED_TOKENS, positions - context)
     # Every row must go on through the blocks that lead to the state and those that are timed.
     longest = max(method.drafter.shape.depth for method in methods) + 1

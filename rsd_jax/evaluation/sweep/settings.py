@@ -14,7 +14,8 @@ class PairSource:
 
     Attributes:
       shipped: name of a pair that ships with the package, or "" for one from disk.
-      target, draft: Hugging Face directories, for a pair from disk.
+      target, draft: Hugging Face directories, for a pair from disk; no draft for methods that
+        draft with the target.
       dtype: of parameters and caches.
       template: of the prompts of tasks that have templates, e.g. "base" or "chat".
     """
@@ -74,11 +75,9 @@ def check_pair(name: str, source: PairSource) -> None:
     """Raises `ConfigError` unless it is said where the pair is, in one way."""
     if bool(source.shipped) == bool(source.target):
         raise ConfigError(
-            f"pairs.{name}: give either `shipped`, the name of a pair that ships, or the "
-            f"directories `target` and `draft`; got {dataclasses.asdict(source)}"
+            f"pairs.{name}: give either `shipped`, the name of a pair that ships, or `target`, the "
+            f"target's directory, and `draft`; got {dataclasses.asdict(source)}"
         )
-    if source.target and not source.draft:
-        raise ConfigError(f"pairs.{name}: `draft`, the directory of the draft, is missing")
 
 
 def check_task(name: str, settings: TaskSettings) -> None:

@@ -27,7 +27,7 @@ class Pair(Protocol):
     @property
     def target(self) -> LoadedModel: ...
     @property
-    def draft(self) -> LoadedModel: ...
+    def draft(self) -> LoadedModel | None: ...
     @property
     def tokenizer(self) -> Any: ...
 
@@ -84,7 +84,7 @@ def subjects_of(sweep: Sweep, models: Pair, pair: str) -> dict[str, Subject]:
       ConfigError: a task cannot be read, or nothing ends an answer.
     """
     ends = ends_of(models.target, models.tokenizer)
-    weights = fingerprint(models.target, models.draft)
+    weights = fingerprint(*(m for m in (models.target, models.draft) if m is not None))
     encoded = {task: _encoded(sweep, models, pair, task, ends) for task in sweep.tasks}
     needed = [
         required_capacity(method.drafter, len(tokens), sweep.tasks[task].max_new_tokens)
