@@ -98,14 +98,14 @@ def token_rate(tokens: np.ndarray | int, seconds: np.ndarray | float) -> float:
     return _ratio(float(np.sum(tokens)), float(np.sum(seconds)))
 
 
-def realised_fraction(t_ar: float, t_block: float, ratio: float, draft_passes: int) -> float:
+def realised_fraction(t_ar: float, t_block: float, ratio: float, draft_passes: float) -> float:
     """(t_AR / t_block) (1 + r L): how much of MBSU the clock shows; acceptance cancels out.
 
     Args:
       t_ar: seconds per step of autoregressive decoding.
       t_block: seconds per block of the method.
       ratio: r.
-      draft_passes: L.
+      draft_passes: L, or its mean where it varies.
     """
     return _ratio(t_ar, t_block) * (1.0 + ratio * draft_passes)
 

@@ -104,7 +104,8 @@ class Row:
       kept_fraction: bytes that a draft pass reads over those of a target pass, where the draft is
         the target with layers skipped.
       matchness: the best so far of a search for layers to skip (Xia et al. 2025).
-      searching: whether that search still went on after this instance.
+      searching: whether that search still went on after this instance; null if none was asked for.
+      candidates: sets of layers that the search scored; their passes are in no other count.
       compile_time: seconds for tracing and compiling, or for reading the compilation cache.
       config_hash: `config_hash` of the settings of the run; in a sweep, of those that its cells
         share, so that cells can be added.
@@ -177,6 +178,7 @@ class Row:
     kept_fraction: float | None = None
     matchness: float | None = None
     searching: bool | None = None
+    candidates: int | None = None
     compile_time: float | None = None
     config_hash: str | None = None
 

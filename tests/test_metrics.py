@@ -7,7 +7,8 @@ import pytest
 
 from rsd_jax import metrics
 from rsd_jax.errors import ConfigError
-from rsd_jax.models.config import NAMED_CONFIGS
+from rsd_jax.evaluation.floors import kept_fraction
+from rsd_jax.models.config import NAMED_CONFIGS, LlamaConfig
 
 _TARGET, _DRAFT = NAMED_CONFIGS["llama2_7b"], NAMED_CONFIGS["llama2_115m"]
 
@@ -65,3 +66,19 @@ def test_a_paired_interval_cancels_what_prompts_share():
     assert high == pytest.approx(2.0)
     with pytest.raises(ConfigError, match="one number per prompt"):
         metrics.bootstrap_interval(tokens, base_seconds[:3])
+
+
+def test_what_a_pass_with_skipped_sub_layers_reads():
+    """Counted by hand for a small shape: attention and MLP differ, and so does the cache."""
+    config = LlamaConfig(
+        vocab_size=10, hidden_size=4, intermediate_size=6, num_layers=3, num_heads=2,
+        num_kv_heads=1, head_dim=2, tied_embeddings=True,
+    )  # fmt: skip
+    attention, mlp = 4 * 4 + 2 * 4 * 2 + 4 * 4 + 4, 3 * 4 * 6 + 4
+    whole = 3 * (attention + mlp) + 4 + 10 * 4
+    assert config.num_parameters == whole
+    assert kept_fraction(config, (2, 0)) == pytest.approx(1 - 2 * attention / whole)
+    assert kept_fraction(config, (0, 1)) == pytest.approx(1 - mlp / whole)
+    cache = 2 * 1 * 2 * 5 * 3  # keys and values of a head of 2 numbers, 5 positions, 3 rows
+    kept = 1 - (attention + cache) / (whole + 3 * cache)
+    assert kept_fraction(config, (1, 0), batch=3, context=5) == pytest.approx(kept)

@@ -303,3 +303,28 @@ def test_every_width_gives_the_same_tokens():
         return rsd_jax.generate(method, target, None, prompts, **options).tokens
 
     assert decode(2, 4, 8) == decode(8) == decode(3)
+
+
+def test_siblings_and_stop_follow_the_confidence_at_temperature_1():
+    """Whatever the warp; T = 0 has counts of its own."""
+    rule = BackboneRule(4, 0.8, (0.95, 0.8, 0.5), (1, 2, 3, 4), (2, 3, 4, 5))
+    firsts = (0.99, 0.9, 0.6, 0.4)  # one of each class; the others share the rest
+    logits = np.log([[p, *[(1 - p) / 7] * 7] for p in firsts])
+    logits = jnp.asarray(logits, jnp.float32)
+    none = jnp.zeros(logits.shape, jnp.float32)  # the likeliest token comes first
+    for warp, noise, counts in (
+        (make_warp(1.0), none, (1, 2, 3, 4)),
+        (make_warp(0.3), none, (1, 2, 3, 4)),
+        (make_warp(2.0), none, (1, 2, 3, 4)),
+        (make_warp(0.0), None, (2, 3, 4, 5)),
+    ):
+        level = rule.expand(logits, warp, noise)
+        assert level.tokens[:, 0].tolist() == [0] * 4
+        assert level.valid.sum(axis=1).tolist() == list(counts)
+        assert level.confident.tolist() == [True, True, False, False]
+    # Filters leave fewer tokens than asked for, and do not touch the confidence.
+    level = rule.expand(logits, make_warp(1.0, 2), none)
+    assert level.valid.sum(axis=1).tolist()[:2] == [1, 2]
+    alone = rule.expand(logits, make_warp(1.0, None, 0.3), none)
+    assert alone.valid.sum(axis=1).tolist() == [1] * 4
+    assert alone.confident.tolist() == [True, True, False, False]

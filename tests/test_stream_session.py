@@ -1,18 +1,26 @@
 """Streams of instances with a search: rows, resumption, phases, bad input."""
 
 import dataclasses
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
 import rsd_jax
+from rsd_jax.evaluation.comparison import Sampling
+from rsd_jax.evaluation.floors import kept_fraction
+from rsd_jax.evaluation.stream.run import run_stream
 from rsd_jax.evaluation.stream.session import Session
 from rsd_jax.evaluation.stream.settings import StreamSettings
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.reporting.streams import streams_of
 from rsd_jax.rows import read_rows
-from rsd_jax.search import SearchState
+from rsd_jax.search import SearchConfig, SearchState
+from rsd_jax.search.candidates import propose
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 from tests import sweeping, tiny
+from tests.test_facade import compilations
 
 _COUNTED = (
     "instance", "method", "tokens", "produced", "blocks", "drafted", "matchness", "searching",
@@ -100,13 +108,58 @@ def test_a_killed_stream_goes_on_with_its_search(finished, target, tmp_path):
     assert len(last.done) == 4
     assert _counts(last.run()) == _counts(whole)
     assert [path.name for path in tmp_path.glob("search-*.json")] == ["search-4.json"]
-    # What was found serves another stream.
-    found = SearchState.load(tmp_path / "search-4.json", target)
-    assert found.stopped
-    again = _settings(tmp_path / "reuse", use_search=str(tmp_path / "search-4.json"), phases=False)
-    rows = Session(again, target, sweeping.Letters()).run()
-    assert {row.matchness for row in rows if row.method == "swift"} == {found.best_score}
-    assert not any(row.searching for row in rows)
+
+
+def test_a_found_set_is_used_as_it_is(target, tmp_path):
+    """Also one of a search that has not begun or not ended: nothing is searched."""
+    fresh = SearchState.new(target, SearchConfig(ratio=0.5, context=4))
+    started = fresh.update(propose(fresh), 0.25)
+    for name, found in (("fresh", fresh), ("started", started)):
+        path = tmp_path / f"{name}.json"
+        found.save(path)
+        assert SearchState.load(path, target).stopped is None
+        again = _settings(tmp_path / name, use_search=str(path), phases=False)
+        rows = Session(again, target, sweeping.Letters()).run()
+        own = [row for row in rows if row.method == "swift"]
+        assert {row.matchness for row in own} == {found.best_score}
+        assert {row.candidates for row in own} == {0}
+        assert {row.searching for row in own} == {None}
+        (stream,) = streams_of(rows)
+        assert stream.stopped_after is None
+        kept = kept_fraction(target.model.config, tuple(found.skips.sum(axis=0).tolist()))
+        cost = [row.blocks + kept * row.drafted for row in own]
+        assert [row.mbsu for row in own] == pytest.approx(
+            [row.produced / c for row, c in zip(own, cost, strict=True)]
+        )
+
+
+def test_nothing_is_compiled_or_imported_in_a_timed_instance(target):
+    """A Bayesian suggestion imports for seconds; the fifth candidate is one, the warm-up's not."""
+    script = """
+import sys
+from tests.test_stream_session import first_instances
+first_instances()
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=pathlib.Path(__file__).parents[1],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+
+
+def first_instances():
+    """In a process of its own: what the second instance compiles and imports."""
+    config = dataclasses.replace(TINY_CONFIG, num_layers=4)
+    model = rsd_jax.LoadedModel(LlamaModel(config), tiny_params(3, config))
+    state = SearchState.new(model, SearchConfig(ratio=0.5, context=4, bayes_every=50, max_score=1))
+    sampling = Sampling(max_new_tokens=16, temperature=0.0)
+    method = tiny.method("swift")
+    stream = run_stream(method, model, [[3, 4], [5]] * 2, sampling, state, capacity=64)
+    next(stream)
+    assert "bayes_opt" in sys.modules
+    with compilations() as programs:
+        next(stream)
+    assert programs == []
 
 
 def test_bad_input_is_one_clear_error(finished, target, tmp_path):
@@ -119,6 +172,7 @@ def test_bad_input_is_one_clear_error(finished, target, tmp_path):
     for changes, message in (
         ({"search": {"ratio": 1.0}}, r"ratio"),
         ({"searches": {}}, "unknown field 'searches'"),
+        ({"search": {"ratio": 0.5, "context": 14}}, "max_new_tokens=16 must be above 16"),
         ({"method": {"name": "medusa"}}, "unknown method 'medusa'"),
         ({"method": {"name": "sd", "length": 2}}, "'sd' does not draft with its target"),
         ({"task": task | {"max_new_tokens": 600}}, "all 4 prompts are too long"),

@@ -104,6 +104,11 @@ class Drafter(abc.ABC):
         return 1 if Sampling.IID in self.samplings else self.shape.max_siblings
 
     @property
+    def max_nodes(self) -> int:
+        """Most valid nodes of a tree, the root included."""
+        return self.shape.num_nodes
+
+    @property
     def pass_widths(self) -> tuple[int, ...] | None:
         """Static widths of the target pass, ascending, for trees whose size the data decide.
 

@@ -52,6 +52,10 @@ class SwiftDrafter(Drafter):
         return 1  # as many siblings as the vocabulary has
 
     @property
+    def max_nodes(self) -> int:
+        return self.rule.max_nodes
+
+    @property
     def pass_widths(self) -> tuple[int, ...]:
         most = self.rule.max_nodes
         narrower = tuple(width for width in self.widths if width < most)

@@ -77,7 +77,7 @@ def _measurements(
         "method": method.name,
         "tree": method.tree,
         "draft_length": passes,
-        "target_budget": method.drafter.shape.num_nodes - 1,
+        "target_budget": method.drafter.max_nodes - 1,
         "num_prompts": len(measured.tokens),
         "tokens": int(counts.sum()),
         "produced": int(stats.produced.sum()),
@@ -154,18 +154,18 @@ def with_times(row: Row, times: BlockTimes, baseline: BlockTimes, context: int) 
       context: tokens of the longest prompt of the batch that was timed.
     """
     r = row.bytes_ratio.r if row.bytes_ratio is not None else 0.0
+    passes = row.draft_length if row.drafted is None else row.drafted / (row.blocks or 1)
     phases = {
-        name: getattr(times, name)
+        name: seconds
         for name in ("prefill", "draft", "score", "verify", "commit", "forwards")
+        if (seconds := getattr(times, name)) is not None
     }
     return dataclasses.replace(
         row,
         phase_times=phases,
         t_ar=baseline.block,
         t_block=times.block,
-        realised_fraction=metrics.realised_fraction(
-            baseline.block, times.block, r, row.draft_length
-        ),
+        realised_fraction=metrics.realised_fraction(baseline.block, times.block, r, passes),
         context_length=context,
     )
 

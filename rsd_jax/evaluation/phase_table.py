@@ -25,13 +25,14 @@ def phase_table(timed: Sequence[tuple[Row, BlockTimes]], *, markdown: bool = Fal
     cells = []
     for row, times in timed:
         phases = (times.prefill, times.draft, times.score, times.verify, times.commit,
-                  times.phase_sum, times.block, times.forwards)  # fmt: skip
+                  times.phase_sum, times.block)  # fmt: skip
         cells.append(
             (
                 row.method,
                 row.tree,
                 *(f"{1e3 * seconds:.2f}" for seconds in phases),
-                f"{times.outside:.0%}",
+                "-" if times.forwards is None else f"{1e3 * times.forwards:.2f}",
+                "-" if times.outside is None else f"{times.outside:.0%}",
                 number(row.realised_fraction, 2),
                 f"{times.compile:.1f}",
             )

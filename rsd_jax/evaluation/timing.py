@@ -30,10 +30,11 @@ class BlockTimes:
       prefill: of the batch.
       draft, score, verify, commit: phases, each a program of its own, dispatch included.
       block: one block of the fused loop.
-      forwards: the model passes of a block alone, in a loop like the fused one.
+      forwards: the model passes of a block alone, in a loop like the fused one; None where the
+        target drafts, whose passes have no fixed number or width.
       outside: fraction of the fused block that is not spent in model passes; the median over
         pairs of `forwards` and `block` taken one right after the other. Noise can make it
-        negative.
+        negative. None without `forwards`.
     """
 
     compile: float
@@ -43,8 +44,8 @@ class BlockTimes:
     verify: float
     commit: float
     block: float
-    forwards: float
-    outside: float
+    forwards: float | None
+    outside: float | None
 
     @property
     def phase_sum(self) -> float:
@@ -161,6 +162,8 @@ class _Timed:
                 lambda s: decoding.advance(engine, params, s, options, steps), self._state
             ) / blocks,
         }  # fmt: skip
+        if engine.drafter.needs_skips:
+            del self.measures["forwards"]
         for measure in self.measures.values():
             measure()
 
@@ -223,9 +226,14 @@ def time_blocks(
 
 
 def _medians(compile_seconds: float, seconds: dict[str, list[float]]) -> BlockTimes:
-    pairs = zip(seconds["forwards"], seconds["block"], strict=True)
+    taken = seconds.get("forwards", [])
+    shares = [
+        1 - forwards / block for forwards, block in zip(taken, seconds["block"], strict=False)
+    ]
+    phases = ("prefill", "draft", "score", "verify", "commit", "block")
     return BlockTimes(
         compile=compile_seconds,
-        outside=statistics.median(1.0 - forwards / block for forwards, block in pairs),
-        **{name: statistics.median(values) for name, values in seconds.items()},
+        outside=statistics.median(shares) if shares else None,
+        forwards=statistics.median(taken) if taken else None,
+        **{name: statistics.median(seconds[name]) for name in phases},
     )

@@ -80,7 +80,8 @@ def summary_table(streams: Sequence[Stream]) -> Table:
     """One line per stream: what the whole of it came to."""
     heads = (
         "stream", "instances", "stopped after", "matchness", "kept", "tokens per call", "MBSU",
-        "accepted of drafted", "speed-up", "fused ms/token", "phases ms/token",
+        "accepted / drafted", "of the chain", "candidates", "speed-up", "fused ms/token",
+        "phases ms/token",
     )  # fmt: skip
     lines = []
     for stream in streams:
@@ -94,10 +95,12 @@ def summary_table(streams: Sequence[Stream]) -> Table:
             _number(last.kept_fraction),
         ]
         if whole is None:
-            lines.append((*cells, *["-"] * 6))
+            lines.append((*cells, *["-"] * 8))
             continue
         accepted = (whole.produced or 0) - (whole.blocks or 0)
-        fused = 1e3 * (whole.seconds or 0.0) / (whole.tokens or 1)
+        backbone = (whole.accepted_ranks or [0])[0]
+        each = [(row.seconds or 0.0) / (row.tokens or 1) for row in stream.instances]
+        fused = 1e3 * sum(each) / len(each)
         phases = 1e3 * sum((whole.phase_times or {}).get(name, 0.0) for name in MODULES)
         lines.append(
             (
@@ -105,6 +108,8 @@ def summary_table(streams: Sequence[Stream]) -> Table:
                 _number(whole.block_efficiency),
                 _number(whole.mbsu),
                 _number(accepted / whole.drafted if whole.drafted else None),
+                _number(backbone / whole.drafted if whole.drafted else None),
+                "-" if whole.candidates is None else str(whole.candidates),
                 _number(last.overall_ratio),
                 _number(fused),
                 _number(phases or None),

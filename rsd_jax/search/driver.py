@@ -130,7 +130,6 @@ def generate_with_search(
     eos_id: int | Sequence[int] | None = None,
     batch_size: int | None = None,
     capacity: int | None = None,
-    advance: Advance = advance,
 ) -> SearchRun:
     """Decodes prompts and searches for a skip set on the way (Xia et al. 2025, SWIFT).
 
@@ -145,9 +144,7 @@ def generate_with_search(
       target: what `state` was made or loaded for.
       prompts, max_new_tokens, ..., batch_size: as in `generate`. A row is used once its response
         has more than `config.context` + 1 tokens: shorter ones leave the search where it is.
-      state: from `SearchState.new` or `.load`; not changed.
-
-      advance: runs the blocks; another one can time their phases.
+      state: from `SearchState.new` or `.load`; not changed. With `.at_rest()` nothing is searched.
 
     Raises:
       ConfigError: as `generate`; a method that skips nothing; a state of another model.
@@ -165,6 +162,20 @@ def generate_with_search(
             "search for; use swift or one of the self_ methods"
         )
     check_identity("the search", state.identity, model_identity(target))
+    return search_through(job, state)
+
+
+def search_through(job: Job, state: SearchState, advance: Advance = advance) -> SearchRun:
+    """The batches of a checked job, one after the other.
+
+    Args:
+      job: of a method that drafts with its target.
+      state: of a search for that target.
+      advance: runs the blocks; another one can time their phases.
+
+    Raises:
+      NonFiniteLogitsError: as `generate`.
+    """
     search, instances = _Search(job, state, advance), []
     results: list[GenerateResult] = []
     failures: dict[int, int] = {}

@@ -23,6 +23,7 @@ def write(path: str | pathlib.Path, fields: dict[str, Any]) -> None:
     content = {
         "format": _FORMAT, "version": _VERSION, "checksum": _checksum(fields), "search": fields,
     }  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".tmp")
     unfinished.write_text(json.dumps(content), encoding="utf-8")
     os.replace(unfinished, path)

@@ -15,6 +15,7 @@ from rsd_jax.skips import from_switches, num_switches, start_set, to_switches
 STOP_SCORE = "score"
 STOP_TOLERANCE = "tolerance"
 STOP_ITERATIONS = "iterations"
+AT_REST = "at rest"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,6 +52,7 @@ class SearchState:
       since_adopted: of those, how many since the set in use was adopted.
       points: f64[iterations, 2 (n - 2)], where candidates were registered.
       scores: f64[iterations].
+      resting: whether the set is used and nothing is searched.
     """
 
     config: SearchConfig
@@ -61,6 +63,7 @@ class SearchState:
     since_adopted: int
     points: np.ndarray
     scores: np.ndarray
+    resting: bool = False
 
     @classmethod
     def new(cls, target: LoadedModel, config: SearchConfig | None = None) -> "SearchState":
@@ -89,8 +92,10 @@ class SearchState:
 
     @property
     def stopped(self) -> str | None:
-        """Why the search is over: "score", "tolerance" or "iterations"; None if it is not."""
+        """Why there is no search: "score", "tolerance", "iterations" or "at rest"; or None."""
         config = self.config
+        if self.resting:
+            return AT_REST
         if self.best_score > config.max_score:
             return STOP_SCORE
         if self.since_adopted > config.max_tolerance:
@@ -109,6 +114,10 @@ class SearchState:
             points=np.concatenate([self.points, candidate.point[None]]),
             scores=np.append(self.scores, float(score)),
         )
+
+    def at_rest(self) -> "SearchState":
+        """The same set, with the search off."""
+        return dataclasses.replace(self, resting=True)
 
     def save(self, path: str | pathlib.Path) -> None:
         """Writes the state to a file, whole or not at all."""

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rsd_jax.evaluation.comparison import Sampling
-from rsd_jax.evaluation.stream.phases import PHASES, PhasedAdvance
+from rsd_jax.evaluation.stream.phases import PhasedAdvance
 from rsd_jax.generation import generate
-from rsd_jax.job import LoadedModel
+from rsd_jax.job import LoadedModel, prepare
 from rsd_jax.methods import Method, build_method
 from rsd_jax.results import GenerateResult
-from rsd_jax.search import InstanceTrace, SearchRun, SearchState, generate_with_search
+from rsd_jax.search import InstanceTrace, SearchRun, SearchState
+from rsd_jax.search.candidates import propose
+from rsd_jax.search.driver import Advance, advance, search_through
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,41 @@ class Instance:
         return len(self.baseline.tokens[0]) / self.baseline_seconds
 
 
+class _Decoder:
+    """Decodes single instances of a stream, with the method or by autoregressive decoding."""
+
+    def __init__(
+        self, method: Method, target: LoadedModel, prompts: Sequence[Sequence[int]],
+        sampling: Sampling, capacity: int,
+    ):  # fmt: skip
+        self._options = dataclasses.asdict(sampling) | {"capacity": capacity}
+        self._method, self._target, self._prompts = method, target, prompts
+
+    def own(self, index: int, state: SearchState, advance: Advance = advance) -> SearchRun:
+        job = prepare(
+            self._method, self._target, None, [self._prompts[index]], request_ids=[index],
+            **self._options,
+        )  # fmt: skip
+        return search_through(job, state, advance)
+
+    def baseline(self, index: int) -> GenerateResult:
+        return generate(
+            build_method("ar"), self._target, None, [self._prompts[index]], request_ids=[index],
+            **self._options,
+        )  # fmt: skip
+
+    def warm_up(self, state: SearchState, advance: Advance = advance) -> None:
+        """Compiles everything, and imports what a Bayesian suggestion needs."""
+        self.own(0, state, advance)
+        self.baseline(0)
+        if state.stopped is None and state.config.bayes_every <= state.config.max_iterations:
+            tried = state
+            while tried.iterations < 2:
+                tried = tried.update(propose(tried), 0.0)
+            config = dataclasses.replace(state.config, bayes_every=1)
+            propose(dataclasses.replace(tried, config=config))
+
+
 def run_stream(
     method: Method,
     target: LoadedModel,
@@ -57,8 +94,8 @@ def run_stream(
     """Decodes a stream, batch 1; the search goes on from instance to instance.
 
     Everything is compiled before the first instance is timed. Method and baseline take turns in
-    going first. An instance's request id is its place, so both runs of `phase_seconds` and this
-    one draw the same tokens.
+    going first. An instance's request id is its place, so `phase_seconds` and this draw the same
+    tokens.
 
     Args:
       method: one that drafts with its target.
@@ -73,25 +110,15 @@ def run_stream(
       each instance when it is done.
 
     Raises:
-      ConfigError, NonFiniteLogitsError: as `generate_with_search`.
+      ConfigError, NonFiniteLogitsError: as `generate`.
     """
-    options = dataclasses.asdict(sampling) | {"capacity": capacity}
-    alone = build_method("ar")
-
-    def own(index: int, state: SearchState) -> SearchRun:
-        return generate_with_search(
-            method, target, [prompts[index]], state, request_ids=[index], **options
-        )
-
-    def baseline(index: int) -> GenerateResult:
-        return generate(alone, target, None, [prompts[index]], request_ids=[index], **options)
-
-    own(0, state)
-    baseline(0)
+    decoder = _Decoder(method, target, prompts, sampling, capacity)
+    decoder.warm_up(state)
     for index in range(first, len(prompts)):
         calls: list[Callable[[], Any]] = [
-            functools.partial(own, index, state), functools.partial(baseline, index)
-        ]  # fmt: skip
+            functools.partial(decoder.own, index, state),
+            functools.partial(decoder.baseline, index),
+        ]
         taken = {}
         for which in (0, 1) if index % 2 == 0 else (1, 0):
             begin = time.perf_counter()
@@ -116,28 +143,21 @@ def phase_seconds(
     Args: as `run_stream`.
 
     Returns:
-      for each instance seconds of "optimize" (suggestions, matchness and the reads for it),
-      "draft", "verify" and "others" (all else that the clock saw, prefill included).
+      for each instance seconds per token of "optimize" (suggestions, matchness and the reads for
+      it), "draft", "verify" and "others" (all else that the clock saw, prefill included).
     """
-    options = dataclasses.asdict(sampling) | {"capacity": capacity}
-
-    def decode(index: int, state: SearchState) -> tuple[SearchRun, dict[str, float]]:
-        advance = PhasedAdvance()
-        begin = time.perf_counter()
-        run = generate_with_search(
-            method, target, [prompts[index]], state, request_ids=[index], advance=advance, **options
-        )
-        total = time.perf_counter() - begin
-        spent = run.instances[0].seconds
-        seconds = {"optimize": spent["suggest"] + spent["matchness"]} | advance.seconds
-        known = sum(seconds[phase] for phase in ("optimize", *PHASES[:2]))
-        return run, seconds | {"others": total - known}
-
-    decode(0, state)
+    decoder = _Decoder(method, target, prompts, sampling, capacity)
+    decoder.warm_up(state, PhasedAdvance())
     taken = []
     for index in range(len(prompts)):
-        run, seconds = decode(index, state)
-        state = run.state
-        taken.append(seconds)
+        advance = PhasedAdvance()
+        begin = time.perf_counter()
+        run = decoder.own(index, state, advance)
+        total = time.perf_counter() - begin
+        state, spent = run.state, run.instances[0].seconds
+        seconds = {"optimize": spent["suggest"] + spent["matchness"]} | advance.seconds
+        seconds["others"] = total - sum(seconds[name] for name in ("optimize", "draft", "verify"))
+        tokens = len(run.result.tokens[0])
+        taken.append({name: value / tokens for name, value in seconds.items()})
         progress(index)
     return taken

@@ -1,6 +1,5 @@
 """A stream from its settings to its rows, resumed where it stopped."""
 
-import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +20,8 @@ from rsd_jax.search import SearchState
 from rsd_jax.tasks import get_task
 
 EXPERIMENT = "stream"
+# What a stream that goes on has to share with its beginning; rates of two machines make no mean.
+_FIXED = ("experiment", "config_hash", "prompts_sha256", "weights_sha256", "hardware")
 
 
 class Session:
@@ -106,10 +107,7 @@ class Session:
         """Of a search that is to begin, or of one that was and is over."""
         if not self.settings.use_search:
             return SearchState.new(self.target, self.settings.search)
-        found = SearchState.load(self.settings.use_search, self.target)
-        return dataclasses.replace(
-            found, config=dataclasses.replace(found.config, max_iterations=0)
-        )
+        return SearchState.load(self.settings.use_search, self.target).at_rest()
 
     def _search_file(self, instances: int) -> pathlib.Path:
         return self.folder / f"search-{instances}.json"
@@ -171,7 +169,7 @@ class Session:
 
     def _check(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            for name in ("experiment", "config_hash", "prompts_sha256", "weights_sha256"):
+            for name in _FIXED:
                 if getattr(row, name) != self._shared[name]:
                     raise ConfigError(
                         f"{self.path} holds a stream whose {name} is {getattr(row, name)}, not "

@@ -1,6 +1,8 @@
 """What a stream is, as its configuration says it."""
 
 import dataclasses
+import hashlib
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +29,7 @@ class StreamSettings:
         to search.
       seed: of the draws.
       phases: whether the stream is decoded once more, phase by phase.
-      out_dir: where results.jsonl and search.json are.
+      out_dir: where results.jsonl and the search, search-N.json after N instances, are.
     """
 
     pair_name: str
@@ -56,6 +58,12 @@ class StreamSettings:
                 f"method {settings.method['name']!r} does not draft with its target, so there is "
                 "nothing to search for; use swift or one of the self_ methods"
             )
+        least = settings.search.context + 2
+        if settings.task.max_new_tokens <= least and not settings.use_search:
+            raise ConfigError(
+                f"task.max_new_tokens={settings.task.max_new_tokens} must be above {least}: a set "
+                f"is scored on answers of more than context + 1 = {least - 1} tokens that go on"
+            )
         return settings
 
     def built_method(self) -> Method:
@@ -65,6 +73,10 @@ class StreamSettings:
     def hash(self) -> str:
         """Of everything that the rows depend on, but for where weights, data and results are."""
         values = dataclasses.asdict(self)
+        if self.use_search:
+            values["use_search"] = hashlib.sha256(
+                pathlib.Path(self.use_search).read_bytes()
+            ).hexdigest()
         for name in ("out_dir", "pair"):
             del values[name]
         for name in ("path", "data_dir"):

@@ -51,7 +51,8 @@ def instance_rows(
         overall_ratio=rates / base_rates,
         drafted=int(instance.result.stats.drafted.sum()),
         kept_fraction=_kept(model, instance, context), matchness=instance.state.best_score,
-        searching=instance.state.stopped is None, **shared,
+        searching=None if instance.state.resting else instance.state.stopped is None,
+        candidates=instance.trace.iterations, **shared,
     )  # fmt: skip
     return baseline, own
 
@@ -77,7 +78,8 @@ def whole_row(
     cost = counts["produced"] / counts["mbsu"]  # in target passes
     pair = counts["produced"], counts["blocks"]
     last = rows[-1]
-    times, deviations = (None, None) if phases is None else _per_token(rows, phases)
+    kept = sum((row.kept_fraction or 0.0) * (row.drafted or 0) for row in rows)
+    times, deviations = (None, None) if phases is None else _over_instances(phases)
     return Row(
         **_drafting(method), num_prompts=len(rows), tokens=int(total["tokens"]),
         produced=int(total["produced"]), blocks=int(total["blocks"]),
@@ -87,20 +89,27 @@ def whole_row(
         mbsu=float(total["produced"] / cost.sum()),
         token_rate=metrics.token_rate(counts["tokens"], counts["seconds"]),
         token_rate_ratio=last.overall_ratio, overall_ratio=last.overall_ratio,
-        kept_fraction=last.kept_fraction, matchness=last.matchness, searching=last.searching,
-        phase_times=times, phase_deviations=deviations, **shared,
+        kept_fraction=kept / float(total["drafted"]) if total["drafted"] else None,
+        accepted_depths=_added([row.accepted_depths or [] for row in rows]),
+        accepted_ranks=_added([row.accepted_ranks or [] for row in rows]),
+        candidates=sum(row.candidates or 0 for row in rows),
+        matchness=last.matchness, searching=last.searching, phase_times=times,
+        phase_deviations=deviations, **shared,
     )  # fmt: skip
 
 
-def _per_token(
-    rows: Sequence[Row], phases: Sequence[Mapping[str, float]]
+def _over_instances(
+    phases: Sequence[Mapping[str, float]],
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Means and standard deviations, over instances, of seconds per token by phase."""
-    tokens = np.asarray([row.tokens for row in rows])
-    columns = {name: np.asarray([spent[name] for spent in phases]) / tokens for name in phases[0]}
+    columns = {name: np.asarray([spent[name] for spent in phases]) for name in phases[0]}
     means = {name: float(column.mean()) for name, column in columns.items()}
     columns["total"] = np.sum(list(columns.values()), axis=0)
     return means, {name: float(column.std()) for name, column in columns.items()}
+
+
+def _added(histograms: Sequence[Sequence[int]]) -> list[int]:
+    return np.sum(histograms, axis=0).tolist()
 
 
 def _drafting(method: Method) -> dict[str, Any]:

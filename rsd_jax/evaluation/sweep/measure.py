@@ -99,7 +99,7 @@ def _coordinates(where: Turn | Cell, method: Method, subject: Subject) -> dict[s
         "method": method.name,
         "tree": method.tree,
         "draft_length": method.drafter.shape.depth,
-        "target_budget": method.drafter.shape.num_nodes - 1,
+        "target_budget": method.drafter.max_nodes - 1,
         "draft_temperature": method.draft_temperature,
         "draft_top_k": method.draft_top_k,
         "temperature": where.temperature,
