@@ -25,7 +25,7 @@ def stream_figure(stream: Stream, caption: str) -> Any:
     height = _SIZE[1] + 0.16 * len(lines)
     figure = Figure(figsize=(_SIZE[0], height), dpi=150)
     FigureCanvasAgg(figure)
-    bottom = (0.62 + 0.16 * len(lines)) / height
+    bottom = (0.9 + 0.16 * len(lines)) / height
     matchness = figure.add_axes((0.08, bottom, 0.84, 1 - bottom - 0.5 / height))
     speedup = matchness.twinx()
     _curves(matchness, speedup, stream)
@@ -34,9 +34,9 @@ def stream_figure(stream: Stream, caption: str) -> Any:
     if stream.whole is not None and stream.whole.phase_times:
         _table(speedup, stream)
     handles = [*matchness.get_lines()[:1], *speedup.get_lines()[:2]]
-    speedup.legend(
-        handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=9, frameon=False,
-        ncols=3, borderaxespad=0.3,
+    figure.legend(
+        handles=handles, loc="lower center", fontsize=9.5, frameon=False, ncols=len(handles),
+        bbox_to_anchor=(0.5, (0.16 * len(lines) + 0.12) / height),
     )  # fmt: skip
     matchness.set_title(stream.label, fontsize=11, fontweight="bold", loc="left")
     figure.text(
