@@ -1,16 +1,22 @@
 """Every configuration of an experiment: it builds whole, and runs shrunk on the tiny pair."""
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
 
 import pytest
 
+from rsd_jax.evaluation.stream.session import Session
+from rsd_jax.evaluation.stream.settings import StreamSettings
 from rsd_jax.evaluation.sweep.cells import all_cells
 from rsd_jax.evaluation.sweep.definition import Sweep
 from rsd_jax.evaluation.sweep.run import results_path, run_sweep
+from rsd_jax.job import LoadedModel
+from rsd_jax.models.llama import LlamaModel
 from rsd_jax.rows import read_rows
 from rsd_jax.tasks import TASKS
+from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 from tests import sweeping
 
 _FOLDER = pathlib.Path(__file__).parents[1] / "configs/evaluate"
@@ -28,11 +34,12 @@ def _module(path):
 
 _MODULES = {path.stem: _module(path) for path in sorted(_FOLDER.glob("*.py"))}
 _VARIANTS = _MODULES["pairs"].VARIANTS
-_CONFIGS = [name for name, module in _MODULES.items() if hasattr(module, "get_config")]
+_CONFIGS = ("experiment1", "experiment2")
 
 
 def test_there_are_configurations():
-    assert _CONFIGS == ["experiment1", "experiment2"]
+    with_config = {name for name, module in _MODULES.items() if hasattr(module, "get_config")}
+    assert with_config == {*_CONFIGS, "swift_stream"}, "a new one needs a test that runs it"
     assert _MODULES["experiment1"].get_config().out_dir == "runs/experiment1-quickstart"
     with pytest.raises(ValueError, match="unknown variant 'llama3'"):
         _MODULES["experiment1"].get_config("llama3")
@@ -63,6 +70,20 @@ def test_it_builds_and_runs_shrunk(name, variant, tmp_path):
     for row in read_rows(results_path(sweep)):
         assert row.num_prompts == 2
         assert (row.accuracy is None) == (row.task in ("completion", "dolly"))
+
+
+@pytest.mark.parametrize("tree", ["published", "narrow"])
+def test_the_stream_builds_and_runs_shrunk(tree, tmp_path):
+    config = _MODULES["swift_stream"].get_config(tree)
+    assert StreamSettings.from_config(config).built_method().name == "swift"
+    with config.unlocked():
+        config.out_dir, config.phases, config.pair.shipped = str(tmp_path), False, "tiny"
+        config.task.num_prompts, config.task.max_new_tokens, config.search.context = 2, 8, 3
+        config.method.length = 2
+    layers = dataclasses.replace(TINY_CONFIG, num_layers=4)
+    target = LoadedModel(LlamaModel(layers), tiny_params(3, layers))
+    rows = Session(StreamSettings.from_config(config), target, sweeping.Letters()).run()
+    assert [row.status for row in rows] == ["ok"] * 5
 
 
 def test_what_is_not_set_can_be_set():

@@ -256,7 +256,7 @@ def test_keys_and_bits_are_those_of_jax():
 def _with_words(monkeypatch, high: list[int], low: list[int]):
     """Noise of given random words."""
     words = tuple(jnp.asarray([word], jnp.uint32) for word in (high, low))
-    monkeypatch.setattr(sampling, "random_words", lambda key, size: words)
+    monkeypatch.setattr(sampling, "random_words", lambda key, size, first: words)
     keys = row_keys(0, jnp.arange(1))
     return gumbels(keys, Purpose.EMIT, (len(high),))[0], uniforms(keys, Purpose.EMIT, 1)[0]
 

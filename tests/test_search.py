@@ -268,16 +268,16 @@ def test_a_batch_of_rows_shares_one_search(target):
 
 
 def test_the_joint_law_while_searching():
-    """Sets change between the blocks of every row; 2048 samples per prompt, false alarms 1e-6."""
+    """The set changes between two blocks of every row; 2048 samples per prompt, false alarms 1e-6."""
     model = TableModel(num_layers=4)
     table = rsd_jax.LoadedModel(model, model.init_params(jax.random.key(0), scale=1.5))
-    config = SearchConfig(ratio=0.5, context=3, bayes_every=10**6, max_score=1.0)
+    config = SearchConfig(ratio=0.5, context=1, bayes_every=10**6, max_score=1.0)
     prompts = [joint_law.PROMPTS[row % 4] for row in range(4096)]
     method = rsd_jax.build_method("swift", **joint_law.METHODS["swift"])
     run = generate_with_search(
         method, table, prompts, SearchState.new(table, config), max_new_tokens=6
     )
-    assert sum(iteration.adopted for iteration in run.iterations) >= 2
+    assert sum(iteration.adopted for iteration in run.iterations) >= 1
     tokens = np.asarray(run.result.tokens)[:, :5]
     laws = [sequence_law(model, table.params, list(prompt), 5) for prompt in joint_law.PROMPTS]
     check = check_joint_law([tokens[i::4] for i in range(4)], laws, false_alarm=1e-6)
