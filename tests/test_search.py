@@ -268,7 +268,7 @@ def test_a_batch_of_rows_shares_one_search(target):
 
 
 def test_the_joint_law_while_searching():
-    """The set changes between two blocks of every row; 2048 samples per prompt, false alarms 1e-6."""
+    """The set changes between two blocks of every row; 1024 samples a prompt, false alarms 1e-6."""
     model = TableModel(num_layers=4)
     table = rsd_jax.LoadedModel(model, model.init_params(jax.random.key(0), scale=1.5))
     config = SearchConfig(ratio=0.5, context=1, bayes_every=10**6, max_score=1.0)
