@@ -17,7 +17,6 @@ from rsd_jax.job import LoadedModel
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.rows import Row, append_row, read_rows
 from rsd_jax.search import SearchState
-from rsd_jax.tasks import get_task
 
 EXPERIMENT = "stream"
 # What a stream that goes on has to share with its beginning; rates of two machines make no mean.
@@ -114,12 +113,7 @@ class Session:
 
     def _prompts(self, tokenizer: Any) -> Encoded:
         given = self.settings.task
-        options = {
-            "template": self.settings.pair.template, "category": given.category,
-            "path": given.path, "data_dir": given.data_dir, "metric": given.metric,
-        }  # fmt: skip
-        name = given.task or self.settings.task_name
-        task = get_task(name, **{key: value for key, value in options.items() if value})
+        task = given.as_task(self.settings.task_name, self.settings.pair.template)
         encoded = encode(
             task.test_prompts(given.num_prompts), tokenizer, self.target, None,
             max_new_tokens=given.max_new_tokens, chat=task.template == "chat",

@@ -16,7 +16,6 @@ from rsd_jax.evaluation.sweep.settings import (
 from rsd_jax.methods import METHODS, Method, method_of_tree
 from rsd_jax.records import build
 from rsd_jax.rows import config_hash
-from rsd_jax.tasks import get_task
 from rsd_jax.tasks.base import Task
 
 BASELINE = "ar"
@@ -133,14 +132,4 @@ class Sweep:
         Raises:
           ConfigError: no such task, template or category.
         """
-        settings = self.tasks[task]
-        given = {
-            "template": self.pairs[pair].template,
-            "category": settings.category,
-            "path": settings.path,
-            "data_dir": settings.data_dir,
-            "metric": settings.metric,
-        }
-        return get_task(
-            settings.task or task, **{key: value for key, value in given.items() if value}
-        )
+        return self.tasks[task].as_task(task, self.pairs[pair].template)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError, positive_integer
+from rsd_jax.tasks import get_task
+from rsd_jax.tasks.base import Task
 from rsd_jax.warp import make_warp
 
 
@@ -56,6 +58,22 @@ class TaskSettings:
     data_dir: str | None = None
     metric: str | None = None
     follow_ups: bool = False
+
+    def as_task(self, name: str, template: str | None) -> Task:
+        """The task, with what is set handed on.
+
+        Args:
+          name: of the settings, which is the task's unless they say otherwise.
+          template: of the pair that it is put to.
+
+        Raises:
+          ConfigError: see `get_task`.
+        """
+        given = {
+            "template": template, "category": self.category, "path": self.path,
+            "data_dir": self.data_dir, "metric": self.metric,
+        }  # fmt: skip
+        return get_task(self.task or name, **{key: value for key, value in given.items() if value})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

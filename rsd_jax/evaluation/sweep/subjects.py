@@ -86,11 +86,12 @@ def subjects_of(sweep: Sweep, models: Pair, pair: str) -> dict[str, Subject]:
     ends = ends_of(models.target, models.tokenizer)
     weights = fingerprint(*(m for m in (models.target, models.draft) if m is not None))
     encoded = {task: _encoded(sweep, models, pair, task, ends) for task in sweep.tasks}
+    methods = list(sweep.methods().values())
     needed = [
-        required_capacity(method.drafter, len(tokens), sweep.tasks[task].max_new_tokens)
+        required_capacity(method.drafter, longest, sweep.tasks[task].max_new_tokens)
         for task, prompts in encoded.items()
-        for tokens in prompts.tokens
-        for method in sweep.methods().values()
+        if (longest := max(map(len, prompts.tokens), default=0))
+        for method in methods
     ]
     return {
         name: Subject(
