@@ -23,7 +23,7 @@ import rsd_jax  # noqa: E402
 from launch.pairs import load_target  # noqa: E402
 from rsd_jax.evaluation.stream.session import Session  # noqa: E402
 from rsd_jax.evaluation.stream.settings import StreamSettings  # noqa: E402
-from rsd_jax.reporting.streams import latency_table, streams_of, summary_table  # noqa: E402
+from rsd_jax.reporting import streams as tables  # noqa: E402
 from rsd_jax.rows import Row  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", str(_ROOT / "configs/evaluate/swift_stream.py"))
@@ -50,11 +50,14 @@ def main(_: list[str]) -> None:
         bar.close()
     except (rsd_jax.ConfigError, rsd_jax.CheckpointError, rsd_jax.NonFiniteLogitsError) as error:
         sys.exit(f"error: {error}")
-    streams = streams_of(rows)
-    print(summary_table(streams).aligned())
+    streams = tables.streams_of(rows)
+    print(tables.summary_table(streams).aligned())
     for stream in streams:
         if stream.whole is not None and stream.whole.phase_times:
-            print(f"\nlatency per token\n{latency_table(stream.whole).aligned()}")
+            print(f"\nlatency per token\n{tables.latency_table(stream.whole).aligned()}")
+    searches = tables.search_table(streams)
+    if searches.rows:
+        print(f"\nwhat the search takes, per token\n{searches.aligned()}")
     print(f"\nrows: {session.path}")
 
 

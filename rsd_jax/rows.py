@@ -106,6 +106,8 @@ class Row:
       matchness: the best so far of a search for layers to skip (Xia et al. 2025).
       searching: whether that search still went on after this instance; null if none was asked for.
       candidates: sets of layers that the search scored; their passes are in no other count.
+      search_times: seconds per token that the search took: "suggest", "matchness" and "read" of
+        `InstanceTrace.seconds`.
       compile_time: seconds for tracing and compiling, or for reading the compilation cache.
       config_hash: `config_hash` of the settings of the run; in a sweep, of those that its cells
         share, so that cells can be added.
@@ -179,6 +181,7 @@ class Row:
     matchness: float | None = None
     searching: bool | None = None
     candidates: int | None = None
+    search_times: dict[str, float] | None = None
     compile_time: float | None = None
     config_hash: str | None = None
 

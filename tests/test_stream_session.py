@@ -80,12 +80,17 @@ def test_a_stream_has_two_rows_per_instance_and_one_for_all(finished):
         assert row.overall_ratio == pytest.approx(sum(so_far[0]) / sum(so_far[1]))
         assert 0 < row.kept_fraction < 1
         assert row.block_efficiency >= 1
+    for row in own:
+        assert set(row.search_times) == {"suggest", "matchness", "read"}
+        assert all((value > 0) == (row.candidates > 0) for value in row.search_times.values())
     matchness = [row.matchness for row in own]
     assert matchness == sorted(matchness)
     assert own[0].searching
     assert not own[-1].searching, "at most eight candidates"
     whole = stream.whole
     assert whole.produced == sum(row.produced for row in own)
+    spent = sum(row.search_times["matchness"] * row.tokens for row in own)
+    assert whole.search_times["matchness"] * whole.tokens == pytest.approx(spent)
     assert set(whole.phase_times) == {"optimize", "draft", "verify", "others"}
     assert set(whole.phase_deviations) == {*whole.phase_times, "total"}
     assert whole.mbsu == pytest.approx(whole.produced / sum(row.produced / row.mbsu for row in own))

@@ -8,11 +8,12 @@ from rsd_jax.errors import ConfigError
 from rsd_jax.hardware import Hardware
 from rsd_jax.reporting.report import write_report
 from rsd_jax.reporting.report_sections import Output
-from rsd_jax.reporting.streams import latency_table, streams_of, summary_table
+from rsd_jax.reporting.streams import latency_table, search_table, streams_of, summary_table
 from rsd_jax.rows import Row, append_row, read_rows
 
 _HARDWARE = Hardware(cpu="a cpu", cores=2, backend="cpu", device="cpu", num_devices=1)
 _STOP = 15
+_SEARCH = {"suggest": 10.0, "matchness": 90.0, "read": 20.0}  # microseconds per token
 
 
 def _row(**values):
@@ -36,7 +37,8 @@ def rows(count=60):
                 instance=i, token_rate=45.0, token_rate_ratio=1.5 + 0.03 * (i % 3 - 1),
                 overall_ratio=1.3 + 0.2 * share, matchness=0.4 + 0.55 * share,
                 searching=i + 1 < _STOP, kept_fraction=0.6, tokens=100, blocks=30, produced=101,
-                drafted=110,
+                drafted=110, seconds=2.0, candidates=5 * (i < _STOP),
+                search_times={name: us * 1e-6 * (i < _STOP) for name, us in _SEARCH.items()},
             )
         )  # fmt: skip
     phases = {"optimize": 0.0003, "draft": 0.02, "verify": 0.009, "others": 0.002}
@@ -66,6 +68,10 @@ def test_a_stream_is_its_instances_and_its_whole():
     ((_, count, stop, match, kept, tau, bound, share, *_),) = summary_table([stream]).rows
     assert (count, stop, match, kept) == ("60", "15", "0.95", "0.60")
     assert (tau, bound, share) == ("3.37", "1.40", "0.65")
+    whole, until = search_table([stream]).rows
+    # 15 of 60 instances search; 120 of their 20000 microseconds per token.
+    assert whole[1:] == ("1 to 60", "75", "2.5", "22.5", "5.0", "30.0", "0.15")
+    assert until[1:] == ("1 to 15", "75", "10.0", "90.0", "20.0", "120.0", "0.60")
     (unended,) = streams_of(made[:20])
     assert (unended.whole, unended.stopped_after) == (None, None)
     assert summary_table([unended]).rows[0][1] == "10"

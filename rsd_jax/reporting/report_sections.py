@@ -14,7 +14,7 @@ from rsd_jax.reporting.panels import Panel
 from rsd_jax.reporting.plots import plot_comparison
 from rsd_jax.reporting.report_page import Picture, Section
 from rsd_jax.reporting.selection import BEST_BY
-from rsd_jax.reporting.streams import Stream, latency_table, summary_table
+from rsd_jax.reporting.streams import Stream, latency_table, search_table, summary_table
 from rsd_jax.reporting.tables import comparison_cells
 
 _STRUCTURES = ("block_efficiency", "token_rate_ratio")
@@ -115,6 +115,9 @@ def stream_section(streams: Sequence[Stream], output: Output) -> tuple[Section, 
         if stream.whole is not None and stream.whole.phase_times:
             title = f"{stream.label}: latency per token"
             tables.append(dataclasses.replace(latency_table(stream.whole), title=title))
+    searches = search_table(streams)
+    if searches.rows:
+        tables.append(dataclasses.replace(searches, title="What the search takes, per token"))
     section = Section(
         "Streams of instances",
         text="Instance speed-up: of one instance over autoregressive decoding of the same, prefill "

@@ -15,6 +15,9 @@ BASELINE = "ar"
 # Published name of each phase, by its name in rows.
 MODULES = {"optimize": "Optimize", "draft": "Draft", "verify": "Verify", "others": "Others"}
 
+# What a search does, by its name in rows.
+SEARCH = {"suggest": "suggestions", "matchness": "matchness passes", "read": "host reads"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
@@ -74,6 +77,33 @@ def latency_table(whole: Row) -> Table:
     lines = [line(MODULES[n], times.get(n, 0.0), deviations.get(n)) for n in MODULES]
     lines.append(line("Total", total, deviations.get("total")))
     return Table(("Modules", "Latency (ms)", "Ratio (%)"), lines, frozenset({0}))
+
+
+def search_table(streams: Sequence[Stream]) -> Table:
+    """Microseconds per token that the search took: over all instances, and until it stopped."""
+    heads = ("stream", "instances", "candidates", *(f"{name} (us)" for name in SEARCH.values()))
+    lines = []
+    for stream in streams:
+        parts = [stream.instances]
+        if stream.stopped_after not in (None, len(stream.instances)):
+            parts.append(stream.instances[: stream.stopped_after])
+        for part in parts:
+            if any(row.search_times is None for row in part):
+                continue
+            tokens = sum(row.tokens or 0 for row in part)
+            spent = [sum((r.search_times or {})[n] * (r.tokens or 0) for r in part) for n in SEARCH]
+            share = sum(spent) / sum(row.seconds or 0.0 for row in part)
+            lines.append(
+                (
+                    stream.label,
+                    f"1 to {len(part)}",
+                    str(sum(row.candidates or 0 for row in part)),
+                    *(f"{1e6 * seconds / tokens:.1f}" for seconds in spent),
+                    f"{1e6 * sum(spent) / tokens:.1f}",
+                    f"{100 * share:.2f}",
+                )
+            )
+    return Table((*heads, "sum (us)", "of the time (%)"), lines, frozenset({0, 1}))
 
 
 def summary_table(streams: Sequence[Stream]) -> Table:

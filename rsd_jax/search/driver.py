@@ -93,12 +93,13 @@ class _Search:
         with clock.phase("suggest"):
             candidate = self._next = self._next or propose(self.state)
         with clock.phase("matchness"):
-            reading = jax.device_get(
-                read_matchness(
-                    self.job.engine.models.target, self.job.params.target, decoding,
-                    jnp.asarray(candidate.skips), self.state.config.context,
-                )
+            scored = read_matchness(
+                self.job.engine.models.target, self.job.params.target, decoding,
+                jnp.asarray(candidate.skips), self.state.config.context,
             )  # fmt: skip
+            jax.block_until_ready(scored)
+        with clock.phase("read"):
+            reading = jax.device_get(scored)
         if reading.scored:
             score, best = float(reading.score), self.state.best_score
             self.state, self._next = self.state.update(candidate, score), None

@@ -5,7 +5,9 @@ import dataclasses
 import time
 from collections.abc import Iterator
 
-PHASES = ("prefill", "decode", "suggest", "matchness")
+PHASES = ("prefill", "decode", "suggest", "matchness", "read")
+SEARCHING = ("suggest", "matchness", "read")
+"""The phases that are there for the search alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +42,7 @@ class InstanceTrace:
       draft_passes: by (attentions, MLPs) skipped in them, as in `stats.drafted` of all rows: what
         the cost of a draft pass follows from.
       seconds: by phase: "prefill"; "decode", the calls of `advance`; "suggest", the proposal of
-        candidates on the host; "matchness", their passes and the reads.
+        candidates on the host; "matchness", their passes; "read", the transfers of scores.
       total_seconds: of the batch, by the clock.
     """
 

@@ -15,6 +15,7 @@ from rsd_jax.results import GenerateResult
 from rsd_jax.search import InstanceTrace, SearchRun, SearchState
 from rsd_jax.search.candidates import propose
 from rsd_jax.search.driver import Advance, advance, search_through
+from rsd_jax.search.trace import SEARCHING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +156,7 @@ def phase_seconds(
         run = decoder.own(index, state, advance)
         total = time.perf_counter() - begin
         state, spent = run.state, run.instances[0].seconds
-        seconds = {"optimize": spent["suggest"] + spent["matchness"]} | advance.seconds
+        seconds = {"optimize": sum(spent[name] for name in SEARCHING)} | advance.seconds
         seconds["others"] = total - sum(seconds[name] for name in ("optimize", "draft", "verify"))
         tokens = len(run.result.tokens[0])
         taken.append({name: value / tokens for name, value in seconds.items()})

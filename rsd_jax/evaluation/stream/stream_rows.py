@@ -12,6 +12,7 @@ from rsd_jax.methods import Method
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.results import GenerateResult
 from rsd_jax.rows import Row
+from rsd_jax.search.trace import SEARCHING
 
 SOURCE = "stream"
 
@@ -36,7 +37,8 @@ def instance_rows(
       prompt_length: tokens of the prompt.
       shared: fields of all rows: pair, task, sampling, hardware, ...
     """
-    context = prompt_length + len(instance.result.tokens[0]) // 2
+    tokens = len(instance.result.tokens[0])
+    context = prompt_length + tokens // 2
     rates = sum((row.token_rate or 0.0 for _, row in before), instance.rate)
     base_rates = sum((row.token_rate or 0.0 for row, _ in before), instance.baseline_rate)
     baseline = Row(
@@ -52,7 +54,8 @@ def instance_rows(
         drafted=int(instance.result.stats.drafted.sum()),
         kept_fraction=_kept(model, instance, context), matchness=instance.state.best_score,
         searching=None if instance.state.resting else instance.state.stopped is None,
-        candidates=instance.trace.iterations, **shared,
+        candidates=instance.trace.iterations,
+        search_times={name: instance.trace.seconds[name] / tokens for name in SEARCHING}, **shared,
     )  # fmt: skip
     return baseline, own
 
@@ -93,9 +96,20 @@ def whole_row(
         accepted_depths=_added([row.accepted_depths or [] for row in rows]),
         accepted_ranks=_added([row.accepted_ranks or [] for row in rows]),
         candidates=sum(row.candidates or 0 for row in rows),
-        matchness=last.matchness, searching=last.searching, phase_times=times,
+        search_times=_per_token(rows), matchness=last.matchness, searching=last.searching,
+        phase_times=times,
         phase_deviations=deviations, **shared,
     )  # fmt: skip
+
+
+def _per_token(rows: Sequence[Row]) -> dict[str, float]:
+    """What the search took over all instances, in seconds per token of all of them."""
+    tokens = sum(row.tokens or 0 for row in rows)
+    return {
+        name: sum((row.search_times or {}).get(name, 0.0) * (row.tokens or 0) for row in rows)
+        / tokens
+        for name in SEARCHING
+    }
 
 
 def _over_instances(
