@@ -20,17 +20,20 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
 import rsd_jax  # noqa: E402
-from rsd_jax import skips  # noqa: E402
 from rsd_jax.api import random_model, shipped_pair_directory  # noqa: E402
 from rsd_jax.evaluation import benchmark  # noqa: E402
 from rsd_jax.evaluation.comparison import Sampling  # noqa: E402
 from rsd_jax.evaluation.measured_rows import peer_row  # noqa: E402
 from rsd_jax.evaluation.peers import Peer, TransformersPeer  # noqa: E402
 from rsd_jax.evaluation.phase_table import phase_table  # noqa: E402
-from rsd_jax.evaluation.skipping import time_skipped_passes  # noqa: E402
+from rsd_jax.evaluation.skipping import (  # noqa: E402
+    random_sets,
+    skipping_rows,
+    time_skipped_passes,
+)
 from rsd_jax.evaluation.timing import copy_bandwidth  # noqa: E402
 from rsd_jax.evaluation.verification import time_verification  # noqa: E402
-from rsd_jax.reporting.table_formats import Table  # noqa: E402
+from rsd_jax.reporting.skip_costs import skip_cost_table, skip_costs_of  # noqa: E402
 from rsd_jax.reporting.tables import comparison_table  # noqa: E402
 from rsd_jax.rows import append_row  # noqa: E402
 from rsd_jax.tasks.prompts import load_prompts  # noqa: E402
@@ -47,6 +50,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--shape", help="a named config, e.g. llama2_7b, with random weights")
     parser.add_argument("--draft_shape", default=DRAFT_OF_SHAPE, help="the draft's, with --shape")
+    parser.add_argument("--layers", type=int, help="of the target, instead of those of the shape")
+    parser.add_argument("--dtype", default="bfloat16", help="of random weights")
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--draft_length", type=int, default=4)
     parser.add_argument("--num_prompts", type=int, default=16)
@@ -61,6 +66,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--skipping", action="store_true", help="only times the target with sub-layers skipped"
     )
+    parser.add_argument(
+        "--context", type=int, default=128, help="committed tokens, with --skipping"
+    )
     parser.add_argument("--megabytes", type=int, default=1024, help="of the bandwidth probe")
     parser.add_argument("--out", type=pathlib.Path, default=_ROOT / "runs/benchmark/rows.jsonl")
     return parser.parse_args()
@@ -72,12 +80,13 @@ def _models(args: argparse.Namespace):
         pair = rsd_jax.load_pair("quickstart")
         prompts = [pair.tokenizer(p.text).input_ids for p in load_prompts()[: args.num_prompts]]
         return "quickstart", pair.target, pair.draft, prompts, shipped_pair_directory("quickstart")
-    target = random_model(args.shape, dtype="bfloat16", seed=0)
-    draft = random_model(args.draft_shape, dtype="bfloat16", seed=1)
+    target = random_model(args.shape, layers=args.layers, dtype=args.dtype, seed=0)
+    draft = random_model(args.draft_shape, dtype=args.dtype, seed=1)
     rng = np.random.default_rng(0)
     size = (args.num_prompts, RANDOM_PROMPT_LENGTH)
     prompts = rng.integers(0, target.model.vocab_size, size).tolist()
-    return f"random {args.shape}", target, draft, prompts, None
+    name = f"random {args.shape}" + (f", {args.layers} layers" if args.layers else "")
+    return name, target, draft, prompts, None
 
 
 def _peers(
@@ -122,21 +131,20 @@ def _verification(batch_sizes: list[int]) -> None:
             print(f"| {method.name} {method.tree} | {top_p:g} | {shown} |", flush=True)
 
 
-def _skipping(target: rsd_jax.LoadedModel, args: argparse.Namespace) -> None:
+def _skipping(name: str, target: rsd_jax.LoadedModel, args: argparse.Namespace) -> None:
     """Time of a pass against the bytes it reads, for random sets of every size."""
-    layers, rng = target.model.num_layers, np.random.default_rng(0)
-    sets = [skips.empty_set(layers)]
-    for count in range(1, skips.num_switches(layers) + 1):
-        switches = np.zeros(skips.num_switches(layers), bool)
-        switches[rng.permutation(switches.size)[:count]] = True
-        sets.append(skips.from_switches(switches))
-    lines = [
-        (str(p.kept), f"{p.kept_fraction:.3f}", f"{1e3 * p.seconds:.3f}", f"{p.time_fraction:.3f}",
-         f"{p.deviation:+.1%}")
-        for p in time_skipped_passes(target, sets, repeats=args.repeats)
-    ]  # fmt: skip
-    heads = ("sub-layers kept", "bytes read", "ms", "time", "off the line")
-    print(Table(heads, lines, frozenset()).markdown())
+    batch, context = args.batch_sizes[0], args.context
+    passes = time_skipped_passes(
+        target, random_sets(target.model.num_layers), batch=batch, context=context,
+        repeats=args.repeats,
+    )  # fmt: skip
+    rows = skipping_rows(passes, target, pair=name, batch=batch, context=context)
+    (costs,) = skip_costs_of(rows)
+    print(f"{costs.label}, batch {batch}, {context} tokens of context")
+    print(skip_cost_table(costs).aligned())
+    for row in rows:
+        append_row(args.out, row)
+    print(f"\nrows: {args.out}")
 
 
 def main() -> None:
@@ -145,7 +153,7 @@ def main() -> None:
         return _verification(args.batch_sizes)
     name, target, draft, prompts, weights = _models(args)
     if args.skipping:
-        return _skipping(target, args)
+        return _skipping(name, target, args)
     task = "completion" if weights else "random"
     methods = benchmark.benchmark_methods(args.draft_length)
     sampling = Sampling(max_new_tokens=args.max_new_tokens, temperature=args.temperature)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsd_jax.errors import ConfigError
+from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.job import LoadedModel
 from rsd_jax.models.attention import ACCELERATOR_READS, CPU_READS
 from rsd_jax.models.checkpoint import load_params, read_config, tensor_specs
@@ -99,12 +99,18 @@ def shipped_pair_directory(name: str) -> pathlib.Path:
 
 
 def random_model(
-    name: str, *, dtype: Any = "float32", mesh: jax.sharding.Mesh | None = None, seed: int = 0
+    name: str,
+    *,
+    layers: int | None = None,
+    dtype: Any = "float32",
+    mesh: jax.sharding.Mesh | None = None,
+    seed: int = 0,
 ) -> LoadedModel:
     """A model of a published shape with random weights, made on the device: for timing.
 
     Args:
       name: of `rsd_jax.models.config.NAMED_CONFIGS`, e.g. "llama2_7b".
+      layers: instead of those of the shape.
       dtype, mesh: see `load_model`.
       seed: of the weights.
 
@@ -114,6 +120,8 @@ def random_model(
     if name not in NAMED_CONFIGS:
         raise ConfigError(f"unknown shape {name!r}; known: {sorted(NAMED_CONFIGS)}")
     config = NAMED_CONFIGS[name]
+    if layers is not None:
+        config = dataclasses.replace(config, num_layers=positive_integer("layers", layers))
     layout, model = _layout(mesh), _llama(config, dtype)
     specs = sorted({spec.path: spec for spec in tensor_specs(config).values()}.items())
     flat = {}

@@ -96,6 +96,8 @@ class Row:
       bytes_ratio: cost of a draft pass.
       t_ar: seconds per step of autoregressive decoding.
       t_block: seconds per block.
+      t_draft: seconds per draft pass over one token per row.
+      t_draft_ratio: those over the seconds of a target pass over one token, taken in turns.
       realised_fraction: (t_ar / t_block) (1 + r L).
       instance: place of the row's only prompt in a stream of prompts; null outside of one.
       overall_ratio: mean token rate of the instances up to this one over that of autoregressive
@@ -182,6 +184,8 @@ class Row:
     searching: bool | None = None
     candidates: int | None = None
     search_times: dict[str, float] | None = None
+    t_draft: float | None = None
+    t_draft_ratio: float | None = None
     compile_time: float | None = None
     config_hash: str | None = None
 

@@ -5,15 +5,21 @@ import functools
 import statistics
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rsd_jax.evaluation.floors import kept_fraction
+from rsd_jax.hardware import Hardware, current_versions
 from rsd_jax.job import LoadedModel
 from rsd_jax.models.llama import LlamaModel
+from rsd_jax.rows import Row, config_hash
+from rsd_jax.skips import from_switches, num_switches
 from rsd_jax.types import KVCache, Params
+
+EXPERIMENT = "skipping"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +38,27 @@ class SkippedPass:
     seconds: float
     time_fraction: float
 
-    @property
-    def deviation(self) -> float:
-        """How far the time is from the straight line: 0.1 is 10 % above it."""
-        return self.time_fraction / self.kept_fraction - 1.0
+
+def random_sets(num_layers: int, *, most: int = 20, seed: int = 0) -> list[np.ndarray]:
+    """bool[layers, 2] each: nothing skipped, then ever more sub-layers, at random.
+
+    Args:
+      num_layers: of the target.
+      most: sets; fewer if there are fewer sizes.
+      seed: of the draws.
+
+    Raises:
+      ConfigError: fewer than 3 layers.
+    """
+    size = num_switches(num_layers)
+    counts = sorted({round(size * i / (most - 1)) for i in range(most)})
+    rng = np.random.default_rng(seed)
+    sets = []
+    for count in counts:
+        switches = np.zeros(size, bool)
+        switches[rng.permutation(size)[:count]] = True
+        sets.append(from_switches(switches))
+    return sets
 
 
 @functools.partial(jax.jit, static_argnames=("model", "steps"))
@@ -100,3 +123,32 @@ def time_skipped_passes(
         )
         for index, skips in enumerate(sets)
     ]
+
+
+def skipping_rows(
+    passes: Sequence[SkippedPass], target: LoadedModel, *, pair: str, batch: int, context: int
+) -> list[Row]:
+    """Result rows, one per pass.
+
+    Args:
+      passes: from `time_skipped_passes` with `target`, `batch` and `context`.
+      pair: name of the target in the rows.
+    """
+    model = target.model
+    assert isinstance(model, LlamaModel)
+    settings = {"pair": pair, "batch": batch, "context": context, "dtype": model.dtype,
+                "layers": model.num_layers}  # fmt: skip
+    shared: dict[str, Any] = {
+        "source": "benchmark", "experiment": EXPERIMENT, "pair": pair, "task": "-",
+        "method": "target", "draft_length": 0, "temperature": 0.0, "seed": 0,
+        "batch_size": batch, "dtype": model.dtype, "context_length": context,
+        "hardware": Hardware.current(), "versions": current_versions(),
+        "config_hash": config_hash(settings),
+    }  # fmt: skip
+    return [
+        Row(
+            tree=f"{one.kept} of {2 * model.num_layers}", kept_fraction=one.kept_fraction,
+            t_draft=one.seconds, t_draft_ratio=one.time_fraction, **shared,
+        )
+        for one in passes
+    ]  # fmt: skip

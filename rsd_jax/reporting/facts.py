@@ -8,6 +8,7 @@ from rsd_jax.reporting.experiments import Experiment
 from rsd_jax.reporting.figures.base import METRICS, style_of
 from rsd_jax.reporting.panels import Panel, latest_rows
 from rsd_jax.reporting.selection import abscissas
+from rsd_jax.reporting.skip_costs import SkipCosts
 from rsd_jax.reporting.streams import Stream
 from rsd_jax.reporting.table_formats import Table, number
 from rsd_jax.rows import Row
@@ -63,6 +64,18 @@ def stream_caption(stream: Stream) -> str:
     if stream.whole is not None and stream.whole.phase_times:
         parts.append("Latencies: of a second run with a program for each phase.")
     return " ".join(parts)
+
+
+def skipping_caption(costs: Sequence[SkipCosts]) -> str:
+    """What a reader of the figure of skipped passes has to know."""
+    rows = [row for one in costs for row in one.passes]
+    parts = [
+        _shared("batch {}", (str(row.batch_size) for row in rows)),
+        _shared("{} tokens of context", (str(row.context_length) for row in rows)),
+        _shared("{}", (hardware_in_words(row.hardware) for row in rows)),
+    ]
+    told = ", ".join(filter(None, parts))
+    return f"Passes over one token with random sub-layers skipped, medians of turns; {told}."
 
 
 def run_facts(rows: Sequence[Row], files: Sequence[str]) -> Table:

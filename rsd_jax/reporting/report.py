@@ -15,9 +15,11 @@ from rsd_jax.reporting.report_sections import (
     Output,
     comparison_section,
     experiment_section,
+    skipping_section,
     stream_section,
 )
 from rsd_jax.reporting.selection import check_best_by
+from rsd_jax.reporting.skip_costs import SKIPPING, skip_costs_of
 from rsd_jax.reporting.streams import STREAM, streams_of
 from rsd_jax.reporting.table_formats import Table, escape_markdown
 from rsd_jax.rows import Row
@@ -47,8 +49,9 @@ def write_report(
     check_best_by(output.best_by)
     base.check_formats(output.formats)
     streams = streams_of(rows)
-    panels = panels_of([row for row in rows if row.experiment != STREAM])
-    if not streams and not any(panel.cells for panel in panels):
+    costs = skip_costs_of(rows)
+    panels = panels_of([row for row in rows if row.experiment not in (STREAM, SKIPPING)])
+    if not streams and not costs and not any(panel.cells for panel in panels):
         raise ConfigError(_why_nothing(rows))
     sections, paths = [], []
     for experiment in EXPERIMENTS.values():
@@ -64,6 +67,10 @@ def write_report(
         paths += written
     if streams:
         section, written = stream_section(streams, output)
+        sections.append(section)
+        paths += written
+    if costs:
+        section, written = skipping_section(costs, output)
         sections.append(section)
         paths += written
     unfinished = experiment_tables.unfinished_table(panels)

@@ -8,12 +8,14 @@ from rsd_jax.reporting import experiment_tables, facts
 from rsd_jax.reporting.experiments import Experiment
 from rsd_jax.reporting.figures import base
 from rsd_jax.reporting.figures.grid import grid_figure
+from rsd_jax.reporting.figures.skipping import skipping_figure
 from rsd_jax.reporting.figures.stream import stream_figure
 from rsd_jax.reporting.figures.structures import structures_figure
 from rsd_jax.reporting.panels import Panel
 from rsd_jax.reporting.plots import plot_comparison
 from rsd_jax.reporting.report_page import Picture, Section
 from rsd_jax.reporting.selection import BEST_BY
+from rsd_jax.reporting.skip_costs import SkipCosts, skip_cost_table
 from rsd_jax.reporting.streams import Stream, latency_table, search_table, summary_table
 from rsd_jax.reporting.tables import comparison_cells
 
@@ -124,5 +126,20 @@ def stream_section(streams: Sequence[Stream], output: Output) -> tuple[Section, 
         "and search included. Overall: mean rate so far over mean rate of autoregressive decoding.",
         pictures=pictures,
         tables=tables,
+    )
+    return section, paths
+
+
+def skipping_section(
+    costs: Sequence[SkipCosts], output: Output
+) -> tuple[Section, list[pathlib.Path]]:
+    figure = skipping_figure(costs, facts.skipping_caption(costs))
+    paths = base.save(figure, output.folder / "skipping", output.formats)
+    section = Section(
+        "What a skipped sub-layer costs",
+        text="Bytes: of weights, output head and live cache, over those of the whole pass. A pass "
+        "whose time follows them reads nothing of what it skips.",
+        pictures=[Picture(base.svg_bytes(figure), "svg+xml", "time against bytes")],
+        tables=[skip_cost_table(one) for one in costs],
     )
     return section, paths

@@ -1,0 +1,45 @@
+"""Time of a draft pass against the bytes that it reads."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rsd_jax.reporting.figures import base
+from rsd_jax.reporting.skip_costs import NEAR, SkipCosts
+
+_SIZE = (5.4, 4.4)
+_MARKERS = ("o", "D", "^", "s", "v")
+
+
+def skipping_figure(costs: Sequence[SkipCosts], caption: str) -> Any:
+    """A line per target, the straight line that memory traffic follows, and a band around it.
+
+    Args:
+      costs: at least one.
+      caption: below the figure.
+    """
+    lines = base.wrapped(caption, _SIZE[0])
+    # A legend of one column stands above the caption; `finish` makes room for one line of it.
+    figure, grid = base.new_figure(1, 1, _SIZE, len(lines))
+    axes = grid[0, 0]
+    ends = [0.0, 1.0]
+    axes.plot(ends, ends, color=base.GREY, lw=1.0, ls="--", label="time as bytes", zorder=1)
+    axes.fill_between(
+        ends, [x * (1 - NEAR) for x in ends], [x * (1 + NEAR) for x in ends],
+        color="#e3e3e3", lw=0, label=f"within {NEAR:.0%} of it", zorder=0,
+    )  # fmt: skip
+    for index, one in enumerate(costs):
+        kept = [row.kept_fraction for row in one.passes]
+        time = [row.t_draft_ratio for row in one.passes]
+        axes.plot(
+            kept, time, marker=_MARKERS[index % len(_MARKERS)], markersize=5, lw=1.4,
+            label=one.label, zorder=2 + index,
+        )  # fmt: skip
+    axes.set_xlim(0, 1.03)
+    axes.set_ylim(0, 1.18)
+    axes.set_xlabel("bytes that a pass reads (whole pass = 1)", fontsize=9.5)
+    axes.set_ylabel("time of the pass (whole pass = 1)", fontsize=9.5)
+    axes.grid(color="#e6e6e6", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.legend(loc="upper left", fontsize=8.5, frameon=False)
+    base.finish(figure, [], lines)
+    return figure

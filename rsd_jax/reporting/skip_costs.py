@@ -1,0 +1,65 @@
+"""What a skipped sub-layer costs: time of a draft pass against the bytes that it reads."""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+
+from rsd_jax.reporting.experiments import pretty
+from rsd_jax.reporting.table_formats import Table
+from rsd_jax.rows import Row
+
+SKIPPING = "skipping"
+"""The experiment of the rows."""
+
+NEAR = 0.15
+"""How far from the straight line time may be, as a share of it, to count as memory traffic."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SkipCosts:
+    """Passes of one target, from the whole one down.
+
+    Attributes:
+      label: target, type and machine.
+      passes: rows, most sub-layers first.
+    """
+
+    label: str
+    passes: tuple[Row, ...]
+
+
+def skip_costs_of(rows: Sequence[Row]) -> list[SkipCosts]:
+    """Groups rows by run; of a pass that was measured twice in one the last counts."""
+    grouped: dict[tuple, dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        if row.experiment == SKIPPING and row.status == "ok":
+            machine = row.hardware.cpu if row.hardware.backend == "cpu" else row.hardware.device
+            label = f"{pretty(row.pair)}, {row.dtype}, {machine}"
+            grouped[label, row.config_hash][row.tree] = row
+    return [
+        SkipCosts(label, tuple(sorted(by_set.values(), key=lambda row: -(row.kept_fraction or 0))))
+        for (label, _), by_set in grouped.items()
+    ]
+
+
+def off_the_line(row: Row) -> float:
+    """Time over the share of bytes, less 1: 0.1 is 10 % above the straight line."""
+    assert row.t_draft_ratio is not None
+    assert row.kept_fraction is not None
+    return row.t_draft_ratio / row.kept_fraction - 1.0
+
+
+def skip_cost_table(costs: SkipCosts) -> Table:
+    """One line per pass."""
+    heads = ("sub-layers kept", "bytes read", "ms", "time", "off the line")
+    lines = [
+        (
+            row.tree,
+            f"{row.kept_fraction:.3f}",
+            f"{1e3 * (row.t_draft or 0.0):.3f}",
+            f"{row.t_draft_ratio:.3f}",
+            f"{off_the_line(row):+.1%}",
+        )
+        for row in costs.passes
+    ]
+    return Table(heads, lines, frozenset({0}), costs.label)
