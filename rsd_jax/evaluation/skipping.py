@@ -85,7 +85,7 @@ def time_skipped_passes(
     *,
     batch: int = 1,
     context: int = 128,
-    steps: int = 32,
+    steps: int | None = None,
     repeats: int = 15,
 ) -> list[SkippedPass]:
     """Times passes with the sub-layers of each set skipped, all sets in turns, by one program.
@@ -95,13 +95,15 @@ def time_skipped_passes(
       sets: bool[layers, 2] each; the first skips nothing.
       batch: rows.
       context: committed positions of each row; their values do not matter.
-      steps: passes per timed call.
+      steps: passes per timed call; None: as many as read 2^30 parameters, from 4 to 32.
       repeats: medians are over these, of times and of their ratios to the first in the same turn.
     """
     model = target.model
     assert isinstance(model, LlamaModel)
     cache = model.init_cache(batch, max(128, 1 << (context - 1).bit_length()))
     cache = dataclasses.replace(cache, length=jnp.full((batch,), context, jnp.int32))
+    if steps is None:
+        steps = min(32, max(4, (1 << 30) // model.config.num_parameters_read))
     listed = [jnp.asarray(skips) for skips in sets]
 
     def seconds(skips: jax.Array) -> float:
