@@ -12,6 +12,7 @@ import numpy as np
 
 from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.job import LoadedModel
+from rsd_jax.models.adapter import load_adapter
 from rsd_jax.models.attention import ACCELERATOR_READS, CPU_READS
 from rsd_jax.models.checkpoint import load_params, read_config, tensor_specs
 from rsd_jax.models.config import NAMED_CONFIGS, LlamaConfig
@@ -21,11 +22,16 @@ from rsd_jax.sharding import MeshLayout
 
 _DTYPES = ("float32", "bfloat16")
 _ASSETS = pathlib.Path(__file__).parent / "assets"
-_PAIRS = ("quickstart",)
+# Pairs that ship: the folder of target/ and draft/, and the target's adapter in it, if any.
+_PAIRS = {"quickstart": ("quickstart", None), "quickstart_skipping": ("quickstart", "skipping")}
 
 
 def load_model(
-    path: str | pathlib.Path, *, dtype: Any = "float32", mesh: jax.sharding.Mesh | None = None
+    path: str | pathlib.Path,
+    *,
+    dtype: Any = "float32",
+    mesh: jax.sharding.Mesh | None = None,
+    adapter: str | pathlib.Path | None = None,
 ) -> LoadedModel:
     """Loads a Hugging Face `LlamaForCausalLM` directory.
 
@@ -34,15 +40,19 @@ def load_model(
       dtype: of parameters and caches: float32 or bfloat16. Probabilities are float32 always.
       mesh: axes "data" (rows) and "model" (heads, wide dimensions), e.g.
         `jax.make_mesh((4, 2), ("data", "model"))`; None for one device.
+      adapter: directory of a low-rank adapter in PEFT's format, which is added to the weights.
 
     Raises:
       CheckpointError: the directory or a file is missing, truncated or wrongly shaped.
-      ConfigError: an unsupported config value, dtype or mesh.
+      ConfigError: an unsupported config value, dtype, mesh or adapter.
     """
     config = read_config(path)
     layout, model = _layout(mesh), _llama(config, dtype)
+    added = None if adapter is None else load_adapter(adapter, config)
 
     def place(names: tuple[str, ...], array: np.ndarray) -> jax.Array:
+        if added is not None:
+            array = added.added_to(names, array)
         if layout is None:
             return jnp.asarray(array)
         return layout.place(array, *param_axes(config, names))
@@ -71,7 +81,9 @@ def load_pair(
     """Loads a pair that ships with the package.
 
     Args:
-      name: "quickstart": a small Llama and its draft, trained on the CPython standard library.
+      name: "quickstart": a small Llama and its draft, trained on the CPython standard library and
+        two tasks; "quickstart_skipping": the same with a target that was adapted to draft for
+        itself with sub-layers skipped.
       dtype, mesh: see `load_model`.
 
     Raises:
@@ -80,8 +92,11 @@ def load_pair(
     import transformers
 
     directory = shipped_pair_directory(name)
+    adapter = _PAIRS[name][1]
     return LoadedPair(
-        target=load_model(directory / "target", dtype=dtype, mesh=mesh),
+        target=load_model(
+            directory / "target", dtype=dtype, mesh=mesh, adapter=adapter and directory / adapter
+        ),
         draft=load_model(directory / "draft", dtype=dtype, mesh=mesh),
         tokenizer=transformers.AutoTokenizer.from_pretrained(directory / "target"),
     )
@@ -95,7 +110,7 @@ def shipped_pair_directory(name: str) -> pathlib.Path:
     """
     if name not in _PAIRS:
         raise ConfigError(f"unknown pair {name!r}; pairs that ship: {list(_PAIRS)}")
-    return _ASSETS / name
+    return _ASSETS / _PAIRS[name][0]
 
 
 def random_model(

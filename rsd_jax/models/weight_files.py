@@ -87,7 +87,8 @@ def _weight_files(directory: pathlib.Path) -> dict[pathlib.Path, list[str]]:
     raise CheckpointError(f"{directory} holds neither {WEIGHTS} nor {INDEX}{advice}")
 
 
-def _open(path: pathlib.Path, stack: contextlib.ExitStack) -> Any:
+def open_file(path: pathlib.Path, stack: contextlib.ExitStack) -> Any:
+    """Opens one file, closed with `stack`; CheckpointError if it is damaged."""
     try:
         return stack.enter_context(safe_open(path, framework="numpy"))
     except (SafetensorError, OSError) as error:
@@ -109,7 +110,7 @@ def open_weights(directory: pathlib.Path, stack: contextlib.ExitStack) -> dict[s
     """
     found: dict[str, Stored] = {}
     for path, promised in _weight_files(directory).items():
-        file = _open(path, stack)
+        file = open_file(path, stack)
         names = set(file.keys())
         absent = sorted(set(promised) - names)
         if absent:

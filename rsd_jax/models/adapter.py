@@ -1,0 +1,149 @@
+"""Low-rank adapters (Hu et al. 2021) in PEFT's format: what is added to a model's matrices.
+
+A matrix W becomes W + s B A, A of r rows and B of r columns, when the model is loaded; nothing is
+added later, so an adapted model costs what the model costs.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from rsd_jax.errors import CheckpointError, ConfigError
+from rsd_jax.models.checkpoint import Path, tensor_specs
+from rsd_jax.models.config import LlamaConfig
+from rsd_jax.models.weight_files import existing_directory, open_file, read_json, some
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_MATRIX = ".weight"
+# What PEFT can add besides, with the value that says it does not.
+_PLAIN: dict[str, tuple[Any, ...]] = {
+    "bias": ("none",), "use_dora": (None, False), "fan_in_fan_out": (None, False),
+    "modules_to_save": (None, []), "rank_pattern": (None, {}), "alpha_pattern": (None, {}),
+    "trainable_token_indices": (None,), "layer_replication": (None,),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+    """Factors of what is added, by the path of the parameter.
+
+    Attributes:
+      factors: A f32[in, r] and B f32[r, out] of a kernel [in, out].
+      scale: s.
+    """
+
+    factors: Mapping[Path, tuple[np.ndarray, np.ndarray]]
+    scale: float
+
+    def added_to(self, path: Path, kernel: np.ndarray) -> np.ndarray:
+        """The kernel [in, out] with what the adapter adds to it, rounded once to its type."""
+        if path not in self.factors:
+            return kernel
+        a, b = self.factors[path]
+        adapted: np.ndarray = kernel.astype(np.float32) + np.float32(self.scale) * (a @ b)
+        return adapted.astype(kernel.dtype)
+
+
+def load_adapter(directory: str | os.PathLike[str], config: LlamaConfig) -> Adapter:
+    """Reads adapter_config.json and adapter_model.safetensors, as PEFT writes them.
+
+    Args:
+      directory: of the adapter.
+      config: of the model that it is for.
+
+    Raises:
+      CheckpointError: files are missing or damaged, or hold tensors that the model has no place
+        for; the message names them.
+      ConfigError: an adapter of a kind that is not supported; the message names the key.
+    """
+    path = existing_directory(directory)
+    for name in (CONFIG, WEIGHTS):
+        if not (path / name).is_file():
+            raise CheckpointError(f"{path / name} is missing; an adapter directory needs it")
+    rank, scale = _checked(path, read_json(path / CONFIG))
+    factors = {}
+    with contextlib.ExitStack() as stack:
+        file = open_file(path / WEIGHTS, stack)
+        left = set(file.keys())
+        for name, spec in tensor_specs(config).items():
+            stem = f"{_PREFIX}{name.removesuffix(_MATRIX)}"
+            keys = f"{stem}.lora_A{_MATRIX}", f"{stem}.lora_B{_MATRIX}"
+            if not (spec.transposed and left.issuperset(keys)):
+                continue
+            a, b = (file.get_tensor(key).astype(np.float32) for key in keys)
+            if (a.shape, b.shape) != ((rank, spec.shape[1]), (spec.shape[0], rank)):
+                raise CheckpointError(
+                    f"{path}: the factors of {name} have shapes {list(a.shape)} and "
+                    f"{list(b.shape)}; rank {rank} and a matrix {list(spec.shape)} need "
+                    f"{[rank, spec.shape[1]]} and {[spec.shape[0], rank]}"
+                )
+            factors[spec.path] = (a.T, b.T)
+            left -= set(keys)
+    if left or not factors:
+        raise CheckpointError(
+            f"{path} holds {some(sorted(left)) if left else 'nothing'}, for which this model has "
+            "no place; use the adapter of this model"
+        )
+    return Adapter(factors, scale)
+
+
+def _checked(path: pathlib.Path, values: Mapping[str, Any]) -> tuple[int, float]:
+    """Rank and scale of a supported configuration."""
+    if values.get("peft_type") != "LORA":
+        raise ConfigError(
+            f"{path / CONFIG}: peft_type={values.get('peft_type')!r} is not supported; only 'LORA'"
+        )
+    for key, plain in _PLAIN.items():
+        if values.get(key, plain[0]) not in plain:
+            raise ConfigError(
+                f"{path / CONFIG}: {key}={values[key]!r} is not supported; merge the adapter into "
+                "its model with PEFT's merge_and_unload and load that"
+            )
+    rank, alpha = values.get("r"), values.get("lora_alpha")
+    if not (isinstance(rank, int) and rank >= 1 and isinstance(alpha, int | float)):
+        raise ConfigError(f"{path / CONFIG}: r={rank!r} and lora_alpha={alpha!r} must be numbers")
+    return rank, alpha / (rank**0.5 if values.get("use_rslora") else rank)
+
+
+def save_adapter(
+    directory: str | os.PathLike[str],
+    config: LlamaConfig,
+    factors: Mapping[Path, tuple[np.ndarray, np.ndarray]],
+    *,
+    base: str,
+) -> None:
+    """Writes an adapter of scale 1 in bfloat16, as `load_adapter` and PEFT read it.
+
+    Args:
+      directory: made if it does not exist.
+      config: of the model that it is for.
+      factors: see `Adapter`; all of one rank.
+      base: name or directory of that model, for PEFT.
+    """
+    import ml_dtypes
+
+    path = pathlib.Path(directory)
+    path.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for name, spec in tensor_specs(config).items():
+        if spec.path in factors:
+            for letter, factor in zip("AB", factors[spec.path], strict=True):
+                key = f"{_PREFIX}{name.removesuffix(_MATRIX)}.lora_{letter}{_MATRIX}"
+                tensors[key] = np.ascontiguousarray(np.asarray(factor).T.astype(ml_dtypes.bfloat16))
+    rank = min(factor.shape[0] for _, factor in factors.values())
+    content = {
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base,
+        "r": rank, "lora_alpha": rank, "lora_dropout": 0.0, "bias": "none",
+        "inference_mode": True, "target_modules": sorted({name[-2] for name in factors}),
+    }  # fmt: skip
+    save_file(tensors, path / WEIGHTS, metadata={"format": "pt"})
+    (path / WEIGHTS).chmod(0o644)
+    (path / CONFIG).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,131 @@
+"""Low-rank adapters: added as PEFT adds them, refused where that is not supported."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+import rsd_jax
+from rsd_jax.models.adapter import CONFIG, WEIGHTS, load_adapter, save_adapter
+from rsd_jax.models.checkpoint import save_model
+from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
+
+_RANK = 3
+_UP = ("layers_0", "mlp", "up_proj", "kernel")
+_KEY = ("layers_1", "self_attn", "k_proj", "kernel")
+
+
+def _leaf(params, path):
+    for name in path:
+        params = params[name]
+    return np.asarray(params)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return tiny_params(0)
+
+
+@pytest.fixture(scope="module")
+def factors(params):
+    """Numbers that bfloat16 holds."""
+    rng = np.random.default_rng(0)
+
+    def draw(*shape):
+        return rng.integers(-4, 5, shape).astype(np.float32) / 8
+
+    shapes = {path: _leaf(params, path).shape for path in (_UP, _KEY)}
+    return {path: (draw(i, _RANK), draw(_RANK, o)) for path, (i, o) in shapes.items()}
+
+
+@pytest.fixture
+def saved(factors, params, tmp_path):
+    """A model's directory and an adapter's."""
+    save_model(tmp_path / "model", TINY_CONFIG, params, dtype="float32")
+    save_adapter(tmp_path / "adapter", TINY_CONFIG, factors, base="tiny")
+    return tmp_path / "model", tmp_path / "adapter"
+
+
+def _change(directory, **values):
+    path = directory / CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_products_of_the_factors_are_added(saved, factors, params):
+    model, adapter = saved
+    plain = rsd_jax.load_model(model).params
+    for scale, config in ((1.0, {}), (2.0, {"lora_alpha": 6}), (3**0.5, {"use_rslora": True})):
+        _change(adapter, lora_alpha=_RANK)
+        _change(adapter, **config)
+        loaded = rsd_jax.load_model(model, adapter=adapter).params
+        for path in (_UP, _KEY):
+            a, b = factors[path]
+            expected = _leaf(params, path) + scale * (a @ b)
+            np.testing.assert_allclose(_leaf(loaded, path), expected, rtol=1e-6, atol=1e-6)
+        other = ("layers_0", "mlp", "down_proj", "kernel")
+        np.testing.assert_array_equal(_leaf(loaded, other), _leaf(plain, other))
+    # In bfloat16 the sum is rounded once.
+    _change(adapter, use_rslora=False)
+    a, b = factors[_UP]
+    half = _leaf(rsd_jax.load_model(model, dtype="bfloat16", adapter=adapter).params, _UP)
+    rounded = _leaf(rsd_jax.load_model(model, dtype="bfloat16").params, _UP)
+    expected = (rounded.astype(np.float32) + a @ b).astype(half.dtype)
+    np.testing.assert_array_equal(half, expected)
+
+
+def test_transformers_says_the_same(saved):
+    """The product is added by PyTorch to the matrix that transformers reads."""
+    import torch
+    import transformers
+
+    model, adapter = saved
+    peer = transformers.LlamaForCausalLM.from_pretrained(model, dtype=torch.float32)
+    with safe_open(adapter / WEIGHTS, framework="pt") as file:
+        tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    for key in [key for key in tensors if "lora_A" in key]:
+        name = key.removeprefix("base_model.model.").replace(".lora_A", "")
+        with torch.no_grad():
+            peer.get_parameter(name).add_(tensors[key.replace("lora_A", "lora_B")] @ tensors[key])
+    tokens = np.arange(1, 9)[None]
+    expected = peer(torch.tensor(tokens)).logits.detach().numpy()
+    adapted = rsd_jax.load_model(model, adapter=adapter)
+    ours = adapted.model.score(adapted.params, tokens)
+    plain = rsd_jax.load_model(model)
+    np.testing.assert_allclose(ours, expected, atol=1e-4)
+    assert np.abs(plain.model.score(plain.params, tokens) - expected).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ({"peft_type": "IA3"}, rsd_jax.ConfigError, "peft_type='IA3'"),
+        ({"use_dora": True}, rsd_jax.ConfigError, "use_dora=True is not supported"),
+        ({"bias": "all"}, rsd_jax.ConfigError, "bias='all'"),
+        ({"r": "3"}, rsd_jax.ConfigError, "r='3'"),
+        ({"r": 4}, rsd_jax.CheckpointError, r"rank 4 and a matrix"),
+    ],
+)
+def test_other_adapters_are_refused(saved, values, error, message):
+    model, adapter = saved
+    _change(adapter, **values)
+    with pytest.raises(error, match=message):
+        rsd_jax.load_model(model, adapter=adapter)
+
+
+def test_missing_and_foreign_files(saved, factors, tmp_path):
+    model, adapter = saved
+    with pytest.raises(rsd_jax.CheckpointError, match="is not a directory"):
+        rsd_jax.load_model(model, adapter=tmp_path / "none")
+    (adapter / WEIGHTS).write_bytes(b"x" * 40)
+    with pytest.raises(rsd_jax.CheckpointError, match="truncated or not a safetensors file"):
+        load_adapter(adapter, TINY_CONFIG)
+    deeper = {("layers_9", *path[1:]): value for path, value in factors.items()}
+    config = dataclasses.replace(TINY_CONFIG, num_layers=10)
+    save_adapter(adapter, config, deeper, base="tiny")
+    with pytest.raises(rsd_jax.CheckpointError, match=r"layers.9.*no place"):
+        load_adapter(adapter, TINY_CONFIG)
+    (adapter / CONFIG).unlink()
+    with pytest.raises(rsd_jax.CheckpointError, match=f"{CONFIG} is missing"):
+        load_adapter(adapter, TINY_CONFIG)
