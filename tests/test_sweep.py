@@ -21,7 +21,7 @@ from rsd_jax.evaluation.sweep.run import results_path, run_sweep
 from rsd_jax.job import LoadedModel
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.reporting.panels import panels_of
-from rsd_jax.rows import append_row, read_rows
+from rsd_jax.row_files import append_row, read_rows
 from rsd_jax.tasks import get_task
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 from rsd_jax.warp import make_warp

@@ -1,7 +1,6 @@
 """Runs a sweep: every missing cell, beside its baseline, appended as it is finished."""
 
 import collections
-import os
 import pathlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
@@ -17,7 +16,8 @@ from rsd_jax.evaluation.sweep.measure import failed_row, measure
 from rsd_jax.evaluation.sweep.settings import PairSource
 from rsd_jax.evaluation.sweep.subjects import Pair, Subject, subjects_of
 from rsd_jax.methods import Method
-from rsd_jax.rows import Row, append_row, read_rows
+from rsd_jax.row_files import append_row, known_rows
+from rsd_jax.rows import Row
 
 # What one cell may fail of while others can be measured. Anything else is a mistake of ours.
 _FAILURES = (ConfigError, NonFiniteLogitsError, jax.errors.JaxRuntimeError, MemoryError)
@@ -42,11 +42,6 @@ class Watcher(Protocol):
 def results_path(sweep: Sweep) -> pathlib.Path:
     """Where the rows of a sweep are."""
     return pathlib.Path(sweep.out_dir) / "results.jsonl"
-
-
-def known_rows(path: str | os.PathLike[str]) -> list[Row]:
-    """The rows of a file; none if it does not exist yet. Errors as `read_rows`."""
-    return read_rows(path) if pathlib.Path(path).exists() else []
 
 
 def read_prompts(sweep: Sweep, cells_of: Sequence[tuple[str, str]]) -> None:
