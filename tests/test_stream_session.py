@@ -20,7 +20,7 @@ from rsd_jax.search import SearchConfig, SearchState
 from rsd_jax.search.candidates import propose
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 from tests import sweeping, tiny
-from tests.test_facade import compilations
+from tests.compile_meter import compilations
 
 _COUNTED = (
     "instance", "method", "tokens", "produced", "blocks", "drafted", "matchness", "searching",
