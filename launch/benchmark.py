@@ -35,7 +35,7 @@ from rsd_jax.evaluation.timing import copy_bandwidth  # noqa: E402
 from rsd_jax.evaluation.verification import time_verification  # noqa: E402
 from rsd_jax.reporting.skip_costs import skip_cost_table, skip_costs_of  # noqa: E402
 from rsd_jax.reporting.tables import comparison_table  # noqa: E402
-from rsd_jax.rows import append_row  # noqa: E402
+from rsd_jax.row_files import append_row  # noqa: E402
 from rsd_jax.tasks.prompts import load_prompts  # noqa: E402
 
 DRAFT_OF_SHAPE = "llama2_115m"

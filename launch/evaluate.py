@@ -27,8 +27,9 @@ from rsd_jax.evaluation.sweep.cells import Turn, missing_cells, turns  # noqa: E
 from rsd_jax.evaluation.sweep.definition import Sweep  # noqa: E402
 from rsd_jax.evaluation.sweep.estimate import TimeEstimate, in_words  # noqa: E402
 from rsd_jax.evaluation.sweep.listing import listing  # noqa: E402
-from rsd_jax.evaluation.sweep.run import known_rows, results_path, run_sweep  # noqa: E402
+from rsd_jax.evaluation.sweep.run import results_path, run_sweep  # noqa: E402
 from rsd_jax.reporting.panels import latest_rows  # noqa: E402
+from rsd_jax.row_files import known_rows  # noqa: E402
 from rsd_jax.rows import Row  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file(

@@ -18,7 +18,8 @@ from rsd_jax.reporting.figures.base import FORMATS  # noqa: E402
 from rsd_jax.reporting.report import write_report  # noqa: E402
 from rsd_jax.reporting.report_sections import Output  # noqa: E402
 from rsd_jax.reporting.selection import BEST_BY  # noqa: E402
-from rsd_jax.rows import Row, read_rows  # noqa: E402
+from rsd_jax.row_files import read_rows  # noqa: E402
+from rsd_jax.rows import Row  # noqa: E402
 
 
 def _arguments() -> argparse.Namespace:

@@ -1,12 +1,30 @@
 """A pytest plugin: counts XLA compilations and their seconds, for the end of the report.
 
-Works in one process and with pytest-xdist, whose workers hand their counts to the controller.
+Works in one process and with pytest-xdist, whose workers hand their counts to the controller. What
+is compiled inside a block of a test, `compilations` tells.
 """
+
+import contextlib
+from collections.abc import Iterator
 
 import jax
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _KEY = "xla_compilations"
+
+
+@contextlib.contextmanager
+def compilations() -> Iterator[list[str]]:
+    """Yields a list that receives the name of every program compiled inside."""
+    programs, listening = [], True
+
+    def listen(event: str, duration: float, **details) -> None:
+        if listening and event == _COMPILED:
+            programs.append(details.get("fun_name", event))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield programs
+    listening = False
 
 
 class CompileMeter:

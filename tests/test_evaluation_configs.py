@@ -14,7 +14,7 @@ from rsd_jax.evaluation.sweep.definition import Sweep
 from rsd_jax.evaluation.sweep.run import results_path, run_sweep
 from rsd_jax.job import LoadedModel
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.rows import read_rows
+from rsd_jax.row_files import read_rows
 from rsd_jax.tasks import TASKS
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 from tests import sweeping

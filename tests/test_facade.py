@@ -1,6 +1,5 @@
 """The public functions: bad input, results, and programs that are used again."""
 
-import contextlib
 import inspect
 
 import jax
@@ -10,6 +9,7 @@ import pytest
 import rsd_jax
 from rsd_jax.testing.table_model import TableModel
 from tests import joint_law
+from tests.compile_meter import compilations
 
 PROMPTS = [list(prompt) for prompt in joint_law.PROMPTS]
 SD = rsd_jax.build_method("sd", length=2)
@@ -20,20 +20,6 @@ def decode(**changes) -> rsd_jax.GenerateResult:
     arguments = {"method": SD, "target": target, "draft": draft, "prompts": PROMPTS,
                  "max_new_tokens": 8}  # fmt: skip
     return rsd_jax.generate(**arguments | changes)
-
-
-@contextlib.contextmanager
-def compilations():
-    """Yields a list that receives every program compiled inside."""
-    programs, listening = [], True
-
-    def listen(event: str, duration: float, **details) -> None:
-        if listening and event == "/jax/core/compile/backend_compile_duration":
-            programs.append(details.get("fun_name", event))
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield programs
-    listening = False
 
 
 def test_the_surface():

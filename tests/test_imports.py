@@ -97,5 +97,5 @@ def test_the_facade_needs_few_libraries():
 def test_rows_are_read_and_drawn_without_jax():
     _runs_without(
         ("jax", "flax"),
-        "import rsd_jax.rows, rsd_jax.metrics, rsd_jax.reporting.report",
+        "import rsd_jax.row_files, rsd_jax.metrics, rsd_jax.reporting.report",
     )

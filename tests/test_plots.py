@@ -17,7 +17,7 @@ from rsd_jax.models.llama import LlamaModel
 from rsd_jax.reporting.figures.base import STYLES, style_of
 from rsd_jax.reporting.plots import plot_comparison
 from rsd_jax.reporting.tables import comparison_table
-from rsd_jax.rows import append_row, read_rows
+from rsd_jax.row_files import append_row, read_rows
 
 _SAMPLING = Sampling(max_new_tokens=6, temperature=0.7, seed=3)
 _PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9]]

@@ -19,7 +19,7 @@ from rsd_jax.reporting.panels import panels_of
 from rsd_jax.reporting.report import write_report
 from rsd_jax.reporting.report_sections import Output
 from rsd_jax.reporting.table_formats import Table, escape_latex
-from rsd_jax.rows import to_json
+from rsd_jax.row_files import to_json
 from tests import synthetic_rows
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]

@@ -8,16 +8,8 @@ import pytest
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.hardware import Hardware, current_versions
-from rsd_jax.rows import (
-    SCHEMA_VERSION,
-    BytesRatio,
-    Row,
-    append_row,
-    config_hash,
-    read_rows,
-    to_json,
-    validate,
-)
+from rsd_jax.row_files import append_row, known_rows, read_rows, to_json
+from rsd_jax.rows import SCHEMA_VERSION, BytesRatio, Row, config_hash, validate
 
 _HARDWARE = Hardware(cpu="a cpu", cores=2, backend="cpu", device="cpu", num_devices=1)
 
@@ -39,7 +31,7 @@ def test_rows_come_back_as_written(tmp_path):
     rows = [_row(), _row(method="ar", tree="-", draft_length=0, mesh=None, top_k=5)]
     for row in rows:
         append_row(path, row)
-    assert read_rows(path) == rows
+    assert read_rows(path) == known_rows(path) == rows
     assert all(
         json.loads(line)["schema_version"] == SCHEMA_VERSION
         for line in path.read_text().splitlines()
@@ -97,6 +89,7 @@ def test_a_missing_field_and_a_line_that_is_not_json_are_named(tmp_path):
         read_rows(path)
     with pytest.raises(ConfigError, match="there is no results file"):
         read_rows(tmp_path / "none.jsonl")
+    assert known_rows(tmp_path / "none.jsonl") == []
 
 
 def test_a_malformed_row_is_not_written(tmp_path):

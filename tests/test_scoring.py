@@ -8,7 +8,7 @@ import pytest
 from rsd_jax.errors import ConfigError
 from rsd_jax.tasks import TASKS, get_task
 from rsd_jax.tasks.base import METRICS
-from rsd_jax.tasks.scoring import score
+from rsd_jax.tasks.scoring import score, score_ratio
 
 _BLEU_ANSWERS = ["a b c d e", "x y", "p q r s"]
 _BLEU_REFERENCES = ["a b c d f", "x y z", "p q r t"]
@@ -79,6 +79,42 @@ def test_the_interval_of_bleu_is_that_of_sacrebleu():
     assert (high + low) / 2 == pytest.approx(theirs["confidence_mean"], abs=(high - low) / 8)
 
 
+def test_a_ratio_by_hand():
+    """F1 of "a b c" and "a b d" against "a b c" is 1 and 1/2: 2 of 2 bigrams, and 1 of 2.
+
+    A resample of two prompts takes the first twice, both, or the second twice, each of these in
+    every fourth or more, so that the ends are the least and the largest ratio.
+    """
+    right, half = ["a b c", "a b c"], ["a b c", "a b d"]
+    ratio, ends = score_ratio("rouge2", right, half, right)
+    assert (ratio, *ends) == pytest.approx((4 / 3, 1, 2))
+    ratio, ends = score_ratio("rouge2", half, right, right)
+    assert (ratio, *ends) == pytest.approx((3 / 4, 1 / 2, 1))
+    ratio, _ = score_ratio("bleu", _BLEU_REFERENCES, _BLEU_ANSWERS, _BLEU_REFERENCES)
+    assert ratio == pytest.approx(100 / score("bleu", _BLEU_ANSWERS, _BLEU_REFERENCES).value)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_ratio_resamples_both_answers_to_a_prompt_together(metric):
+    """Prompts of unlike scores, both answers alike: every resample's ratio is 1, to the bit."""
+    answers = [_CAT_REFERENCE, "The cat sat on a mat today."]
+    references = [_CAT_REFERENCE, _CAT_REFERENCE]
+    low, high = score(metric, answers, references).interval
+    assert low < high
+    assert score_ratio(metric, answers, answers, references) == (1, (1, 1))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_ratio_to_nothing_has_no_bound(metric):
+    """Over a score of 0 there is none; over one of 0 in some resample it has no interval."""
+    references = [_CAT_REFERENCE, _CAT_REFERENCE]
+    assert score_ratio(metric, references, ["", ""], references) is None
+    ratio, interval = score_ratio(metric, references, [_CAT_REFERENCE, ""], references)
+    assert interval is None
+    assert ratio == pytest.approx(100 / score(metric, [_CAT_REFERENCE, ""], references).value)
+    assert score_ratio(metric, ["", ""], references, references) == (0, (0, 0))
+
+
 def test_a_task_scores_what_its_model_wrote():
     """What follows an answer is cut off; whitespace around a reference does not count."""
     for name in ("number_words", "docstrings"):
@@ -99,5 +135,7 @@ def test_what_cannot_be_scored_is_named():
     for metric in METRICS:
         with pytest.raises(ConfigError, match="2 answers for 1 references"):
             score(metric, ["a", "b"], ["a"])
+        with pytest.raises(ConfigError, match="2 answers for 1 references"):
+            score_ratio(metric, ["a"], ["a", "b"], ["a"])
         with pytest.raises(ConfigError, match="answers is empty"):
             score(metric, [], [])

@@ -22,7 +22,7 @@ from rsd_jax.testing.joint_law import check_joint_law
 from rsd_jax.testing.table_model import TableModel, sequence_law
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 from tests import joint_law, tiny
-from tests.test_facade import compilations
+from tests.compile_meter import compilations
 
 LAYERS, SWITCHES = 6, 8
 CONFIG = SearchConfig(ratio=0.3, context=5, bayes_every=20, seed=3)

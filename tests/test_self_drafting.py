@@ -37,7 +37,7 @@ from rsd_jax.testing.validation import validate_tree
 from rsd_jax.tree import BackboneLaws, DraftTree
 from rsd_jax.warp import make_warp
 from tests import joint_law, tiny
-from tests.test_facade import compilations
+from tests.compile_meter import compilations
 
 BLOCKS = 5
 WIDTH = 40  # longest prompt + 5 blocks of at most 4 tokens + a path of 3

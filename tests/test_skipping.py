@@ -14,9 +14,9 @@ from rsd_jax.models.llama import LlamaModel
 from rsd_jax.reporting.report import write_report
 from rsd_jax.reporting.report_sections import Output
 from rsd_jax.reporting.skip_costs import skip_cost_table, skip_costs_of
-from rsd_jax.rows import append_row, read_rows
+from rsd_jax.row_files import append_row, read_rows
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
-from tests.test_facade import compilations
+from tests.compile_meter import compilations
 
 
 def test_sets_go_from_nothing_to_all_switches():

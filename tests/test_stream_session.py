@@ -15,12 +15,12 @@ from rsd_jax.evaluation.stream.session import Session
 from rsd_jax.evaluation.stream.settings import StreamSettings
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.reporting.streams import streams_of
-from rsd_jax.rows import read_rows
+from rsd_jax.row_files import read_rows
 from rsd_jax.search import SearchConfig, SearchState
 from rsd_jax.search.candidates import propose
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 from tests import sweeping, tiny
-from tests.test_facade import compilations
+from tests.compile_meter import compilations
 
 _COUNTED = (
     "instance", "method", "tokens", "produced", "blocks", "drafted", "matchness", "searching",

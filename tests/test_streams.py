@@ -9,7 +9,8 @@ from rsd_jax.hardware import Hardware
 from rsd_jax.reporting.report import write_report
 from rsd_jax.reporting.report_sections import Output
 from rsd_jax.reporting.streams import latency_table, search_table, streams_of, summary_table
-from rsd_jax.rows import Row, append_row, read_rows
+from rsd_jax.row_files import append_row, read_rows
+from rsd_jax.rows import Row
 
 _HARDWARE = Hardware(cpu="a cpu", cores=2, backend="cpu", device="cpu", num_devices=1)
 _STOP = 15

@@ -8,7 +8,11 @@ import warnings
 
 import pytest
 
+from rsd_jax.batching import bucket
+from rsd_jax.decoding import required_capacity
 from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation import timing
+from rsd_jax.evaluation.sweep import measure
 from rsd_jax.evaluation.sweep.cells import Cell, all_cells, missing_cells, turns
 from rsd_jax.evaluation.sweep.definition import Sweep
 from rsd_jax.evaluation.sweep.estimate import TimeEstimate, in_words
@@ -17,9 +21,12 @@ from rsd_jax.evaluation.sweep.run import results_path, run_sweep
 from rsd_jax.job import LoadedModel
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.reporting.panels import panels_of
-from rsd_jax.rows import append_row, read_rows
+from rsd_jax.row_files import append_row, read_rows
+from rsd_jax.tasks import get_task
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
-from tests import sweeping
+from rsd_jax.warp import make_warp
+from tests import sweeping, tiny
+from tests.compile_meter import compilations
 
 # Of a cell, what does not depend on the clock.
 _COUNTED = (
@@ -160,6 +167,44 @@ def test_phases_are_timed_where_asked(tmp_path):
         assert row.context_length
 
 
+def test_phases_are_timed_under_the_warp_of_the_rows(tmp_path, monkeypatch):
+    jobs = []
+
+    class Untimed:
+        """Stands in for the phases, which are slow to compile."""
+
+        def __init__(self, job, blocks):
+            jobs.append(job)
+            phases = ("prefill", "draft", "score", "verify", "commit", "forwards", "block")
+            self.compile, self.measures = 0.0, dict.fromkeys(phases, lambda: 1.0)
+
+    monkeypatch.setattr(timing, "_Timed", Untimed)
+    task = sweeping.TASK | {"top_k": 5, "top_p": 0.75}
+    sweep = sweeping.sweep(tmp_path, tasks={"number_words": task}, trees={}, phase_repeats=1)
+    run_sweep(sweep, sweeping.load, sweeping.Watcher())
+    (row,), (job,) = read_rows(results_path(sweep)), jobs
+    assert (row.temperature, row.top_k, row.top_p, row.t_ar) == (0.7, 5, 0.75, 1)
+    assert job.options.target_warp == job.options.draft_warp == make_warp(0.7, 5, 0.75)
+
+
+def test_accuracy_is_held_against_that_of_the_baseline(tmp_path, monkeypatch):
+    """Of a text the answer alone counts, not what the model went on with."""
+    references = [prompt.reference for prompt in sweeping.prompts(3)]
+    right = [f"{reference}\nEnglish: and more" for reference in references]
+    worse = [references[0], references[1], references[0]]
+    written = iter([worse, right])  # by the baseline, then by "sd"
+    monkeypatch.setattr(measure, "texts", lambda *_: next(written))
+    sweep = sweeping.sweep(tmp_path, trees={"sd": ("3",)})
+    run_sweep(sweep, sweeping.load, sweeping.Watcher())
+    baseline, drafted = read_rows(results_path(sweep))
+    base = get_task("number_words").score(worse, sweeping.prompts(3)).value
+    assert 0 < base < 90
+    assert (baseline.accuracy, drafted.accuracy) == pytest.approx((base, 100))
+    assert (baseline.accuracy_ratio, *baseline.accuracy_ratio_interval) == (1, 1, 1)
+    assert drafted.accuracy_ratio == pytest.approx(100 / base)
+    assert drafted.accuracy_ratio_interval[1] > drafted.accuracy_ratio
+
+
 def test_methods_that_draft_with_the_target_need_no_draft(tmp_path):
     """Their draft passes count as they were, at the cost of the sub-layers that are kept."""
     config = dataclasses.replace(TINY_CONFIG, num_layers=4)
@@ -288,6 +333,28 @@ def test_methods_go_through_all_tasks_before_the_next_do(tmp_path):
     assert len(missing_cells(sweep, [], tasks=["completion"])) == 5
     with pytest.raises(ConfigError, match=r"tasks=\['poems'\] are not in the sweep"):
         missing_cells(sweep, [], tasks=["poems"])
+
+
+def test_a_task_of_longer_prompts_compiles_nothing(tmp_path):
+    """Alone it would need larger caches; all tasks of a sweep have the caches of the longest."""
+    tasks, sizes = {}, set()
+    for name, count in (("short", 1), ("long", 90)):
+        path = tmp_path / f"{name}.jsonl"
+        question = {"question_id": 0, "category": "writing", "turns": ["a b " * count]}
+        path.write_text(json.dumps(question))
+        own = {"task": "spec_bench", "path": str(path), "num_prompts": 1}
+        tasks[name] = sweeping.TASK | own
+        (prompt,) = get_task("spec_bench", path=path).test_prompts(1)
+        length = len(sweeping.Letters()(prompt.text).input_ids)
+        sizes.add(bucket(required_capacity(tiny.method("ar").drafter, length, 6)))
+    assert len(sizes) == 2
+    # A batch size that no other test has: its programs are not there yet.
+    sweep = sweeping.sweep(tmp_path, tasks=tasks, trees={}, batch_size=5)
+    for task, compiles in (("short", True), ("long", False)):
+        with compilations() as programs:
+            written = run_sweep(sweep, sweeping.load, sweeping.Watcher(), tasks=[task])
+        assert written == {"ok": 1}
+        assert bool(programs) == compiles, (task, programs)
 
 
 def test_turns_and_time(finished):

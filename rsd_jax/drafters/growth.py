@@ -1,6 +1,7 @@
 """Growing a tree level by level: one draft pass per level, whatever its width."""
 
 import abc
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from rsd_jax.drafters.base import Sampling
+from rsd_jax.drafters.base import Drafter, Sampling
 from rsd_jax.sampling import Purpose, gumbels, is_law
 from rsd_jax.tree import DenseLaws, DraftTree, TreeShape, level_visibility, root_visibility
 from rsd_jax.types import NO_NODE
@@ -71,6 +72,25 @@ class TreeRule(abc.ABC):
           logprobs: f32[B, w, V], the draft's laws at the nodes of `level`.
           noise: standard Gumbel f32[B, noise_rows(level), V], or None if greedy.
         """
+
+
+@dataclasses.dataclass(frozen=True)
+class RuleDrafter(Drafter):
+    """A drafter whose trees a rule grows; what scores a level is the subclass's.
+
+    Attributes:
+      rule: which children a node gets.
+    """
+
+    rule: TreeRule
+
+    @property
+    def shape(self) -> TreeShape:
+        return self.rule.shape
+
+    @property
+    def samplings(self) -> frozenset[Sampling]:
+        return self.rule.samplings
 
 
 def _noise_of_levels(

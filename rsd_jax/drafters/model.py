@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from rsd_jax.drafters.base import DraftContext, Drafter, ModelParams, Models, Sampling
-from rsd_jax.drafters.growth import TreeRule, grow_tree
+from rsd_jax.drafters.base import DraftContext, ModelParams, Models
+from rsd_jax.drafters.growth import RuleDrafter, grow_tree
 from rsd_jax.prefill import prefill_cache
-from rsd_jax.tree import DraftTree, TreeShape
+from rsd_jax.tree import DraftTree
 from rsd_jax.types import KVCache, LanguageModel, Scratch, VerifyResult
 from rsd_jax.warp import Warp
 
@@ -36,22 +36,8 @@ class ModelDraftState:
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelDrafter(Drafter):
-    """A draft model that grows trees by a rule; L passes for L levels.
-
-    Attributes:
-      rule: which children a node gets.
-    """
-
-    rule: TreeRule
-
-    @property
-    def shape(self) -> TreeShape:
-        return self.rule.shape
-
-    @property
-    def samplings(self) -> frozenset[Sampling]:
-        return self.rule.samplings
+class ModelDrafter(RuleDrafter):
+    """A draft model that grows trees by a rule; L passes for L levels."""
 
     @property
     def needs_draft_model(self) -> bool:

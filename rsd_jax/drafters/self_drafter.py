@@ -5,34 +5,21 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from rsd_jax.drafters.base import DraftContext, Drafter, ModelParams, Models, Sampling
-from rsd_jax.drafters.growth import TreeRule, grow_tree
-from rsd_jax.tree import DraftTree, TreeShape
+from rsd_jax.drafters.base import DraftContext, ModelParams, Models
+from rsd_jax.drafters.growth import RuleDrafter, grow_tree
+from rsd_jax.tree import DraftTree
 from rsd_jax.types import Scratch
 from rsd_jax.warp import Warp
 
 
 @dataclasses.dataclass(frozen=True)
-class SelfDrafter(Drafter):
+class SelfDrafter(RuleDrafter):
     """Grows any tree with the layer-skipping target (Xia et al. 2025); L passes for L levels.
 
     The committed prefix is read from the target's cache, whose keys and values are those of the
     whole model. The root and the drafted tokens have draft-mode ones, in a scratch that is thrown
     away: the target pass computes its own. Nothing is prefilled and nothing committed.
-
-    Attributes:
-      rule: which children a node gets.
     """
-
-    rule: TreeRule
-
-    @property
-    def shape(self) -> TreeShape:
-        return self.rule.shape
-
-    @property
-    def samplings(self) -> frozenset[Sampling]:
-        return self.rule.samplings
 
     @property
     def needs_skips(self) -> bool:

@@ -13,7 +13,7 @@ from rsd_jax.evaluation.timing import BlockTimes
 from rsd_jax.hardware import Hardware, current_versions
 from rsd_jax.job import LoadedModel
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.rows import BytesRatio, Interval, Row, config_hash
+from rsd_jax.rows import BytesRatio, Row, config_hash
 from rsd_jax.skips import start_set
 from rsd_jax.types import LanguageModel
 
@@ -122,7 +122,7 @@ def _self_drafting(measured: Measured, target: LanguageModel) -> dict[str, Any]:
     return values
 
 
-def _interval(*arrays: np.ndarray, **options: Any) -> Interval | None:
+def _interval(*arrays: np.ndarray, **options: Any) -> metrics.Interval | None:
     """`bootstrap_interval`; None for a single prompt or batch, of which there is nothing to say."""
     return metrics.bootstrap_interval(*arrays, **options) if len(arrays[0]) > 1 else None
 

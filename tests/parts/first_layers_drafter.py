@@ -4,32 +4,21 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from rsd_jax.drafters.base import Drafter
-from rsd_jax.drafters.growth import TreeRule, grow_tree
+from rsd_jax.drafters.growth import RuleDrafter, grow_tree
 
 
 @dataclasses.dataclass(frozen=True)
-class FirstLayersDrafter(Drafter):
+class FirstLayersDrafter(RuleDrafter):
     """Grows any tree; the layers after the first are skipped while it drafts.
 
     The first layers' keys and values do not depend on later ones, so the committed ones are those
     of the target; the drafted tokens' go to a scratch of its own.
 
     Attributes:
-      rule: which children a node gets.
       layers: how many are kept, k.
     """
 
-    rule: TreeRule
     layers: int = 1
-
-    @property
-    def shape(self):
-        return self.rule.shape
-
-    @property
-    def samplings(self):
-        return self.rule.samplings
 
     def init(self, models, batch, capacity):
         return models.target.init_scratch(batch, self.shape.num_internal)

@@ -15,7 +15,8 @@ from rsd_jax.evaluation.sweep.subjects import fingerprint
 from rsd_jax.hardware import Hardware, current_versions
 from rsd_jax.job import LoadedModel
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.rows import Row, append_row, read_rows
+from rsd_jax.row_files import append_row, known_rows
+from rsd_jax.rows import Row
 from rsd_jax.search import SearchState
 
 EXPERIMENT = "stream"
@@ -47,7 +48,7 @@ class Session:
         self.folder = pathlib.Path(settings.out_dir)
         self.path = self.folder / "results.jsonl"
         self._shared = self._fields()
-        rows = read_rows(self.path) if self.path.exists() else []
+        rows = known_rows(self.path)
         self._check(rows)
         own = {row.instance: row for row in rows if row.method == self.method.name}
         self.whole = own.pop(None, None)

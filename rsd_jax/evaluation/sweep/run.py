@@ -1,7 +1,6 @@
 """Runs a sweep: every missing cell, beside its baseline, appended as it is finished."""
 
 import collections
-import os
 import pathlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
@@ -15,9 +14,10 @@ from rsd_jax.evaluation.sweep.definition import Sweep
 from rsd_jax.evaluation.sweep.estimate import TimeEstimate
 from rsd_jax.evaluation.sweep.measure import failed_row, measure
 from rsd_jax.evaluation.sweep.settings import PairSource
-from rsd_jax.evaluation.sweep.subjects import Pair, Subject, subjects_of
+from rsd_jax.evaluation.sweep.subjects import Pair, Subject, read_tasks, subjects_of
 from rsd_jax.methods import Method
-from rsd_jax.rows import Row, append_row, read_rows
+from rsd_jax.row_files import append_row, known_rows
+from rsd_jax.rows import Row
 
 # What one cell may fail of while others can be measured. Anything else is a mistake of ours.
 _FAILURES = (ConfigError, NonFiniteLogitsError, jax.errors.JaxRuntimeError, MemoryError)
@@ -42,30 +42,6 @@ class Watcher(Protocol):
 def results_path(sweep: Sweep) -> pathlib.Path:
     """Where the rows of a sweep are."""
     return pathlib.Path(sweep.out_dir) / "results.jsonl"
-
-
-def known_rows(path: str | os.PathLike[str]) -> list[Row]:
-    """The rows of a file; none if it does not exist yet. Errors as `read_rows`."""
-    return read_rows(path) if pathlib.Path(path).exists() else []
-
-
-def read_prompts(sweep: Sweep, cells_of: Sequence[tuple[str, str]]) -> None:
-    """Reads what the tasks ask, so that a missing data set is named before anything runs.
-
-    Args:
-      sweep: whose tasks.
-      cells_of: pairs and tasks that have cells to measure.
-
-    Raises:
-      ConfigError: see `get_task` and `Task.test_prompts`.
-    """
-    for pair, name in dict.fromkeys(cells_of):
-        settings, task = sweep.tasks[name], sweep.task(pair, name)
-        task.test_prompts(settings.num_prompts)
-        if settings.follow_ups and task.follow is None:
-            raise ConfigError(
-                f"tasks.{name}.follow_ups: the task has no later turns; leave it at False"
-            )
 
 
 def run_sweep(
@@ -98,7 +74,8 @@ def run_sweep(
     path = results_path(sweep)
     rows = known_rows(path)
     missing = missing_cells(sweep, rows, tasks=tasks, retry_failed=retry_failed)
-    read_prompts(sweep, [(cell.pair, cell.task) for cell in missing])
+    # All of them before any pair is loaded: a data set that is not there is named at once.
+    asked = {pair: read_tasks(sweep, pair) for pair in dict.fromkeys(c.pair for c in missing)}
     estimate = TimeEstimate(sweep, rows)
     methods = sweep.methods()
     written: collections.Counter[str] = collections.Counter()
@@ -111,10 +88,10 @@ def run_sweep(
 
     ahead = turns(sweep, missing)
     for name, source in sweep.pairs.items():
-        own = [turn for turn in ahead if turn.pair == name]
-        if not own:
+        if name not in asked:
             continue
-        subjects = subjects_of(sweep, load(source), name)
+        own = [turn for turn in ahead if turn.pair == name]
+        subjects = subjects_of(sweep, load(source), name, asked[name])
         for subject in subjects.values():
             _check_identity(subject, rows, path)
         part = own[0].part

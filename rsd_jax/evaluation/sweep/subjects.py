@@ -3,13 +3,14 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from rsd_jax.decoding import required_capacity
+from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.sweep.definition import BASELINE, Sweep
 from rsd_jax.evaluation.sweep.prompts import Encoded, encode, ends_of, texts, with_follow_ups
 from rsd_jax.generation import generate
@@ -70,22 +71,47 @@ def fingerprint(*models: LoadedModel) -> str:
     return digest.hexdigest()
 
 
-def subjects_of(sweep: Sweep, models: Pair, pair: str) -> dict[str, Subject]:
-    """By task; all have one capacity, so that a method is compiled once for all of them.
+Asked = tuple[Task, list[Prompt]]
+"""A task as it is put to a pair, and its prompts, first turns alone."""
+
+
+def read_tasks(sweep: Sweep, pair: str) -> dict[str, Asked]:
+    """Reads what the tasks ask a pair, by their names in the settings.
 
     Tasks whose cells are done are among them: a sweep that goes on decodes in the same caches.
+
+    Raises:
+      ConfigError: see `get_task` and `Task.test_prompts`; or later turns are asked for where there
+        are none.
+    """
+    asked = {}
+    for name, settings in sweep.tasks.items():
+        task = sweep.task(pair, name)
+        if settings.follow_ups and task.follow is None:
+            raise ConfigError(
+                f"tasks.{name}.follow_ups: the task has no later turns; leave it at False"
+            )
+        asked[name] = task, task.test_prompts(settings.num_prompts)
+    return asked
+
+
+def subjects_of(
+    sweep: Sweep, models: Pair, pair: str, asked: Mapping[str, Asked]
+) -> dict[str, Subject]:
+    """By task; all have one capacity, so that a method is compiled once for all of them.
 
     Args:
       sweep: the settings.
       models: what `pair` names.
       pair: name in the settings.
+      asked: from `read_tasks`.
 
     Raises:
-      ConfigError: a task cannot be read, or nothing ends an answer.
+      ConfigError: nothing ends an answer.
     """
     ends = ends_of(models.target, models.tokenizer)
     weights = fingerprint(*(m for m in (models.target, models.draft) if m is not None))
-    encoded = {task: _encoded(sweep, models, pair, task, ends) for task in sweep.tasks}
+    encoded = {name: _encoded(sweep, models, name, *asked[name], ends) for name in asked}
     methods = list(sweep.methods().values())
     needed = [
         required_capacity(method.drafter, longest, sweep.tasks[task].max_new_tokens)
@@ -98,7 +124,7 @@ def subjects_of(sweep: Sweep, models: Pair, pair: str) -> dict[str, Subject]:
             sweep=sweep,
             pair=pair,
             task_name=name,
-            task=sweep.task(pair, name),
+            task=asked[name][0],
             models=models,
             encoded=prompts,
             ends=ends,
@@ -110,9 +136,9 @@ def subjects_of(sweep: Sweep, models: Pair, pair: str) -> dict[str, Subject]:
 
 
 def _encoded(
-    sweep: Sweep, models: Pair, pair: str, task_name: str, ends: tuple[int, ...]
+    sweep: Sweep, models: Pair, name: str, task: Task, prompts: list[Prompt], ends: tuple[int, ...]
 ) -> Encoded:
-    settings, task = sweep.tasks[task_name], sweep.task(pair, task_name)
+    settings = sweep.tasks[name]
     fit = functools.partial(
         encode, tokenizer=models.tokenizer, target=models.target, draft=models.draft,
         max_new_tokens=settings.max_new_tokens, chat=task.template == "chat",
@@ -129,5 +155,4 @@ def _encoded(
         names = [prompt.name for prompt in asked.prompts]
         return dict(zip(names, texts(models.tokenizer, result.tokens, ends), strict=True))
 
-    prompts = task.test_prompts(settings.num_prompts)
     return fit(with_follow_ups(task, prompts, answer) if settings.follow_ups else prompts)
