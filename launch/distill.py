@@ -3,7 +3,8 @@
 Each stage reads what the earlier ones left in the work directory; training goes on from the newest
 checkpoint, generating responses at the first shard that is missing. `--stage=all` runs the stages
 in order; besides, `--stage=losses` trains one draft per loss and compares them, `--stage=prompts`
-cuts new held-out prompts, and `--stage=report` prints the results as tables. Any value of the
+cuts new held-out prompts, `--stage=skipping` adapts the target to draft for itself with sub-layers
+skipped, and `--stage=report` prints the results as tables. Any value of the
 configuration can be set, e.g. --config.draft.recipe.steps=20000; `--mesh=4,2` trains on 4 x 2
 devices.
 """

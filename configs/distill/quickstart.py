@@ -76,6 +76,28 @@ def _models_and_recipes(config: ConfigDict) -> None:
     )
 
 
+def _skipping() -> ConfigDict:
+    """An adapter with which the target drafts for itself, of sub-layers skipped at random."""
+    return ConfigDict(
+        dict(
+            rank=32,
+            # Of the 12 sub-layers between the first and the last layer.
+            fewest=4,
+            most=10,
+            mixture=dict(library=0.25, number_words=0.5, docstrings=0.25),
+            recipe=_recipe(
+                objective="forward_kl",
+                optimizer="adamw",
+                weight_decay=0.0,  # the target is among the parameters
+                steps=600,
+                learning_rate=3e-3,
+                warmup_steps=20,
+                compute_dtype="bfloat16",
+            ),
+        )
+    )
+
+
 def get_config() -> ConfigDict:
     """Sizes and recipes of every stage.
 
@@ -96,6 +118,7 @@ def get_config() -> ConfigDict:
     config.files = dict(patterns=(), field="text", held_out_per_mille=40)
     config.tokenizer_documents = 500  # per task; more would give long compounds tokens of their own
     _models_and_recipes(config)
+    config.skipping = _skipping()
     config.prompts = dict(library=1000, number_words=400, docstrings=400)  # training split
     config.prompt_files = _no_files()
     config.max_prompt_tokens = 192  # of a window of 256, so that every window shows a response

@@ -18,6 +18,7 @@ from rsd_jax.distillation.export import export
 from rsd_jax.distillation.loss_comparison import compare_losses
 from rsd_jax.distillation.responses.generate import Progress, generate_responses
 from rsd_jax.distillation.responses.settings import ResponseSettings
+from rsd_jax.distillation.skipping import SKIPPING, train_skipping
 from rsd_jax.distillation.workspace import DRAFT, TARGET, WARM_START, Workspace
 from rsd_jax.errors import ConfigError
 from rsd_jax.methods import build_method
@@ -27,7 +28,7 @@ from rsd_jax.tasks.prompts import QUICKSTART_PROMPTS, save_prompts
 STAGES = ("text", TARGET, WARM_START, "generate", DRAFT, "export", "decode")
 """In order; each reads what the earlier ones left."""
 
-EXTRA_STAGES = ("losses", "prompts")
+EXTRA_STAGES = ("losses", "prompts", SKIPPING)
 """Not part of making a pair."""
 
 
@@ -74,6 +75,7 @@ class Pipeline:
             "decode": lambda: decode(self.workspace),
             "losses": lambda: compare_losses(self.workspace),
             "prompts": self.write_prompts,
+            SKIPPING: lambda: train_skipping(self.workspace, self.export_dir),
         }
         if stage not in stages:
             raise ConfigError(f"stage={stage!r} must be one of {(*STAGES, *EXTRA_STAGES)}")

@@ -232,13 +232,21 @@ class LlamaModel:
         )
         return out
 
-    def score(self, params: Params, tokens: jax.Array) -> jax.Array:
-        """Logits f32[B, Q, V] after every token of whole sequences i32[B, Q]; no state kept."""
+    def score(self, params: Params, tokens: jax.Array, skips: jax.Array | None = None) -> jax.Array:
+        """Logits f32[B, Q, V] after every token of whole sequences i32[B, Q]; no state kept.
+
+        Args:
+          params: of the model.
+          tokens: one sequence per row.
+          skips: bool[layers, 2], sub-layers that are skipped.
+        """
         batch, length = tokens.shape
         positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32)[None], tokens.shape)
         causal = jnp.tril(jnp.ones((1, length, length), bool))
         cache, scratch = self.init_cache(batch, 0), self.init_scratch(batch, length)
-        logits, _ = self.forward(params, tokens, positions, cache, scratch, slot=0, mask=causal)
+        logits, _ = self.forward(
+            params, tokens, positions, cache, scratch, slot=0, mask=causal, skips=skips
+        )
         return logits
 
     def commit(

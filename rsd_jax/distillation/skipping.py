@@ -1,0 +1,141 @@
+"""Adapting a target to draft for itself: its law with sub-layers skipped is taught to be the whole.
+
+Layer dropout (Elhoushi et al. 2024, LayerSkip) with the target as its own teacher: a low-rank
+adapter learns that random sets of sub-layers can be left out, and, on some rows, that nothing
+changes while none is. What comes out is a target of its own, close to the first one.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsd_jax.distillation.data import documents
+from rsd_jax.distillation.evaluate import evaluate
+from rsd_jax.distillation.export import rounded
+from rsd_jax.distillation.files import write_json
+from rsd_jax.distillation.losses import forward_kl
+from rsd_jax.distillation.skipping_student import SkippingStudent
+from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.training.train import train
+from rsd_jax.distillation.workspace import TARGET, Workspace
+from rsd_jax.models.adapter import save_adapter
+from rsd_jax.models.llama import LlamaModel
+from rsd_jax.sampling import argmax
+from rsd_jax.skips import from_switches, num_switches
+from rsd_jax.types import Params
+
+SKIPPING = "skipping"
+"""The stage, its section of a configuration, and the folder of the adapter."""
+
+_MEASURED_SETS = 4
+
+
+def train_skipping(workspace: Workspace, directory: pathlib.Path) -> None:
+    """Trains the adapter, resuming if it was stopped, and writes it and skipping.json.
+
+    Args:
+      workspace: its target is the teacher, its text is trained on.
+      directory: receives the adapter, in a folder `skipping`.
+
+    Raises:
+      ConfigError: the target or the text is missing, or an option is out of range.
+      CheckpointError, NonFiniteLossError: see `train`.
+    """
+    options: Mapping[str, Any] = workspace.config[SKIPPING]
+    recipe = Recipe.from_mapping(options["recipe"])
+    target = workspace.target
+    size = {name: options[name] for name in ("rank", "fewest", "most")}
+    model = workspace.model(TARGET, recipe.compute_dtype)
+    student = SkippingStudent(model.config, dtype=model.dtype, **size)
+    texts = {
+        split: documents.open_mixture(workspace.root / "corpus", options["mixture"], split)
+        for split in ("train", "heldout")
+    }
+    windows = texts["heldout"].spread_windows(count=recipe.eval_windows, length=recipe.window)
+    measure = functools.partial(_measured, student, windows=windows.tokens, teacher=target.params)
+    state = train(
+        student,
+        recipe,
+        texts["train"],
+        workspace.root / SKIPPING,
+        # A step donates its state, and the teacher goes on with its own.
+        init=lambda: _start(student, jax.tree.map(jnp.array, target.params), recipe),
+        teacher=(model, target.params),
+        evaluate=measure,
+        mesh=workspace.mesh,
+    )
+    flat = flax.traverse_util.flatten_dict(rounded(state.params["adapter"]))
+    factors = {
+        (*path[:-1], "kernel"): (np.asarray(a), np.asarray(flat[*path[:-1], "b"]))
+        for path, a in flat.items() if path[-1] == "a"
+    }  # fmt: skip
+    save_adapter(directory / SKIPPING, model.config, factors, base="../target")
+    stored = dict(state.params, adapter=flax.traverse_util.unflatten_dict(flat))
+    before = _start(student, target.params, recipe)
+    write_json(
+        workspace.root / f"{SKIPPING}.json", {"before": measure(before), "after": measure(stored)}
+    )
+
+
+def _start(student: SkippingStudent, target: Params, recipe: Recipe) -> Params:
+    key = jax.random.key(recipe.seed)
+    return {"target": target, "adapter": jax.jit(student.start)(target, key)["adapter"]}
+
+
+def _measured(
+    student: SkippingStudent, params: Params, *, windows: np.ndarray, teacher: Params
+) -> dict[str, float]:
+    """Of the adapted target on held-out windows: its loss, its distance, and matchness.
+
+    Returns:
+      "loss", nats per token of the whole adapted target; "forward_kl" to it from the target;
+      "matchness_K", K skipped sub-layers: how often the likeliest token stays what it is when
+      nothing is skipped, the mean over random sets.
+    """
+    llama = dataclasses.replace(student.llama, dtype="float32")
+    adapted = jax.jit(student.adapted)(params)
+    values = evaluate(llama, adapted, windows)
+    sums: dict[str, list[float]] = {"forward_kl": []}
+    sizes = sorted({student.fewest, (student.fewest + student.most + 1) // 2, student.most})
+    for start in range(0, len(windows) - 7, 8):
+        tokens = jnp.asarray(windows[start : start + 8, :-1])
+        whole, distance = _whole(llama, adapted, teacher, tokens)
+        sums["forward_kl"].append(float(distance))
+        for size in sizes:
+            for skips in _fixed_sets(llama.num_layers, size):
+                same = _same(llama, adapted, tokens, whole, skips)
+                sums.setdefault(f"matchness_{size}", []).append(float(same))
+    return values | {name: float(np.mean(found)) for name, found in sums.items()}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _whole(
+    llama: LlamaModel, params: Params, teacher: Params, tokens: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The likeliest tokens, and the mean distance from the teacher."""
+    logits = llama.score(params, tokens)
+    return argmax(logits), forward_kl(llama.score(teacher, tokens), logits).mean()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _same(
+    llama: LlamaModel, params: Params, tokens: jax.Array, whole: jax.Array, skips: jax.Array
+) -> jax.Array:
+    return (argmax(llama.score(params, tokens, skips)) == whole).mean()
+
+
+def _fixed_sets(num_layers: int, count: int) -> list[jax.Array]:
+    """The same few random sets in every evaluation."""
+    rng = np.random.default_rng(count)
+    order = np.arange(num_switches(num_layers))
+    return [
+        jnp.asarray(from_switches(np.isin(order, rng.choice(order, count, replace=False))))
+        for _ in range(_MEASURED_SETS)
+    ]

@@ -1,0 +1,105 @@
+"""A student that learns to be its target with sub-layers skipped, by a low-rank adapter."""
+
+import dataclasses
+import itertools
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsd_jax.errors import ConfigError, is_integer, positive_integer
+from rsd_jax.models.checkpoint import tensor_specs
+from rsd_jax.models.llama import LlamaModel
+from rsd_jax.skips import num_switches
+from rsd_jax.types import Params
+
+_GROUPS = 2  # of rows that skip, each with a set of its own
+
+
+@dataclasses.dataclass(frozen=True)
+class SkippingStudent(LlamaModel):
+    """A Llama and an adapter; every call of `score` skips other sub-layers.
+
+    Parameters are {"target": the Llama's, "adapter": {... "a" f32[in, r], "b" f32[r, out]}}; the
+    target's have no gradient.
+
+    Attributes:
+      rank: r, of the adapter.
+      fewest, most: sub-layers that are skipped, uniformly.
+    """
+
+    rank: int = 1
+    fewest: int = 1
+    most: int = 1
+
+    def __post_init__(self):
+        positive_integer("skipping.rank", self.rank)
+        size = num_switches(self.num_layers)
+        given = (self.fewest, self.most)
+        if not (all(map(is_integer, given)) and 1 <= self.fewest <= self.most <= size):
+            raise ConfigError(
+                f"skipping.fewest={self.fewest!r} and skipping.most={self.most!r} must be integers "
+                f"from 1 to {size}, the sub-layers between the target's first and last layer"
+            )
+
+    def init_params(self, key: jax.Array) -> Params:
+        return self.start(super().init_params(key), key)
+
+    def start(self, target: Params, key: jax.Array) -> Params:
+        """A target's parameters and an adapter that adds nothing: A is normal, B is 0."""
+        factors = {}
+        flat = flax.traverse_util.flatten_dict(target)
+        for index, spec in enumerate(tensor_specs(self.config).values()):
+            if spec.path[-1] == "kernel":
+                inputs, outputs = flat[spec.path].shape
+                own = jax.random.fold_in(key, index)
+                a = jax.random.normal(own, (inputs, self.rank)) / np.sqrt(inputs)
+                factors[*spec.path[:-1], "a"] = a
+                factors[*spec.path[:-1], "b"] = jnp.zeros((self.rank, outputs))
+        return {"target": target, "adapter": flax.traverse_util.unflatten_dict(factors)}
+
+    def adapted(self, params: Params) -> Params:
+        """The Llama's parameters with the adapter's products added."""
+        flat = flax.traverse_util.flatten_dict(jax.lax.stop_gradient(params["target"]))
+        factors = flax.traverse_util.flatten_dict(params["adapter"])
+        for path in flat:
+            if (*path[:-1], "a") in factors:
+                flat[path] += factors[*path[:-1], "a"] @ factors[*path[:-1], "b"]
+        return flax.traverse_util.unflatten_dict(flat)
+
+    def score(self, params: Params, tokens: jax.Array, skips: jax.Array | None = None) -> jax.Array:
+        """Logits of whole sequences: a quarter of the rows by the whole model, the others not.
+
+        The sets follow from the tokens, so that a step of training is a function of its batch.
+
+        Args:
+          params: of the student.
+          tokens: i32[B, Q], one sequence per row.
+          skips: bool[layers, 2], for all rows, instead of drawn sets and whole rows.
+        """
+        if skips is not None:
+            return self.llama.score(self.adapted(params), tokens, skips)
+        rows, whole = tokens.shape[0], max(1, tokens.shape[0] // 4)
+        if rows < 1 + _GROUPS:
+            raise ConfigError(f"skipping.recipe.batch_size={rows} must be at least {1 + _GROUPS}")
+        llama = self.llama
+        params, key = self.adapted(params), jax.random.key(tokens.sum())
+        ends = np.linspace(whole, rows, _GROUPS + 1).astype(int)
+        logits = [llama.score(params, tokens[:whole])]
+        for group, (start, end) in enumerate(itertools.pairwise(ends)):
+            skips = self._draw(jax.random.fold_in(key, group))
+            logits.append(llama.score(params, tokens[start:end], skips))
+        return jnp.concatenate(logits)
+
+    @property
+    def llama(self) -> LlamaModel:
+        """The Llama alone."""
+        return LlamaModel(self.config, self.dtype, self.reads, self.remat)
+
+    def _draw(self, key: jax.Array) -> jax.Array:
+        """bool[layers, 2]: from `fewest` to `most` sub-layers, the first and last layer's not."""
+        sizes, order = jax.random.split(key)
+        count = jax.random.randint(sizes, (), self.fewest, self.most + 1)
+        switches = jax.random.permutation(order, num_switches(self.num_layers)) < count
+        return jnp.pad(switches.reshape(-1, 2), ((1, 1), (0, 0)))
