@@ -7,6 +7,7 @@ import pathlib
 
 import pytest
 
+from rsd_jax.api import shipped_pair_directory
 from rsd_jax.evaluation.stream.session import Session
 from rsd_jax.evaluation.stream.settings import StreamSettings
 from rsd_jax.evaluation.sweep.cells import all_cells
@@ -72,10 +73,17 @@ def test_it_builds_and_runs_shrunk(name, variant, tmp_path):
         assert (row.accuracy is None) == (row.task in ("completion", "dolly"))
 
 
-@pytest.mark.parametrize("tree", ["published", "narrow"])
-def test_the_stream_builds_and_runs_shrunk(tree, tmp_path):
-    config = _MODULES["swift_stream"].get_config(tree)
-    assert StreamSettings.from_config(config).built_method().name == "swift"
+def test_every_variant_of_the_stream_builds():
+    for variant, (pair, _, tree) in _MODULES["swift_stream"].VARIANTS.items():
+        config = _MODULES["swift_stream"].get_config(variant)
+        drafter = StreamSettings.from_config(config).built_method().drafter
+        assert drafter.shape.depth == tree["length"]
+        assert shipped_pair_directory(pair).is_dir()
+
+
+@pytest.mark.parametrize("variant", ["published", "adapted"])
+def test_the_stream_runs_shrunk(variant, tmp_path):
+    config = _MODULES["swift_stream"].get_config(variant)
     with config.unlocked():
         config.out_dir, config.phases, config.pair.shipped = str(tmp_path), False, "tiny"
         config.task.num_prompts, config.task.max_new_tokens, config.search.context = 2, 8, 3

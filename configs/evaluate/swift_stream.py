@@ -17,30 +17,39 @@ from configs.evaluate import pairs
 from rsd_jax.search import SearchConfig
 
 # Nodes of a step by confidence (> .95, > .8, > .5, less), at T = 0 and above it.
-PUBLISHED = dict(greedy_counts=(3, 5, 8, 10), counts=(1, 3, 5, 10))
-NARROW = dict(greedy_counts=(1, 1, 2, 3), counts=(1, 1, 2, 3))
-TREES = dict(published=PUBLISHED, narrow=NARROW)
+PUBLISHED = dict(greedy_counts=(3, 5, 8, 10), counts=(1, 3, 5, 10), length=25, stop_below=0.8)
+NARROW = PUBLISHED | dict(greedy_counts=(1, 1, 2, 3), counts=(1, 1, 2, 3))
+CHAIN = dict(greedy_counts=(1, 1, 1, 1), counts=(1, 1, 1, 1), length=12, stop_below=0.5)
+# Pair, skip ratio, tree.
+VARIANTS = dict(
+    published=("quickstart", 0.5, PUBLISHED),
+    narrow=("quickstart", 0.5, NARROW),
+    chain=("quickstart", 0.5, CHAIN),
+    adapted=("quickstart_skipping", 0.75, CHAIN),
+)
 
 
-def get_config(tree: str = "published") -> ConfigDict:
-    """The target of the pair that ships on number words; keys as in `StreamSettings`.
+def get_config(variant: str = "published") -> ConfigDict:
+    """A target that ships on number words; keys as in `StreamSettings`.
 
-    After a colon comes the tree: `published`, or `narrow`, for a CPU, where a wide pass costs many
-    narrow ones.
+    After a colon comes the variant: `published` trees; `narrow` ones and a `chain` of up to 12
+    tokens, for a CPU, where a wide pass costs many narrow ones; `adapted`, that chain drafted by
+    the target that was trained to have its sub-layers skipped, three quarters of them.
 
     For another target: --config.pair.shipped= --config.pair.target=/models/Llama-2-13b-hf
     --config.search.ratio=0.45, and a task of its own.
     """
+    name, ratio, tree = VARIANTS[variant]
     config = ConfigDict()
-    config.pair_name = "quickstart"
-    config.pair = pairs.pair(shipped="quickstart")
+    config.pair_name = name
+    config.pair = pairs.pair(shipped=name)
     config.task_name = "number_words"
     config.task = pairs.task(num_prompts=120, max_new_tokens=128, temperatures=(0.0,))
-    config.method = dict(name="swift", length=25, stop_below=0.8, **TREES[tree])
-    config.search = dataclasses.asdict(SearchConfig(ratio=0.5))
+    config.method = dict(name="swift", **tree)
+    config.search = dataclasses.asdict(SearchConfig(ratio=ratio))
     config.use_search = ""
     config.seed = 0
     config.phases = True
-    config.out_dir = f"runs/swift_stream-{tree}"
+    config.out_dir = f"runs/swift_stream-{variant}"
     config.lock()
     return config
