@@ -92,10 +92,16 @@ def _slow_matchness(target, prompt, response, skip_set) -> float:
     return float(np.mean(hits))
 
 
+def _expected_score(target, state, row: int, skip_set) -> float:
+    first = len(tiny.PROMPTS[row])
+    said = np.asarray(state.tokens)[row, first : first + CONFIG.context + 1].tolist()
+    return _slow_matchness(target, tiny.PROMPTS[row], said, skip_set)
+
+
 @pytest.mark.parametrize("blocks", [2, 12])
 def test_matchness_equals_a_pass_token_by_token(target, blocks):
     state = _decoded(target, blocks)
-    rng, context = np.random.default_rng(0), 5
+    rng, context = np.random.default_rng(0), CONFIG.context
     response = np.asarray(state.length - state.prompt_length)
     usable = np.flatnonzero(~np.asarray(state.done) & (response > context + 1))
     for chosen in (skips.empty_set(LAYERS), *(rng.random((3, LAYERS, 2)) < 0.3)):
@@ -106,14 +112,42 @@ def test_matchness_equals_a_pass_token_by_token(target, blocks):
         if not usable.size:
             assert float(reading.score) == 0.0
             continue
-        prompt = tiny.PROMPTS[usable[0]]
-        first = len(prompt)
-        said = np.asarray(state.tokens)[usable[0], first : first + context + 1].tolist()
-        expected = _slow_matchness(target, prompt, said, chosen)
+        expected = _expected_score(target, state, usable[0], chosen)
         assert float(reading.score) == pytest.approx(expected)
         if not chosen.any():
             assert float(reading.score) == 1.0  # a greedy response, drafted by the whole model
     assert blocks == 2 or usable.size
+
+
+@pytest.mark.parametrize(
+    ("done", "short", "row"),
+    [
+        ([], [], 0),
+        ([0], [], 1),
+        ([], [0], 1),
+        ([1], [0], 2),
+        ([0, 2], [1], 3),
+        ([0, 1, 2], [3], None),
+    ],
+)
+def test_the_row_scored_is_the_first_unfinished_one_that_is_long_enough(target, done, short, row):
+    """A response of C + 1 tokens is one too short."""
+    state, context = _decoded(target, 12), CONFIG.context
+    rows = np.arange(len(tiny.PROMPTS))
+    long_enough = np.isin(rows, short, invert=True).astype(np.int32)
+    state = dataclasses.replace(
+        state,
+        done=jnp.asarray(np.isin(rows, done)),
+        length=state.prompt_length + context + 1 + jnp.asarray(long_enough),
+    )
+    scores = []
+    for chosen in np.random.default_rng(0).random((3, LAYERS, 2)) < 0.3:
+        reading = read_matchness(target.model, target.params, state, jnp.asarray(chosen), context)
+        assert bool(reading.scored) == (row is not None)
+        by_row = [_expected_score(target, state, number, chosen) for number in rows]
+        assert float(reading.score) == pytest.approx(0.0 if row is None else by_row[row])
+        scores.append(by_row)
+    assert len(set(zip(*scores, strict=True))) == len(rows), "rows tell apart"
 
 
 # Candidates.
