@@ -15,6 +15,7 @@ from rsd_jax.models.checkpoint import save_model
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.search import SearchConfig, SearchState
 from rsd_jax.search.driver import search_through
+from rsd_jax.search.matchness import read_matchness
 from rsd_jax.sharding import MeshLayout
 from rsd_jax.testing.tiny_llama import mixed_params, tiny_params
 from tests import joint_law
@@ -132,23 +133,37 @@ def _search(method, target):
     return run, programs[compiled[1] :]
 
 
-# One width and one level: fewer passes to compile.
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [("swift", METHODS["swift"] | {"widths": (8,)}), ("self_rsd_c", {"branching": (2,)})],
-    ids=["swift", "self_rsd_c"],
-)
-def test_a_search_on_a_mesh_finds_the_set_of_one_device(name, options, layered):
-    method = rsd_jax.build_method(name, **options)
-    expected, _ = _search(method, rsd_jax.load_model(layered))
+def _on_two_by_two(directory):
     mesh = jax.make_mesh((2, 2), ("data", "model"), devices=jax.devices()[:4])
-    run, compiled = _search(method, rsd_jax.load_model(layered, mesh=mesh))
+    return rsd_jax.load_model(directory, mesh=mesh)
+
+
+# One width and one level: fewer passes to compile.
+SEARCHED = {"swift": METHODS["swift"] | {"widths": (8,)}, "self_rsd_c": {"branching": (2,)}}
+
+
+@pytest.mark.parametrize("name", SEARCHED)
+def test_a_search_on_a_mesh_finds_the_set_of_one_device(name, layered):
+    method = rsd_jax.build_method(name, **SEARCHED[name])
+    expected, _ = _search(method, rsd_jax.load_model(layered))
+    run, compiled = _search(method, _on_two_by_two(layered))
     assert run.result.tokens == expected.result.tokens
     assert run.iterations == expected.iterations
     np.testing.assert_array_equal(run.state.points, expected.state.points)
     np.testing.assert_array_equal(run.state.skips, expected.state.skips)
     assert not compiled
     assert any(iteration.adopted for iteration in run.iterations[1:])
+
+
+def test_a_candidate_is_scored_without_gathering_caches(layered):
+    target = _on_two_by_two(layered)
+    method = rsd_jax.build_method("self_rsd_c", **SEARCHED["self_rsd_c"])
+    job = prepare(method, target, None, PROMPTS, max_new_tokens=NEW_TOKENS)
+    state, engine = start(job, job.batches[0]), job.engine
+    text = read_matchness.lower(
+        target.model, target.params, state, job.params.skips, 4, engine.layout
+    ).compile().as_text()  # fmt: skip
+    assert not _gathered(text, job, state, (2, 2))
 
 
 def _collectives(text):
