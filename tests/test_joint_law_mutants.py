@@ -28,7 +28,7 @@ def law_holds(tokens: np.ndarray) -> bool:
 
 
 def test_clean_code_passes_the_same_checks():
-    for name in ("ar", "sd"):
+    for name in ("ar", "sd", "self_rsd_c"):
         tokens = tokens_of(method(name))
         assert law_holds(tokens)
         assert rows_are_independent(tokens)
@@ -72,6 +72,12 @@ def test_the_table_model_sees_masks_and_commits(name):
     prompts = [joint_law.PROMPTS[row % 4] for row in range(joint_law.BATCH)]
     result = rsd_jax.generate(built, faulty, draft, prompts, max_new_tokens=5)
     assert not law_holds(np.asarray(result.tokens))
+
+
+def test_the_target_pass_skips_too():
+    """The output then follows the law of the model without what is skipped; TV about .5."""
+    with engine_mutants.skips_in_the_target_pass():
+        assert not law_holds(tokens_of(method("self_rsd_c")))
 
 
 def test_the_same_key_in_two_rows():

@@ -1,5 +1,6 @@
 """Meshes of eight devices decode the tokens of one, without gathering weights or caches."""
 
+import dataclasses
 import re
 
 import jax
@@ -12,10 +13,14 @@ from rsd_jax.decoding import advance
 from rsd_jax.job import prepare, start
 from rsd_jax.models.checkpoint import save_model
 from rsd_jax.models.config import LlamaConfig
+from rsd_jax.search import SearchConfig, SearchState
+from rsd_jax.search.driver import search_through
+from rsd_jax.search.matchness import read_matchness
 from rsd_jax.sharding import MeshLayout
 from rsd_jax.testing.tiny_llama import mixed_params, tiny_params
 from tests import joint_law
 from tests.joint_law import METHODS
+from tests.test_facade import compilations
 
 MESHES = [(8, 1), (4, 2), (2, 4), (1, 8)]
 # Four key/value heads: they divide model axes of 2 and 4, and are replicated over 8.
@@ -102,6 +107,63 @@ def test_generate_on_a_mesh_as_users_call_it(directories, one_device):
         method, *pair, PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7
     )  # fmt: skip
     assert result.tokens == one_device["sd"][0]
+
+
+@pytest.fixture(scope="module")
+def layered(tmp_path_factory):
+    """A target with four sub-layers that a search may skip."""
+    directory = tmp_path_factory.mktemp("layered")
+    config = dataclasses.replace(CONFIG, num_layers=4)
+    save_model(directory, config, tiny_params(0, config), dtype="float32")
+    return directory
+
+
+def _search(method, target):
+    """A search while decoding; and the programs compiled after its first candidate."""
+    config = SearchConfig(ratio=0.5, context=4, bayes_every=10**6, max_score=1.0)
+    job = prepare(method, target, None, PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7)
+    compiled = []
+
+    def watched(*arguments):
+        compiled.append(len(programs))
+        return advance(*arguments)
+
+    with compilations() as programs:
+        run = search_through(job, SearchState.new(target, config), watched)
+    return run, programs[compiled[1] :]
+
+
+def _on_two_by_two(directory):
+    mesh = jax.make_mesh((2, 2), ("data", "model"), devices=jax.devices()[:4])
+    return rsd_jax.load_model(directory, mesh=mesh)
+
+
+# One width and one level: fewer passes to compile.
+SEARCHED = {"swift": METHODS["swift"] | {"widths": (8,)}, "self_rsd_c": {"branching": (2,)}}
+
+
+@pytest.mark.parametrize("name", SEARCHED)
+def test_a_search_on_a_mesh_finds_the_set_of_one_device(name, layered):
+    method = rsd_jax.build_method(name, **SEARCHED[name])
+    expected, _ = _search(method, rsd_jax.load_model(layered))
+    run, compiled = _search(method, _on_two_by_two(layered))
+    assert run.result.tokens == expected.result.tokens
+    assert run.iterations == expected.iterations
+    np.testing.assert_array_equal(run.state.points, expected.state.points)
+    np.testing.assert_array_equal(run.state.skips, expected.state.skips)
+    assert not compiled
+    assert any(iteration.adopted for iteration in run.iterations[1:])
+
+
+def test_a_candidate_is_scored_without_gathering_caches(layered):
+    target = _on_two_by_two(layered)
+    method = rsd_jax.build_method("self_rsd_c", **SEARCHED["self_rsd_c"])
+    job = prepare(method, target, None, PROMPTS, max_new_tokens=NEW_TOKENS)
+    state, engine = start(job, job.batches[0]), job.engine
+    text = read_matchness.lower(
+        target.model, target.params, state, job.params.skips, 4, engine.layout
+    ).compile().as_text()  # fmt: skip
+    assert not _gathered(text, job, state, (2, 2))
 
 
 def _collectives(text):

@@ -17,8 +17,11 @@ from rsd_jax.job import prepare, start
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.search import Candidate, SearchConfig, SearchState, files, generate_with_search
 from rsd_jax.search.candidates import propose
+from rsd_jax.search.driver import search_through
 from rsd_jax.search.matchness import read_matchness
+from rsd_jax.testing import search_mutants
 from rsd_jax.testing.joint_law import check_joint_law
+from rsd_jax.testing.statistics import ChiSquare
 from rsd_jax.testing.table_model import TableModel, sequence_law
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 from tests import joint_law, tiny
@@ -89,10 +92,16 @@ def _slow_matchness(target, prompt, response, skip_set) -> float:
     return float(np.mean(hits))
 
 
+def _expected_score(target, state, row: int, skip_set) -> float:
+    first = len(tiny.PROMPTS[row])
+    said = np.asarray(state.tokens)[row, first : first + CONFIG.context + 1].tolist()
+    return _slow_matchness(target, tiny.PROMPTS[row], said, skip_set)
+
+
 @pytest.mark.parametrize("blocks", [2, 12])
 def test_matchness_equals_a_pass_token_by_token(target, blocks):
     state = _decoded(target, blocks)
-    rng, context = np.random.default_rng(0), 5
+    rng, context = np.random.default_rng(0), CONFIG.context
     response = np.asarray(state.length - state.prompt_length)
     usable = np.flatnonzero(~np.asarray(state.done) & (response > context + 1))
     for chosen in (skips.empty_set(LAYERS), *(rng.random((3, LAYERS, 2)) < 0.3)):
@@ -103,14 +112,42 @@ def test_matchness_equals_a_pass_token_by_token(target, blocks):
         if not usable.size:
             assert float(reading.score) == 0.0
             continue
-        prompt = tiny.PROMPTS[usable[0]]
-        first = len(prompt)
-        said = np.asarray(state.tokens)[usable[0], first : first + context + 1].tolist()
-        expected = _slow_matchness(target, prompt, said, chosen)
+        expected = _expected_score(target, state, usable[0], chosen)
         assert float(reading.score) == pytest.approx(expected)
         if not chosen.any():
             assert float(reading.score) == 1.0  # a greedy response, drafted by the whole model
     assert blocks == 2 or usable.size
+
+
+@pytest.mark.parametrize(
+    ("done", "short", "row"),
+    [
+        ([], [], 0),
+        ([0], [], 1),
+        ([], [0], 1),
+        ([1], [0], 2),
+        ([0, 2], [1], 3),
+        ([0, 1, 2], [3], None),
+    ],
+)
+def test_the_row_scored_is_the_first_unfinished_one_that_is_long_enough(target, done, short, row):
+    """A response of C + 1 tokens is one too short."""
+    state, context = _decoded(target, 12), CONFIG.context
+    rows = np.arange(len(tiny.PROMPTS))
+    long_enough = np.isin(rows, short, invert=True).astype(np.int32)
+    state = dataclasses.replace(
+        state,
+        done=jnp.asarray(np.isin(rows, done)),
+        length=state.prompt_length + context + 1 + jnp.asarray(long_enough),
+    )
+    scores = []
+    for chosen in np.random.default_rng(0).random((3, LAYERS, 2)) < 0.3:
+        reading = read_matchness(target.model, target.params, state, jnp.asarray(chosen), context)
+        assert bool(reading.scored) == (row is not None)
+        by_row = [_expected_score(target, state, number, chosen) for number in rows]
+        assert float(reading.score) == pytest.approx(0.0 if row is None else by_row[row])
+        scores.append(by_row)
+    assert len(set(zip(*scores, strict=True))) == len(rows), "rows tell apart"
 
 
 # Candidates.
@@ -267,21 +304,62 @@ def test_a_batch_of_rows_shares_one_search(target):
     assert run.state.iterations > 0
 
 
-def test_the_joint_law_while_searching():
-    """The set changes between two blocks of every row; 1024 samples a prompt, false alarms 1e-6."""
-    model = TableModel(num_layers=4)
-    table = rsd_jax.LoadedModel(model, model.init_params(jax.random.key(0), scale=1.5))
-    config = SearchConfig(ratio=0.5, context=1, bayes_every=10**6, max_score=1.0)
-    prompts = [joint_law.PROMPTS[row % 4] for row in range(4096)]
-    method = rsd_jax.build_method("swift", **joint_law.METHODS["swift"])
-    run = generate_with_search(
-        method, table, prompts, SearchState.new(table, config), max_new_tokens=6
-    )
-    assert sum(iteration.adopted for iteration in run.iterations) >= 1
-    tokens = np.asarray(run.result.tokens)[:, :5]
-    laws = [sequence_law(model, table.params, list(prompt), 5) for prompt in joint_law.PROMPTS]
+def test_a_candidate_that_leaves_its_keys_in_the_cache_is_seen(target):
+    """By the check of `test_a_batch_of_rows_shares_one_search`."""
+    job = prepare(METHOD, target, None, tiny.PROMPTS, max_new_tokens=24, temperature=0.0)
+    faulty = search_mutants.DraftModeKeysKept(CONFIG.context)
+    run = search_through(job, SearchState.new(target, CONFIG), faulty)
+    greedy = rsd_jax.generate(rsd_jax.build_method("ar"), target, None, tiny.PROMPTS, **GREEDY)
+    assert run.result.tokens != greedy.tokens
+
+
+# The set changes between the blocks of a response; its law does not depend on that.
+
+WHILE_SEARCHING = {"self_rsd_c": {"branching": (2,)}, "swift": joint_law.METHODS["swift"]}
+ROWS, NEW = 16384, 10
+
+
+@functools.cache
+def table_and_laws() -> tuple[rsd_jax.LoadedModel, list[np.ndarray]]:
+    model = TableModel(num_layers=LAYERS)
+    params = model.init_params(jax.random.key(0), scale=1.5)
+    laws = [sequence_law(model, params, list(p), NEW) for p in joint_law.PROMPTS]
+    return rsd_jax.LoadedModel(model, params), laws
+
+
+def law_while_searching(name: str, advance=advance) -> tuple[ChiSquare, np.ndarray]:
+    """The test of all rows; and i64[ROWS], with how many sets each was drafted."""
+    table, laws = table_and_laws()
+    config = SearchConfig(ratio=0.4, context=4, bayes_every=10**6, max_score=1.0, seed=6)
+    prompts = [joint_law.PROMPTS[row % 4] for row in range(ROWS)]
+    method = rsd_jax.build_method(name, **WHILE_SEARCHING[name])
+    job = prepare(method, table, None, prompts, max_new_tokens=NEW)
+    sets: dict[bytes, np.ndarray] = {}  # rows that were decoded with each
+
+    def watched(engine, params, state, options, blocks):
+        used = np.asarray(params.skips).tobytes()
+        sets[used] = sets.get(used, False) | ~np.asarray(state.done)
+        return advance(engine, params, state, options, blocks)
+
+    run = search_through(job, SearchState.new(table, config), watched)
+    tokens = np.asarray(run.result.tokens)
     check = check_joint_law([tokens[i::4] for i in range(4)], laws, false_alarm=1e-6)
+    return check, np.sum(list(sets.values()), axis=0)
+
+
+@pytest.mark.parametrize("name", WHILE_SEARCHING)
+def test_the_joint_law_while_searching(name):
+    """Three sets or more draft every response; 4096 samples a prompt, false alarms 1e-6."""
+    check, sets = law_while_searching(name)
     assert check.passed, check
+    assert sets.min() >= 3
+
+
+def test_a_set_that_changes_inside_a_block_is_seen():
+    """The law of 10 tokens is off by a TV of about .18."""
+    check, sets = law_while_searching("self_rsd_c", search_mutants.SetChangedInsideBlocks())
+    assert not check.passed
+    assert sets.min() >= 3
 
 
 # Bad input.

@@ -21,7 +21,7 @@ from rsd_jax.sampling import row_keys
 from rsd_jax.target_pass import score_tree
 from rsd_jax.testing.candidate_trees import CandidateTrees, table_score_step
 from rsd_jax.testing.instances import log_tables, random_instances
-from rsd_jax.testing.self_draft_mutants import SELF_DRAFT_MUTANTS
+from rsd_jax.testing.self_draft_mutants import SELF_DRAFT_MUTANTS, SELF_TREE_MUTANTS
 from rsd_jax.testing.state_checks import (
     Phases,
     accepts_everything,
@@ -47,8 +47,12 @@ SKIPS = np.asarray([[False, True], [True, False]])
 EMPTY = skips.empty_set(2)
 
 
-# Never stops early, so that most of its draws are behind the root.
-LONG = rsd_jax.build_method("swift", **tiny.METHODS["swift"] | {"stop_below": 0.0})
+# Most of their draws are behind the root: a chain that never stops early, a tree of three levels.
+LONG = {
+    "swift": rsd_jax.build_method("swift", **tiny.METHODS["swift"] | {"stop_below": 0.0}),
+    "self_rsd_s": rsd_jax.build_method("self_rsd_s", width=3, length=3),
+}
+MUTANTS = {"swift": SELF_DRAFT_MUTANTS, "self_rsd_s": SELF_TREE_MUTANTS}
 
 
 def run(method, skip_set=SKIPS, mutant=None, temperature: float = 1.0):
@@ -105,18 +109,22 @@ def test_an_empty_skip_set_is_accepted_whole(name, temperature):
         assert len(set(np.asarray(stats.drafted).tolist())) > 1
 
 
-@pytest.mark.parametrize("name", SELF_DRAFT_MUTANTS)
-def test_faults_in_the_draft_are_seen(name):
+@pytest.mark.parametrize(
+    ("method", "name"), [(method, name) for method, mutants in MUTANTS.items() for name in mutants]
+)
+def test_faults_in_the_draft_are_seen(method, name):
     """They only lose acceptance: the laws and the self-pair see them."""
-    mutant = SELF_DRAFT_MUTANTS[name]
-    assert set(mutant.caught_by) == {"laws", "self-pair"}
-    assert draft_laws(*run(LONG, mutant=mutant)) > VISIBLE
-    assert not accepts_everything(run(LONG, EMPTY, mutant)[0])
+    mutant = MUTANTS[method][name]
+    assert "laws" in mutant.caught_by
+    assert draft_laws(*run(LONG[method], mutant=mutant)) > VISIBLE
+    whole = accepts_everything(run(LONG[method], EMPTY, mutant)[0])
+    assert whole == ("self-pair" not in mutant.caught_by)
 
 
-def test_clean_code_passes_the_same_checks():
-    assert draft_laws(*run(LONG)) < ATOL
-    assert accepts_everything(run(LONG, EMPTY)[0])
+@pytest.mark.parametrize("method", LONG.values(), ids=LONG)
+def test_clean_code_passes_the_same_checks(method):
+    assert draft_laws(*run(method)) < ATOL
+    assert accepts_everything(run(method, EMPTY)[0])
 
 
 def test_draft_mode_keys_left_in_the_targets_cache_are_seen():

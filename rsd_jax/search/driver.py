@@ -92,10 +92,11 @@ class _Search:
         """Scores the next candidate if a row is long enough for it."""
         with clock.phase("suggest"):
             candidate = self._next = self._next or propose(self.state)
+        engine = self.job.engine
         with clock.phase("matchness"):
             scored = read_matchness(
-                self.job.engine.models.target, self.job.params.target, decoding,
-                jnp.asarray(candidate.skips), self.state.config.context,
+                engine.models.target, self.job.params.target, decoding,
+                jnp.asarray(candidate.skips), self.state.config.context, engine.layout,
             )  # fmt: skip
             jax.block_until_ready(scored)
         with clock.phase("read"):

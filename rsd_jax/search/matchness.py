@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from rsd_jax.sampling import argmax
+from rsd_jax.sharding import MeshLayout, over_rows
 from rsd_jax.state import DecodeState
 from rsd_jax.types import LanguageModel, Params
 
@@ -28,10 +29,11 @@ class Reading:
     drafted: jax.Array
 
 
-@functools.partial(jax.jit, static_argnames=("model", "context"))
+@functools.partial(jax.jit, static_argnames=("model", "context", "layout"))
 def read_matchness(
-    model: LanguageModel, params: Params, state: DecodeState, skips: jax.Array, context: int
-) -> Reading:
+    model: LanguageModel, params: Params, state: DecodeState, skips: jax.Array, context: int,
+    layout: MeshLayout | None = None,
+) -> Reading:  # fmt: skip
     """Scores a skip set on the response of a row that is being decoded.
 
     The first C + 1 response tokens of the lowest-numbered unfinished row that has more than that
@@ -44,29 +46,41 @@ def read_matchness(
       state: between two blocks; not donated.
       skips: bool[layers, 2], traced: one program for all candidates.
       context: C, static.
+      layout: the mesh that all arrays live on, or None for one device; static.
     """
-    usable = ~state.done & (state.length - state.prompt_length > context + 1)
-    row = jnp.argmax(usable)
 
-    def of_row(leaf: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_index_in_dim(leaf, row, axis=0, keepdims=True)
+    # Each data shard scores its own first row: to fetch the one that counts, XLA would gather the
+    # caches of all rows on every device.
+    @over_rows(layout, (False, True, False))
+    def first_row(
+        params: Params, state: DecodeState, skips: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        usable = ~state.done & (state.length - state.prompt_length > context + 1)
+        row = jnp.argmax(usable)
 
-    def score() -> jax.Array:
-        cache = jax.tree.map(of_row, state.target_cache)
-        start = of_row(state.prompt_length)
-        cache = cache.replace(length=start)
-        order = jnp.arange(context + 1, dtype=jnp.int32)[None]
-        response = jnp.take_along_axis(of_row(state.tokens), start[:, None] + order, axis=1)
-        logits, _ = model.forward(
-            params, response[:, :-1], start[:, None] + order[:, :-1], cache,
-            model.init_scratch(1, context), slot=0,
-            mask=jnp.tril(jnp.ones((1, context, context), bool)), skips=skips,
-        )  # fmt: skip
-        return (argmax(logits) == response[:, 1:]).mean(dtype=jnp.float32)
+        def of_row(leaf: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_index_in_dim(leaf, row, axis=0, keepdims=True)
 
+        def score() -> jax.Array:
+            cache = jax.tree.map(of_row, state.target_cache)
+            start = of_row(state.prompt_length)
+            cache = cache.replace(length=start)
+            order = jnp.arange(context + 1, dtype=jnp.int32)[None]
+            response = jnp.take_along_axis(of_row(state.tokens), start[:, None] + order, axis=1)
+            logits, _ = model.forward(
+                params, response[:, :-1], start[:, None] + order[:, :-1], cache,
+                model.init_scratch(1, context), slot=0,
+                mask=jnp.tril(jnp.ones((1, context, context), bool)), skips=skips,
+            )  # fmt: skip
+            return (argmax(logits) == response[:, 1:]).mean(axis=1, dtype=jnp.float32)
+
+        none = functools.partial(jnp.zeros, (1,), jnp.float32)
+        return jax.lax.cond(usable.any(), score, none), usable.any(keepdims=True)
+
+    scores, scored = first_row(params, state, skips)  # one per shard, in the order of their rows
     return Reading(
-        score=jax.lax.cond(usable.any(), score, lambda: jnp.asarray(0.0, jnp.float32)),
-        scored=usable.any(),
+        score=scores[jnp.argmax(scored)],
+        scored=scored.any(),
         all_done=state.done.all(),
         drafted=state.stats.drafted.sum(dtype=jnp.int32),
     )

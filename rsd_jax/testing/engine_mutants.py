@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from rsd_jax import decoding, generation, job
+from rsd_jax.decoding import Engine
 from rsd_jax.methods import Method
 from rsd_jax.sampling import Purpose, gumbels, residual
+from rsd_jax.testing.state_mutants import Wrapped
 from rsd_jax.tree import DraftTree
 from rsd_jax.types import NO_NODE, VerifyResult
 from rsd_jax.verifiers.base import TargetLaws
@@ -103,6 +105,33 @@ def same_key_in_two_rows() -> contextlib.AbstractContextManager[None]:
     """Request 2i + 1 draws what request 2i draws."""
     original = decoding.row_keys
     return patched_engine(row_keys=lambda seed, requests: original(seed, requests // 2))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Skipping(Wrapped):
+    """Every pass skips the same sub-layers, bool[layers, 2], whatever it is asked."""
+
+    skips: jax.Array
+
+    def forward(self, *args, **options):
+        return self.inner.forward(*args, **options | {"skips": self.skips})
+
+
+def skipping(engine: Engine, skips: jax.Array | None) -> Engine:
+    """An engine whose target skips sub-layers; for use inside one trace."""
+    assert skips is not None
+    target = _Skipping(engine.models.target, engine.drafter.shape, skips)
+    return dataclasses.replace(engine, models=dataclasses.replace(engine.models, target=target))
+
+
+def skips_in_the_target_pass() -> contextlib.AbstractContextManager[None]:
+    """The target pass skips what the draft passes skip."""
+
+    def score(engine, params, state, tree):
+        return original(skipping(engine, params.skips), params, state, tree)
+
+    original = decoding.score
+    return patched_engine(score=score)
 
 
 def non_finite_accepted() -> contextlib.AbstractContextManager[None]:

@@ -1,10 +1,11 @@
-"""Faults in what a layer-skipping draft sees along its chain; they only lose acceptance."""
+"""Faults in what a layer-skipping draft sees and skips; they only lose acceptance."""
 
 import jax.numpy as jnp
 
-from rsd_jax.testing.state_mutants import StateMutant, Wrapped
+from rsd_jax.testing.state_mutants import DRAFT_MUTANTS, StateMutant, Wrapped
 
-# The chain's token of a step stands in the scratch slot of that number, the root in slot 0.
+# In the scratch the root is in slot 0; of a chain, the token of a step is in the slot of that
+# number; of a tree, a level is in the slots from shape.starts[level] on.
 
 
 class _NoRoot(Wrapped):
@@ -15,7 +16,7 @@ class _NoRoot(Wrapped):
 
 class _LatePositions(Wrapped):
     def see(self, positions, mask, cache, slot):
-        return positions + (slot > 0).astype(positions.dtype), mask, cache
+        return positions + jnp.asarray(slot > 0, positions.dtype), mask, cache
 
 
 class _NoPrefix(Wrapped):
@@ -26,7 +27,7 @@ class _NoPrefix(Wrapped):
 
 
 class _OneSlot(Wrapped):
-    """Every token overwrites the keys and values of the root."""
+    """Every token, or level, overwrites the keys and values of the root."""
 
     def forward(self, params, tokens, positions, cache, scratch, *, slot, mask, **options):
         return self.inner.forward(
@@ -34,12 +35,44 @@ class _OneSlot(Wrapped):
         )
 
 
+class _EarlySlots(Wrapped):
+    """Every level overwrites the last node of the level above."""
+
+    def forward(self, params, tokens, positions, cache, scratch, *, slot, mask, **options):
+        return self.inner.forward(
+            params, tokens, positions, cache, scratch, slot=max(slot - 1, 0), mask=mask, **options
+        )
+
+
+class _WholeModel(Wrapped):
+    """Nothing is skipped: lossless, and every token is accepted, at the target's cost."""
+
+    def forward(self, params, tokens, positions, cache, scratch, *, slot, mask, **options):
+        options = options | {"skips": None}
+        return self.inner.forward(
+            params, tokens, positions, cache, scratch, slot=slot, mask=mask, **options
+        )
+
+
+def _both(wrapper: type[Wrapped]) -> StateMutant:
+    return StateMutant(("draft",), ("laws", "self-pair"), target=wrapper)
+
+
 SELF_DRAFT_MUTANTS: dict[str, StateMutant] = {
-    name: StateMutant(("draft",), ("laws", "self-pair"), target=wrapper)
-    for name, wrapper in {
-        "root hidden": _NoRoot,
-        "position off by one": _LatePositions,
-        "length one short": _NoPrefix,
-        "one slot for all": _OneSlot,
-    }.items()
+    "root hidden": _both(_NoRoot),
+    "position off by one": _both(_LatePositions),
+    "length one short": _both(_NoPrefix),
+    "one slot for all": _both(_OneSlot),
+    "nothing skipped": StateMutant(("draft",), ("laws",), target=_WholeModel),
 }
+"""Of chains and trees alike."""
+
+_SIBLINGS = DRAFT_MUTANTS["siblings and cousins visible"].draft
+
+SELF_TREE_MUTANTS: dict[str, StateMutant] = SELF_DRAFT_MUTANTS | {
+    "siblings and cousins visible": StateMutant(
+        ("draft",), ("laws", "self-pair"), target=_SIBLINGS
+    ),
+    "a level begins one slot early": _both(_EarlySlots),
+}
+"""Of trees that grow level by level."""
