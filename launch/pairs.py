@@ -30,7 +30,7 @@ def load_pair(source: PairSource, mesh: jax.sharding.Mesh | None = None) -> rsd_
     if source.shipped:
         return rsd_jax.load_pair(source.shipped, dtype=source.dtype, mesh=mesh)
     return rsd_jax.LoadedPair(
-        target=rsd_jax.load_model(source.target, dtype=source.dtype, mesh=mesh),
+        target=_load_target(source, mesh),
         draft=rsd_jax.load_model(source.draft, dtype=source.dtype, mesh=mesh)
         if source.draft
         else None,
@@ -43,7 +43,12 @@ def load_target(source: PairSource):
     if source.shipped:
         pair = rsd_jax.load_pair(source.shipped, dtype=source.dtype)
         return pair.target, pair.tokenizer
-    return rsd_jax.load_model(source.target, dtype=source.dtype), _tokenizer(source.target)
+    return _load_target(source, None), _tokenizer(source.target)
+
+
+def _load_target(source: PairSource, mesh: jax.sharding.Mesh | None) -> rsd_jax.LoadedModel:
+    adapter = source.adapter or None
+    return rsd_jax.load_model(source.target, dtype=source.dtype, mesh=mesh, adapter=adapter)
 
 
 def _tokenizer(directory: str):

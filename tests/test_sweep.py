@@ -269,6 +269,7 @@ def test_later_turns_are_prompts_where_asked(tmp_path):
             "temperatures is empty",
         ),
         ({"pairs": {"mine": {}}}, "pairs.mine: give either `shipped`"),
+        ({"pairs": {"mine": {"shipped": "a", "adapter": "b"}}}, "pairs.mine: adapter='b' is for"),
         ({"seeds": ()}, "seeds is empty"),
         ({"seeds": (0, 0)}, r"seeds=\[0, 0\] holds a value twice"),
         ({"seeds": (2**32,)}, r"seeds=\[4294967296\] must be below"),

@@ -68,7 +68,7 @@ def _llama(variant: str) -> dict[str, Any]:
 
 def pair(**values: Any) -> dict[str, Any]:
     """See `PairSource`."""
-    unset = dict(shipped="", target="", draft="", template=placeholder(str))
+    unset = dict(shipped="", target="", draft="", adapter="", template=placeholder(str))
     return unset | dict(dtype="float32") | values
 
 

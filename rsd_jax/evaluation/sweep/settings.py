@@ -18,6 +18,7 @@ class PairSource:
       shipped: name of a pair that ships with the package, or "" for one from disk.
       target, draft: Hugging Face directories, for a pair from disk; no draft for methods that
         draft with the target.
+      adapter: directory of a low-rank adapter of the target from disk, or "".
       dtype: of parameters and caches.
       template: of the prompts of tasks that have templates, e.g. "base" or "chat".
     """
@@ -25,6 +26,7 @@ class PairSource:
     shipped: str = ""
     target: str = ""
     draft: str = ""
+    adapter: str = ""
     dtype: str = "float32"
     template: str | None = None
 
@@ -95,6 +97,11 @@ def check_pair(name: str, source: PairSource) -> None:
         raise ConfigError(
             f"pairs.{name}: give either `shipped`, the name of a pair that ships, or `target`, the "
             f"target's directory, and `draft`; got {dataclasses.asdict(source)}"
+        )
+    if source.adapter and source.shipped:
+        raise ConfigError(
+            f"pairs.{name}: adapter={source.adapter!r} is for a target from disk; {source.shipped!r} "
+            "comes as it is"
         )
 
 
