@@ -176,6 +176,7 @@ def test_bad_input_is_one_clear_error(finished, target, tmp_path):
     task = {"num_prompts": 4, "max_new_tokens": 16, "temperatures": (0.0,)}
     for changes, message in (
         ({"search": {"ratio": 1.0}}, r"ratio"),
+        ({"pair": {}}, "pair: give either `shipped`"),
         ({"searches": {}}, "unknown field 'searches'"),
         ({"search": {"ratio": 0.5, "context": 14}}, "max_new_tokens=16 must be above 16"),
         ({"method": {"name": "medusa"}}, "unknown method 'medusa'"),

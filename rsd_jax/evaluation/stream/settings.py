@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.evaluation.sweep.settings import PairSource, TaskSettings, check_task
+from rsd_jax.evaluation.sweep.settings import PairSource, TaskSettings, check_pair, check_task
 from rsd_jax.methods import Method, build_method
 from rsd_jax.records import build
 from rsd_jax.rows import config_hash
@@ -52,6 +52,7 @@ class StreamSettings:
         """
         values: Mapping[str, Any] = config.to_dict() if hasattr(config, "to_dict") else config
         settings: StreamSettings = build(cls, values)
+        check_pair("pair", settings.pair)
         check_task(settings.task_name, settings.task)
         if not settings.built_method().drafter.needs_skips:
             raise ConfigError(

@@ -73,7 +73,7 @@ class Sweep:
         if bad := [seed for seed in sweep.seeds if seed >= 2**32]:
             raise ConfigError(f"seeds={bad} must be below 2**32")
         for name, source in sweep.pairs.items():
-            check_pair(name, source)
+            check_pair(f"pairs.{name}", source)
         for name, settings in sweep.tasks.items():
             check_task(name, settings)
         needy = [m.name for m in sweep.methods().values() if m.drafter.needs_draft_model]

@@ -92,16 +92,16 @@ class Estimate:
 
 
 def check_pair(name: str, source: PairSource) -> None:
-    """Raises `ConfigError` unless it is said where the pair is, in one way."""
+    """Raises `ConfigError` unless it is said where the pair is, in one way; names the key."""
     if bool(source.shipped) == bool(source.target):
         raise ConfigError(
-            f"pairs.{name}: give either `shipped`, the name of a pair that ships, or `target`, the "
+            f"{name}: give either `shipped`, the name of a pair that ships, or `target`, the "
             f"target's directory, and `draft`; got {dataclasses.asdict(source)}"
         )
     if source.adapter and source.shipped:
         raise ConfigError(
-            f"pairs.{name}: adapter={source.adapter!r} is for a target from disk; {source.shipped!r} "
-            "comes as it is"
+            f"{name}: adapter={source.adapter!r} is for a target from disk; {source.shipped!r} comes "
+            "as it is"
         )
 
 
