@@ -100,8 +100,8 @@ def check_pair(name: str, source: PairSource) -> None:
         )
     if source.adapter and source.shipped:
         raise ConfigError(
-            f"{name}: adapter={source.adapter!r} is for a target from disk; {source.shipped!r} comes "
-            "as it is"
+            f"{name}: adapter={source.adapter!r} is for a target from disk; {source.shipped!r} "
+            "comes as it is"
         )
 
 
