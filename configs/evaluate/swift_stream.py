@@ -10,6 +10,7 @@ EPYC (docs/results/README.md).
 """
 
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -20,33 +21,38 @@ from rsd_jax.search import SearchConfig
 PUBLISHED = dict(greedy_counts=(3, 5, 8, 10), counts=(1, 3, 5, 10), length=25, stop_below=0.8)
 NARROW = PUBLISHED | dict(greedy_counts=(1, 1, 2, 3), counts=(1, 1, 2, 3))
 CHAIN = dict(greedy_counts=(1, 1, 1, 1), counts=(1, 1, 1, 1), length=12, stop_below=0.5)
-# Pair, skip ratio, tree.
-VARIANTS = dict(
-    published=("quickstart", 0.5, PUBLISHED),
-    narrow=("quickstart", 0.5, NARROW),
-    chain=("quickstart", 0.5, CHAIN),
-    adapted=("quickstart_skipping", 0.75, CHAIN),
-)
+# Pair, what differs from the published settings of the search, tree.
+VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = dict(
+    published=("quickstart", dict(ratio=0.5), PUBLISHED),
+    narrow=("quickstart", dict(ratio=0.5), NARROW),
+    chain=("quickstart", dict(ratio=0.5), CHAIN),
+    search=("quickstart", dict(ratio=0.67), CHAIN),
+    # A score is of 32 positions: above 0.99 are all of them.
+    adapted=(
+        "quickstart_skipping", dict(ratio=0.92, max_score=0.99), CHAIN | dict(stop_below=0.8)
+    ),
+)  # fmt: skip
 
 
 def get_config(variant: str = "published") -> ConfigDict:
     """A target that ships on number words; keys as in `StreamSettings`.
 
-    After a colon comes the variant: `published` trees; `narrow` ones and a `chain` of up to 12
-    tokens, for a CPU, where a wide pass costs many narrow ones; `adapted`, that chain drafted by
-    the target that was trained to have its sub-layers skipped, three quarters of them.
+    After a colon comes the variant. `published`: trees as published. `narrow`, `chain`: fewer
+    siblings, or none and up to 12 tokens, for a CPU, where a wide pass costs many narrow ones.
+    `search`: a chain with 8 of 12 sub-layers skipped, for which a set is harder to find. `adapted`:
+    11 of 12, by the target that was trained to have its sub-layers skipped.
 
     For another target: --config.pair.shipped= --config.pair.target=/models/Llama-2-13b-hf
     --config.search.ratio=0.45, and a task of its own.
     """
-    name, ratio, tree = VARIANTS[variant]
+    name, search, tree = VARIANTS[variant]
     config = ConfigDict()
     config.pair_name = name
     config.pair = pairs.pair(shipped=name)
     config.task_name = "number_words"
     config.task = pairs.task(num_prompts=120, max_new_tokens=128, temperatures=(0.0,))
     config.method = dict(name="swift", **tree)
-    config.search = dataclasses.asdict(SearchConfig(ratio=ratio))
+    config.search = dataclasses.asdict(SearchConfig(**search))
     config.use_search = ""
     config.seed = 0
     config.phases = True
