@@ -101,6 +101,7 @@ class Row:
       drafted: draft steps, where a block has no fixed number of them.
       kept_fraction: bytes that a draft pass reads over those of a target pass, where the draft is
         the target with layers skipped.
+      skip_ratio: of a search for layers to skip: the share of the inner sub-layers.
       matchness: the best so far of a search for layers to skip (Xia et al. 2025).
       searching: whether that search still went on after this instance; null if none was asked for.
       candidates: sets of layers that the search scored; their passes are in no other count.
@@ -176,6 +177,7 @@ class Row:
     overall_ratio: float | None = None
     drafted: int | None = None
     kept_fraction: float | None = None
+    skip_ratio: float | None = None
     matchness: float | None = None
     searching: bool | None = None
     candidates: int | None = None

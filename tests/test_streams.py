@@ -22,7 +22,7 @@ def _row(**values):
         source="stream", experiment="stream", pair="llama2_13b", task="xsum", temperature=0.0,
         seed=0, hardware=_HARDWARE, versions={}, max_new_tokens=128, dtype="bfloat16",
         config_hash="0" * 16, prompts_sha256="a" * 64, weights_sha256="b" * 64, draft_length=25,
-        method="swift", tree="25",
+        method="swift", tree="25", target_budget=130, skip_ratio=0.45,
     )  # fmt: skip
     return Row(**shared | values)
 
@@ -61,7 +61,7 @@ def test_a_stream_is_its_instances_and_its_whole():
     assert [row.instance for row in stream.instances] == list(range(60))
     assert stream.whole == made[-1]
     assert stream.stopped_after == _STOP
-    assert stream.label.startswith("Llama-2-13B / XSum, swift 25, T = 0")
+    assert stream.label == "Llama-2-13B / XSum, swift 25 of up to 130 nodes, 0.45 skipped, T = 0"
     table = latency_table(stream.whole)
     assert [row[0] for row in table.rows] == ["Optimize", "Draft", "Verify", "Others", "Total"]
     assert table.rows[1][1:] == ("20.00 ± 2.00", "63.9")

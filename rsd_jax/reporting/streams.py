@@ -47,17 +47,25 @@ def streams_of(rows: Sequence[Row]) -> list[Stream]:
     grouped: dict[tuple, dict[int | None, Row]] = defaultdict(dict)
     for row in rows:
         if row.experiment == STREAM and row.method != BASELINE and row.status == "ok":
-            key = (row.pair, row.task, row.method, row.tree, row.temperature, row.seed)
+            key = (row.pair, row.task, _setting(row), row.temperature, row.seed)
             grouped[*key, row.config_hash][row.instance] = row
     found = []
-    for (pair, task, method, tree, temperature, seed, _), by_instance in grouped.items():
+    for (pair, task, setting, temperature, seed, _), by_instance in grouped.items():
         whole = by_instance.pop(None, None)
-        label = f"{pretty(pair)} / {pretty(task)}, {method} {tree}, T = {temperature:g}"
+        label = f"{pretty(pair)} / {pretty(task)}, {setting}, T = {temperature:g}"
         label += f", seed {seed}" if seed else ""
         instances = tuple(by_instance[i] for i in sorted(i for i in by_instance if i is not None))
         if instances:
             found.append(Stream(label, instances, whole))
     return found
+
+
+def _setting(row: Row) -> str:
+    """What is drafted and skipped, in words."""
+    words = f"{row.method} {row.tree}"
+    if row.target_budget is not None:
+        words += f" of up to {row.target_budget} nodes"
+    return words if row.skip_ratio is None else f"{words}, {row.skip_ratio:g} skipped"
 
 
 def latency_table(whole: Row) -> Table:

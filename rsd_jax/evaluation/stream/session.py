@@ -152,6 +152,7 @@ class Session:
             "seed": settings.seed,
             "max_new_tokens": task.max_new_tokens,
             "batch_size": 1,
+            "skip_ratio": self._first.config.ratio,
             "dtype": self._model.dtype,
             "num_skipped": self.encoded.num_skipped,
             "eos_ids": list(self.ends),

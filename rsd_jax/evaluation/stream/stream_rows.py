@@ -44,7 +44,7 @@ def instance_rows(
     baseline = Row(
         **_counted(instance.baseline, instance.baseline_seconds), method="ar", tree="-",
         draft_length=0, instance=index, context_length=context, mbsu=1.0, token_rate_ratio=1.0,
-        overall_ratio=1.0, **shared,
+        overall_ratio=1.0, **(shared | {"skip_ratio": None}),
     )  # fmt: skip
     own = Row(
         **_counted(instance.result, instance.seconds), **_drafting(method), instance=index,
@@ -131,6 +131,7 @@ def _drafting(method: Method) -> dict[str, Any]:
         "method": method.name,
         "tree": method.tree,
         "draft_length": method.drafter.shape.depth,
+        "target_budget": method.drafter.max_nodes - 1,
         "draft_temperature": method.draft_temperature,
         "draft_top_k": method.draft_top_k,
     }
