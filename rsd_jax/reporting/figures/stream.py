@@ -80,6 +80,9 @@ def _axes(matchness: Any, speedup: Any, stream: Stream) -> None:
     span = max(high - low, 0.1)
     # Room for the table below the curves and for the legend above them.
     speedup.set_ylim(low - 0.85 * span, high + 0.15 * span)
+    speedup.set_yticks(
+        [tick for tick in speedup.get_yticks() if 0 <= tick <= speedup.get_ylim()[1]]
+    )
     speedup.axhline(1.0, color=GREY, lw=0.8, ls=(0, (2, 3)), zorder=1)
     matchness.set_xlim(0, len(stream.instances) + 1)
     matchness.tick_params(labelsize=9)
