@@ -6,8 +6,8 @@ says.
 Command: python launch/stream.py --config=configs/evaluate/swift_stream.py
 then     python launch/plot.py runs/swift_stream-published/results.jsonl
 Expected: on two cores of an AMD EPYC 0.76 times the rate of autoregressive decoding with the
-published tree, 0.97 with the narrow one, 1.10 with a chain, 0.99 with the long search, and 1.76 with
-the target that was trained for it (docs/results/README.md).
+published tree, 0.97 with the narrow one, 1.10 with a chain, 0.99 with the long search, and 1.76
+with the target that was trained for it (docs/results/README.md).
 """
 
 import dataclasses

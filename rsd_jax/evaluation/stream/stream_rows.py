@@ -44,7 +44,7 @@ def instance_rows(
     baseline = Row(
         **_counted(instance.baseline, instance.baseline_seconds), method="ar", tree="-",
         draft_length=0, instance=index, context_length=context, mbsu=1.0, token_rate_ratio=1.0,
-        overall_ratio=1.0, **(shared | {"skip_ratio": None}),
+        overall_ratio=1.0, **dict(shared, skip_ratio=None),
     )  # fmt: skip
     own = Row(
         **_counted(instance.result, instance.seconds), **_drafting(method), instance=index,
