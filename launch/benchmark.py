@@ -51,7 +51,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shape", help="a named config, e.g. llama2_7b, with random weights")
     parser.add_argument("--draft_shape", default=DRAFT_OF_SHAPE, help="the draft's, with --shape")
     parser.add_argument("--layers", type=int, help="of the target, instead of those of the shape")
-    parser.add_argument("--dtype", default="bfloat16", help="of random weights")
+    parser.add_argument("--dtype", help="of random weights; bfloat16 if not given")
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--draft_length", type=int, default=4)
     parser.add_argument("--num_prompts", type=int, default=16)
@@ -71,7 +71,10 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--megabytes", type=int, default=1024, help="of the bandwidth probe")
     parser.add_argument("--out", type=pathlib.Path, default=_ROOT / "runs/benchmark/rows.jsonl")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.shape is None and (args.layers or args.dtype):
+        parser.error("--layers and --dtype are of random weights; give a --shape")
+    return args
 
 
 def _models(args: argparse.Namespace):
@@ -80,8 +83,9 @@ def _models(args: argparse.Namespace):
         pair = rsd_jax.load_pair("quickstart")
         prompts = [pair.tokenizer(p.text).input_ids for p in load_prompts()[: args.num_prompts]]
         return "quickstart", pair.target, pair.draft, prompts, shipped_pair_directory("quickstart")
-    target = random_model(args.shape, layers=args.layers, dtype=args.dtype, seed=0)
-    draft = random_model(args.draft_shape, dtype=args.dtype, seed=1)
+    dtype = args.dtype or "bfloat16"
+    target = random_model(args.shape, layers=args.layers, dtype=dtype, seed=0)
+    draft = random_model(args.draft_shape, dtype=dtype, seed=1)
     rng = np.random.default_rng(0)
     size = (args.num_prompts, RANDOM_PROMPT_LENGTH)
     prompts = rng.integers(0, target.model.vocab_size, size).tolist()
@@ -132,19 +136,26 @@ def _verification(batch_sizes: list[int]) -> None:
 
 
 def _skipping(name: str, target: rsd_jax.LoadedModel, args: argparse.Namespace) -> None:
-    """Time of a pass against the bytes it reads, for random sets of every size."""
-    batch, context = args.batch_sizes[0], args.context
+    """Time of a pass against the bytes it reads, for random sets of every size, by batch size."""
+    for batch in args.batch_sizes:
+        _skipping_at(name, target, args, batch)
+    print(f"\nrows: {args.out}")
+
+
+def _skipping_at(
+    name: str, target: rsd_jax.LoadedModel, args: argparse.Namespace, batch: int
+) -> None:
+    context = args.context
     passes = time_skipped_passes(
         target, random_sets(target.model.num_layers), batch=batch, context=context,
         repeats=args.repeats,
     )  # fmt: skip
     rows = skipping_rows(passes, target, pair=name, batch=batch, context=context)
     (costs,) = skip_costs_of(rows)
-    print(f"{costs.label}, batch {batch}, {context} tokens of context")
+    print(costs.label)
     print(skip_cost_table(costs).aligned())
     for row in rows:
         append_row(args.out, row)
-    print(f"\nrows: {args.out}")
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
 """The one schema of results: a row per measured cell.
 
 A cell is (pair, task, method, tree, temperature, seed). Rows are written and read by `row_files`.
-To extend the schema add a field with the default None to `Row`, say what it means there, and raise
-`SCHEMA_VERSION`. Numbers are finite and not negative; what was not measured is null.
+To extend the schema add a field with the default None to `Row` and say what it means there; rows
+that lack it stay readable. Raise `SCHEMA_VERSION` where they are not, and with the first new field
+after a release. Numbers are finite and not negative; what was not measured is null.
 """
 
 import dataclasses

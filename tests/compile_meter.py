@@ -23,8 +23,10 @@ def compilations() -> Iterator[list[str]]:
             programs.append(details.get("fun_name", event))
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    yield programs
-    listening = False
+    try:
+        yield programs
+    finally:
+        listening = False
 
 
 class CompileMeter:

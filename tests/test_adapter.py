@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 import rsd_jax
 from rsd_jax.models.adapter import CONFIG, WEIGHTS, load_adapter, save_adapter
@@ -103,6 +104,8 @@ def test_transformers_says_the_same(saved):
         ({"peft_type": "IA3"}, rsd_jax.ConfigError, "peft_type='IA3'"),
         ({"use_dora": True}, rsd_jax.ConfigError, "use_dora=True is not supported"),
         ({"bias": "all"}, rsd_jax.ConfigError, "bias='all'"),
+        ({"init_lora_weights": "pissa"}, rsd_jax.ConfigError, "init_lora_weights='pissa'"),
+        ({"target_modules": ["q_proj", "up_proj"]}, rsd_jax.CheckpointError, "lacks.*q_proj"),
         ({"r": "3"}, rsd_jax.ConfigError, "r='3'"),
         ({"r": 4}, rsd_jax.CheckpointError, r"rank 4 and a matrix"),
     ],
@@ -121,6 +124,16 @@ def test_missing_and_foreign_files(saved, factors, tmp_path):
     (adapter / WEIGHTS).write_bytes(b"x" * 40)
     with pytest.raises(rsd_jax.CheckpointError, match="truncated or not a safetensors file"):
         load_adapter(adapter, TINY_CONFIG)
+    half = {path: (a, b) for path, (a, b) in factors.items() if path == _UP}
+    save_adapter(adapter, TINY_CONFIG, half, base="tiny")
+    tensors = load_file(adapter / WEIGHTS)
+    save_file({key: value for key, value in tensors.items() if "lora_A" in key}, adapter / WEIGHTS)
+    with pytest.raises(rsd_jax.CheckpointError, match=r"lacks .*up_proj\.lora_B"):
+        load_adapter(adapter, TINY_CONFIG)
+    a, b = factors[_KEY]
+    mixed = half | {_KEY: (a[:, :2], b[:2])}
+    with pytest.raises(rsd_jax.ConfigError, match=r"one rank; got \[2, 3\]"):
+        save_adapter(adapter, TINY_CONFIG, mixed, base="tiny")
     deeper = {("layers_9", *path[1:]): value for path, value in factors.items()}
     config = dataclasses.replace(TINY_CONFIG, num_layers=10)
     save_adapter(adapter, config, deeper, base="tiny")

@@ -19,8 +19,8 @@ from rsd_jax.search.matchness import read_matchness
 from rsd_jax.sharding import MeshLayout
 from rsd_jax.testing.tiny_llama import mixed_params, tiny_params
 from tests import joint_law
+from tests.compile_meter import compilations
 from tests.joint_law import METHODS
-from tests.test_facade import compilations
 
 MESHES = [(8, 1), (4, 2), (2, 4), (1, 8)]
 # Four key/value heads: they divide model axes of 2 and 4, and are replicated over 8.

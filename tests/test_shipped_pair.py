@@ -75,7 +75,7 @@ def test_the_target_has_learned_to_translate(which, request):
 
 
 def test_the_adapted_target_can_do_without_sub_layers(pair, adapted):
-    """Nine of twelve, any: its own drafts are accepted far more often than the other target's."""
+    """Nine of twelve that no search found; its own drafts are accepted far more often."""
     prompts = get_task("number_words").test_prompts(4)
     ids = [pair.tokenizer(prompt.text).input_ids for prompt in prompts]
     switches = np.ones(12, bool)

@@ -14,7 +14,9 @@ from rsd_jax.distillation.data import documents
 from rsd_jax.distillation.data.windows import Windows
 from rsd_jax.distillation.pipeline import Pipeline
 from rsd_jax.distillation.skipping_student import SkippingStudent
+from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.training.step import abstract_state
 from rsd_jax.models.checkpoint import save_model
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
@@ -91,7 +93,7 @@ def test_bad_options(moved):
         dataclasses.replace(_STUDENT, rank=0)
     with pytest.raises(rsd_jax.ConfigError, match="at least 3 layers"):
         dataclasses.replace(_STUDENT, config=TINY_CONFIG)
-    with pytest.raises(rsd_jax.ConfigError, match="batch_size=2 must be at least 3"):
+    with pytest.raises(rsd_jax.ConfigError, match="batch_size / accumulate is 2"):
         _STUDENT.score(moved, _TOKENS[:2])
 
 
@@ -124,16 +126,45 @@ def test_the_stage_leaves_an_adapter_that_helps(params, tmp_path, monkeypatch):
             },
         }
     )  # fmt: skip
-    Pipeline(config, tmp_path, tmp_path / "export").run("skipping")
+    pipeline = Pipeline(config, tmp_path, tmp_path / "export")
+    pipeline.run("skipping")
     measured = json.loads((tmp_path / "skipping.json").read_text())
     names = {"loss", "forward_kl", "matchness_1", "matchness_2", "matchness_3"}
     assert set(measured["before"]) == set(measured["after"]) == names
     assert measured["before"]["forward_kl"] == pytest.approx(0.0, abs=1e-6)
     assert measured["after"]["matchness_2"] > measured["before"]["matchness_2"]
-    # What was written is what was measured, and the target itself did not move.
+    saved = Checkpoints(tmp_path / "skipping/checkpoints")
+    _, state = saved.restore(abstract_state(SkippingStudent(_CONFIG, rank=4, most=3), recipe))
+    saved.close()
+    jax.tree.map(np.testing.assert_array_equal, state.params["target"], params)
+    # Finished, it trains no more, and writes the same again.
+    weights = tmp_path / "export/skipping/adapter_model.safetensors"
+    before = weights.read_bytes()
+    weights.unlink()
+    pipeline.run("skipping")
+    assert weights.read_bytes() == before
+    base = json.loads(weights.with_name("adapter_config.json").read_text())
+    assert base["base_model_name_or_path"] == "../../target"
+    # What was written is what was measured.
     loaded = rsd_jax.load_model(tmp_path / "target", adapter=tmp_path / "export/skipping")
     windows = _Text().spread_windows(count=8, length=8).tokens
     labels = jnp.asarray(windows[:, 1:])[..., None]
     logits = jax.nn.log_softmax(loaded.model.score(loaded.params, windows[:, :-1]))
     loss = -float(jnp.take_along_axis(logits, labels, axis=-1).mean())
     assert loss == pytest.approx(measured["after"]["loss"], abs=1e-4)
+
+
+def test_a_stage_that_cannot_run_says_why(params, tmp_path):
+    save_model(tmp_path / "target", _CONFIG, params, dtype="float32")
+    recipe = dataclasses.asdict(Recipe(objective="forward_kl", weight_decay=0.0, steps=1))
+    section = {"rank": 1, "fewest": 1, "most": 2, "mixture": {}, "recipe": recipe}
+    base = {"target_directory": str(tmp_path / "target"), "target_dtype": "float32"}
+    for values, message in (
+        (None, r"lacks skipping\.fewest"),
+        ({"rank": 1}, r"lacks skipping\.fewest, mixture"),
+        (section | {"recipe": recipe | {"weight_decay": 0.1}}, r"weight_decay=0\.1"),
+        (section | {"recipe": recipe | {"accumulate": 4}}, "batch_size / accumulate is 2"),
+    ):
+        config = ml_collections.ConfigDict(base | ({} if values is None else {"skipping": values}))
+        with pytest.raises(rsd_jax.ConfigError, match=message):
+            Pipeline(config, tmp_path, tmp_path / "export").run("skipping")

@@ -76,6 +76,12 @@ def test_a_stream_is_its_instances_and_its_whole():
     (unended,) = streams_of(made[:20])
     assert (unended.whole, unended.stopped_after) == (None, None)
     assert summary_table([unended]).rows[0][1] == "10"
+    # Rows of before do not tell the tree's size and what the search took.
+    empty = dict(target_budget=None, skip_ratio=None, search_times=None)
+    resumed = [dataclasses.replace(row, **empty) for row in made[:20]] + made[20:]
+    (stream,) = streams_of(resumed)
+    assert len(stream.instances) == 60
+    assert search_table([stream]).rows == []
     other = [dataclasses.replace(row, seed=1) for row in made]
     assert len(streams_of([*made, *other])) == 2
 

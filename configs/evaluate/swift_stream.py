@@ -45,7 +45,12 @@ def get_config(variant: str = "published") -> ConfigDict:
 
     For another target: --config.pair.shipped= --config.pair.target=/models/Llama-2-13b-hf
     --config.search.ratio=0.45, and a task of its own.
+
+    Raises:
+      ValueError: no such variant.
     """
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}; one of {tuple(VARIANTS)}")
     name, search, tree = VARIANTS[variant]
     config = ConfigDict()
     config.pair_name = name

@@ -7,6 +7,7 @@ changes while none is. What comes out is a target of its own, close to the first
 
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -21,10 +22,11 @@ from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.export import rounded
 from rsd_jax.distillation.files import write_json
 from rsd_jax.distillation.losses import forward_kl
-from rsd_jax.distillation.skipping_student import SkippingStudent
+from rsd_jax.distillation.skipping_student import SkippingStudent, check_rows
 from rsd_jax.distillation.training.recipe import Recipe
 from rsd_jax.distillation.training.train import train
 from rsd_jax.distillation.workspace import TARGET, Workspace
+from rsd_jax.errors import ConfigError
 from rsd_jax.models.adapter import save_adapter
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.sampling import argmax
@@ -35,6 +37,7 @@ SKIPPING = "skipping"
 """The stage, its section of a configuration, and the folder of the adapter."""
 
 _MEASURED_SETS = 4
+_ROWS = 8  # that are scored at once
 
 
 def train_skipping(workspace: Workspace, directory: pathlib.Path) -> None:
@@ -45,11 +48,10 @@ def train_skipping(workspace: Workspace, directory: pathlib.Path) -> None:
       directory: receives the adapter, in a folder `skipping`.
 
     Raises:
-      ConfigError: the target or the text is missing, or an option is out of range.
+      ConfigError: the target or the text is missing, or an option is missing or out of range.
       CheckpointError, NonFiniteLossError: see `train`.
     """
-    options: Mapping[str, Any] = workspace.config[SKIPPING]
-    recipe = Recipe.from_mapping(options["recipe"])
+    options, recipe = _options(workspace)
     target = workspace.target
     size = {name: options[name] for name in ("rank", "fewest", "most")}
     model = workspace.model(TARGET, recipe.compute_dtype)
@@ -65,28 +67,51 @@ def train_skipping(workspace: Workspace, directory: pathlib.Path) -> None:
         recipe,
         texts["train"],
         workspace.root / SKIPPING,
-        # A step donates its state, and the teacher goes on with its own.
-        init=lambda: _start(student, jax.tree.map(jnp.array, target.params), recipe),
+        init=lambda: _start(student, target.params, recipe),
         teacher=(model, target.params),
         evaluate=measure,
-        mesh=workspace.mesh,
     )
     flat = flax.traverse_util.flatten_dict(rounded(state.params["adapter"]))
     factors = {
         (*path[:-1], "kernel"): (np.asarray(a), np.asarray(flat[*path[:-1], "b"]))
         for path, a in flat.items() if path[-1] == "a"
     }  # fmt: skip
-    save_adapter(directory / SKIPPING, model.config, factors, base="../target")
-    stored = dict(state.params, adapter=flax.traverse_util.unflatten_dict(flat))
+    beside = workspace.target_directory or directory / TARGET
+    base = os.path.relpath(beside, directory / SKIPPING)
+    save_adapter(directory / SKIPPING, model.config, factors, base=base)
     before = _start(student, target.params, recipe)
+    stored = before | {"adapter": flax.traverse_util.unflatten_dict(flat)}
     write_json(
         workspace.root / f"{SKIPPING}.json", {"before": measure(before), "after": measure(stored)}
     )
 
 
+def _options(workspace: Workspace) -> tuple[Mapping[str, Any], Recipe]:
+    """The section of the configuration and its recipe, checked."""
+    options = workspace.config.get(SKIPPING)
+    missing = {"rank", "fewest", "most", "mixture", "recipe"} - set(options or {})
+    if options is None or missing:
+        raise ConfigError(
+            f"the configuration lacks {SKIPPING}.{', '.join(sorted(missing))}; see "
+            "configs/distill/quickstart.py"
+        )
+    recipe = Recipe.from_mapping(options["recipe"])
+    if recipe.weight_decay:
+        raise ConfigError(
+            f"{SKIPPING}.recipe.weight_decay={recipe.weight_decay} would change the target, which "
+            "is among the parameters; set it to 0"
+        )
+    if workspace.mesh is not None:
+        raise ConfigError(f"the stage {SKIPPING} runs on one device; leave out the mesh")
+    check_rows(recipe.batch_size // recipe.accumulate)
+    return options, recipe
+
+
 def _start(student: SkippingStudent, target: Params, recipe: Recipe) -> Params:
+    """The target's parameters in float32, copied since a step donates its state, and an adapter."""
+    copied = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), target)
     key = jax.random.key(recipe.seed)
-    return {"target": target, "adapter": jax.jit(student.start)(target, key)["adapter"]}
+    return {"target": copied, "adapter": jax.jit(student.start)(copied, key)["adapter"]}
 
 
 def _measured(
@@ -104,8 +129,9 @@ def _measured(
     values = evaluate(llama, adapted, windows)
     sums: dict[str, list[float]] = {"forward_kl": []}
     sizes = sorted({student.fewest, (student.fewest + student.most + 1) // 2, student.most})
-    for start in range(0, len(windows) - 7, 8):
-        tokens = jnp.asarray(windows[start : start + 8, :-1])
+    rows = min(_ROWS, len(windows))
+    for start in range(0, len(windows) - rows + 1, rows):
+        tokens = jnp.asarray(windows[start : start + rows, :-1])
         whole, distance = _whole(llama, adapted, teacher, tokens)
         sums["forward_kl"].append(float(distance))
         for size in sizes:

@@ -17,6 +17,14 @@ from rsd_jax.types import Params
 _GROUPS = 2  # of rows that skip, each with a set of its own
 
 
+def check_rows(rows: int) -> None:
+    """Raises `ConfigError` for too few rows at once to have whole and skipping ones."""
+    if rows < 1 + _GROUPS:
+        raise ConfigError(
+            f"skipping.recipe: batch_size / accumulate is {rows} and must be at least {1 + _GROUPS}"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class SkippingStudent(LlamaModel):
     """A Llama and an adapter; every call of `score` skips other sub-layers.
@@ -81,8 +89,7 @@ class SkippingStudent(LlamaModel):
         if skips is not None:
             return self.llama.score(self.adapted(params), tokens, skips)
         rows, whole = tokens.shape[0], max(1, tokens.shape[0] // 4)
-        if rows < 1 + _GROUPS:
-            raise ConfigError(f"skipping.recipe.batch_size={rows} must be at least {1 + _GROUPS}")
+        check_rows(rows)
         llama = self.llama
         params, key = self.adapted(params), jax.random.key(tokens.sum())
         ends = np.linspace(whole, rows, _GROUPS + 1).astype(int)

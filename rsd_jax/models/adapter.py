@@ -28,6 +28,12 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "bias": ("none",), "use_dora": (None, False), "fan_in_fan_out": (None, False),
     "modules_to_save": (None, []), "rank_pattern": (None, {}), "alpha_pattern": (None, {}),
     "trainable_token_indices": (None,), "layer_replication": (None,),
+    "alora_invocation_tokens": (None,), "use_qalora": (None, False), "use_bdlora": (None,),
+    "eva_config": (None,), "corda_config": (None,), "kasa_config": (None,),
+    "velora_config": (None,), "monteclora_config": (None,), "loftq_config": (None, {}),
+    "arrow_config": (None,), "lora_ga_config": (None,),
+    # The other ways replace the model's own matrix.
+    "init_lora_weights": (True, None, False, "gaussian", "eva", "orthogonal"),
 }  # fmt: skip
 
 
@@ -68,7 +74,8 @@ def load_adapter(directory: str | os.PathLike[str], config: LlamaConfig) -> Adap
     for name in (CONFIG, WEIGHTS):
         if not (path / name).is_file():
             raise CheckpointError(f"{path / name} is missing; an adapter directory needs it")
-    rank, scale = _checked(path, read_json(path / CONFIG))
+    values = read_json(path / CONFIG)
+    rank, scale = _checked(path, values)
     factors = {}
     with contextlib.ExitStack() as stack:
         file = open_file(path / WEIGHTS, stack)
@@ -76,8 +83,10 @@ def load_adapter(directory: str | os.PathLike[str], config: LlamaConfig) -> Adap
         for name, spec in tensor_specs(config).items():
             stem = f"{_PREFIX}{name.removesuffix(_MATRIX)}"
             keys = f"{stem}.lora_A{_MATRIX}", f"{stem}.lora_B{_MATRIX}"
-            if not (spec.transposed and left.issuperset(keys)):
+            if not spec.transposed or left.isdisjoint(keys):
                 continue
+            if absent := sorted(set(keys) - left):
+                raise CheckpointError(f"{path / WEIGHTS} lacks {absent[0]}; copy it again")
             a, b = (file.get_tensor(key).astype(np.float32) for key in keys)
             if (a.shape, b.shape) != ((rank, spec.shape[1]), (spec.shape[0], rank)):
                 raise CheckpointError(
@@ -92,7 +101,17 @@ def load_adapter(directory: str | os.PathLike[str], config: LlamaConfig) -> Adap
             f"{path} holds {some(sorted(left)) if left else 'nothing'}, for which this model has "
             "no place; use the adapter of this model"
         )
+    named = values.get("target_modules")
+    kinds = {str(name).rpartition(".")[2] for name in named} if isinstance(named, list) else set()
+    unused = kinds - set(map(_module, factors))
+    if unused:
+        raise CheckpointError(f"{path / WEIGHTS} lacks the factors of {some(sorted(unused))}")
     return Adapter(factors, scale)
+
+
+def _module(path: Path) -> str:
+    """PEFT's name for the kind of matrix at a path, e.g. "q_proj"."""
+    return path[-2] if path[-1] == "kernel" else path[-1]
 
 
 def _checked(path: pathlib.Path, values: Mapping[str, Any]) -> tuple[int, float]:
@@ -127,9 +146,15 @@ def save_adapter(
       config: of the model that it is for.
       factors: see `Adapter`; all of one rank.
       base: name or directory of that model, for PEFT.
+
+    Raises:
+      ConfigError: no factors, or of several ranks.
     """
     import ml_dtypes
 
+    ranks = {factor.shape[0] for _, factor in factors.values()}
+    if len(ranks) != 1:
+        raise ConfigError(f"the factors of an adapter have one rank; got {sorted(ranks)}")
     path = pathlib.Path(directory)
     path.mkdir(parents=True, exist_ok=True)
     tensors = {}
@@ -138,12 +163,15 @@ def save_adapter(
             for letter, factor in zip("AB", factors[spec.path], strict=True):
                 key = f"{_PREFIX}{name.removesuffix(_MATRIX)}.lora_{letter}{_MATRIX}"
                 tensors[key] = np.ascontiguousarray(np.asarray(factor).T.astype(ml_dtypes.bfloat16))
-    rank = min(factor.shape[0] for _, factor in factors.values())
+    rank = ranks.pop()
     content = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base,
         "r": rank, "lora_alpha": rank, "lora_dropout": 0.0, "bias": "none",
-        "inference_mode": True, "target_modules": sorted({name[-2] for name in factors}),
+        "inference_mode": True, "target_modules": sorted(set(map(_module, factors))),
     }  # fmt: skip
+    # The configuration last: an interrupted save leaves an adapter that is refused.
+    (path / CONFIG).unlink(missing_ok=True)
     save_file(tensors, path / WEIGHTS, metadata={"format": "pt"})
-    (path / WEIGHTS).chmod(0o644)
     (path / CONFIG).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    # safetensors makes files that only their owner reads.
+    (path / WEIGHTS).chmod((path / CONFIG).stat().st_mode)

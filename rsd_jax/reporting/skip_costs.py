@@ -20,8 +20,8 @@ class SkipCosts:
     """Passes of one target, from the whole one down.
 
     Attributes:
-      label: target, type and machine.
-      passes: rows, most sub-layers first.
+      label: target, type, machine, rows and tokens of context.
+      passes: rows, most bytes first.
     """
 
     label: str
@@ -35,6 +35,9 @@ def skip_costs_of(rows: Sequence[Row]) -> list[SkipCosts]:
         if row.experiment == SKIPPING and row.status == "ok":
             machine = row.hardware.cpu if row.hardware.backend == "cpu" else row.hardware.device
             label = f"{pretty(row.pair)}, {row.dtype}, {machine}"
+            if row.batch_size != 1:
+                label += f", batch {row.batch_size}"
+            label += f", {row.context_length} tokens"
             grouped[label, row.config_hash][row.tree] = row
     return [
         SkipCosts(label, tuple(sorted(by_set.values(), key=lambda row: -(row.kept_fraction or 0))))

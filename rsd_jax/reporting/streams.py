@@ -24,7 +24,7 @@ class Stream:
     """One method on one stream.
 
     Attributes:
-      label: pair, task and temperature.
+      label: pair, task, what is drafted and skipped, temperature, seed.
       instances: rows of the method, in order.
       whole: its row over all instances, with the phases; None if the run did not end.
     """
@@ -47,25 +47,24 @@ def streams_of(rows: Sequence[Row]) -> list[Stream]:
     grouped: dict[tuple, dict[int | None, Row]] = defaultdict(dict)
     for row in rows:
         if row.experiment == STREAM and row.method != BASELINE and row.status == "ok":
-            key = (row.pair, row.task, _setting(row), row.temperature, row.seed)
+            key = (row.pair, row.task, row.method, row.tree, row.temperature, row.seed)
             grouped[*key, row.config_hash][row.instance] = row
     found = []
-    for (pair, task, setting, temperature, seed, _), by_instance in grouped.items():
+    for by_instance in grouped.values():
         whole = by_instance.pop(None, None)
-        label = f"{pretty(pair)} / {pretty(task)}, {setting}, T = {temperature:g}"
-        label += f", seed {seed}" if seed else ""
         instances = tuple(by_instance[i] for i in sorted(i for i in by_instance if i is not None))
         if instances:
-            found.append(Stream(label, instances, whole))
+            found.append(Stream(_label(instances[-1]), instances, whole))
     return found
 
 
-def _setting(row: Row) -> str:
-    """What is drafted and skipped, in words."""
-    words = f"{row.method} {row.tree}"
+def _label(row: Row) -> str:
+    words = f"{pretty(row.pair)} / {pretty(row.task)}, {row.method} {row.tree}"
     if row.target_budget is not None:
         words += f" of up to {row.target_budget} nodes"
-    return words if row.skip_ratio is None else f"{words}, {row.skip_ratio:g} skipped"
+    if row.skip_ratio is not None:
+        words += f", {row.skip_ratio:g} skipped"
+    return f"{words}, T = {row.temperature:g}" + (f", seed {row.seed}" if row.seed else "")
 
 
 def latency_table(whole: Row) -> Table:

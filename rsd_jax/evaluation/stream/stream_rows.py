@@ -102,8 +102,10 @@ def whole_row(
     )  # fmt: skip
 
 
-def _per_token(rows: Sequence[Row]) -> dict[str, float]:
-    """What the search took over all instances, in seconds per token of all of them."""
+def _per_token(rows: Sequence[Row]) -> dict[str, float] | None:
+    """What the search took over all instances, in seconds per token; None if one does not tell."""
+    if any(row.search_times is None for row in rows):
+        return None
     tokens = sum(row.tokens or 0 for row in rows)
     return {
         name: sum((row.search_times or {}).get(name, 0.0) * (row.tokens or 0) for row in rows)

@@ -37,7 +37,8 @@ def skipping_figure(costs: Sequence[SkipCosts], caption: str) -> Any:
             label=one.label, zorder=2 + index,
         )  # fmt: skip
     axes.set_xlim(0, 1.03)
-    axes.set_ylim(0, 1.18)
+    slowest = max(row.t_draft_ratio or 0.0 for one in costs for row in one.passes)
+    axes.set_ylim(0, max(1.18, 1.05 * slowest))
     axes.set_xlabel("bytes that a pass reads (whole pass = 1)", fontsize=9.5)
     axes.set_ylabel("time of the pass (whole pass = 1)", fontsize=9.5)
     axes.grid(color="#e6e6e6", lw=0.8)
