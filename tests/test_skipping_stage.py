@@ -160,8 +160,9 @@ def test_a_stage_that_cannot_run_says_why(params, tmp_path):
     section = {"rank": 1, "fewest": 1, "most": 2, "mixture": {}, "recipe": recipe}
     base = {"target_directory": str(tmp_path / "target"), "target_dtype": "float32"}
     for values, message in (
-        (None, r"lacks skipping\.fewest"),
-        ({"rank": 1}, r"lacks skipping\.fewest, mixture"),
+        (None, "no section skipping"),
+        ({"rank": 1}, r"'skipping\.fewest' is missing"),
+        (section | {"ranks": 1}, r"unknown field 'skipping\.ranks'"),
         (section | {"recipe": recipe | {"weight_decay": 0.1}}, r"weight_decay=0\.1"),
         (section | {"recipe": recipe | {"accumulate": 4}}, "batch_size / accumulate is 2"),
     ):

@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import flax.traverse_util
@@ -29,6 +28,7 @@ from rsd_jax.distillation.workspace import TARGET, Workspace
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.adapter import save_adapter
 from rsd_jax.models.llama import LlamaModel
+from rsd_jax.records import build
 from rsd_jax.sampling import argmax
 from rsd_jax.skips import from_switches, num_switches
 from rsd_jax.types import Params
@@ -38,6 +38,45 @@ SKIPPING = "skipping"
 
 _MEASURED_SETS = 4
 _ROWS = 8  # that are scored at once
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SkippingSettings:
+    """The section `skipping` of a configuration.
+
+    Attributes:
+      rank, fewest, most: see `SkippingStudent`.
+      mixture: share of each source of text.
+      recipe: of the training run.
+    """
+
+    rank: int
+    fewest: int
+    most: int
+    mixture: dict[str, float]
+    recipe: Recipe
+
+    def __post_init__(self):
+        if self.recipe.weight_decay:
+            raise ConfigError(
+                f"{SKIPPING}.recipe.weight_decay={self.recipe.weight_decay} would change the "
+                "target, which is among the parameters; set it to 0"
+            )
+        check_rows(self.recipe.batch_size // self.recipe.accumulate)
+
+    @classmethod
+    def from_config(cls, config: Any) -> "SkippingSettings":
+        """Of a whole configuration, an `ml_collections.ConfigDict`.
+
+        Raises:
+          ConfigError: there is no such section, or a key of it is unknown, missing or malformed.
+        """
+        if SKIPPING not in config:
+            raise ConfigError(
+                f"the configuration has no section {SKIPPING}; see configs/distill/quickstart.py"
+            )
+        settings: SkippingSettings = build(cls, config[SKIPPING].to_dict(), f"{SKIPPING}.")
+        return settings
 
 
 def train_skipping(workspace: Workspace, directory: pathlib.Path) -> None:
@@ -51,13 +90,17 @@ def train_skipping(workspace: Workspace, directory: pathlib.Path) -> None:
       ConfigError: the target or the text is missing, or an option is missing or out of range.
       CheckpointError, NonFiniteLossError: see `train`.
     """
-    options, recipe = _options(workspace)
-    target = workspace.target
-    size = {name: options[name] for name in ("rank", "fewest", "most")}
+    if workspace.mesh is not None:
+        raise ConfigError(f"the stage {SKIPPING} runs on one device; leave out the mesh")
+    settings = SkippingSettings.from_config(workspace.config)
+    target, recipe = workspace.target, settings.recipe
     model = workspace.model(TARGET, recipe.compute_dtype)
-    student = SkippingStudent(model.config, dtype=model.dtype, **size)
+    student = SkippingStudent(
+        model.config, dtype=model.dtype,
+        rank=settings.rank, fewest=settings.fewest, most=settings.most,
+    )  # fmt: skip
     texts = {
-        split: documents.open_mixture(workspace.root / "corpus", options["mixture"], split)
+        split: documents.open_mixture(workspace.root / "corpus", settings.mixture, split)
         for split in ("train", "heldout")
     }
     windows = texts["heldout"].spread_windows(count=recipe.eval_windows, length=recipe.window)
@@ -84,27 +127,6 @@ def train_skipping(workspace: Workspace, directory: pathlib.Path) -> None:
     write_json(
         workspace.root / f"{SKIPPING}.json", {"before": measure(before), "after": measure(stored)}
     )
-
-
-def _options(workspace: Workspace) -> tuple[Mapping[str, Any], Recipe]:
-    """The section of the configuration and its recipe, checked."""
-    options = workspace.config.get(SKIPPING)
-    missing = {"rank", "fewest", "most", "mixture", "recipe"} - set(options or {})
-    if options is None or missing:
-        raise ConfigError(
-            f"the configuration lacks {SKIPPING}.{', '.join(sorted(missing))}; see "
-            "configs/distill/quickstart.py"
-        )
-    recipe = Recipe.from_mapping(options["recipe"])
-    if recipe.weight_decay:
-        raise ConfigError(
-            f"{SKIPPING}.recipe.weight_decay={recipe.weight_decay} would change the target, which "
-            "is among the parameters; set it to 0"
-        )
-    if workspace.mesh is not None:
-        raise ConfigError(f"the stage {SKIPPING} runs on one device; leave out the mesh")
-    check_rows(recipe.batch_size // recipe.accumulate)
-    return options, recipe
 
 
 def _start(student: SkippingStudent, target: Params, recipe: Recipe) -> Params:

@@ -15,11 +15,10 @@ from rsd_jax.evaluation.floors import kept_fraction
 from rsd_jax.hardware import Hardware, current_versions
 from rsd_jax.job import LoadedModel
 from rsd_jax.models.llama import LlamaModel
+from rsd_jax.reporting.skip_costs import SKIPPING
 from rsd_jax.rows import Row, config_hash
 from rsd_jax.skips import from_switches, num_switches
 from rsd_jax.types import KVCache, Params
-
-EXPERIMENT = "skipping"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +140,7 @@ def skipping_rows(
     settings = {"pair": pair, "batch": batch, "context": context, "dtype": model.dtype,
                 "layers": model.num_layers}  # fmt: skip
     shared: dict[str, Any] = {
-        "source": "benchmark", "experiment": EXPERIMENT, "pair": pair, "task": "-",
+        "source": "benchmark", "experiment": SKIPPING, "pair": pair, "task": "-",
         "method": "target", "draft_length": 0, "temperature": 0.0, "seed": 0,
         "batch_size": batch, "dtype": model.dtype, "context_length": context,
         "hardware": Hardware.current(), "versions": current_versions(),
