@@ -9,6 +9,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import rsd_jax
+from launch import pairs
+from rsd_jax.evaluation.sweep.settings import PairSource
 from rsd_jax.models.adapter import CONFIG, WEIGHTS, load_adapter, save_adapter
 from rsd_jax.models.checkpoint import save_model
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
@@ -74,6 +76,14 @@ def test_products_of_the_factors_are_added(saved, factors, params):
     rounded = _leaf(rsd_jax.load_model(model, dtype="bfloat16").params, _UP)
     expected = (rounded.astype(np.float32) + a @ b).astype(half.dtype)
     np.testing.assert_array_equal(half, expected)
+
+
+def test_a_pair_of_a_configuration_has_it(saved, factors, params, monkeypatch):
+    monkeypatch.setattr(pairs, "_tokenizer", lambda directory: None)
+    source = PairSource(target=str(saved[0]), adapter=str(saved[1]))
+    a, b = factors[_UP]
+    for target in (pairs.load_pair(source).target, pairs.load_target(source)[0]):
+        np.testing.assert_allclose(_leaf(target.params, _UP), _leaf(params, _UP) + a @ b, atol=1e-6)
 
 
 def test_transformers_says_the_same(saved):

@@ -41,6 +41,8 @@ def test_passes_become_rows_and_a_figure(tmp_path: pathlib.Path):
     assert [one.kept_fraction for one in passes] == pytest.approx(expected)
     assert passes[0].time_fraction == 1.0
     made = skipping_rows(passes, target, pair="tiny", batch=1, context=20)
+    assert [row.t_draft_ratio for row in made] == [one.time_fraction for one in passes]
+    assert [row.t_draft for row in made] == [one.seconds for one in passes]
     # Times of such a model say nothing; those of the figure are made up.
     made = [dataclasses.replace(row, t_draft_ratio=0.9 * row.kept_fraction) for row in made]
     path = tmp_path / "rows.jsonl"

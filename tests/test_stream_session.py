@@ -80,6 +80,9 @@ def test_a_stream_has_two_rows_per_instance_and_one_for_all(finished):
         assert row.overall_ratio == pytest.approx(sum(so_far[0]) / sum(so_far[1]))
         assert 0 < row.kept_fraction < 1
         assert row.block_efficiency >= 1
+    assert {row.target_budget for row in own} == {session.method.drafter.max_nodes - 1}
+    assert {row.skip_ratio for row in own} == {0.5}
+    assert {row.skip_ratio for row in rows[0:8:2]} == {None}
     for row in own:
         assert set(row.search_times) == {"suggest", "matchness", "read"}
         assert all((value > 0) == (row.candidates > 0) for value in row.search_times.values())
