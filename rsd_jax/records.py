@@ -1,6 +1,7 @@
 """Dataclasses from decoded JSON, with errors that name the field."""
 
 import dataclasses
+import json
 import math
 import types
 import typing
@@ -31,6 +32,21 @@ def build(kind: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
             raise ConfigError(f"field '{prefix}{name}' is missing")
     hints = typing.get_type_hints(kind)
     return kind(**{name: _cast(values[name], hints[name], prefix + name) for name in values})
+
+
+def json_object(text: str | bytes, prefix: str = "") -> dict[str, Any]:
+    """Decodes a JSON object.
+
+    Raises:
+      ConfigError: it is not one; the message begins with `prefix`.
+    """
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{prefix}not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{prefix}expected an object, got {type(values).__name__}")
+    return values
 
 
 def _cast(value: Any, kind: Any, name: str) -> Any:

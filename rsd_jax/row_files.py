@@ -11,6 +11,7 @@ import pathlib
 import warnings
 
 from rsd_jax.errors import ConfigError
+from rsd_jax.records import json_object
 from rsd_jax.rows import Row, validate
 
 
@@ -87,13 +88,7 @@ def known_rows(path: str | os.PathLike[str]) -> list[Row]:
 
 
 def _parse(line: bytes) -> Row:
-    try:
-        values = json.loads(line)
-    except ValueError as error:
-        raise ConfigError(f"not JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"expected an object, got {type(values).__name__}")
-    return validate(values)
+    return validate(json_object(line))
 
 
 def _is_row(line: bytes) -> bool:

@@ -7,7 +7,6 @@ fields), or in either with `.gz` behind it. Text is UTF-8.
 import codecs
 import glob
 import gzip
-import json
 import os
 import pathlib
 import zlib
@@ -18,6 +17,7 @@ from tokenizers import Tokenizer
 from rsd_jax.distillation.data.corpus import HELD_OUT_PER_MILLE, is_held_out
 from rsd_jax.distillation.data.token_files import SPLITS, write_documents
 from rsd_jax.errors import ConfigError, is_integer
+from rsd_jax.records import json_object
 
 _KINDS = (".txt", ".jsonl")
 _ENDINGS = f"{' or '.join(_KINDS)}, with or without .gz"
@@ -190,12 +190,7 @@ def _decode(data: bytes, path: pathlib.Path, line: int) -> str:
 
 
 def _field(line: str, field: str, where: str) -> str:
-    try:
-        values = json.loads(line)
-    except ValueError as error:
-        raise ConfigError(f"{where}: not JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where}: expected an object, got {type(values).__name__}")
+    values = json_object(line, f"{where}: ")
     if field not in values:
         raise ConfigError(f"{where}: no field {field!r}; it has {sorted(values)[:9]}")
     text = values[field]
