@@ -29,7 +29,7 @@ from rsd_jax.distillation.responses.source import as_source
 from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.testing.table_model import TableModel
-from tests import tiny
+from tests import old_files, tiny
 
 _PROMPTS = {f"prompt{i}": tokens for i, tokens in enumerate([*tiny.PROMPTS, [4, 4, 9]])}
 # Two rows, and no other program in the whole module: three shards of 2, 2 and 1 prompts.
@@ -183,6 +183,16 @@ def test_a_run_killed_inside_a_shard_leaves_the_same_bytes(whole, tmp_path, monk
         open_responses(tmp_path)
     _generate(tmp_path)
     assert _bytes(tmp_path) == _bytes(whole[0])
+
+
+def test_responses_of_an_earlier_commit_go_on(whole, tmp_path):
+    folder, seen = old_files.copy_of("responses", tmp_path), []
+    before = {name: content for name, content in _bytes(folder).items() if name.endswith("npz")}
+    _generate(folder, progress=seen.append)
+    assert [(done.shards, done.total) for done in seen] == [(3, 3)]
+    assert before.items() <= _bytes(folder).items()
+    own, others = ([one | {"top": None} for one in _sequences(f)] for f in (folder, whole[0]))
+    assert own == others
 
 
 def test_another_setting_is_named(copy):

@@ -1,6 +1,7 @@
 """Streams of instances with a search: rows, resumption, phases, bad input."""
 
 import dataclasses
+import json
 import pathlib
 import subprocess
 import sys
@@ -13,13 +14,14 @@ from rsd_jax.evaluation.floors import kept_fraction
 from rsd_jax.evaluation.stream.run import run_stream
 from rsd_jax.evaluation.stream.session import Session
 from rsd_jax.evaluation.stream.settings import StreamSettings
+from rsd_jax.hardware import Hardware
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.reporting.streams import streams_of
 from rsd_jax.row_files import read_rows
 from rsd_jax.search import SearchConfig, SearchState
 from rsd_jax.search.candidates import propose
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
-from tests import sweeping, tiny
+from tests import old_files, sweeping, tiny
 from tests.compile_meter import compilations
 
 _COUNTED = (
@@ -116,6 +118,26 @@ def test_a_killed_stream_goes_on_with_its_search(finished, target, tmp_path):
     assert len(last.done) == 4
     assert _counts(last.run()) == _counts(whole)
     assert [path.name for path in tmp_path.glob("search-*.json")] == ["search-4.json"]
+
+
+def test_a_stream_of_an_earlier_commit_goes_on(finished, target, tmp_path, monkeypatch):
+    _, whole, _ = finished
+    folder = old_files.copy_of("stream", tmp_path)
+    # A stream goes on only on the hardware that it began on.
+    known = read_rows(folder / "results.jsonl")[0].hardware
+    monkeypatch.setattr(Hardware, "current", lambda: known)
+    session = Session(_settings(folder), target, sweeping.Letters())
+    assert len(session.done) == 2
+    assert _counts(session.run()) == _counts(whole)
+
+
+def test_a_search_of_an_earlier_commit_is_read(target, tmp_path):
+    path = old_files.copy_of("skips.json", tmp_path)
+    before = json.loads(path.read_text())
+    state = SearchState.load(path, target)
+    assert (state.iterations, state.best_score, state.since_adopted) == (3, 0.75, 1)
+    state.save(path)
+    assert json.loads(path.read_text()) == before
 
 
 def test_a_found_set_is_used_as_it_is(target, tmp_path):

@@ -25,7 +25,7 @@ from rsd_jax.row_files import append_row, read_rows
 from rsd_jax.tasks import get_task
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 from rsd_jax.warp import make_warp
-from tests import sweeping, tiny
+from tests import old_files, sweeping, tiny
 from tests.compile_meter import compilations
 
 # Of a cell, what does not depend on the clock.
@@ -113,6 +113,15 @@ def test_a_killed_sweep_goes_on(finished, tmp_path):
     again = sweeping.Watcher()
     assert run_sweep(sweep, sweeping.load, again) == {}
     assert again.turns == []
+
+
+def test_a_sweep_of_an_earlier_commit_goes_on(finished, tmp_path):
+    _, whole, _ = finished
+    sweep = sweeping.sweep(old_files.copy_of("sweep", tmp_path))
+    watcher = sweeping.Watcher()
+    run_sweep(sweep, sweeping.load, watcher)
+    assert len(watcher.rows) == 2
+    assert _counts(read_rows(results_path(sweep))) == _counts(whole)
 
 
 def test_a_failure_is_a_row_and_the_others_go_on(tmp_path):

@@ -1,5 +1,6 @@
 """A run that is killed, or whose newest checkpoint is damaged, goes on as if nothing had been."""
 
+import functools
 import json
 import os
 import pathlib
@@ -20,7 +21,7 @@ from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.log import Log
 from rsd_jax.distillation.training.recipe import Recipe
 from rsd_jax.errors import CheckpointError
-from tests import tiny
+from tests import old_files, tiny
 
 pytestmark = pytest.mark.standard_promotion  # optax
 
@@ -90,6 +91,16 @@ def test_a_killed_run_goes_on_exactly(whole, tmp_path):
     state = _train(tmp_path)
     assert _rows(tmp_path) == _rows(whole[0])
     jax.tree.map(np.testing.assert_array_equal, state, whole[1])
+
+
+def test_a_run_of_an_earlier_commit_goes_on(whole, tmp_path):
+    """It was stopped at step 30, five after its checkpoint; another processor rounds otherwise."""
+    folder = old_files.copy_of("training", tmp_path)
+    state = _train(folder)
+    own, other = ([row for row in _rows(f) if "loss" in row] for f in (folder, whole[0]))
+    assert [row["step"] for row in own] == [row["step"] for row in other]
+    assert [row["loss"] for row in own] == pytest.approx([row["loss"] for row in other], rel=1e-3)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), state, whole[1])
 
 
 def _flip_a_byte(checkpoint):
