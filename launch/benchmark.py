@@ -20,7 +20,6 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
 import rsd_jax  # noqa: E402
-from rsd_jax.api import random_model, shipped_pair_directory  # noqa: E402
 from rsd_jax.evaluation import benchmark  # noqa: E402
 from rsd_jax.evaluation.comparison import Sampling  # noqa: E402
 from rsd_jax.evaluation.measured_rows import peer_row  # noqa: E402
@@ -33,9 +32,10 @@ from rsd_jax.evaluation.skipping import (  # noqa: E402
 )
 from rsd_jax.evaluation.timing import copy_bandwidth  # noqa: E402
 from rsd_jax.evaluation.verification import time_verification  # noqa: E402
+from rsd_jax.models.loading import random_model, shipped_pair_directory  # noqa: E402
+from rsd_jax.records.files import append_row  # noqa: E402
 from rsd_jax.reporting.skip_costs import skip_cost_table, skip_costs_of  # noqa: E402
 from rsd_jax.reporting.tables import comparison_table  # noqa: E402
-from rsd_jax.row_files import append_row  # noqa: E402
 from rsd_jax.tasks.prompts import load_prompts  # noqa: E402
 
 DRAFT_OF_SHAPE = "llama2_115m"

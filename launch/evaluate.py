@@ -28,9 +28,9 @@ from rsd_jax.evaluation.sweep.definition import Sweep  # noqa: E402
 from rsd_jax.evaluation.sweep.estimate import TimeEstimate, in_words  # noqa: E402
 from rsd_jax.evaluation.sweep.listing import listing  # noqa: E402
 from rsd_jax.evaluation.sweep.run import results_path, run_sweep  # noqa: E402
+from rsd_jax.records.files import known_rows  # noqa: E402
+from rsd_jax.records.rows import Row  # noqa: E402
 from rsd_jax.reporting.panels import latest_rows  # noqa: E402
-from rsd_jax.row_files import known_rows  # noqa: E402
-from rsd_jax.rows import Row  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", str(_ROOT / "configs/evaluate/experiment1.py:quick")

@@ -14,12 +14,12 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
 
 from rsd_jax.errors import ConfigError  # noqa: E402
+from rsd_jax.records.files import read_rows  # noqa: E402
+from rsd_jax.records.rows import Row  # noqa: E402
 from rsd_jax.reporting.figures.base import FORMATS  # noqa: E402
 from rsd_jax.reporting.report import write_report  # noqa: E402
 from rsd_jax.reporting.report_sections import Output  # noqa: E402
 from rsd_jax.reporting.selection import BEST_BY  # noqa: E402
-from rsd_jax.row_files import read_rows  # noqa: E402
-from rsd_jax.rows import Row  # noqa: E402
 
 
 def _arguments() -> argparse.Namespace:

@@ -23,8 +23,8 @@ import rsd_jax  # noqa: E402
 from launch.pairs import load_target  # noqa: E402
 from rsd_jax.evaluation.stream.session import Session  # noqa: E402
 from rsd_jax.evaluation.stream.settings import StreamSettings  # noqa: E402
+from rsd_jax.records.rows import Row  # noqa: E402
 from rsd_jax.reporting import streams as tables  # noqa: E402
-from rsd_jax.rows import Row  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", str(_ROOT / "configs/evaluate/swift_stream.py"))
 _FORMAT = "{l_bar}{bar}| [{elapsed}<{remaining}{postfix}]"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Lint, format, types, tests; ends with the number of XLA compilations and their seconds.
 #
-# Usage: bash launch/test.sh [pytest arguments, e.g. tests/test_rows.py]
+# Usage: bash launch/test.sh [pytest arguments, e.g. tests/records/test_rows.py]
 #
 # The first run makes .venv and installs the test tools into it. See launch/env.sh for PYTHON and
 # RSD_JAX_SKIP_INSTALL.

@@ -7,11 +7,11 @@ from rsd_jax.errors import CheckpointError, ConfigError, NonFiniteLogitsError
 from rsd_jax.version import __version__
 
 if TYPE_CHECKING:
-    from rsd_jax.api import LoadedPair, load_model, load_pair
-    from rsd_jax.generation import generate, stream
-    from rsd_jax.job import LoadedModel
-    from rsd_jax.methods import Method, build_method
-    from rsd_jax.results import GenerateResult, GenerateStats
+    from rsd_jax.core.types import LoadedModel
+    from rsd_jax.engine.generation import generate, stream
+    from rsd_jax.engine.methods import Method, build_method
+    from rsd_jax.engine.results import GenerateResult, GenerateStats
+    from rsd_jax.models.loading import LoadedPair, load_model, load_pair
 
 __all__ = [
     "CheckpointError",
@@ -32,16 +32,16 @@ __all__ = [
 
 # Imported when they are first asked for: rows are read and drawn without JAX.
 _MODULES = {
-    "GenerateResult": "results",
-    "GenerateStats": "results",
-    "LoadedModel": "job",
-    "LoadedPair": "api",
-    "Method": "methods",
-    "build_method": "methods",
-    "generate": "generation",
-    "load_model": "api",
-    "load_pair": "api",
-    "stream": "generation",
+    "GenerateResult": "engine.results",
+    "GenerateStats": "engine.results",
+    "LoadedModel": "core.types",
+    "LoadedPair": "models.loading",
+    "Method": "engine.methods",
+    "build_method": "engine.methods",
+    "generate": "engine.generation",
+    "load_model": "models.loading",
+    "load_pair": "models.loading",
+    "stream": "engine.generation",
 }
 
 

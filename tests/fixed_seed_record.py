@@ -3,10 +3,11 @@
     python -m tests.fixed_seed_record            compares with tests/fixtures/fixed_seed_tokens.json
     python -m tests.fixed_seed_record --write    writes that file anew
 
-What is recorded: every method on the pair that ships, greedy and at T = 0.7 with top-p 0.9, with
-batches of 1 and of 3 prompts, and at T = 0.7 on a mesh of 2 x 2 devices; new tokens and block counts.
-The draws are fixed by the seed, so the tokens are those of any machine, up to float32 rounding of the
-logits: a difference is compared again in float64, which decides whether it is a tie or a defect.
+The file holds new tokens and block counts of every method on the pair that ships, greedy and at
+T = 0.7 with top-p 0.9, with batches of 1 and of 3 prompts, and at T = 0.7 on a mesh of 2 x 2
+devices. The seed fixes the draws, so every machine gives these tokens, up to float32 rounding of
+the logits. A difference is compared again in float64: it is a tie if the float64 runs agree with
+the file, and a defect if they do not.
 """
 
 import argparse
@@ -18,10 +19,10 @@ import sys
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
 
-import jax  # noqa: E402
+import jax
 
-import rsd_jax  # noqa: E402
-from rsd_jax.testing.tiny_llama import in_float64  # noqa: E402
+import rsd_jax
+from rsd_jax.testing.tiny_llama import in_float64
 
 _PATH = pathlib.Path(__file__).parent / "fixtures/fixed_seed_tokens.json"
 _METHODS = {

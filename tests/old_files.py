@@ -1,7 +1,7 @@
 """Files that commit ebf5891 left half-done; later commits must go on with them.
 
-`fixtures/written_by_0.1` holds a sweep, a stream, a search, responses and a training run of the tiny
-models that other tests use. Each was stopped on the way.
+`fixtures/written_by_0.1` holds a sweep, a stream, a search, responses and a training run of the
+tiny models that other tests use. Each was stopped on the way.
 """
 
 import pathlib

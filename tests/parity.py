@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.types import Params
 from rsd_jax.models.checkpoint import load_params, read_config
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.types import Params
 
 Directory = str | os.PathLike[str]
 

@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 
-from rsd_jax.hardware import Hardware
-from rsd_jax.rows import BytesRatio, Row
+from rsd_jax.records.hardware import Hardware
+from rsd_jax.records.rows import BytesRatio, Row
 
 _HARDWARE = Hardware(
     cpu="synthetic CPU", cores=2, backend="cpu", device="cpu", num_devices=1

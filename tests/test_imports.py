@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
+from tests import ROOT
+
 _PACKAGE = "rsd_jax"
 _ABOVE_ALL = (_PACKAGE, f"{_PACKAGE}.testing")
 _OPTIONAL = (
@@ -18,11 +19,11 @@ _OPTIONAL = (
 
 
 def _levels() -> dict[str, int]:
-    """Level by module or folder, from the table in CONTRIBUTING.md."""
+    """Level by folder (or module beside them), from the table in CONTRIBUTING.md."""
     levels = {}
-    for line in (_ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines():
+    for line in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines():
         if row := re.match(r"\| (\d+) \| ([^|]+) \|", line):
-            for name in re.findall(r"`([\w.]+)`", row[2]):
+            for name in re.findall(r"`([\w.]+?)/?`", row[2]):
                 levels[f"{_PACKAGE}.{name}"] = int(row[1])
     return levels
 
@@ -30,17 +31,15 @@ def _levels() -> dict[str, int]:
 _LEVELS = _levels()
 
 
-def _covering(module: str) -> str | None:
-    """The table's entry for a module: itself or the folder it is in."""
-    while module and module not in _LEVELS:
-        module = module.rpartition(".")[0]
-    return module or None
+def _room(module: str) -> str:
+    """The folder of the package that a module is in, or the module if it lies beside them."""
+    return ".".join(module.split(".")[:2])
 
 
 def _modules() -> dict[str, pathlib.Path]:
     found = {}
-    for path in (_ROOT / _PACKAGE).rglob("*.py"):
-        parts = path.relative_to(_ROOT).with_suffix("").parts
+    for path in (ROOT / _PACKAGE).rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
         found[".".join(parts).removesuffix(".__init__")] = path
     return found
 
@@ -61,30 +60,26 @@ def _imports(path: pathlib.Path) -> set[str]:
     return {name for name in names if name.split(".")[0] == _PACKAGE}
 
 
-def test_every_module_has_a_level():
-    missing = [m for m in _MODULES if not m.startswith(_ABOVE_ALL[1]) and _covering(m) is None]
-    assert [m for m in missing if m != _PACKAGE] == []
-    unknown = [name for name in _LEVELS if name not in _MODULES]
-    assert unknown == [], "CONTRIBUTING.md names modules that do not exist"
+def test_the_table_names_every_folder():
+    rooms = {_room(module) for module in _MODULES} - {*_ABOVE_ALL}
+    assert set(_LEVELS) == rooms
 
 
 @pytest.mark.parametrize("module", sorted(set(_MODULES) - {_PACKAGE}))
 def test_imports_go_down(module):
-    if module.startswith(_ABOVE_ALL[1]):
+    own = _room(module)
+    if own in _ABOVE_ALL:
         return
-    own = _covering(module)
     for imported in _imports(_MODULES[module]):
-        assert not imported.startswith(_ABOVE_ALL[1]), f"{module} imports the testing kit"
-        assert imported != _PACKAGE, f"{module} imports the package's own facade"
-        other = _covering(imported)
-        if other != own:
-            assert _LEVELS[other] < _LEVELS[own], f"{module} imports {imported}"
+        other = _room(imported)
+        assert other not in _ABOVE_ALL, f"{module} imports {imported}, which stands above all"
+        assert other == own or _LEVELS[other] < _LEVELS[own], f"{module} imports {imported}"
 
 
 def _runs_without(modules: tuple[str, ...], code: str) -> None:
     block = f"import sys; sys.modules.update(dict.fromkeys({modules!r})); {code}"
     run = subprocess.run(
-        [sys.executable, "-c", block], cwd=_ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", block], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert run.returncode == 0, run.stderr
 
@@ -97,5 +92,5 @@ def test_the_facade_needs_few_libraries():
 def test_rows_are_read_and_drawn_without_jax():
     _runs_without(
         ("jax", "flax"),
-        "import rsd_jax.row_files, rsd_jax.metrics, rsd_jax.reporting.report",
+        "import rsd_jax.records.files, rsd_jax.records.metrics, rsd_jax.reporting.report",
     )

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
+from rsd_jax.core.types import LoadedModel
 from rsd_jax.distillation.data.tokenizer import as_text
-from rsd_jax.generation import generate
-from rsd_jax.job import LoadedModel
-from rsd_jax.methods import Method, build_method
+from rsd_jax.engine.generation import generate
+from rsd_jax.engine.methods import Method, build_method
 from rsd_jax.tasks.base import Task
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from rsd_jax import metrics
+from rsd_jax.core.types import LoadedModel
 from rsd_jax.distillation.responses.identities import prompts_identity
+from rsd_jax.engine.generation import generate
+from rsd_jax.engine.job import prepare
+from rsd_jax.engine.methods import Method
+from rsd_jax.engine.results import GenerateResult
 from rsd_jax.errors import ConfigError
-from rsd_jax.generation import generate
-from rsd_jax.job import LoadedModel, prepare
-from rsd_jax.methods import Method
-from rsd_jax.results import GenerateResult
+from rsd_jax.records import metrics
 
 ALL_TASKS = "all"
 """The `task` of a row over the prompts of all tasks."""

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from rsd_jax.core.types import LoadedModel, Params
 from rsd_jax.distillation.data.mixture import Mixture
 from rsd_jax.distillation.data.windows import Data, Windows
 from rsd_jax.distillation.evaluate import evaluate
@@ -14,8 +15,6 @@ from rsd_jax.distillation.training.recipe import Recipe
 from rsd_jax.distillation.training.train import Evaluate, Rewrite, train
 from rsd_jax.distillation.workspace import DRAFT, TARGET, WARM_START, Workspace
 from rsd_jax.errors import ConfigError
-from rsd_jax.job import LoadedModel
-from rsd_jax.types import Params
 
 
 def train_stage(workspace: Workspace, stage: str) -> None:

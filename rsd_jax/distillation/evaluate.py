@@ -6,6 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.sampling import Purpose, gumbels, row_keys
+from rsd_jax.core.sharding import MeshLayout
+from rsd_jax.core.types import Params
+from rsd_jax.core.warp import make_warp
 from rsd_jax.distillation.losses import cross_entropy, expected_acceptance, forward_kl, log_law
 from rsd_jax.distillation.ranks import (
     expected_block_efficiency,
@@ -14,12 +18,8 @@ from rsd_jax.distillation.ranks import (
 )
 from rsd_jax.distillation.simulation import block_starts, simulated_tokens
 from rsd_jax.distillation.training.placement import place_rows
-from rsd_jax.methods import build_method
+from rsd_jax.engine.methods import build_method
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.sampling import Purpose, gumbels, row_keys
-from rsd_jax.sharding import MeshLayout
-from rsd_jax.types import Params
-from rsd_jax.warp import make_warp
 
 TEMPERATURES = (1.0, 0.3)
 

@@ -12,7 +12,7 @@ from rsd_jax.distillation.evaluate import evaluate_windows
 from rsd_jax.distillation.files import write_json
 from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
 from rsd_jax.errors import ConfigError
-from rsd_jax.metrics import bootstrap_interval
+from rsd_jax.records.metrics import bootstrap_interval
 
 RUNS = "losses"
 """Directory of the runs, one per objective."""

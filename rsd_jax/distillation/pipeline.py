@@ -20,8 +20,8 @@ from rsd_jax.distillation.responses.generate import Progress, generate_responses
 from rsd_jax.distillation.responses.settings import ResponseSettings
 from rsd_jax.distillation.skipping import SKIPPING, train_skipping
 from rsd_jax.distillation.workspace import DRAFT, TARGET, WARM_START, Workspace
+from rsd_jax.engine.methods import build_method
 from rsd_jax.errors import ConfigError
-from rsd_jax.methods import build_method
 from rsd_jax.tasks.docstrings import DOCSTRING_PROMPTS
 from rsd_jax.tasks.prompts import QUICKSTART_PROMPTS, save_prompts
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from rsd_jax.core.sampling import gumbel_top_k, residual
 from rsd_jax.errors import ConfigError
-from rsd_jax.sampling import gumbel_top_k, residual
 
 
 @struct.dataclass

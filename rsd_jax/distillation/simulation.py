@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.sampling import block_keys
+from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.growth import grow_tree
 from rsd_jax.drafters.model import ModelDrafter
+from rsd_jax.engine.methods import Method
 from rsd_jax.errors import ConfigError
-from rsd_jax.methods import Method
-from rsd_jax.sampling import block_keys
 from rsd_jax.verifiers.base import TargetLaws
-from rsd_jax.warp import Warp
 
 
 def block_starts(length: int, depth: int, count: int) -> np.ndarray:

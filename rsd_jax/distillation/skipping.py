@@ -16,6 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.sampling import argmax
+from rsd_jax.core.skips import from_switches, num_switches
+from rsd_jax.core.types import Params
 from rsd_jax.distillation.data import documents
 from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.export import rounded
@@ -28,10 +31,7 @@ from rsd_jax.distillation.workspace import TARGET, Workspace
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.adapter import save_adapter
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.records import build
-from rsd_jax.sampling import argmax
-from rsd_jax.skips import from_switches, num_switches
-from rsd_jax.types import Params
+from rsd_jax.records.json_objects import build
 
 SKIPPING = "skipping"
 """The stage, its section of a configuration, and the folder of the adapter."""

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.skips import num_switches
+from rsd_jax.core.types import Params
 from rsd_jax.errors import ConfigError, is_integer, positive_integer
 from rsd_jax.models.checkpoint import tensor_specs
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.skips import num_switches
-from rsd_jax.types import Params
 
 _GROUPS = 2  # of rows that skip, each with a set of its own
 

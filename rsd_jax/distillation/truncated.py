@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from rsd_jax.core.sampling import gumbel_top_k
 from rsd_jax.errors import ConfigError, positive_integer
-from rsd_jax.sampling import gumbel_top_k
 
 
 @struct.dataclass

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer
 
+from rsd_jax.core.sharding import MeshLayout
+from rsd_jax.core.types import LoadedModel, Params
 from rsd_jax.distillation.data import documents
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.mixture import Mixture
@@ -21,13 +23,10 @@ from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.recipe import Recipe
 from rsd_jax.distillation.training.step import abstract_state
 from rsd_jax.errors import ConfigError
-from rsd_jax.job import LoadedModel
 from rsd_jax.models.checkpoint import load_params, read_config
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.models.partition import param_axes
-from rsd_jax.sharding import MeshLayout
-from rsd_jax.types import Params
 
 TARGET, WARM_START, DRAFT = "target", "draft_warm_start", "draft"
 

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from rsd_jax.core.sampling import Purpose, gumbel_top_k, gumbels, is_law
+from rsd_jax.core.tree import BackboneLaws, DraftTree, TreeShape
+from rsd_jax.core.warp import Warp
 from rsd_jax.errors import ConfigError, is_integer, is_number, positive_integer
-from rsd_jax.sampling import Purpose, gumbel_top_k, gumbels, is_law
-from rsd_jax.tree import BackboneLaws, DraftTree, TreeShape
-from rsd_jax.warp import Warp
 
 ScoreStep = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 """(step i32[], tokens i32[B], carry) to (logits f32[B, V], carry): the draft after the next token

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 from flax import struct
 
-from rsd_jax.tree import DraftTree, TreeShape
-from rsd_jax.types import KVCache, LanguageModel, Params, VerifyResult
-from rsd_jax.warp import Warp
+from rsd_jax.core.tree import DraftTree, TreeShape
+from rsd_jax.core.types import KVCache, LanguageModel, Params, VerifyResult
+from rsd_jax.core.warp import Warp
 
 
 class Sampling(enum.Enum):

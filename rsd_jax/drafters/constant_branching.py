@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.sampling import gumbel_top_k
+from rsd_jax.core.tree import TreeShape
 from rsd_jax.drafters.base import Sampling
 from rsd_jax.drafters.growth import Children, TreeRule
-from rsd_jax.sampling import gumbel_top_k
-from rsd_jax.tree import TreeShape
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from rsd_jax.core.sampling import Purpose, gumbels, is_law
+from rsd_jax.core.tree import DenseLaws, DraftTree, TreeShape, level_visibility, root_visibility
+from rsd_jax.core.types import NO_NODE
+from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.base import Drafter, Sampling
-from rsd_jax.sampling import Purpose, gumbels, is_law
-from rsd_jax.tree import DenseLaws, DraftTree, TreeShape, level_visibility, root_visibility
-from rsd_jax.types import NO_NODE
-from rsd_jax.warp import Warp
 
 ScoreLevel = Callable[[int, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 """(level, tokens i32[B, w], visible bool[B or 1, w, N], carry) to (logits f32[B, w, V], carry).

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from rsd_jax.core.prefill import prefill_cache
+from rsd_jax.core.tree import DraftTree
+from rsd_jax.core.types import KVCache, LanguageModel, Scratch, VerifyResult
+from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.base import DraftContext, ModelParams, Models
 from rsd_jax.drafters.growth import RuleDrafter, grow_tree
-from rsd_jax.prefill import prefill_cache
-from rsd_jax.tree import DraftTree
-from rsd_jax.types import KVCache, LanguageModel, Scratch, VerifyResult
-from rsd_jax.warp import Warp
 
 # Scratch slots of the draft: the committed token before the root, then the internal nodes.
 _BEFORE_ROOT = 0

@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rsd_jax.core.tree import DraftTree, PointLaws, TreeShape
+from rsd_jax.core.types import NO_NODE
+from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.base import DraftContext, Drafter, ModelParams, Models, Sampling
-from rsd_jax.tree import DraftTree, PointLaws, TreeShape
-from rsd_jax.types import NO_NODE
-from rsd_jax.warp import Warp
 
 
 @dataclasses.dataclass(frozen=True)

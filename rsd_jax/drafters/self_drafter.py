@@ -5,11 +5,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from rsd_jax.core.tree import DraftTree
+from rsd_jax.core.types import Scratch
+from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.base import DraftContext, ModelParams, Models
 from rsd_jax.drafters.growth import RuleDrafter, grow_tree
-from rsd_jax.tree import DraftTree
-from rsd_jax.types import Scratch
-from rsd_jax.warp import Warp
 
 
 @dataclasses.dataclass(frozen=True)

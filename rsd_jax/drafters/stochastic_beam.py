@@ -5,10 +5,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from rsd_jax.core.sampling import gumbel_top_k, truncated_gumbel
+from rsd_jax.core.tree import TreeShape
 from rsd_jax.drafters.base import Sampling
 from rsd_jax.drafters.growth import Children, TreeRule
-from rsd_jax.sampling import gumbel_top_k, truncated_gumbel
-from rsd_jax.tree import TreeShape
 
 _Beam = tuple[jax.Array, jax.Array]  # phi f32[B, w], G f32[B, w]
 

@@ -5,12 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from rsd_jax.core.tree import DraftTree, TreeShape
+from rsd_jax.core.types import Scratch
+from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.backbone import BackboneRule, grow_backbone
 from rsd_jax.drafters.base import DraftContext, Drafter, ModelParams, Models, Sampling
 from rsd_jax.errors import ConfigError, is_integer
-from rsd_jax.tree import DraftTree, TreeShape
-from rsd_jax.types import Scratch
-from rsd_jax.warp import Warp
 
 
 @dataclasses.dataclass(frozen=True)

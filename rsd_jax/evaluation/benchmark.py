@@ -3,16 +3,16 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from rsd_jax.decoding import required_capacity
+from rsd_jax.core.types import LoadedModel
+from rsd_jax.engine.decoding import required_capacity
+from rsd_jax.engine.methods import Method, build_method
 from rsd_jax.evaluation.comparison import PeerRun, Sampling, compare
 from rsd_jax.evaluation.floors import decode_floor
 from rsd_jax.evaluation.measured_rows import comparison_rows, with_times
 from rsd_jax.evaluation.peers import Peer
 from rsd_jax.evaluation.timing import BlockTimes, time_blocks
-from rsd_jax.job import LoadedModel
-from rsd_jax.methods import Method, build_method
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.rows import Row
+from rsd_jax.records.rows import Row
 
 Prompts = Sequence[Sequence[int]]
 

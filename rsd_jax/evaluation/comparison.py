@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from rsd_jax.batching import bucket
-from rsd_jax.decoding import required_capacity
+from rsd_jax.core.types import LoadedModel
+from rsd_jax.engine.batching import bucket
+from rsd_jax.engine.decoding import required_capacity
+from rsd_jax.engine.generation import generate
+from rsd_jax.engine.methods import Method
+from rsd_jax.engine.results import GenerateResult, GenerateStats, join_stats
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.peers import Peer
-from rsd_jax.generation import generate
-from rsd_jax.job import LoadedModel
-from rsd_jax.methods import Method
-from rsd_jax.results import GenerateResult, GenerateStats, join_stats
 
 Progress = Callable[[str], None]
 """Called with a line that says what was just done."""

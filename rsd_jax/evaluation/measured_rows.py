@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from rsd_jax import metrics
+from rsd_jax.core.skips import start_set
+from rsd_jax.core.types import LanguageModel, LoadedModel
 from rsd_jax.evaluation.comparison import Measured, PeerRun, Sampling
 from rsd_jax.evaluation.floors import kept_fraction
 from rsd_jax.evaluation.timing import BlockTimes
-from rsd_jax.hardware import Hardware, current_versions
-from rsd_jax.job import LoadedModel
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.rows import BytesRatio, Row, config_hash
-from rsd_jax.skips import start_set
-from rsd_jax.types import LanguageModel
+from rsd_jax.records import metrics
+from rsd_jax.records.hardware import Hardware, current_versions
+from rsd_jax.records.rows import BytesRatio, Row, config_hash
 
 
 def comparison_rows(

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from rsd_jax.evaluation.timing import BlockTimes
+from rsd_jax.records.rows import Row
 from rsd_jax.reporting.table_formats import Table, number
-from rsd_jax.rows import Row
 
 _PHASE_HEADS = (
     "method", "tree", "prefill", "draft", "score", "verify", "commit", "sum", "block",

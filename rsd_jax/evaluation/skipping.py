@@ -11,14 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.skips import from_switches, num_switches
+from rsd_jax.core.types import KVCache, LoadedModel, Params
 from rsd_jax.evaluation.floors import kept_fraction
-from rsd_jax.hardware import Hardware, current_versions
-from rsd_jax.job import LoadedModel
 from rsd_jax.models.llama import LlamaModel
+from rsd_jax.records.hardware import Hardware, current_versions
+from rsd_jax.records.rows import Row, config_hash
 from rsd_jax.reporting.skip_costs import SKIPPING
-from rsd_jax.rows import Row, config_hash
-from rsd_jax.skips import from_switches, num_switches
-from rsd_jax.types import KVCache, Params
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,15 +10,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rsd_jax import decoding
-from rsd_jax.decoding import DecodeOptions, Engine
+from rsd_jax.core.tree import DraftTree
+from rsd_jax.core.types import LanguageModel, LoadedModel
 from rsd_jax.drafters.base import ModelParams
 from rsd_jax.drafters.model import ModelDrafter
-from rsd_jax.job import Job, LoadedModel, prepare, start
-from rsd_jax.methods import Method
-from rsd_jax.state import DecodeState
-from rsd_jax.tree import DraftTree
-from rsd_jax.types import LanguageModel
+from rsd_jax.engine import decoding
+from rsd_jax.engine.decoding import DecodeOptions, Engine
+from rsd_jax.engine.job import Job, prepare, start
+from rsd_jax.engine.methods import Method
+from rsd_jax.engine.state import DecodeState
 
 
 @dataclasses.dataclass(frozen=True)

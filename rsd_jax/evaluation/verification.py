@@ -9,13 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rsd_jax.core.sampling import block_keys, row_keys
+from rsd_jax.core.tree import DraftTree
+from rsd_jax.core.warp import Warp, make_warp
 from rsd_jax.drafters.growth import grow_tree
 from rsd_jax.drafters.model import ModelDrafter
-from rsd_jax.methods import Method
-from rsd_jax.sampling import block_keys, row_keys
-from rsd_jax.tree import DraftTree
+from rsd_jax.engine.methods import Method
 from rsd_jax.verifiers.base import TargetLaws, Verifier
-from rsd_jax.warp import Warp, make_warp
 
 _DRAFT_SPREAD = 4.0  # standard deviation of the draft's logits: a few tokens are likely
 _TARGET_OFFSET = 0.5  # of the target's from the draft's: most drafted tokens are accepted

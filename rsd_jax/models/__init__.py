@@ -1,0 +1,1 @@
+"""Llama: network, cache, checkpoints, loading."""

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from rsd_jax.types import KVCache, Scratch
+from rsd_jax.core.types import KVCache, Scratch
 
 
 def empty_buffers(

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
+from rsd_jax.core.types import Params
 from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.hf_config import config_from_hf, config_to_hf
@@ -34,7 +35,6 @@ from rsd_jax.models.weight_files import (
     read_json,
     some,
 )
-from rsd_jax.types import Params
 
 Path = tuple[str, ...]
 Place = Callable[[Path, np.ndarray], jax.Array]

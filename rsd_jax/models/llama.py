@@ -7,11 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rsd_jax.core.types import KVCache, Params, Scratch
 from rsd_jax.models.attention import CPU_READS, PrefixReads, accumulator, attend
 from rsd_jax.models.cache import commit_slots, empty_buffers
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.rope import rotate, rotation
-from rsd_jax.types import KVCache, Params, Scratch
 
 _Pair = tuple[jax.Array, jax.Array]  # keys and values, or cosines and sines
 

@@ -1,4 +1,4 @@
-"""Which logical axes the parameters of a Llama have; `rsd_jax.sharding` maps them to a mesh."""
+"""Logical axes of the parameters of a Llama; `rsd_jax.core.sharding` maps them to a mesh."""
 
 from rsd_jax.models.config import LlamaConfig
 

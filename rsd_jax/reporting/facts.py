@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from rsd_jax.hardware import Hardware
+from rsd_jax.records.hardware import Hardware
+from rsd_jax.records.rows import Row
 from rsd_jax.reporting.experiments import Experiment
 from rsd_jax.reporting.figures.base import METRICS, style_of
 from rsd_jax.reporting.panels import Panel, latest_rows
@@ -11,7 +12,6 @@ from rsd_jax.reporting.selection import abscissas
 from rsd_jax.reporting.skip_costs import SkipCosts
 from rsd_jax.reporting.streams import Stream
 from rsd_jax.reporting.table_formats import Table, number
-from rsd_jax.rows import Row
 
 _BEST = (
     "the structure with the largest {metric} of those tried at that {label}, picked on the prompts "

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.metrics import Interval
+from rsd_jax.records.metrics import Interval
+from rsd_jax.records.rows import Row
 from rsd_jax.reporting.experiments import pretty
-from rsd_jax.rows import Row
 
 AR = "ar"
 # What else has to be equal for two rows to be compared; a draft's warp means nothing to "ar".

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError
+from rsd_jax.records.rows import Row
 from rsd_jax.reporting.figures.base import style_of
-from rsd_jax.rows import Row
 
 _PANELS = (
     ("block_efficiency", "Block efficiency", "tokens per target call"),

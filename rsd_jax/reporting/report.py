@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Sequence
 
 from rsd_jax.errors import ConfigError
+from rsd_jax.records.rows import Row
 from rsd_jax.reporting import experiment_tables, facts
 from rsd_jax.reporting.experiments import EXPERIMENTS
 from rsd_jax.reporting.figures import base
@@ -22,7 +23,6 @@ from rsd_jax.reporting.selection import check_best_by
 from rsd_jax.reporting.skip_costs import SKIPPING, skip_costs_of
 from rsd_jax.reporting.streams import STREAM, streams_of
 from rsd_jax.reporting.table_formats import Table, escape_markdown
-from rsd_jax.rows import Row
 
 _LATEX_HEAD = "% \\usepackage{booktabs,longtable}; tables of all structures want a landscape page."
 

@@ -4,9 +4,9 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 
+from rsd_jax.records.rows import Row
 from rsd_jax.reporting.experiments import pretty
 from rsd_jax.reporting.table_formats import Table
-from rsd_jax.rows import Row
 
 STREAM = "stream"
 """The experiment of the rows."""

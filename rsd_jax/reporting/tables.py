@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from rsd_jax.records.rows import Row
 from rsd_jax.reporting.table_formats import Table, number
-from rsd_jax.rows import Row
 
 _HEADS = ("method", "tree", "block efficiency", "MBSU", "tokens/s", "vs AR", "tokens")
 

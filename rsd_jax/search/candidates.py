@@ -5,9 +5,9 @@ import io
 
 import numpy as np
 
+from rsd_jax.core.skips import num_skipped
 from rsd_jax.errors import ConfigError
 from rsd_jax.search.state import Candidate, SearchState
-from rsd_jax.skips import num_skipped
 
 
 def propose(state: SearchState) -> Candidate:

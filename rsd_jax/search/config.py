@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any
 
+from rsd_jax.core.skips import check_ratio
 from rsd_jax.errors import ConfigError, is_integer, is_number, positive_integer
-from rsd_jax.skips import check_ratio
 
 
 @dataclasses.dataclass(frozen=True)

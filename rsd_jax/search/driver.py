@@ -9,20 +9,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsd_jax.batching import Batch
-from rsd_jax.decoding import DecodeOptions, Engine, advance
+from rsd_jax.core.identity import check_identity, model_identity
+from rsd_jax.core.types import LoadedModel
 from rsd_jax.drafters.base import ModelParams
+from rsd_jax.engine.batching import Batch
+from rsd_jax.engine.decoding import DecodeOptions, Engine, advance
+from rsd_jax.engine.generation import UNLIMITED, failed_rows, join_results, read_state, to_result
+from rsd_jax.engine.job import Job, prepare, start
+from rsd_jax.engine.methods import Method
+from rsd_jax.engine.results import GenerateResult
+from rsd_jax.engine.state import DecodeState
 from rsd_jax.errors import ConfigError, NonFiniteLogitsError
-from rsd_jax.generation import UNLIMITED, failed_rows, join_results, read_state, to_result
-from rsd_jax.job import Job, LoadedModel, prepare, start
-from rsd_jax.methods import Method
-from rsd_jax.results import GenerateResult
 from rsd_jax.search.candidates import propose
-from rsd_jax.search.identity import check_identity, model_identity
 from rsd_jax.search.matchness import Reading, read_matchness
 from rsd_jax.search.state import Candidate, SearchState
 from rsd_jax.search.trace import Clock, InstanceTrace, Iteration
-from rsd_jax.state import DecodeState
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from rsd_jax.sampling import argmax
-from rsd_jax.sharding import MeshLayout, over_rows
-from rsd_jax.state import DecodeState
-from rsd_jax.types import LanguageModel, Params
+from rsd_jax.core.sampling import argmax
+from rsd_jax.core.sharding import MeshLayout, over_rows
+from rsd_jax.core.types import LanguageModel, Params
+from rsd_jax.engine.state import DecodeState
 
 
 @struct.dataclass

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from rsd_jax.job import LoadedModel
+from rsd_jax.core.identity import check_identity, model_identity
+from rsd_jax.core.skips import from_switches, num_switches, start_set, to_switches
+from rsd_jax.core.types import LoadedModel
 from rsd_jax.search import files
 from rsd_jax.search.config import SearchConfig
-from rsd_jax.search.identity import check_identity, model_identity
-from rsd_jax.skips import from_switches, num_switches, start_set, to_switches
 
 STOP_SCORE = "score"
 STOP_TOLERANCE = "tolerance"

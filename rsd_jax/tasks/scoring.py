@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.metrics import Interval, percentile_ends, resampled
+from rsd_jax.records.metrics import Interval, percentile_ends, resampled
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsd_jax.generation import LoadedModel
+from rsd_jax.core.types import LoadedModel
+from rsd_jax.engine.results import GenerateResult
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.results import GenerateResult
 from rsd_jax.testing.tiny_llama import in_float64
 
 Run = Callable[[LoadedModel, LoadedModel | None], GenerateResult]

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.tree import DenseLaws, DraftTree, TreeShape
+from rsd_jax.core.types import NO_NODE
+from rsd_jax.core.warp import make_warp
 from rsd_jax.testing.drawn_trees import DrawnTrees
 from rsd_jax.testing.instances import Instance, laws_at, log, prefix_indices
-from rsd_jax.tree import DenseLaws, DraftTree, TreeShape
-from rsd_jax.types import NO_NODE
 from rsd_jax.verifiers.base import Decision, TargetLaws, Verifier
-from rsd_jax.warp import make_warp
 
 _ROWS = 4096  # of one call of the compiled program, so that it is compiled once
 _SAME_LAW = 1e-9

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rsd_jax.core.tree import TreeShape
+from rsd_jax.core.types import NO_NODE
 from rsd_jax.drafters import TREE_RULES
 from rsd_jax.testing.instances import Table
-from rsd_jax.tree import TreeShape
-from rsd_jax.types import NO_NODE
 
 Prefix = tuple[int, ...]
 

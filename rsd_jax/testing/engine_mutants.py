@@ -13,13 +13,13 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 
-from rsd_jax import decoding, generation, job
-from rsd_jax.decoding import Engine
-from rsd_jax.methods import Method
-from rsd_jax.sampling import Purpose, gumbels, residual
+from rsd_jax.core.sampling import Purpose, gumbels, residual
+from rsd_jax.core.tree import DraftTree
+from rsd_jax.core.types import NO_NODE, VerifyResult
+from rsd_jax.engine import decoding, generation, job
+from rsd_jax.engine.decoding import Engine
+from rsd_jax.engine.methods import Method
 from rsd_jax.testing.state_mutants import Wrapped
-from rsd_jax.tree import DraftTree
-from rsd_jax.types import NO_NODE, VerifyResult
 from rsd_jax.verifiers.base import TargetLaws
 from rsd_jax.verifiers.recursive_rejection import RecursiveRejection
 
@@ -75,7 +75,7 @@ def batch_minimum(method: Method, redraw: str, group: int = 2) -> Method:
 
 @contextlib.contextmanager
 def patched_engine(**functions: Callable[..., Any]) -> Iterator[None]:
-    """Replaces functions of `rsd_jax.decoding` in freshly compiled programs."""
+    """Replaces functions of `rsd_jax.engine.decoding` in freshly compiled programs."""
     raw_prefill = decoding.prefill.__wrapped__  # type: ignore[attr-defined]
     raw_advance = decoding.advance.__wrapped__  # type: ignore[attr-defined]
 

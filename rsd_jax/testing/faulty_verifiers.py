@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsd_jax.sampling import Purpose, residual, uniforms
-from rsd_jax.tree import DraftTree
-from rsd_jax.types import NO_NODE, VerifyResult
+from rsd_jax.core.sampling import Purpose, residual, uniforms
+from rsd_jax.core.tree import DraftTree
+from rsd_jax.core.types import NO_NODE, VerifyResult
 from rsd_jax.verifiers import base, k_seq
 from rsd_jax.verifiers.base import Decision, TargetLaws, Verifier
 from rsd_jax.verifiers.recursive_rejection import RecursiveRejection, _Node

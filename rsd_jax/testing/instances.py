@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.tree import DraftTree, TreeShape
 from rsd_jax.drafters.growth import ScoreLevel
-from rsd_jax.tree import DraftTree, TreeShape
 
 Table = tuple[np.ndarray, ...]
 """A language model as laws over the next token: entry d is f64[V**d, V], one row per prefix of

@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.sampling import block_keys, row_keys
+from rsd_jax.core.tree import DraftTree
+from rsd_jax.core.types import NO_NODE, VerifyResult
+from rsd_jax.core.warp import make_warp
 from rsd_jax.drafters.backbone import BackboneRule, grow_backbone
 from rsd_jax.drafters.growth import TreeRule, grow_tree
-from rsd_jax.sampling import block_keys, row_keys
 from rsd_jax.testing.candidate_trees import table_score_step
 from rsd_jax.testing.drawn_trees import DrawnTrees
 from rsd_jax.testing.enumeration import OutcomeLaw, outcome_laws
@@ -22,10 +25,7 @@ from rsd_jax.testing.instances import (
     target_logits,
 )
 from rsd_jax.testing.statistics import chi_square
-from rsd_jax.tree import DraftTree
-from rsd_jax.types import NO_NODE, VerifyResult
 from rsd_jax.verifiers.base import TargetLaws, Verifier
-from rsd_jax.warp import make_warp
 
 ROWS = 100_000
 """Default sample size: 25 / TV^2 for a total variation of .016."""

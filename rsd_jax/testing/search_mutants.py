@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rsd_jax import decoding
-from rsd_jax.decoding import DecodeOptions, Engine
+from rsd_jax.core.tree import DenseLaws
 from rsd_jax.drafters.base import ModelParams
-from rsd_jax.state import DecodeState
+from rsd_jax.engine import decoding
+from rsd_jax.engine.decoding import DecodeOptions, Engine
+from rsd_jax.engine.state import DecodeState
 from rsd_jax.testing.engine_mutants import skipping
-from rsd_jax.tree import DenseLaws
 
 
 class SetChangedInsideBlocks:

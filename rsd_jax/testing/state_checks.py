@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsd_jax import decoding
-from rsd_jax.decoding import DecodeOptions, Engine
+from rsd_jax.core.prefill import prefill_cache
+from rsd_jax.core.tree import DraftTree
+from rsd_jax.core.types import KVCache, LanguageModel, Params, VerifyResult
 from rsd_jax.drafters.base import ModelParams
-from rsd_jax.prefill import prefill_cache
-from rsd_jax.state import DecodeState
-from rsd_jax.target_pass import places
-from rsd_jax.tree import DraftTree
-from rsd_jax.types import KVCache, LanguageModel, Params, VerifyResult
+from rsd_jax.engine import decoding
+from rsd_jax.engine.decoding import DecodeOptions, Engine
+from rsd_jax.engine.state import DecodeState
+from rsd_jax.engine.target_pass import places
 
 _draft = jax.jit(decoding.draft, static_argnames=("engine",))
 _score = jax.jit(decoding.score, static_argnames=("engine",))

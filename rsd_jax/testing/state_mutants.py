@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from rsd_jax.decoding import Engine
+from rsd_jax.core.tree import DraftTree, TreeShape
+from rsd_jax.core.types import KVCache, LanguageModel, Params, Scratch, VerifyResult
+from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.base import DraftContext, ModelParams, Models
 from rsd_jax.drafters.model import ModelDrafter, ModelDraftState
-from rsd_jax.state import DecodeState
-from rsd_jax.tree import DraftTree, TreeShape
-from rsd_jax.types import KVCache, LanguageModel, Params, Scratch, VerifyResult
-from rsd_jax.warp import Warp
+from rsd_jax.engine.decoding import Engine
+from rsd_jax.engine.state import DecodeState
 
 _NO_LOGITS = slice(0, 0)
 

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.types import KVCache, Params, Scratch
 from rsd_jax.models.cache import commit_slots, empty_buffers
-from rsd_jax.types import KVCache, Params, Scratch
 
 _TOKEN = np.uint32(0x9E3779B1)
 _POSITION = np.uint32(0x85EBCA77)
@@ -126,7 +126,7 @@ def table_rows(model: TableModel, contexts: list[list[int]]) -> np.ndarray:
 def reference_warp(
     logits: np.ndarray, temperature: float, top_k: int | None = None, top_p: float = 1.0
 ) -> np.ndarray:
-    """Probabilities f64[..., V] of logits, by sorting: what `rsd_jax.warp.Warp` must equal."""
+    """Probabilities f64[..., V] of logits, by sorting: what `rsd_jax.core.warp.Warp` must equal."""
     x = np.asarray(logits, np.float64)
     if temperature == 0:
         return (np.argmax(x, -1)[..., None] == np.arange(x.shape[-1])).astype(np.float64)

@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsd_jax.generation import LoadedModel
+from rsd_jax.core.types import LoadedModel, Params
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.types import Params
 
 TINY_CONFIG = LlamaConfig(
     vocab_size=32, hidden_size=16, intermediate_size=24, num_layers=2, num_heads=4,

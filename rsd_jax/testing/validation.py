@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.tree import DraftTree
+from rsd_jax.core.types import NO_NODE
 from rsd_jax.drafters.base import Sampling
-from rsd_jax.tree import DraftTree
-from rsd_jax.types import NO_NODE
 
 _ATOL = 1e-4  # of a float32 law over a large vocabulary
 

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from rsd_jax.core.sampling import Purpose, argmax, gumbels, is_law, uniforms
+from rsd_jax.core.tree import DraftTree, TreeShape
+from rsd_jax.core.types import NO_NODE, VerifyResult
+from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.base import Sampling
-from rsd_jax.sampling import Purpose, argmax, gumbels, is_law, uniforms
-from rsd_jax.tree import DraftTree, TreeShape
-from rsd_jax.types import NO_NODE, VerifyResult
-from rsd_jax.warp import Warp
 
 
 @struct.dataclass
@@ -48,7 +48,7 @@ class TargetLaws:
 
 @struct.dataclass
 class Decision:
-    """What a verifier decides about the tree of one row; D and V as in `rsd_jax.types`.
+    """What a verifier decides about the tree of one row; D and V as in `rsd_jax.core.types`.
 
     Attributes:
       num_accepted: i32[].

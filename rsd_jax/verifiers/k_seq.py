@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.sampling import is_law
+from rsd_jax.core.tree import DraftTree, TreeShape
+from rsd_jax.core.types import NO_NODE
 from rsd_jax.drafters.base import Sampling
 from rsd_jax.errors import ConfigError
-from rsd_jax.sampling import is_law
-from rsd_jax.tree import DraftTree, TreeShape
-from rsd_jax.types import NO_NODE
 from rsd_jax.verifiers.base import (
     Decision,
     TargetLaws,

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from rsd_jax.core.sampling import is_law, residual
+from rsd_jax.core.tree import DraftTree, children_table
+from rsd_jax.core.types import NO_NODE
 from rsd_jax.drafters.base import Sampling
-from rsd_jax.sampling import is_law, residual
-from rsd_jax.tree import DraftTree, children_table
-from rsd_jax.types import NO_NODE
 from rsd_jax.verifiers.base import (
     Decision,
     TargetLaws,

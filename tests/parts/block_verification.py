@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from rsd_jax.core.sampling import is_law
+from rsd_jax.core.types import NO_NODE
 from rsd_jax.drafters.base import Sampling
-from rsd_jax.sampling import is_law
-from rsd_jax.types import NO_NODE
 from rsd_jax.verifiers.base import Decision, Verifier, root_only
 
 

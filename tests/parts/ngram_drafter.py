@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from rsd_jax.core.tree import DraftTree, PointLaws, TreeShape
 from rsd_jax.drafters.base import Drafter, Sampling
-from rsd_jax.tree import DraftTree, PointLaws, TreeShape
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from rsd_jax.distillation.data.corpus import HELD_OUT_PER_MILLE, is_held_out
 from rsd_jax.distillation.data.token_files import SPLITS, write_documents
 from rsd_jax.errors import ConfigError, is_integer
-from rsd_jax.records import json_object
+from rsd_jax.records.json_objects import json_object
 
 _KINDS = (".txt", ".jsonl")
 _ENDINGS = f"{' or '.join(_KINDS)}, with or without .gz"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rsd_jax.batching import check_prompts
+from rsd_jax.core.types import LoadedModel
 from rsd_jax.distillation.responses.identities import (
     model_identity,
     prompts_identity,
@@ -29,12 +29,13 @@ from rsd_jax.distillation.responses.shards import (
     write_shard,
 )
 from rsd_jax.distillation.responses.top_logprobs import top_logprobs
+from rsd_jax.engine.batching import check_prompts
+from rsd_jax.engine.generation import generate
+from rsd_jax.engine.job import prepare
+from rsd_jax.engine.methods import Method, build_method
+from rsd_jax.engine.results import FINISH_EOS
 from rsd_jax.errors import ConfigError
-from rsd_jax.generation import generate
-from rsd_jax.job import LoadedModel, prepare
-from rsd_jax.methods import Method, build_method
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.results import FINISH_EOS
 
 Prompts = Mapping[str, Sequence[int]]
 """Token ids of each prompt by its name."""

@@ -9,9 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from rsd_jax.core.types import LoadedModel, Params
 from rsd_jax.errors import ConfigError
-from rsd_jax.job import LoadedModel
-from rsd_jax.types import Params
 
 
 def weights_checksum(params: Params) -> str:

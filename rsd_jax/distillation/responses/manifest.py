@@ -12,8 +12,8 @@ from typing import Any
 from rsd_jax.distillation.files import complete_file
 from rsd_jax.distillation.responses.shards import VERSION
 from rsd_jax.errors import CheckpointError, ConfigError
-from rsd_jax.hardware import current_versions
-from rsd_jax.rows import config_hash
+from rsd_jax.records.hardware import current_versions
+from rsd_jax.records.rows import config_hash
 
 FORMAT = "rsd_jax responses"
 MANIFEST = "manifest.json"

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rsd_jax.core.types import LoadedModel
+from rsd_jax.core.warp import make_warp
 from rsd_jax.distillation.data.windows import Windows
 from rsd_jax.distillation.responses.source import as_source
+from rsd_jax.engine.generation import generate
+from rsd_jax.engine.methods import build_method
 from rsd_jax.errors import ConfigError, is_number, positive_integer
-from rsd_jax.generation import generate
-from rsd_jax.job import LoadedModel
-from rsd_jax.methods import build_method
-from rsd_jax.warp import make_warp
 
 # Keeps these draws apart from those of the stored data, which have (seed, step) alone.
 _STREAM = 1

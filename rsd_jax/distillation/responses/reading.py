@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from rsd_jax.core.types import LanguageModel
 from rsd_jax.distillation.data.windows import Top
 from rsd_jax.distillation.responses.identities import tokenizer_identity
 from rsd_jax.distillation.responses.manifest import read_manifest
 from rsd_jax.distillation.responses.shards import TOP_FIELDS, Shard, read_shard
 from rsd_jax.distillation.responses.source import ResponseSource, as_source
 from rsd_jax.errors import ConfigError
-from rsd_jax.types import LanguageModel
 
 
 def open_responses(

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from rsd_jax.core.warp import make_warp
 from rsd_jax.errors import ConfigError, is_integer, positive_integer
-from rsd_jax.warp import make_warp
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsd_jax.batching import bucket
+from rsd_jax.core.types import LoadedModel, Params
 from rsd_jax.distillation.responses.shards import TOP_FIELDS, token_dtype
 from rsd_jax.distillation.truncated import truncate
-from rsd_jax.job import LoadedModel
+from rsd_jax.engine.batching import bucket
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.types import Params
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))

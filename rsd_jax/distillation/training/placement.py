@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.models.checkpoint import tensor_specs
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.partition import param_axes
-from rsd_jax.sharding import MeshLayout
 
 
 def shardings(layout: MeshLayout, config: LlamaConfig, tree: Any) -> Any:

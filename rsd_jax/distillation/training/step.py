@@ -11,14 +11,14 @@ import numpy as np
 import optax
 from flax import struct
 
+from rsd_jax.core.sharding import MeshLayout, mean_over_rows
+from rsd_jax.core.types import Params
 from rsd_jax.distillation import losses
 from rsd_jax.distillation.data.windows import Windows
 from rsd_jax.distillation.training.placement import place_rows, shardings
 from rsd_jax.distillation.training.recipe import Recipe, optimizer
 from rsd_jax.distillation.truncated import TruncatedLogits
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.sharding import MeshLayout, mean_over_rows
-from rsd_jax.types import Params
 
 
 @struct.dataclass

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from rsd_jax.core.sharding import MeshLayout
+from rsd_jax.core.types import Params
 from rsd_jax.distillation.data.corpus import batch_at
 from rsd_jax.distillation.data.windows import Data, Windows
 from rsd_jax.distillation.losses import LOSSES
@@ -24,8 +26,6 @@ from rsd_jax.distillation.training.step import (
 )
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.sharding import MeshLayout
-from rsd_jax.types import Params
 
 _Teacher = tuple[LlamaModel, Params]
 _Step = Callable[[int, TrainState], tuple[TrainState, dict[str, jax.Array]]]

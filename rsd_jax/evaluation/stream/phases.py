@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from rsd_jax import decoding
-from rsd_jax.decoding import DecodeOptions, Engine
 from rsd_jax.drafters.base import ModelParams
-from rsd_jax.state import DecodeState
+from rsd_jax.engine import decoding
+from rsd_jax.engine.decoding import DecodeOptions, Engine
+from rsd_jax.engine.state import DecodeState
 
 PHASES = ("draft", "verify", "others")
 

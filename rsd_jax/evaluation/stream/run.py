@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from rsd_jax.core.types import LoadedModel
+from rsd_jax.engine.generation import generate
+from rsd_jax.engine.job import prepare
+from rsd_jax.engine.methods import Method, build_method
+from rsd_jax.engine.results import GenerateResult
 from rsd_jax.evaluation.comparison import Sampling
 from rsd_jax.evaluation.stream.phases import PhasedAdvance
-from rsd_jax.generation import generate
-from rsd_jax.job import LoadedModel, prepare
-from rsd_jax.methods import Method, build_method
-from rsd_jax.results import GenerateResult
 from rsd_jax.search import InstanceTrace, SearchRun, SearchState
 from rsd_jax.search.candidates import propose
 from rsd_jax.search.driver import Advance, advance, search_through

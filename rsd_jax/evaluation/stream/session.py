@@ -4,7 +4,8 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rsd_jax.decoding import required_capacity
+from rsd_jax.core.types import LoadedModel
+from rsd_jax.engine.decoding import required_capacity
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.comparison import Sampling
 from rsd_jax.evaluation.stream.run import phase_seconds, run_stream
@@ -12,11 +13,10 @@ from rsd_jax.evaluation.stream.settings import StreamSettings
 from rsd_jax.evaluation.stream.stream_rows import SOURCE, instance_rows, whole_row
 from rsd_jax.evaluation.sweep.prompts import Encoded, encode, ends_of
 from rsd_jax.evaluation.sweep.subjects import fingerprint
-from rsd_jax.hardware import Hardware, current_versions
-from rsd_jax.job import LoadedModel
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.row_files import append_row, known_rows
-from rsd_jax.rows import Row
+from rsd_jax.records.files import append_row, known_rows
+from rsd_jax.records.hardware import Hardware, current_versions
+from rsd_jax.records.rows import Row
 from rsd_jax.search import SearchState
 
 EXPERIMENT = "stream"

@@ -6,11 +6,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from rsd_jax.engine.methods import Method, build_method
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.sweep.settings import PairSource, TaskSettings, check_pair, check_task
-from rsd_jax.methods import Method, build_method
-from rsd_jax.records import build
-from rsd_jax.rows import config_hash
+from rsd_jax.records.json_objects import build
+from rsd_jax.records.rows import config_hash
 from rsd_jax.search import SearchConfig
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from rsd_jax import metrics
+from rsd_jax.engine.methods import Method
+from rsd_jax.engine.results import GenerateResult
 from rsd_jax.evaluation.floors import kept_fraction
 from rsd_jax.evaluation.stream.run import Instance
-from rsd_jax.methods import Method
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.results import GenerateResult
-from rsd_jax.rows import Row
+from rsd_jax.records import metrics
+from rsd_jax.records.rows import Row
 from rsd_jax.search.trace import SEARCHING
 
 SOURCE = "stream"

@@ -6,7 +6,7 @@ from typing import Any
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.sweep.definition import BASELINE, Sweep
-from rsd_jax.rows import Row
+from rsd_jax.records.rows import Row
 
 
 @dataclasses.dataclass(frozen=True, order=True)

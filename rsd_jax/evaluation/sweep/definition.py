@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from rsd_jax.engine.methods import METHODS, Method, method_of_tree
 from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.evaluation.sweep.settings import (
     Estimate,
@@ -13,9 +14,8 @@ from rsd_jax.evaluation.sweep.settings import (
     check_pair,
     check_task,
 )
-from rsd_jax.methods import METHODS, Method, method_of_tree
-from rsd_jax.records import build
-from rsd_jax.rows import config_hash
+from rsd_jax.records.json_objects import build
+from rsd_jax.records.rows import config_hash
 from rsd_jax.tasks.base import Task
 
 BASELINE = "ar"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from rsd_jax.evaluation.sweep.cells import Cell, Turn
 from rsd_jax.evaluation.sweep.definition import BASELINE, Sweep
-from rsd_jax.rows import Row
+from rsd_jax.records.rows import Row
 
 
 class TimeEstimate:

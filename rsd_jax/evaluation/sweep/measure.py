@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rsd_jax.engine.methods import Method
 from rsd_jax.evaluation.comparison import Sampling, compare
 from rsd_jax.evaluation.measured_rows import comparison_rows, with_times
 from rsd_jax.evaluation.sweep.accuracy import accuracy_fields
@@ -11,9 +12,8 @@ from rsd_jax.evaluation.sweep.cells import Cell, Turn
 from rsd_jax.evaluation.sweep.prompts import texts
 from rsd_jax.evaluation.sweep.subjects import Subject
 from rsd_jax.evaluation.timing import time_blocks
-from rsd_jax.hardware import Hardware, current_versions
-from rsd_jax.methods import Method
-from rsd_jax.rows import Row
+from rsd_jax.records.hardware import Hardware, current_versions
+from rsd_jax.records.rows import Row
 
 SOURCE = "evaluate"
 _MOST_TIMED_TOKENS = 512

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rsd_jax.core.types import LoadedModel
 from rsd_jax.errors import ConfigError
-from rsd_jax.job import LoadedModel
 from rsd_jax.tasks.base import Task
 from rsd_jax.tasks.prompts import Prompt
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import jax
 
+from rsd_jax.engine.methods import Method
 from rsd_jax.errors import ConfigError, NonFiniteLogitsError
 from rsd_jax.evaluation.comparison import steps
 from rsd_jax.evaluation.sweep.cells import Turn, alone, belongs, missing_cells, turns
@@ -15,9 +16,8 @@ from rsd_jax.evaluation.sweep.estimate import TimeEstimate
 from rsd_jax.evaluation.sweep.measure import failed_row, measure
 from rsd_jax.evaluation.sweep.settings import PairSource
 from rsd_jax.evaluation.sweep.subjects import Pair, Subject, read_tasks, subjects_of
-from rsd_jax.methods import Method
-from rsd_jax.row_files import append_row, known_rows
-from rsd_jax.rows import Row
+from rsd_jax.records.files import append_row, known_rows
+from rsd_jax.records.rows import Row
 
 # What one cell may fail of while others can be measured. Anything else is a mistake of ours.
 _FAILURES = (ConfigError, NonFiniteLogitsError, jax.errors.JaxRuntimeError, MemoryError)

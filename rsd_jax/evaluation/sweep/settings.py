@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from rsd_jax.core.warp import make_warp
 from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.tasks import get_task
 from rsd_jax.tasks.base import Task
-from rsd_jax.warp import make_warp
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,13 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from rsd_jax.decoding import required_capacity
+from rsd_jax.core.types import LoadedModel
+from rsd_jax.engine.decoding import required_capacity
+from rsd_jax.engine.generation import generate
+from rsd_jax.engine.methods import method_of_tree
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.sweep.definition import BASELINE, Sweep
 from rsd_jax.evaluation.sweep.prompts import Encoded, encode, ends_of, texts, with_follow_ups
-from rsd_jax.generation import generate
-from rsd_jax.job import LoadedModel
-from rsd_jax.methods import method_of_tree
 from rsd_jax.tasks.base import Task
 from rsd_jax.tasks.prompts import Prompt
 

@@ -1,0 +1,1 @@
+"""Notation, trees, draws, laws and meshes: what every part speaks of."""

@@ -1,0 +1,232 @@
+"""The draft tree: its static shape, its tokens, and who sees whom.
+
+Slots are laid out level by level; slot 0 is the root, the last committed token. Parents come
+before children and siblings stand in the order in which they were drawn.
+"""
+
+import dataclasses
+import functools
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from rsd_jax.core.types import NO_NODE
+from rsd_jax.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class TreeShape:
+    """Widths of the levels of a tree; static and hashable.
+
+    Attributes:
+      widths: slots per level, the root's level first (always 1).
+      branching: children per node of each level but the last, or None when the data decide who
+        is whose child. With branching, child j of the i-th node of level l is the
+        (i * branching[l] + j)-th node of level l + 1.
+      backbone: whether only the first node of a level has children: all of the next level.
+    """
+
+    widths: tuple[int, ...]
+    branching: tuple[int, ...] | None = None
+    backbone: bool = False
+
+    @classmethod
+    def from_branching(cls, branching: tuple[int, ...]) -> "TreeShape":
+        """The shape of a tree whose nodes of level l have `branching[l]` children each."""
+        if any(not isinstance(b, int) or b < 1 for b in branching):
+            raise ConfigError(f"branching={branching} must hold integers of at least 1")
+        widths = np.concatenate([[1], np.cumprod(np.asarray(branching, dtype=np.int64))])
+        return cls(tuple(int(w) for w in widths), tuple(branching))
+
+    @property
+    def depth(self) -> int:
+        """D, the number of levels below the root."""
+        return len(self.widths) - 1
+
+    @property
+    def num_nodes(self) -> int:
+        """N, slots including the root."""
+        return sum(self.widths)
+
+    @property
+    def num_internal(self) -> int:
+        """I, slots of all levels but the last; they are the first I slots."""
+        return self.num_nodes - self.widths[-1] if self.depth else 1
+
+    @property
+    def max_siblings(self) -> int:
+        """Most children a node can have; at least 1, so that histograms have a column."""
+        if self.branching is None:
+            return max(self.widths[1:])
+        return max(self.branching, default=1)
+
+    @functools.cached_property
+    def starts(self) -> tuple[int, ...]:
+        """First slot of each level."""
+        return tuple(int(s) for s in np.cumsum((0, *self.widths[:-1])))
+
+    def level(self, level: int) -> slice:
+        """Slots of one level."""
+        return slice(self.starts[level], self.starts[level] + self.widths[level])
+
+    @functools.cached_property
+    def depths(self) -> np.ndarray:
+        """i32[N], depth of each slot."""
+        return np.repeat(np.arange(len(self.widths), dtype=np.int32), self.widths)
+
+    @functools.cached_property
+    def parent_slots(self) -> np.ndarray:
+        """i32[P], the slots that can have children, ascending."""
+        if self.backbone:
+            return np.asarray(self.starts[:-1], np.int32)
+        return np.arange(self.num_internal, dtype=np.int32)
+
+    @functools.cached_property
+    def static_parents(self) -> np.ndarray | None:
+        """i32[N], parent of each slot (`NO_NODE` for the root); None if the data decide."""
+        if self.backbone:
+            return np.repeat((NO_NODE, *self.starts[:-1]), self.widths).astype(np.int32)
+        if self.branching is None:
+            return None
+        parents = [np.asarray([NO_NODE])]
+        for level, children in enumerate(self.branching):
+            nodes = np.arange(self.widths[level]) + self.starts[level]
+            parents.append(np.repeat(nodes, children))
+        return np.concatenate(parents).astype(np.int32)
+
+
+class DraftLaws(Protocol):
+    """The draft's law at every internal node, after its warp, as it was sampled from."""
+
+    def at(self, node: jax.Array) -> jax.Array:
+        """log q at one node: i32[] to f32[V]; for one row (vmap over the batch)."""
+        ...
+
+
+@struct.dataclass
+class DenseLaws:
+    """Laws held in full: logprobs f32[B, I, V]."""
+
+    logprobs: jax.Array
+
+    def at(self, node: jax.Array) -> jax.Array:
+        return self.logprobs[node]
+
+
+@struct.dataclass
+class BackboneLaws:
+    """One law per level, that of its first node: logprobs f32[B, D, V]; no other has children."""
+
+    logprobs: jax.Array
+    shape: TreeShape = struct.field(pytree_node=False)
+
+    def at(self, node: jax.Array) -> jax.Array:
+        level = jnp.minimum(jnp.asarray(self.shape.depths)[node], self.shape.depth - 1)
+        return self.logprobs[level]
+
+
+@struct.dataclass
+class PointLaws:
+    """Point masses: node i proposes `proposals[i]` with certainty; i32[B, I]."""
+
+    proposals: jax.Array
+    vocab_size: int = struct.field(pytree_node=False)
+
+    def at(self, node: jax.Array) -> jax.Array:
+        return jnp.where(jnp.arange(self.vocab_size) == self.proposals[node], 0.0, -jnp.inf)
+
+
+@struct.dataclass
+class DraftTree:
+    """A drafted tree with the laws it was drawn from.
+
+    Invariants (checked by `rsd_jax.testing.validate_tree`): slot 0 is the root and valid;
+    parents precede children; siblings stand in draw order; a child of an invalid node is
+    invalid; invalid nodes are never accepted.
+
+    Attributes:
+      tokens: i32[B, N].
+      parents: i32[B, N], slot of each node's parent, `NO_NODE` for the root.
+      valid: bool[B, N].
+      scores: f32[B, N], what the drafter ranked siblings by; descending among siblings.
+      laws: the draft's laws at internal nodes.
+      finite: bool[B], whether every law that was sampled from is a law.
+      shape: static.
+    """
+
+    tokens: jax.Array
+    parents: jax.Array
+    valid: jax.Array
+    scores: jax.Array
+    laws: DraftLaws
+    finite: jax.Array
+    shape: TreeShape = struct.field(pytree_node=False)
+
+    def draft_logprobs_at(self, node: jax.Array) -> jax.Array:
+        """log q at one node of one row: i32[] to f32[V]."""
+        return self.laws.at(node)
+
+
+def level_visibility(
+    shape: TreeShape, level: int, above: jax.Array | np.ndarray, parents: jax.Array | np.ndarray
+) -> jax.Array | np.ndarray:
+    """What the nodes of one level see: their ancestors and themselves.
+
+    Args:
+      shape: of the tree.
+      level: at least 1.
+      above: bool[B or 1, w, N], visibility of the level above.
+      parents: i32[B or 1, w'], parent of each node, as an index into the level above.
+
+    Returns:
+      bool[B or 1, w', N]; a numpy array if both inputs are.
+    """
+    itself = np.eye(shape.num_nodes, dtype=bool)[None, shape.level(level)]
+    if isinstance(parents, np.ndarray) and isinstance(above, np.ndarray):
+        return np.take_along_axis(above, parents[..., None], axis=1) | itself
+    return jnp.take_along_axis(jnp.asarray(above), parents[..., None], axis=1) | itself
+
+
+def root_visibility(shape: TreeShape) -> np.ndarray:
+    """bool[1, 1, N]: the root sees itself."""
+    return np.eye(shape.num_nodes, dtype=bool)[None, :1]
+
+
+def ancestor_mask(shape: TreeShape, parents: jax.Array) -> jax.Array | np.ndarray:
+    """bool[B or 1, N, N]: entry (i, j) says whether j is i or an ancestor of i.
+
+    Args:
+      shape: of the tree; with static branching the mask is a constant and `parents` is unused.
+      parents: i32[B, N].
+    """
+    known = shape.static_parents
+    rows: list[jax.Array | np.ndarray] = [root_visibility(shape)]
+    for level in range(1, shape.depth + 1):
+        source = parents if known is None else known[None]
+        local = source[:, shape.level(level)] - shape.starts[level - 1]
+        above = rows[-1]
+        if not isinstance(local, np.ndarray):
+            above = jnp.broadcast_to(above, (local.shape[0], *above.shape[1:]))
+        rows.append(level_visibility(shape, level, above, local))
+    if all(isinstance(row, np.ndarray) for row in rows):
+        return np.concatenate(rows, axis=1)
+    batch = parents.shape[0]
+    return jnp.concatenate([jnp.broadcast_to(row, (batch, *row.shape[1:])) for row in rows], axis=1)
+
+
+def children_table(tree: DraftTree) -> jax.Array:
+    """i32[P, K]: slots of the valid children of each parent slot in draw order, of one row.
+
+    P counts `shape.parent_slots`, K is `shape.max_siblings`; the entry is N where there are fewer.
+    """
+    shape = tree.shape
+    slots = jnp.arange(shape.num_nodes, dtype=jnp.int32)
+    parents = jnp.where(tree.valid, tree.parents, NO_NODE)
+    earlier = (parents[:, None] == parents[None]) & (slots[None] < slots[:, None])
+    rank = earlier.sum(axis=1, dtype=jnp.int32)
+    nodes, ranks = shape.parent_slots, jnp.arange(shape.max_siblings, dtype=jnp.int32)
+    is_child = (parents[None] == nodes[:, None])[:, None] & (rank[None] == ranks[:, None])[None]
+    return jnp.where(is_child, slots[None, None], shape.num_nodes).min(axis=-1)

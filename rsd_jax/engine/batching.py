@@ -1,0 +1,148 @@
+"""From lists of token ids to checked, padded arrays."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from rsd_jax.core.types import LanguageModel
+from rsd_jax.engine.decoding import required_capacity
+from rsd_jax.engine.methods import Method
+from rsd_jax.errors import ConfigError, is_integer, positive_integer
+
+_SMALLEST_BUCKET = 128
+_EOS_SLOTS = 4
+_NO_TOKEN = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """One batch on the host; rows beyond `rows` are padding, of length 0.
+
+    Attributes:
+      rows: real rows.
+      first: index of the first row among all prompts.
+      tokens: i32[B, T].
+      prompt_length: i32[B].
+      request_ids: i32[B].
+    """
+
+    rows: int
+    first: int
+    tokens: np.ndarray
+    prompt_length: np.ndarray
+    request_ids: np.ndarray
+
+
+def bucket(size: int) -> int:
+    """The next power of two, at least 128: lengths in one bucket share a program."""
+    return max(_SMALLEST_BUCKET, 1 << (size - 1).bit_length())
+
+
+def check_prompts(
+    prompts: Sequence[Sequence[int]], max_new_tokens: int, models: Iterable[LanguageModel]
+) -> None:
+    """Raises `ConfigError` naming the first prompt that cannot be decoded, and why."""
+    # As an int: numpy's narrow integers wrap around in a sum.
+    max_new_tokens = positive_integer("max_new_tokens", max_new_tokens)
+    if not isinstance(prompts, (Sequence, np.ndarray)):
+        raise ConfigError(f"prompts must be a list of lists of token ids; got {type(prompts)}")
+    if len(prompts) == 0:
+        raise ConfigError("prompts is empty; give at least one list of token ids")
+    used = list(models)
+    vocab_size = min(model.vocab_size for model in used)
+    positions = min(model.max_positions for model in used)
+    for row, prompt in enumerate(prompts):
+        if isinstance(prompt, str):
+            raise ConfigError(f"prompt {row} is text; encode it to token ids first")
+        try:
+            ids = np.asarray(prompt)
+        except ValueError:  # nested lists of different lengths
+            raise ConfigError(f"prompt {row} must be a flat list of integer token ids") from None
+        if ids.size == 0:
+            raise ConfigError(f"prompt {row} is empty; give at least one token, e.g. BOS")
+        if ids.ndim != 1 or ids.dtype.kind not in "iu":
+            raise ConfigError(f"prompt {row} must be a flat list of integer token ids")
+        if ids.min() < 0 or ids.max() >= vocab_size:
+            bad = int(ids[(ids < 0) | (ids >= vocab_size)][0])
+            raise ConfigError(
+                f"prompt {row} holds token id {bad}, outside the vocabulary [0, {vocab_size})"
+            )
+        if len(prompt) + max_new_tokens > positions:
+            raise ConfigError(
+                f"prompt {row} has {len(prompt)} tokens; with max_new_tokens={max_new_tokens} "
+                f"that exceeds a model's {positions} positions; shorten the prompt or lower "
+                "max_new_tokens"
+            )
+
+
+def check_models(method: Method, target: LanguageModel, draft: LanguageModel | None) -> None:
+    """Raises `ConfigError` if a method cannot run with these models."""
+    if method.drafter.needs_draft_model and draft is None:
+        raise ConfigError(f"method {method.name!r} needs a draft model; got draft=None")
+    if draft is not None and draft.vocab_size != target.vocab_size:
+        raise ConfigError(
+            f"target and draft vocabularies differ ({target.vocab_size} and {draft.vocab_size} "
+            "ids); a draft must share its target's tokenizer"
+        )
+    siblings = method.drafter.distinct_siblings
+    if siblings > target.vocab_size:
+        raise ConfigError(
+            f"method {method.name!r} asks for {siblings} distinct siblings, more than the "
+            f"vocabulary's {target.vocab_size} tokens; lower its width or branching"
+        )
+
+
+def eos_array(eos_id: int | Sequence[int] | None, vocab_size: int) -> np.ndarray:
+    """i32[E], padded so that the number of ids seldom changes the shape."""
+    ids = [] if eos_id is None else np.atleast_1d(np.asarray(eos_id)).tolist()
+    for token in ids:
+        if not is_integer(token) or not 0 <= token < vocab_size:
+            raise ConfigError(f"eos_id {token!r} is outside the vocabulary [0, {vocab_size})")
+    width = max(_EOS_SLOTS, len(ids))
+    return np.asarray(ids + [_NO_TOKEN] * (width - len(ids)), np.int32)
+
+
+def split(
+    prompts: Sequence[Sequence[int]],
+    request_ids: Sequence[int] | None,
+    batch_size: int | None,
+    *,
+    method: Method,
+    max_new_tokens: int,
+    capacity: int | None = None,
+    multiple: int = 1,
+) -> Iterator[Batch]:
+    """Cuts prompts into batches of one shape.
+
+    Args:
+      prompts: checked lists of token ids.
+      request_ids: one per prompt, or None for 0, 1, 2, ...
+      batch_size: rows per batch, or None for one batch of all.
+      method: decides the spare capacity.
+      max_new_tokens: likewise.
+      capacity: at least so many positions, or None.
+      multiple: rows are padded to a multiple of this (shards of the data axis).
+    """
+    size = len(prompts)
+    if batch_size is not None:
+        size = positive_integer("batch_size", batch_size, ", or None")
+    ids = list(range(len(prompts)) if request_ids is None else request_ids)
+    if len(ids) != len(prompts):
+        raise ConfigError(f"got {len(ids)} request_ids for {len(prompts)} prompts")
+    if any(not is_integer(i) or not 0 <= i < 2**31 for i in ids):
+        raise ConfigError("request_ids must be integers in [0, 2**31)")
+    padded = -(-size // multiple) * multiple
+    least = 1 if capacity is None else positive_integer("capacity", capacity, ", or None")
+    longest = max(map(len, prompts))
+    positions = bucket(max(least, required_capacity(method.drafter, longest, max_new_tokens)))
+    for first in range(0, len(prompts), size):
+        chosen = prompts[first : first + size]
+        tokens = np.zeros((padded, positions), np.int32)
+        lengths = np.zeros((padded,), np.int32)
+        requests = np.zeros((padded,), np.int32)
+        for row, prompt in enumerate(chosen):
+            tokens[row, : len(prompt)] = prompt
+            lengths[row] = len(prompt)
+            requests[row] = ids[first + row]
+        yield Batch(len(chosen), first, tokens, lengths, requests)

@@ -1,0 +1,195 @@
+"""Decoding prompts: `generate` and `stream`."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from rsd_jax.core.types import NEVER, LoadedModel
+from rsd_jax.engine.batching import Batch
+from rsd_jax.engine.decoding import advance
+from rsd_jax.engine.job import Job, prepare, start
+from rsd_jax.engine.methods import Method
+from rsd_jax.engine.results import (
+    FINISH_EOS,
+    FINISH_ERROR,
+    FINISH_LENGTH,
+    GenerateResult,
+    GenerateStats,
+    join_stats,
+)
+from rsd_jax.engine.state import DecodeState
+from rsd_jax.errors import NonFiniteLogitsError, positive_integer
+
+UNLIMITED = np.int32(2**31 - 1)
+"""More blocks than any run has."""
+
+
+def read_state(state: DecodeState) -> dict[str, Any]:
+    """The one host read: everything that a result needs, in one transfer."""
+    names = ("tokens", "prompt_length", "end", "done", "hit_eos", "failed_block", "stats")
+    return jax.device_get({name: getattr(state, name) for name in names})
+
+
+def to_result(read: dict[str, Any], rows: int) -> GenerateResult:
+    """The result of the first `rows` rows, from `read_state`."""
+    tokens = [
+        read["tokens"][row, read["prompt_length"][row] : read["end"][row]].tolist()
+        for row in range(rows)
+    ]
+    reasons = [
+        FINISH_ERROR if read["failed_block"][row] != NEVER
+        else FINISH_EOS if read["hit_eos"][row] else FINISH_LENGTH
+        for row in range(rows)
+    ]  # fmt: skip
+    counts = {
+        field.name: getattr(read["stats"], field.name)[:rows]
+        for field in dataclasses.fields(GenerateStats)
+    }
+    lengths = np.asarray([len(row) for row in tokens], np.int32)
+    return GenerateResult(tokens, lengths, reasons, GenerateStats(**counts))
+
+
+def join_results(results: list[GenerateResult]) -> GenerateResult:
+    """Rows of consecutive batches."""
+    return GenerateResult(
+        tokens=[row for result in results for row in result.tokens],
+        num_tokens=np.concatenate([result.num_tokens for result in results]),
+        finish_reason=[reason for result in results for reason in result.finish_reason],
+        stats=join_stats([result.stats for result in results]),
+    )
+
+
+def failed_rows(read: dict[str, Any], batch: Batch) -> dict[int, int]:
+    """From prompts whose logits were no law to the block in which they were read."""
+    failed = read["failed_block"][: batch.rows]
+    return {batch.first + int(row): int(failed[row]) for row in np.flatnonzero(failed != NEVER)}
+
+
+def generate(
+    method: Method,
+    target: LoadedModel,
+    draft: LoadedModel | None,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    seed: int = 0,
+    request_ids: Sequence[int] | None = None,
+    eos_id: int | Sequence[int] | None = None,
+    batch_size: int | None = None,
+    capacity: int | None = None,
+    skips: np.ndarray | None = None,
+) -> GenerateResult:
+    """Decodes prompts; the output has exactly the target's law, whatever the draft.
+
+    Args:
+      method: from `build_method`.
+      target: from `load_model`.
+      draft: likewise, with the target's vocabulary; None for methods without a draft model.
+      prompts: lists of token ids; lengths may differ.
+      max_new_tokens: at least 1.
+      temperature: 0 is greedy; top_k and top_p are then ignored.
+      top_k: keeps the k most likely tokens, ties with the k-th kept; None for all.
+      top_p: keeps the most likely tokens whose mass reaches top_p; in (0, 1].
+      seed: a row's draws come from (seed, request id) alone: not from its batch, its place in
+        it, or the other rows.
+      request_ids: one per prompt, by default 0, 1, 2, ...
+      eos_id: token id or ids that end a row; None never stops early.
+      batch_size: rows decoded together; None for all. The last batch is padded.
+      capacity: least positions of the caches; None for what these prompts need. A program is
+        compiled for each power of two: calls that give the same capacity share one, though
+        their prompts differ in length. What is not used costs memory and next to no time.
+      skips: bool[layers, 2], for methods that draft with the target: the sub-layers (attention,
+        MLP) left out while drafting; None for every second layer (`rsd_jax.core.skips.start_set`).
+
+    Returns:
+      new tokens, finish reasons and counts; one host read per batch.
+
+    Raises:
+      ConfigError: an argument cannot be used; nothing has run yet.
+      NonFiniteLogitsError: some rows met logits that are no law; the error carries what all
+        rows produced.
+    """
+    job = prepare(
+        method, target, draft, prompts,
+        max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
+        seed=seed, request_ids=request_ids, eos_id=eos_id, batch_size=batch_size,
+        capacity=capacity, skips=skips,
+    )  # fmt: skip
+    results: list[GenerateResult] = []
+    failures: dict[int, int] = {}
+    for batch in job.batches:
+        state = advance(job.engine, job.params, start(job, batch), job.options, UNLIMITED)
+        read = read_state(state)
+        results.append(to_result(read, batch.rows))
+        failures |= failed_rows(read, batch)
+    result = join_results(results)
+    if failures:
+        raise NonFiniteLogitsError(failures, result)
+    return result
+
+
+def stream(
+    method: Method,
+    target: LoadedModel,
+    draft: LoadedModel | None,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    seed: int = 0,
+    request_ids: Sequence[int] | None = None,
+    eos_id: int | Sequence[int] | None = None,
+    batch_size: int | None = None,
+    capacity: int | None = None,
+    skips: np.ndarray | None = None,
+    blocks_per_step: int = 4,
+) -> Iterator[tuple[int, list[int]]]:
+    """`generate`, handing out tokens as they come; the same tokens, the same arguments.
+
+    Args:
+      blocks_per_step: blocks between two host reads.
+
+    Yields:
+      (row, new tokens of that row since its last turn).
+
+    Raises:
+      as `generate`; arguments are checked when `stream` is called, not at the first token.
+    """
+    blocks_per_step = positive_integer("blocks_per_step", blocks_per_step)
+    job = prepare(
+        method, target, draft, prompts,
+        max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
+        seed=seed, request_ids=request_ids, eos_id=eos_id, batch_size=batch_size,
+        capacity=capacity, skips=skips,
+    )  # fmt: skip
+    return _stream(job, blocks_per_step)
+
+
+def _stream(job: Job, blocks_per_step: int) -> Iterator[tuple[int, list[int]]]:
+    results: list[GenerateResult] = []
+    failures: dict[int, int] = {}
+    for batch in job.batches:
+        state = start(job, batch)
+        shown = batch.prompt_length.copy()
+        while True:
+            state = advance(job.engine, job.params, state, job.options, np.int32(blocks_per_step))
+            read = read_state(state)
+            for row in range(batch.rows):
+                new = read["tokens"][row, shown[row] : read["end"][row]].tolist()
+                shown[row] = read["end"][row]
+                if new:
+                    yield batch.first + row, new
+            if read["done"].all():
+                break
+        results.append(to_result(read, batch.rows))
+        failures |= failed_rows(read, batch)
+    if failures:
+        raise NonFiniteLogitsError(failures, join_results(results))

@@ -1,0 +1,118 @@
+"""From the arguments of `generate` to a checked job for the engine."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsd_jax.core.skips import check_skips, start_set
+from rsd_jax.core.types import LanguageModel, LoadedModel
+from rsd_jax.core.warp import make_warp
+from rsd_jax.drafters.base import ModelParams, Models
+from rsd_jax.engine.batching import Batch, check_models, check_prompts, eos_array, split
+from rsd_jax.engine.decoding import DecodeOptions, Engine, prefill
+from rsd_jax.engine.methods import Method
+from rsd_jax.engine.state import DecodeState
+from rsd_jax.errors import ConfigError, is_integer
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A checked request.
+
+    Attributes:
+      engine: what the compiled programs are keyed on.
+      params: of the models the method uses.
+      options: traced.
+      batches: the prompts, packed on the host.
+      seed: u32[].
+    """
+
+    engine: Engine
+    params: ModelParams
+    options: DecodeOptions
+    batches: list[Batch]
+    seed: np.generic
+
+
+def prepare(
+    method: Method,
+    target: LoadedModel,
+    draft: LoadedModel | None,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    seed: int = 0,
+    request_ids: Sequence[int] | None = None,
+    eos_id: int | Sequence[int] | None = None,
+    batch_size: int | None = None,
+    capacity: int | None = None,
+    skips: np.ndarray | None = None,
+) -> Job:
+    """Checks everything before anything runs; arguments and errors as `generate`."""
+    if not isinstance(method, Method):
+        raise ConfigError(f"method must come from build_method(name, ...); got {method!r}")
+    for name, model in (("target", target), ("draft", draft)):
+        if not isinstance(model, LoadedModel) and (model is not None or name == "target"):
+            raise ConfigError(f"{name} must come from load_model or load_pair; got {model!r}")
+    draft_model = draft.model if draft is not None else None
+    check_models(method, target.model, draft_model)
+    if not method.drafter.needs_draft_model:
+        draft, draft_model = None, None
+    used = [target.model] + ([draft_model] if draft_model is not None else [])
+    check_prompts(prompts, max_new_tokens, used)
+    max_new_tokens = int(max_new_tokens)
+    if not is_integer(seed) or not 0 <= seed < 2**32:
+        raise ConfigError(f"seed={seed!r} must be an integer in [0, 2**32)")
+    if draft is not None and draft.layout != target.layout:
+        raise ConfigError("target and draft live on different meshes; load both with the same one")
+    options = DecodeOptions(
+        target_warp=make_warp(temperature, top_k, top_p),
+        draft_warp=method.draft_warp(temperature, top_k, top_p),
+        max_new_tokens=jnp.asarray(max_new_tokens, jnp.int32),
+        eos_ids=jnp.asarray(eos_array(eos_id, target.model.vocab_size)),
+    )
+    batches = split(
+        prompts,
+        request_ids,
+        batch_size,
+        method=method,
+        max_new_tokens=max_new_tokens,
+        capacity=capacity,
+        multiple=target.layout.data_shards if target.layout else 1,
+    )
+    engine = Engine(
+        models=Models(target=target.model, draft=draft_model),
+        drafter=method.drafter,
+        verifier=method.verifier,
+        layout=target.layout,
+    )
+    params = ModelParams(
+        target=target.params,
+        draft=draft.params if draft else None,
+        skips=_skips(method, target.model, skips),
+    )
+    return Job(engine, params, options, list(batches), np.uint32(seed))
+
+
+def _skips(method: Method, target: LanguageModel, skips: np.ndarray | None) -> jax.Array | None:
+    """The sub-layers to skip while drafting, on device; None for methods that skip nothing."""
+    if not method.drafter.needs_skips:
+        if skips is not None:
+            raise ConfigError(
+                f"method {method.name!r} does not draft with its target, so it takes no skips"
+            )
+        return None
+    chosen = start_set(target.num_layers) if skips is None else skips
+    return jnp.asarray(check_skips(chosen, target.num_layers))
+
+
+def start(job: Job, batch: Batch) -> DecodeState:
+    """Prefill of one batch."""
+    arrays = (batch.tokens, batch.prompt_length, job.seed, batch.request_ids)
+    return prefill(job.engine, job.params, *map(jnp.asarray, arrays))

@@ -1,0 +1,239 @@
+"""Named recipes: which drafter and which verifier make up a published method."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from rsd_jax.core.warp import Warp, make_warp
+from rsd_jax.drafters import DRAFTERS, TREE_RULES
+from rsd_jax.drafters.backbone import BackboneRule
+from rsd_jax.drafters.base import Drafter
+from rsd_jax.drafters.model import ModelDrafter
+from rsd_jax.errors import ConfigError, positive_integer
+from rsd_jax.verifiers import VERIFIERS
+from rsd_jax.verifiers.base import Verifier
+
+Recipe = Callable[..., tuple[Drafter, Verifier]]
+"""From the options of a method to its parts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A drafter and a verifier that fit together.
+
+    Attributes:
+      name: of the recipe.
+      drafter: proposes trees.
+      verifier: decides.
+      draft_temperature: temperature of q, or None for the target's.
+      draft_top_k: top-k of q, or None for the target's. The verifier is given q as it was
+        sampled, so both only move acceptance, never the output law.
+    """
+
+    name: str
+    drafter: Drafter
+    verifier: Verifier
+    draft_temperature: float | None = None
+    draft_top_k: int | None = None
+
+    def __post_init__(self):
+        if not self.drafter.samplings & self.verifier.accepts:
+            got = sorted(s.value for s in self.drafter.samplings)
+            expected = sorted(s.value for s in self.verifier.accepts)
+            raise ConfigError(
+                f"{type(self.drafter).__name__} draws siblings as {got}, but "
+                f"{type(self.verifier).__name__} is lossless only for {expected}; choose a "
+                "drafter and a verifier that have one in common"
+            )
+        self.verifier.check_shape(self.drafter.shape)
+        if self.draft_temperature is not None and not self.draft_temperature > 0:
+            raise ConfigError(
+                f"draft_temperature={self.draft_temperature} must be positive; for greedy "
+                "decoding set the target's temperature to 0"
+            )
+        make_warp(self.draft_temperature or 1.0, self.draft_top_k)
+
+    @property
+    def tree(self) -> str:
+        """The tree in words, as in the papers' tables: "4", "6x5", "2-2-1"; "-" without one.
+
+        For `swift` its greatest depth.
+        """
+        shape = self.drafter.shape
+        if shape.depth == 0:
+            return "-"
+        if max(shape.widths) == 1 or shape.backbone:
+            return str(shape.depth)
+        chains = self.name.removeprefix("self_") == "spectr"
+        if shape.branching is None or (set(shape.branching[1:]) <= {1} and chains):
+            return f"{shape.widths[1]}x{shape.depth}"
+        return "-".join(map(str, shape.branching))
+
+    def draft_warp(self, temperature: float, top_k: int | None, top_p: float) -> Warp:
+        """The warp of q for a target's warp; greedy drafts are ranked by the plain softmax."""
+        if temperature > 0 and self.draft_temperature is not None:
+            temperature = self.draft_temperature
+        return make_warp(temperature, self.draft_top_k or top_k, top_p)
+
+
+def _model_tree(rule: str, **options: Any) -> Drafter:
+    return DRAFTERS["model"](TREE_RULES[rule](**options))
+
+
+def _ar() -> tuple[Drafter, Verifier]:
+    return DRAFTERS["no_draft"](), VERIFIERS["recursive_rejection"]()
+
+
+def _sd(length: int) -> tuple[Drafter, Verifier]:
+    branching = (1,) * positive_integer("length", length)
+    drafter = _model_tree("constant_branching", branching=branching)
+    return drafter, VERIFIERS["recursive_rejection"]()
+
+
+def _spectr(num_drafts: int, length: int) -> tuple[Drafter, Verifier]:
+    drafter = _model_tree(
+        "independent_chains",
+        num_drafts=positive_integer("num_drafts", num_drafts),
+        length=positive_integer("length", length),
+    )
+    return drafter, VERIFIERS["k_seq"]()
+
+
+def _rsd_c(branching: Sequence[int]) -> tuple[Drafter, Verifier]:
+    is_list = isinstance(branching, (Sequence, np.ndarray)) and not isinstance(branching, str)
+    if not is_list or len(branching) == 0:
+        raise ConfigError(
+            f"branching={branching!r} must be a sequence of child counts, one per level, "
+            "e.g. (2, 2, 1)"
+        )
+    counts = [positive_integer(f"branching[{i}]", count) for i, count in enumerate(branching)]
+    drafter = _model_tree("constant_branching", branching=tuple(counts))
+    return drafter, VERIFIERS["recursive_rejection"]()
+
+
+def _rsd_s(width: int, length: int) -> tuple[Drafter, Verifier]:
+    drafter = _model_tree(
+        "stochastic_beam",
+        width=positive_integer("width", width),
+        length=positive_integer("length", length),
+    )
+    return drafter, VERIFIERS["recursive_rejection"]()
+
+
+def _swift(
+    length: int = 25,
+    stop_below: float = 0.8,
+    confidences: Sequence[float] = (0.95, 0.8, 0.5),
+    counts: Sequence[int] = (1, 3, 5, 10),
+    greedy_counts: Sequence[int] = (3, 5, 8, 10),
+    widths: Sequence[int] = (8, 16, 32, 64, 136),
+) -> tuple[Drafter, Verifier]:
+    rule = BackboneRule(
+        positive_integer("length", length), stop_below, tuple(confidences), tuple(counts),
+        tuple(greedy_counts),
+    )  # fmt: skip
+    return DRAFTERS["swift"](rule, tuple(widths)), VERIFIERS["recursive_rejection"]()
+
+
+def _drafted_by_target(recipe: Recipe) -> Recipe:
+    """The trees and the verifier of a recipe, drafted by the layer-skipping target."""
+
+    @functools.wraps(recipe)
+    def build(*args: Any, **options: Any) -> tuple[Drafter, Verifier]:
+        drafter, verifier = recipe(*args, **options)
+        assert isinstance(drafter, ModelDrafter)
+        return DRAFTERS["self"](drafter.rule), verifier
+
+    return build
+
+
+METHODS: dict[str, Recipe] = {
+    "ar": _ar,
+    "rsd_c": _rsd_c,
+    "rsd_s": _rsd_s,
+    "sd": _sd,
+    "self_rsd_c": _drafted_by_target(_rsd_c),
+    "self_rsd_s": _drafted_by_target(_rsd_s),
+    "self_sd": _drafted_by_target(_sd),
+    "self_spectr": _drafted_by_target(_spectr),
+    "spectr": _spectr,
+    "swift": _swift,
+}
+
+_DRAFT_OPTIONS = ("draft_temperature", "draft_top_k")
+
+
+def build_method(name: str, **options: Any) -> Method:
+    """Builds a method by name.
+
+    - `ar`: autoregressive decoding of the target.
+    - `sd(length)`: speculative decoding (Leviathan et al. 2023; Chen et al. 2023).
+    - `spectr(num_drafts, length)`: i.i.d. drafts with K-SEQ (Sun et al. 2023).
+    - `rsd_c(branching)`: recursive speculative decoding, constant branching (Jeon et al. 2024).
+    - `rsd_s(width, length)`: the same with stochastic beam search.
+    - `swift(length=25, ...)`: the target drafts for itself, skipping sub-layers, as long as it is
+      confident (Xia et al. 2025); further options as in `BackboneRule` and `SwiftDrafter`.
+    - `self_sd`, `self_spectr`, `self_rsd_c`, `self_rsd_s`: the trees of those four, drafted by the
+      target itself like `swift`'s.
+
+    All but `ar` also take `draft_temperature` and `draft_top_k`, see `Method`.
+
+    Raises:
+      ConfigError: unknown method or option, missing option, or a value out of range.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"unknown method {name!r}; known methods: {sorted(METHODS)}")
+    shared = {} if name == "ar" else {
+        key: options.pop(key) for key in _DRAFT_OPTIONS if key in options
+    }  # fmt: skip
+    parameters = inspect.signature(METHODS[name]).parameters
+    known = [*parameters, *(() if name == "ar" else _DRAFT_OPTIONS)]
+    unknown = sorted(set(options) - set(parameters))
+    needed = {name for name, p in parameters.items() if p.default is inspect.Parameter.empty}
+    missing = sorted(needed - set(options))
+    if unknown or missing:
+        problem = f"unknown options {unknown}" if unknown else f"missing options {missing}"
+        raise ConfigError(f"method {name!r}: {problem}; its options: {known}")
+    drafter, verifier = METHODS[name](**options)
+    return Method(name, drafter, verifier, **shared)
+
+
+def method_of_tree(name: str, tree: str, **draft_options: Any) -> Method:
+    """Builds a method from its tree in words, the inverse of `Method.tree`.
+
+    Args:
+      name: of the method.
+      tree: "4" where the method's option is a length, "6x5" for a number and a length, "2-2-1" for
+        a branching, "-" without options.
+      draft_options: `draft_temperature` and `draft_top_k`, where not None.
+
+    Raises:
+      ConfigError: unknown method, a tree in other words than the method's, or one out of range.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"unknown method {name!r}; known methods: {sorted(METHODS)}")
+    every = inspect.signature(METHODS[name]).parameters
+    # Of a method whose options all have defaults, the length is what its tree is called by.
+    needed = [key for key, p in every.items() if p.default is inspect.Parameter.empty]
+    parameters = needed or [key for key in every if key == "length"]
+    split, example = {
+        (): (None, "-"), ("length",): (None, "4"), ("branching",): ("-", "2-2-1"),
+    }.get(tuple(parameters), ("x", "6x5"))  # fmt: skip
+    given = {key: value for key, value in draft_options.items() if value is not None}
+    if not parameters and tree == "-":
+        return build_method(name)
+    parts = tree.split(split) if split else [tree]
+    branching = parameters == ["branching"]
+    if not all(part.isdecimal() for part in parts) or not (
+        branching or len(parts) == len(parameters)
+    ):
+        raise ConfigError(
+            f"tree {tree!r} of method {name!r} is not understood; write it like {example!r}"
+        )
+    numbers = [int(part) for part in parts]
+    options = {"branching": numbers} if branching else dict(zip(parameters, numbers, strict=True))
+    return build_method(name, **options, **given)

@@ -1,0 +1,62 @@
+"""What `generate` returns."""
+
+import dataclasses
+
+import numpy as np
+
+FINISH_LENGTH = "length"
+FINISH_EOS = "eos"
+FINISH_ERROR = "error"
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerateStats:
+    """Counts per row (see `rsd_jax.engine.state.DecodeStats`) and what follows from them.
+
+    Attributes:
+      blocks: i32[B], target calls.
+      drafted: i32[B], depths of the drafted trees, summed over blocks: the row's draft passes.
+      produced: i32[B], tokens produced, the last block counted whole unless EOS cut it.
+      accepted_depths: i32[B, D + 1], blocks by number of accepted nodes.
+      accepted_ranks: i32[B, K], accepted nodes by the number of siblings rejected before.
+      empty_residuals: i32[B], children accepted for want of a residual; 0 unless the draft's
+        law equals the target's.
+    """
+
+    blocks: np.ndarray
+    drafted: np.ndarray
+    produced: np.ndarray
+    accepted_depths: np.ndarray
+    accepted_ranks: np.ndarray
+    empty_residuals: np.ndarray
+
+    @property
+    def block_efficiency(self) -> float:
+        """Tokens produced per target call, a ratio of sums over all rows; NaN without calls."""
+        calls = int(self.blocks.sum())
+        return float(self.produced.sum() / calls) if calls else float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerateResult:
+    """New tokens and counts, row by row in the order of the prompts.
+
+    Attributes:
+      tokens: new tokens of each row, EOS included, cut at EOS and at max_new_tokens.
+      num_tokens: i32[B], their lengths.
+      finish_reason: "eos", "length" or, in the result that an error carries, "error".
+      stats: counts.
+    """
+
+    tokens: list[list[int]]
+    num_tokens: np.ndarray
+    finish_reason: list[str]
+    stats: GenerateStats
+
+
+def join_stats(parts: list[GenerateStats]) -> GenerateStats:
+    """Stacks the counts of consecutive batches."""
+    fields = [field.name for field in dataclasses.fields(GenerateStats)]
+    return GenerateStats(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields}
+    )

@@ -1,0 +1,96 @@
+"""The state of a batch that is being decoded, and what is counted on the way."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from rsd_jax.core.tree import TreeShape
+from rsd_jax.core.types import NEVER, KVCache, Scratch
+from rsd_jax.drafters.base import DraftContext
+
+
+@struct.dataclass
+class DecodeStats:
+    """Counts of a batch; the counted blocks are those that ran while the row was decoding.
+
+    Attributes:
+      blocks: i32[B], target calls.
+      drafted: i32[B], depths of the drafted trees, summed over blocks: the row's draft passes.
+      produced: i32[B], tokens produced: accepted + 1 of every block, cut at EOS but not at
+        max_new_tokens (docs/methods.md), so that produced / blocks is the block
+        efficiency.
+      accepted_depths: i32[B, D + 1], blocks by number of accepted nodes.
+      accepted_ranks: i32[B, K], accepted nodes by the number of siblings rejected before.
+      empty_residuals: i32[B], children accepted because their residual had no mass.
+    """
+
+    blocks: jax.Array
+    drafted: jax.Array
+    produced: jax.Array
+    accepted_depths: jax.Array
+    accepted_ranks: jax.Array
+    empty_residuals: jax.Array
+
+
+@struct.dataclass
+class DecodeState:
+    """Everything that changes while a batch decodes; donated from call to call.
+
+    Invariants: the target's cache holds length - 1 positions (the last committed token, the
+    root of the next tree, is in no cache); a row that is done never changes.
+
+    Attributes:
+      tokens: i32[B, T], prompt then committed tokens; the rest is garbage.
+      prompt_length: i32[B], at least 1.
+      length: i32[B], committed tokens n, prompt included, not cut at max_new_tokens.
+      end: i32[B], end of the output: length cut at the first EOS and at max_new_tokens.
+      done: bool[B].
+      hit_eos: bool[B], whether the output ends with an EOS.
+      failed_block: i32[B], the block whose logits were no law, or `NEVER`.
+      target_cache: of the target.
+      target_scratch: for the N nodes of a tree.
+      drafter: the drafter's own state.
+      row_keys: key[B].
+      stats: counts.
+    """
+
+    tokens: jax.Array
+    prompt_length: jax.Array
+    length: jax.Array
+    end: jax.Array
+    done: jax.Array
+    hit_eos: jax.Array
+    failed_block: jax.Array
+    target_cache: KVCache
+    target_scratch: Scratch
+    drafter: Any
+    row_keys: jax.Array
+    stats: DecodeStats
+
+    def context(self) -> DraftContext:
+        """What a drafter may see."""
+        return DraftContext(
+            tokens=self.tokens,
+            length=self.length,
+            active=~self.done,
+            target_cache=self.target_cache,
+        )
+
+
+def zero_stats(shape: TreeShape, batch: int) -> DecodeStats:
+    """Counts before the first block; every field a buffer of its own, so it can be donated."""
+    return DecodeStats(
+        blocks=jnp.zeros((batch,), jnp.int32),
+        drafted=jnp.zeros((batch,), jnp.int32),
+        produced=jnp.zeros((batch,), jnp.int32),
+        accepted_depths=jnp.zeros((batch, shape.depth + 1), jnp.int32),
+        accepted_ranks=jnp.zeros((batch, shape.max_siblings), jnp.int32),
+        empty_residuals=jnp.zeros((batch,), jnp.int32),
+    )
+
+
+def never(batch: int) -> jax.Array:
+    """i32[B] of `NEVER`."""
+    return jnp.full((batch,), NEVER, jnp.int32)

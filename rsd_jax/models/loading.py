@@ -1,0 +1,169 @@
+"""Loading models: from a Hugging Face directory, or the pair that ships with the package."""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsd_jax.core.sharding import MeshLayout
+from rsd_jax.core.types import LoadedModel
+from rsd_jax.errors import ConfigError, positive_integer
+from rsd_jax.models.adapter import load_adapter
+from rsd_jax.models.attention import ACCELERATOR_READS, CPU_READS
+from rsd_jax.models.checkpoint import load_params, read_config, tensor_specs
+from rsd_jax.models.config import NAMED_CONFIGS, LlamaConfig
+from rsd_jax.models.llama import LlamaModel
+from rsd_jax.models.partition import param_axes
+
+_DTYPES = ("float32", "bfloat16")
+_ASSETS = pathlib.Path(__file__).parents[1] / "assets"
+# Pairs that ship: the folder of target/ and draft/, and the target's adapter in it, if any.
+_PAIRS = {"quickstart": ("quickstart", None), "quickstart_skipping": ("quickstart", "skipping")}
+
+
+def load_model(
+    path: str | pathlib.Path,
+    *,
+    dtype: Any = "float32",
+    mesh: jax.sharding.Mesh | None = None,
+    adapter: str | pathlib.Path | None = None,
+) -> LoadedModel:
+    """Loads a Hugging Face `LlamaForCausalLM` directory.
+
+    Args:
+      path: holds config.json and safetensors, single or sharded with an index.
+      dtype: of parameters and caches: float32 or bfloat16. Probabilities are float32 always.
+      mesh: axes "data" (rows) and "model" (heads, wide dimensions), e.g.
+        `jax.make_mesh((4, 2), ("data", "model"))`; None for one device.
+      adapter: directory of a low-rank adapter in PEFT's format, which is added to the weights.
+
+    Raises:
+      CheckpointError: the directory or a file is missing, truncated or wrongly shaped.
+      ConfigError: an unsupported config value, dtype, mesh or adapter.
+    """
+    config = read_config(path)
+    layout, model = _layout(mesh), _llama(config, dtype)
+    added = None if adapter is None else load_adapter(adapter, config)
+
+    def place(names: tuple[str, ...], array: np.ndarray) -> jax.Array:
+        if added is not None:
+            array = added.added_to(names, array)
+        if layout is None:
+            return jnp.asarray(array)
+        return layout.place(array, *param_axes(config, names))
+
+    params = load_params(path, config, dtype=model.dtype, place=place)
+    return LoadedModel(model, params, layout)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedPair:
+    """A target, its draft and their tokenizer.
+
+    Attributes:
+      target, draft: models of one vocabulary; a draft of None is for methods without one.
+      tokenizer: a transformers tokenizer.
+    """
+
+    target: LoadedModel
+    draft: LoadedModel | None
+    tokenizer: Any
+
+
+def load_pair(
+    name: str, *, dtype: Any = "float32", mesh: jax.sharding.Mesh | None = None
+) -> LoadedPair:
+    """Loads a pair that ships with the package.
+
+    Args:
+      name: "quickstart": a small Llama and its draft, trained on the CPython standard library and
+        two tasks; "quickstart_skipping": the same with a target that was adapted to draft for
+        itself with sub-layers skipped.
+      dtype, mesh: see `load_model`.
+
+    Raises:
+      ConfigError: no such pair.
+    """
+    import transformers
+
+    directory = shipped_pair_directory(name)
+    adapter = _PAIRS[name][1]
+    return LoadedPair(
+        target=load_model(
+            directory / "target", dtype=dtype, mesh=mesh, adapter=adapter and directory / adapter
+        ),
+        draft=load_model(directory / "draft", dtype=dtype, mesh=mesh),
+        tokenizer=transformers.AutoTokenizer.from_pretrained(directory / "target"),
+    )
+
+
+def shipped_pair_directory(name: str) -> pathlib.Path:
+    """Where a pair that ships lies: a folder with target/ and draft/ in Hugging Face format.
+
+    Raises:
+      ConfigError: no such pair.
+    """
+    if name not in _PAIRS:
+        raise ConfigError(f"unknown pair {name!r}; pairs that ship: {list(_PAIRS)}")
+    return _ASSETS / _PAIRS[name][0]
+
+
+def random_model(
+    name: str,
+    *,
+    layers: int | None = None,
+    dtype: Any = "float32",
+    mesh: jax.sharding.Mesh | None = None,
+    seed: int = 0,
+) -> LoadedModel:
+    """A model of a published shape with random weights, made on the device: for timing.
+
+    Args:
+      name: of `rsd_jax.models.config.NAMED_CONFIGS`, e.g. "llama2_7b".
+      layers: instead of those of the shape.
+      dtype, mesh: see `load_model`.
+      seed: of the weights.
+
+    Raises:
+      ConfigError: no such shape.
+    """
+    if name not in NAMED_CONFIGS:
+        raise ConfigError(f"unknown shape {name!r}; known: {sorted(NAMED_CONFIGS)}")
+    config = NAMED_CONFIGS[name]
+    if layers is not None:
+        config = dataclasses.replace(config, num_layers=positive_integer("layers", layers))
+    layout, model = _layout(mesh), _llama(config, dtype)
+    specs = sorted({spec.path: spec for spec in tensor_specs(config).values()}.items())
+    flat = {}
+    for index, (path, spec) in enumerate(specs):
+        shape = spec.shape[::-1] if spec.transposed else spec.shape
+        key = jax.random.fold_in(jax.random.key(seed), index)
+        flat[path] = _random_parameter(key, shape, model.dtype)
+        if layout is not None:
+            flat[path] = layout.place(flat[path], *param_axes(config, path))
+    return LoadedModel(model, flax.traverse_util.unflatten_dict(flat), layout)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _random_parameter(key: jax.Array, shape: tuple[int, ...], dtype: str) -> jax.Array:
+    """Norm scales are 1, everything else normal with deviation 0.02."""
+    if len(shape) == 1:
+        return jnp.ones(shape, dtype)
+    return (0.02 * jax.random.normal(key, shape, jnp.dtype(dtype))).astype(dtype)
+
+
+def _layout(mesh: jax.sharding.Mesh | None) -> MeshLayout | None:
+    return None if mesh is None else MeshLayout.of(mesh)
+
+
+def _llama(config: LlamaConfig, dtype: Any) -> LlamaModel:
+    name = jnp.dtype(dtype).name
+    if name not in _DTYPES:
+        raise ConfigError(f"dtype={name!r} is not supported; choose one of {list(_DTYPES)}")
+    reads = CPU_READS if jax.default_backend() == "cpu" else ACCELERATOR_READS
+    return LlamaModel(config, dtype=name, reads=reads)

@@ -1,0 +1,99 @@
+"""Files of result rows, one JSON object per line; rows are validated both ways.
+
+Every entry point that measures writes with `append_row`, and every plot and table reads with
+`read_rows`.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import warnings
+
+from rsd_jax.errors import ConfigError
+from rsd_jax.records.json_objects import json_object
+from rsd_jax.records.rows import Row, validate
+
+
+def to_json(row: Row) -> str:
+    """One line of strict JSON, validated; no line break."""
+    values = dataclasses.asdict(row)
+    validate(values)
+    return json.dumps(values, ensure_ascii=False, allow_nan=False)
+
+
+def append_row(path: str | os.PathLike[str], row: Row) -> None:
+    """Appends a row and waits until it is on the disk; the file and its folder are made if needed.
+
+    One process at a time may append to a file. The line goes out in one write, so a killed run
+    leaves whole rows and at most one fragment at the end; the next append removes a fragment,
+    with a warning.
+
+    Raises:
+      ConfigError: the row is malformed; the file is untouched.
+    """
+    line = (to_json(row) + "\n").encode()
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab+") as file:
+        file.seek(0)
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            if _is_row(content[whole:]):
+                line = b"\n" + line
+            else:
+                warnings.warn(
+                    f"{path}: the last line was cut off while it was written; it is removed and "
+                    "its cell has to be measured again",
+                    stacklevel=2,
+                )
+                file.truncate(whole)
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_rows(path: str | os.PathLike[str]) -> list[Row]:
+    """Reads and validates all rows of a file.
+
+    A fragment at the end, which a killed run leaves, is ignored with a warning.
+
+    Raises:
+      ConfigError: the file is missing, or a line is no row; names file, line number and field.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ConfigError(f"there is no results file {path}")
+    lines = path.read_bytes().split(b"\n")
+    if lines[-1] and not _is_row(lines[-1]):
+        warnings.warn(
+            f"{path}, line {len(lines)}: cut off while it was written; ignored", stacklevel=2
+        )
+        lines.pop()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(_parse(line))
+        except ConfigError as error:
+            raise ConfigError(f"{path}, line {number}: {error}") from None
+    return rows
+
+
+def known_rows(path: str | os.PathLike[str]) -> list[Row]:
+    """The rows of a file; none if it does not exist yet. Errors as `read_rows`."""
+    return read_rows(path) if pathlib.Path(path).exists() else []
+
+
+def _parse(line: bytes) -> Row:
+    return validate(json_object(line))
+
+
+def _is_row(line: bytes) -> bool:
+    try:
+        _parse(line)
+    except ConfigError:
+        return False
+    return True

@@ -1,0 +1,262 @@
+"""The stages of a work directory, from text to a compared and exported pair, on tiny models."""
+
+import dataclasses
+import importlib.util
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from rsd_jax.distillation import draft_training
+from rsd_jax.distillation.data import tokenizer as bpe
+from rsd_jax.distillation.data.mixture import Mixture
+from rsd_jax.distillation.draft_training import distil, draft_data, train_stage
+from rsd_jax.distillation.pipeline import STAGES, Pipeline
+from rsd_jax.distillation.report import report
+from rsd_jax.distillation.responses.on_policy import mix_on_policy
+from rsd_jax.distillation.responses.source import ResponseSource
+from rsd_jax.distillation.workspace import Workspace
+from rsd_jax.errors import ConfigError
+from tests import ROOT
+
+pytestmark = pytest.mark.standard_promotion  # optax
+
+_TRAINED = ("target", "draft_warm_start", "draft")
+
+
+def _config(name):
+    path = ROOT / f"configs/distill/{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config().copy_and_resolve_references().unlock()
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A small library: 80 files, each with a function that has a docstring."""
+    root = tmp_path_factory.mktemp("library")
+    for i in range(80):
+        body = "".join(f"    total_{j} = argument + {j}\n" for j in range(60))
+        (root / f"module{i}.py").write_text(
+            f'def function_{i}(argument):\n    """Return the argument plus {i}."""\n'
+            f"    return argument + {i}\n\n\ndef long_{i}(argument):\n{body}"
+        )
+    return root
+
+
+def _shrink(config):
+    for stage in _TRAINED:
+        if stage not in config:
+            continue
+        model, recipe = config[stage].model, config[stage].recipe
+        model.update(vocab_size=300, hidden_size=16, intermediate_size=16, head_dim=4)
+        model.update(num_layers=1, num_heads=2, num_kv_heads=1, max_positions=1024)
+        recipe.update(steps=2, batch_size=1, window=240, eval_windows=1, optimizer="adamw")
+        # Equal, so that runs on plain text share one program.
+        recipe.update(learning_rate=1e-3, warmup_steps=1, compute_dtype="float32", seed=0)
+        recipe.update(checkpoint_every=2, accumulate=1, remat=False)
+    config.draft.recipe.seed = 1  # so that a start of its own would be another
+    config.max_prompt_tokens = 200
+    config.responses.update(batch_size=4, max_new_tokens=4, top_logprobs=8)
+    config.decode.update(max_new_tokens=4, batch_size=2)
+    config.decode.methods = {"sd_1": {"name": "sd", "length": 1}}
+    return config
+
+
+@pytest.fixture(scope="module")
+def made(library, tmp_path_factory):
+    """The quickstart configuration, shrunk, after every stage."""
+    with jax.numpy_dtype_promotion("standard"):  # optax
+        return _make(library, tmp_path_factory.mktemp("work"))
+
+
+def _make(library, root):
+    config = _shrink(_config("quickstart"))
+    config.corpus_root, config.vocab_size = str(library), 300
+    config.number_words.update(train=20, heldout=2)
+    config.prompts.update(library=0, number_words=2, docstrings=2)
+    config.decode.prompts = {"number_words": 2}
+    config.decode.scored = {"number_words": 2}
+    config.losses.objectives = ("cross_entropy", "lk")
+    pipeline = Pipeline(config, root, root / "export")
+    with pytest.raises(ConfigError, match="run the text stage first"):
+        pipeline.run("target")
+    with pytest.raises(ConfigError, match="no results"):
+        report(root)
+    progress = []
+    for stage in (*STAGES, "losses"):
+        pipeline.run(stage, progress.append)
+    assert [p.shards for p in progress] == [1]
+    return pipeline
+
+
+def test_quickstart_config_fits_its_budget(tmp_path):
+    pipeline = Pipeline(_config("quickstart"), tmp_path, tmp_path)
+    workspace = pipeline.workspace
+    assert all(workspace.recipe(stage).steps > 0 for stage in _TRAINED)
+    target, draft = (workspace.model(stage).config for stage in ("target", "draft"))
+    assert workspace.model("draft_warm_start").config == draft
+    assert draft.num_parameters / target.num_parameters < 0.12
+    assert 2 * (draft.num_parameters + target.num_parameters) < 24e6  # bytes in bfloat16
+    with pytest.raises(ConfigError, match="stage='targets'"):
+        pipeline.run("targets")
+    with pytest.raises(ConfigError, match="run the generate stage first"):
+        workspace.responses()
+
+
+def test_what_the_stages_leave(made):
+    root = made.workdir
+    exported = json.loads((root / "export.json").read_text())
+    assert list(exported) == ["library", "docstrings", "number_words"]
+    for measured in exported.values():
+        assert 0 < measured["draft"]["acceptance_t1"] <= 1
+        assert measured["target"]["loss"] < 10
+    for name in ("target", "draft"):
+        files = {path.name for path in (made.export_dir / name).iterdir()}
+        assert files >= {"config.json", "model.safetensors", *bpe.FILES}
+    decoded = json.loads((root / "decode.json").read_text())
+    assert [row["task"] for row in decoded["rows"]] == ["number_words", "all"]
+    assert 1 <= decoded["rows"][0]["block_efficiency"] <= 2
+    assert decoded["scores"]["number_words"]["metric"] == "bleu"
+    losses = json.loads((root / "losses.json").read_text())
+    assert list(losses) == ["cross_entropy", "lk"]
+    for result in losses.values():
+        value, low, high = result["heldout"]["acceptance_t1"]
+        assert low <= value <= high
+        simulated = result["heldout"]["block_efficiency_t0.3_rsd_s_6x5"]
+        assert 1 <= simulated[0] <= 6
+    shown = report(root)
+    for expected in (
+        "| `draft` | 2 |",
+        "| number_words | sd_1 | 2 |",
+        "| `lk` |",
+        "| sd_1 / cross",
+        r"| `nrefs:1\|case:mixed\|",
+    ):
+        assert expected in shown
+
+
+def test_every_run_of_the_comparison_starts_from_the_warm_start(made):
+    root = made.workdir
+    start = made.workspace.params("draft_warm_start")["embed_tokens"]["embedding"]
+    ends = [
+        np.asarray(made.workspace.params("draft", run)["embed_tokens"]["embedding"])
+        for run in ("draft", "losses/lk", "losses/cross_entropy")
+    ]
+    for end in ends:  # Two steps of AdamW at 1e-3 go no further.
+        assert 0 < np.abs(end - start).max() < 3e-3
+    assert len({end.tobytes() for end in ends}) == 3
+    # A second call finds everything done.
+    before = (root / "losses.json").stat().st_mtime_ns
+    made.run("losses")
+    assert (root / "losses.json").stat().st_mtime_ns == before
+    config = made.config.copy_and_resolve_references().unlock()
+    config.draft.recipe.steps = 3
+    with pytest.raises(ConfigError, match="'cross_entropy' made with other settings"):
+        dataclasses.replace(made, config=config).run("losses")
+    config.tokenizer_documents, config.vocab_size = 1, 299
+    with pytest.raises(ConfigError, match="another tokenizer than the models"):
+        dataclasses.replace(made, config=config).run("text")
+
+
+def test_windows_of_the_draft(made):
+    workspace = made.workspace
+    stored = draft_data(workspace, {"responses": 1.0}, stored=True)
+    assert isinstance(stored, ResponseSource)
+    assert stored.top is not None
+    mixed = draft_data(workspace, {"responses": 3.0, "text": 1.0}, stored=False)
+    assert isinstance(mixed, Mixture)
+    weights = {source.name: source.weight for source in mixed.sources}
+    assert weights["responses"] == 3.0
+    assert sum(weights.values()) == pytest.approx(4.0)
+    assert weights["library"] == pytest.approx(0.5)
+    with pytest.raises(ConfigError, match="must give responses or text a share"):
+        draft_data(workspace, {"response": 1.0}, stored=False)
+    with pytest.raises(ConfigError, match="must give responses or text a share"):
+        draft_data(workspace, {"responses": 0.0}, stored=False)
+
+
+def test_a_draft_that_writes_windows_itself(made, monkeypatch):
+    """A mixture of text, responses and the draft's own, scored by the target as it goes."""
+    config = made.config.copy_and_resolve_references().unlock()
+    config.draft.update(stored_logits=False, data={"responses": 1.0, "text": 1.0})
+    config.draft.on_policy.update(fraction=0.5, max_new_tokens=4)
+    config.draft.recipe.batch_size = 2
+    workspace = Workspace(config, made.workdir)
+    recipe = workspace.recipe("draft")
+    rewritten = []
+
+    def record(windows, *args, **named):
+        new = mix_on_policy(windows, *args, **named)
+        rewritten.append(int((new.tokens != windows.tokens).any(axis=1).sum()))
+        return new
+
+    monkeypatch.setattr(draft_training, "mix_on_policy", record)
+    distil(workspace, recipe, "mixed")
+    assert rewritten == [1, 1]  # Half of two windows, in each of two steps.
+    lines = (made.workdir / "mixed/metrics.jsonl").read_text().splitlines()
+    assert [np.isfinite(row["loss"]) for row in map(json.loads, lines) if "loss" in row] == [True]
+    mesh = jax.make_mesh((1, 1), ("data", "model"))
+    with pytest.raises(ConfigError, match="on_policy runs on one device"):
+        distil(dataclasses.replace(workspace, mesh=mesh), recipe, "mesh")
+    config.draft.stored_logits = True
+    with pytest.raises(ConfigError, match="stored_logits needs windows that are all of responses"):
+        distil(workspace, recipe, "stored")
+    config.target_directory = ""
+    config.target.recipe.objective = "forward_kl"
+    with pytest.raises(ConfigError, match="target: objective='forward_kl' needs a target before"):
+        train_stage(workspace, "target")
+
+
+def test_a_target_of_ones_own(made, tmp_path):
+    """The 115M configuration, shrunk, on files, for the target that the other test exported."""
+    (tmp_path / "text").mkdir()
+    for i in range(12):
+        (tmp_path / f"text/{i}.txt").write_text(
+            f"def function_{i}(argument):\n    return {i}\n" * 20
+        )
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"def f_{i}("}) + "\n" for i in range(3)))
+    config = _shrink(_config("llama2_115m"))
+    config.target_directory = str(made.export_dir / "target")
+    config.files.update(patterns=(str(tmp_path / "text"),), held_out_per_mille=300)
+    for files in (config.prompt_files, config.decode.prompt_files):
+        files.update(patterns=(str(prompts),), template="{prompt}")
+    config.responses.temperatures = (0.0, 1.0)
+    root = tmp_path / "work"
+    pipeline = Pipeline(config, root, root / "export")
+    for stage in STAGES:
+        pipeline.run(stage)
+    assert {path.name for path in pipeline.export_dir.iterdir()} == {"draft"}
+    assert not (root / "target").exists()
+    assert pipeline.workspace.model("draft").config.eos_ids == (bpe.EOS_ID,)
+    assert pipeline.workspace.model("target").dtype == "bfloat16"
+    assert list(json.loads((root / "export.json").read_text())) == ["files"]
+    decoded = json.loads((root / "decode.json").read_text())
+    assert [(row["task"], row["num_prompts"]) for row in decoded["rows"]] == [
+        ("files", 3),
+        ("all", 3),
+    ]
+    assert "| files | sd_1 | 3 |" in report(root)
+    config.prompt_files.patterns = ()
+    with pytest.raises(ConfigError, match="prompts and prompt_files ask for none"):
+        Pipeline(config, root, root / "export").run("generate")
+    config.draft.model.vocab_size = 299
+    with pytest.raises(ConfigError, match=r"vocab_size=300, the draft has 299"):
+        Pipeline(config, root, root / "export").run("draft")
+
+
+def test_a_tokenizer_of_ones_own_files(tmp_path):
+    """The mixture may be files alone: the standard library is not read then."""
+    for i in range(12):
+        (tmp_path / f"{i}.txt").write_text("zyzzyva " * 40)
+    config = _config("quickstart")
+    config.vocab_size, config.mixture = 300, {"files": 1.0}
+    config.corpus_root = str(tmp_path / "nowhere")
+    config.files.update(patterns=(str(tmp_path / "*.txt"),), held_out_per_mille=300)
+    pipeline = Pipeline(config, tmp_path / "work", tmp_path / "export")
+    pipeline.run("text")
+    assert [path.name for path in (tmp_path / "work/corpus").iterdir()] == ["files"]
+    assert len(pipeline.workspace.tokenizer().encode("zyzzyva", add_special_tokens=False).ids) == 1

@@ -1,0 +1,102 @@
+"""What the compiled loop must not hold: cache-sized copies, host traffic, sorted vocabularies."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rsd_jax
+from rsd_jax.engine.decoding import advance
+from rsd_jax.engine.job import prepare, start
+from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_pair
+from tests import joint_law
+from tests.joint_law import METHODS
+
+pytestmark = pytest.mark.usefixtures("full_optimisation")
+
+CAPACITY = 4096  # far above every other size of the tiny pair, so that a cache shows
+HOST_TRAFFIC = ("callback", "infeed", "outfeed", " send(", " recv(", "host_compute")
+MOVES = ("copy", "copy-start", "transpose", "concatenate", "pad", "reverse", "gather")
+
+
+@pytest.fixture(scope="module")
+def pair():
+    target, draft = tiny_pair()
+    return [_unlimited(loaded) for loaded in (target, draft)]
+
+
+def _unlimited(loaded):
+    config = dataclasses.replace(TINY_CONFIG, max_positions=2 * CAPACITY)
+    model = dataclasses.replace(loaded.model, config=config)
+    return dataclasses.replace(loaded, model=model)
+
+
+def _compile(method, pair, batch, **warp):
+    built = rsd_jax.build_method(method, **METHODS[method])
+    prompts = [[1, 2, 3]] * batch
+    options = warp | joint_law.skips(built)
+    job = prepare(built, *pair, prompts, max_new_tokens=CAPACITY - 100, **options)
+    assert job.batches[0].tokens.shape[1] == CAPACITY
+    state = jax.eval_shape(lambda: start(job, job.batches[0]))
+    lowered = advance.lower(job.engine, job.params, state, job.options, np.int32(1))
+    return lowered.compile(), state
+
+
+def _cache_sized(text, state):
+    """Instructions that make something of the size of a cache buffer, by operation."""
+    pattern = re.compile(r"= \(?\w+\[([\d,]+)\]\S* ([\w\-]+)\(")
+    found = [
+        (match[2], match[1])
+        for match in pattern.finditer(text)
+        if CAPACITY in map(int, match[1].split(",")) and match[1].count(",") >= 2
+    ]
+    assert found, "no cache in the program: the pattern no longer fits the compiler's text"
+    return found
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("method", METHODS)
+def test_caches_stay_in_place(method, batch, pair):
+    compiled, state = _compile(method, pair, batch)
+    text = compiled.as_text()
+    moved = [entry for entry in _cache_sized(text, state) if entry[0] in MOVES]
+    assert not moved, f"{method} at batch {batch} moves whole buffers: {moved}"
+    buffer = state.target_cache.keys[0]
+    temporaries = compiled.memory_analysis().temp_size_in_bytes
+    assert temporaries < buffer.size * buffer.dtype.itemsize
+    assert not [word for word in HOST_TRAFFIC if word in text]
+
+
+def test_the_check_sees_a_copy(pair, monkeypatch):
+    """A commit that gathers the whole buffer must be caught, or the test above is blind."""
+    from rsd_jax.models import cache
+
+    write = cache._write_row
+
+    def through_a_copy(buffer, update, start):
+        everything = jnp.minimum(jnp.arange(CAPACITY), start + CAPACITY)
+        return write(buffer[:, everything], update, start)
+
+    monkeypatch.setattr(cache, "_write_row", through_a_copy)
+    jax.clear_caches()
+    compiled, state = _compile("sd", pair, 1)
+    monkeypatch.undo()
+    jax.clear_caches()
+    buffer = state.target_cache.keys[0]
+    moved = [entry for entry in _cache_sized(compiled.as_text(), state) if entry[0] in MOVES]
+    temporaries = compiled.memory_analysis().temp_size_in_bytes
+    assert moved or temporaries >= buffer.size * buffer.dtype.itemsize
+
+
+@pytest.mark.parametrize("method", ["rsd_c", "rsd_s"])
+def test_no_sort_of_a_vocabulary(method, pair):
+    """With every warp on; sorts of the few survivors of a beam are fine."""
+    compiled, _ = _compile(method, pair, 1, temperature=0.7, top_k=5, top_p=0.9)
+    sizes = [
+        max(map(int, match[1].split(",")))
+        for match in re.finditer(r"= \(\w+\[([\d,]+)\]\S* \S+ sort\(", compiled.as_text())
+    ]
+    assert all(size < TINY_CONFIG.vocab_size for size in sizes)

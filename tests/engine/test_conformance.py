@@ -1,0 +1,208 @@
+"""Every registered drafter and verifier, and the parts of `tests.parts`, in every pair that fits.
+
+Parts are built from the types of their fields, so that a new one is tested by being registered.
+"""
+
+import dataclasses
+import functools
+import itertools
+import typing
+
+import jax
+import numpy as np
+import pytest
+
+import rsd_jax
+from rsd_jax.core.tree import TreeShape
+from rsd_jax.core.types import NEVER
+from rsd_jax.drafters import DRAFTERS, TREE_RULES
+from rsd_jax.drafters.backbone import BackboneRule
+from rsd_jax.drafters.base import Sampling
+from rsd_jax.drafters.growth import TreeRule
+from rsd_jax.drafters.independent_chains import IndependentChains
+from rsd_jax.engine import decoding
+from rsd_jax.engine.job import prepare, start
+from rsd_jax.testing.validation import validate_tree
+from rsd_jax.verifiers import VERIFIERS
+from tests import joint_law, parts
+
+FALSE_ALARM = 1e-6 / 60  # tests of a law in this file
+NUM_TOKENS = 5
+BATCH = 4096
+ALL_DRAFTERS = DRAFTERS | parts.DRAFTERS
+ALL_VERIFIERS = VERIFIERS | parts.VERIFIERS
+
+
+def instances(part: type) -> list:
+    """Small instances of a dataclass, by the types of its fields; defaults stay, flags vary."""
+    types = typing.get_type_hints(part)
+    options = [
+        small_values(types[field.name])
+        if field.default is dataclasses.MISSING or isinstance(field.default, bool)
+        else [field.default]
+        for field in dataclasses.fields(part)
+    ]
+    return [part(*chosen) for chosen in itertools.product(*options)]
+
+
+def small_values(kind) -> list:
+    if kind is TreeRule:
+        return [rule for name in TREE_RULES for rule in instances(TREE_RULES[name])]
+    if kind is BackboneRule:
+        return [BackboneRule(2, 0.4, (0.7, 0.5), (1, 2, 3), (1, 2, 3))]
+    return {bool: [False, True], int: [2], tuple[int, ...]: [(1, 1), (2, 2)]}[kind]
+
+
+def every(registry: dict[str, type]) -> list:
+    return [part for name in registry for part in instances(registry[name])]
+
+
+PAIRS = [
+    rsd_jax.Method("conformance", drafter, verifier)
+    for drafter in every(ALL_DRAFTERS) for verifier in every(ALL_VERIFIERS)
+    if drafter.samplings & verifier.accepts
+]  # fmt: skip
+"""All pairs that fit, as methods."""
+
+
+def covering(pairs: list[rsd_jax.Method], *features) -> list[rsd_jax.Method]:
+    """A few of the pairs that show every value of every feature, by a greedy choice."""
+    shown = {
+        index: {(i, feature(pair)) for i, feature in enumerate(features)}
+        for index, pair in enumerate(pairs)
+    }
+    missing, kept = set().union(*shown.values()), []
+    while missing:
+        best = max(shown, key=lambda index: len(shown[index] & missing))
+        kept.append(pairs[best])
+        missing -= shown[best]
+    return kept
+
+
+def rule(pair: rsd_jax.Method):
+    return getattr(pair.drafter, "rule", type(pair.drafter))
+
+
+ONE_PER_DRAFTER = covering(PAIRS, lambda pair: pair.drafter)
+# Every drafter class meets every verifier that fits, and so does every rule.
+MEETINGS = covering(
+    PAIRS,
+    lambda pair: (type(pair.drafter), pair.verifier),
+    lambda pair: (rule(pair), pair.verifier),
+    lambda pair: pair.drafter,
+)
+ONE_PER_PART = covering(PAIRS, lambda pair: pair.verifier, lambda pair: type(pair.drafter), rule)
+
+
+def name(method: rsd_jax.Method) -> str:
+    return f"{method.drafter}-{method.verifier}"
+
+
+def _prepared(method: rsd_jax.Method, temperature: float = 1.0):
+    """A job, and the state after prefill; prefill does not depend on the verifier."""
+    prompts = [joint_law.PROMPTS[row % 4] for row in range(BATCH)]
+    options = {"max_new_tokens": NUM_TOKENS, "temperature": temperature}
+    options |= joint_law.skips(method)
+    job = prepare(method, *joint_law.pair(), prompts, **options)
+    fitting = [pair.verifier for pair in PAIRS if pair.drafter == method.drafter]
+    engine = dataclasses.replace(job.engine, verifier=fitting[0])
+    return job, start(dataclasses.replace(job, engine=engine), job.batches[0])
+
+
+def _new_tokens(job, state) -> np.ndarray:
+    state = decoding.advance(job.engine, job.params, state, job.options, np.int32(100))
+    assert np.asarray(state.failed_block == NEVER).all()
+    tokens, first = np.asarray(state.tokens), np.asarray(state.prompt_length)
+    return np.take_along_axis(tokens, first[:, None] + np.arange(NUM_TOKENS)[None], axis=1)
+
+
+@pytest.mark.parametrize("part", [*every(ALL_DRAFTERS), *every(ALL_VERIFIERS)], ids=str)
+def test_parts_are_static(part):
+    assert dataclasses.is_dataclass(part)
+    assert part == dataclasses.replace(part)
+    assert hash(part) == hash(dataclasses.replace(part))
+    leaves = jax.tree.leaves(dataclasses.asdict(part))
+    assert not any(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in leaves)
+    if dataclasses.fields(part):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(part, dataclasses.fields(part)[0].name, None)
+
+
+@pytest.mark.parametrize("method", MEETINGS, ids=name)
+def test_a_pair_is_lossless(method):
+    job, state = _prepared(method)
+    carried = jax.eval_shape(
+        functools.partial(decoding.block, job.engine), job.params, state, job.options
+    )
+    assert jax.tree.map(_signature, carried) == jax.tree.map(_signature, state)
+    tokens = _new_tokens(job, state)
+    checks = joint_law.check(tokens, false_alarm=FALSE_ALARM)
+    assert all(check.passed for check in checks), checks
+
+
+def _signature(leaf) -> tuple:
+    return leaf.shape, leaf.dtype
+
+
+@pytest.mark.parametrize("method", ONE_PER_DRAFTER, ids=name)
+def test_a_drafter_is_greedy_at_temperature_0(method):
+    tokens = _new_tokens(*_prepared(method, temperature=0.0))
+    for prompt in range(4):
+        law = joint_law.law(prompt, NUM_TOKENS, temperature=0.0)
+        (path,) = np.argwhere(law == 1)
+        assert (tokens[prompt::4] == path).all()
+
+
+@pytest.mark.parametrize("method", ONE_PER_DRAFTER, ids=name)
+def test_its_trees_are_valid(method):
+    job, state = _prepared(method)
+    sampling = min(method.drafter.samplings, key=lambda s: s is not Sampling.WITHOUT_REPLACEMENT)
+    tree, _ = jax.jit(decoding.draft, static_argnums=0)(job.engine, job.params, state, job.options)
+    assert tree.shape == method.drafter.shape
+    validate_tree(tree, joint_law.MODEL.vocab_size, sampling=sampling)
+
+
+@pytest.mark.parametrize("method", ONE_PER_PART, ids=name)
+def test_compiled_equals_eager(method):
+    job, state = _prepared(method)
+    eager = _on_host(decoding.block(job.engine, job.params, state, job.options))
+    compiled = decoding.advance(job.engine, job.params, state, job.options, np.int32(1))
+    jax.tree.map(np.testing.assert_array_equal, eager, _on_host(compiled))
+
+
+def _on_host(state):
+    return jax.device_get(state.replace(row_keys=jax.random.key_data(state.row_keys)))
+
+
+def test_all_layers_as_their_own_draft_are_accepted_whole():
+    """The self-pair test of a drafter that reads the target's cache."""
+    drafter = parts.DRAFTERS["first_layers"](TREE_RULES["constant_branching"]((2, 2)), layers=2)
+    method = rsd_jax.Method("self", drafter, VERIFIERS["recursive_rejection"]())
+    prompts = [list(prompt) for prompt in joint_law.PROMPTS]
+    stats = rsd_jax.generate(method, joint_law.pair()[0], None, prompts, max_new_tokens=20).stats
+    assert (stats.blocks >= 5).all()
+    np.testing.assert_array_equal(stats.accepted_depths[:, -1], stats.blocks)
+
+
+class _IndependentTree(IndependentChains):
+    """Says that it draws i.i.d. siblings at every level."""
+
+    @property
+    def shape(self):
+        return TreeShape.from_branching((2, 2))
+
+
+def test_k_seq_takes_chains_only():
+    """It counts drafts, so that an i.i.d. tree of another shape would be verified wrongly."""
+    drafter = DRAFTERS["model"](_IndependentTree(2, 2))
+    with pytest.raises(rsd_jax.ConfigError, match=r"independent chains.*\(2, 2\)"):
+        rsd_jax.Method("wrong", drafter, VERIFIERS["k_seq"]())
+
+
+def test_parts_that_do_not_fit_are_refused():
+    drafter = DRAFTERS["model"](TREE_RULES["independent_chains"](2, 2))
+    expected = r"draws siblings as \['iid'\].*lossless only for \[.*'without_replacement'\]"
+    with pytest.raises(rsd_jax.ConfigError, match=expected):
+        rsd_jax.Method("wrong", drafter, VERIFIERS["recursive_rejection"]())
+    with pytest.raises(rsd_jax.ConfigError, match="single"):
+        rsd_jax.Method("wrong", drafter, parts.VERIFIERS["block_verification"]())

@@ -1,0 +1,219 @@
+"""Meshes of eight devices decode the tokens of one, without gathering weights or caches."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rsd_jax
+from rsd_jax.core.sharding import MeshLayout
+from rsd_jax.engine.decoding import advance
+from rsd_jax.engine.job import prepare, start
+from rsd_jax.models.checkpoint import save_model
+from rsd_jax.models.config import LlamaConfig
+from rsd_jax.search import SearchConfig, SearchState
+from rsd_jax.search.driver import search_through
+from rsd_jax.search.matchness import read_matchness
+from rsd_jax.testing.tiny_llama import mixed_params, tiny_params
+from tests import joint_law
+from tests.compile_meter import compilations
+from tests.joint_law import METHODS
+
+MESHES = [(8, 1), (4, 2), (2, 4), (1, 8)]
+# Four key/value heads: they divide model axes of 2 and 4, and are replicated over 8.
+CONFIG = LlamaConfig(
+    vocab_size=64, hidden_size=32, intermediate_size=64, num_layers=1, num_heads=8,
+    num_kv_heads=4, head_dim=8, max_positions=512,
+)  # fmt: skip
+PROMPTS = [list(range(1, 1 + length)) for length in (1, 2, 5, 9, 20, 31, 3)]  # one row of padding
+NEW_TOKENS = 16
+COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
+
+pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
+
+
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pair")
+    target = tiny_params(0, CONFIG)
+    draft = mixed_params(target, tiny_params(1, CONFIG), 0.15)
+    for name, params in (("target", target), ("draft", draft)):
+        save_model(root / name, CONFIG, params, dtype="float32")
+    return root / "target", root / "draft"
+
+
+def _pair(directories, shape):
+    mesh = None if shape is None else jax.make_mesh(shape, ("data", "model"))
+    return [rsd_jax.load_model(directory, mesh=mesh) for directory in directories]
+
+
+@pytest.fixture(scope="module")
+def one_device(directories):
+    """Tokens and block counts of one device, by method."""
+    pair = _pair(directories, None)
+    return {name: _decode(name, pair)[0] for name in METHODS}
+
+
+def _decode(method, pair):
+    """(tokens and blocks, text of the loop, job, state): one compilation serves all."""
+    built = rsd_jax.build_method(method, **METHODS[method])
+    options = joint_law.skips(built, CONFIG.num_layers)
+    job = prepare(built, *pair, PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7, **options)
+    state = start(job, job.batches[0])
+    arguments = (job.params, state, job.options, jnp.asarray(2**31 - 1, jnp.int32))
+    loop = advance.lower(job.engine, *arguments).compile()
+    end = loop(*arguments)
+    rows = range(len(PROMPTS))
+    tokens = [end.tokens[row, len(PROMPTS[row]) : int(end.end[row])].tolist() for row in rows]
+    return (tokens, end.stats.blocks.tolist()), loop.as_text(), job, end
+
+
+@pytest.mark.parametrize("shape", MESHES, ids=lambda shape: "x".join(map(str, shape)))
+@pytest.mark.parametrize("method", METHODS)
+def test_same_tokens_as_one_device(method, shape, directories, one_device):
+    decoded, text, job, state = _decode(method, _pair(directories, shape))
+    assert decoded[1][: len(PROMPTS)] == one_device[method][1][: len(PROMPTS)]
+    assert decoded[0] == one_device[method][0]
+    if shape == (8, 1):
+        assert not _collectives(text)
+    assert not _gathered(text, job, state, shape)
+
+
+def test_the_check_sees_a_gathered_cache(directories, monkeypatch):
+    """Caches that the loop wants whole, though the table shards them, are gathered."""
+    place = MeshLayout.place_buffers
+
+    def whole_in_the_loop(self, state, *, within_rows=False):
+        if not within_rows:
+            return place(self, state)
+        whole = jax.sharding.PartitionSpec()
+        return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, whole), state)
+
+    monkeypatch.setattr(MeshLayout, "place_buffers", whole_in_the_loop)
+    jax.clear_caches()
+    _, text, job, state = _decode("ar", _pair(directories, (2, 4)))
+    monkeypatch.undo()
+    jax.clear_caches()
+    assert _gathered(text, job, state, (2, 4))
+
+
+def test_generate_on_a_mesh_as_users_call_it(directories, one_device):
+    pair = _pair(directories, (4, 2))
+    method = rsd_jax.build_method("sd", **METHODS["sd"])
+    result = rsd_jax.generate(
+        method, *pair, PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7
+    )  # fmt: skip
+    assert result.tokens == one_device["sd"][0]
+
+
+@pytest.fixture(scope="module")
+def layered(tmp_path_factory):
+    """A target with four sub-layers that a search may skip."""
+    directory = tmp_path_factory.mktemp("layered")
+    config = dataclasses.replace(CONFIG, num_layers=4)
+    save_model(directory, config, tiny_params(0, config), dtype="float32")
+    return directory
+
+
+def _search(method, target):
+    """A search while decoding; and the programs compiled after its first candidate."""
+    config = SearchConfig(ratio=0.5, context=4, bayes_every=10**6, max_score=1.0)
+    job = prepare(method, target, None, PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7)
+    compiled = []
+
+    def watched(*arguments):
+        compiled.append(len(programs))
+        return advance(*arguments)
+
+    with compilations() as programs:
+        run = search_through(job, SearchState.new(target, config), watched)
+    return run, programs[compiled[1] :]
+
+
+def _on_two_by_two(directory):
+    mesh = jax.make_mesh((2, 2), ("data", "model"), devices=jax.devices()[:4])
+    return rsd_jax.load_model(directory, mesh=mesh)
+
+
+# One width and one level: fewer passes to compile.
+SEARCHED = {"swift": METHODS["swift"] | {"widths": (8,)}, "self_rsd_c": {"branching": (2,)}}
+
+
+@pytest.mark.parametrize("name", SEARCHED)
+def test_a_search_on_a_mesh_finds_the_set_of_one_device(name, layered):
+    method = rsd_jax.build_method(name, **SEARCHED[name])
+    expected, _ = _search(method, rsd_jax.load_model(layered))
+    run, compiled = _search(method, _on_two_by_two(layered))
+    assert run.result.tokens == expected.result.tokens
+    assert run.iterations == expected.iterations
+    np.testing.assert_array_equal(run.state.points, expected.state.points)
+    np.testing.assert_array_equal(run.state.skips, expected.state.skips)
+    assert not compiled
+    assert any(iteration.adopted for iteration in run.iterations[1:])
+
+
+def test_a_candidate_is_scored_without_gathering_caches(layered):
+    target = _on_two_by_two(layered)
+    method = rsd_jax.build_method("self_rsd_c", **SEARCHED["self_rsd_c"])
+    job = prepare(method, target, None, PROMPTS, max_new_tokens=NEW_TOKENS)
+    state, engine = start(job, job.batches[0]), job.engine
+    text = read_matchness.lower(
+        target.model, target.params, state, job.params.skips, 4, engine.layout
+    ).compile().as_text()  # fmt: skip
+    assert not _gathered(text, job, state, (2, 2))
+
+
+def _collectives(text):
+    """Lines of a program that move something between devices."""
+    pattern = re.compile(rf" ({'|'.join(COLLECTIVES)})(-start)?\(")
+    return [line for line in text.splitlines() if pattern.search(line)]
+
+
+def _gathered(text, job, state, shape):
+    """Sizes of gathered arrays that could be weights or a shard's rows of a cache."""
+    sizes = {_elements(line) for line in _collectives(text) if "all-gather" in line}
+    models = (job.params.target, job.params.draft)
+    weights = min(leaf.size for leaf in jax.tree.leaves(models) if leaf.ndim > 1)
+    cache = state.target_cache.keys[0].size // shape[0]
+    return {size for size in sizes if size >= min(weights, cache)}
+
+
+def _elements(line):
+    """Elements of the largest array a collective makes."""
+    shapes = re.findall(r"\w\[([\d,]+)\]", line.split("(")[0] + line.split("=")[1].split("(")[0])
+    return max(int(np.prod([int(n) for n in shape.split(",")])) for shape in shapes)
+
+
+def test_parameters_and_caches_are_sharded(directories):
+    """The table places them: nothing wide is whole on every device of a 2 x 4 mesh."""
+    target, draft = _pair(directories, (2, 4))
+    *_, state = _decode("sd", (target, draft))
+    wide = target.params["layers_0"]["mlp"]["gate_proj"]["kernel"]
+    assert wide.sharding.shard_shape(wide.shape) == (32, 16)
+    keys = state.target_cache.keys[0]
+    assert keys.sharding.shard_shape(keys.shape) == (4, 1, keys.shape[2], 8)
+
+
+def test_a_missing_axis_and_an_unknown_one():
+    """A mesh may have one axis only; another name is an error."""
+    assert MeshLayout.of(jax.make_mesh((8,), ("data",))).data_shards == 8
+    assert MeshLayout.of(jax.make_mesh((8,), ("model",))).data_shards == 1
+    with pytest.raises(rsd_jax.ConfigError, match="mesh axes"):
+        MeshLayout.of(jax.make_mesh((8,), ("batch",)))
+
+
+def test_two_dimensions_on_one_axis_collide():
+    layout = MeshLayout.of(jax.make_mesh((2, 4), ("data", "model")))
+    with pytest.raises(rsd_jax.ConfigError, match="twice"):
+        layout.spec(("heads", "mlp"), (8, 8))
+
+
+def test_pairs_on_different_meshes(directories):
+    target, _ = _pair(directories, (8, 1))
+    _, draft = _pair(directories, None)
+    method = rsd_jax.build_method("sd", length=2)
+    with pytest.raises(rsd_jax.ConfigError, match="different meshes"):
+        rsd_jax.generate(method, target, draft, PROMPTS, max_new_tokens=NEW_TOKENS)

@@ -1,0 +1,103 @@
+"""What target and draft keep between blocks equals passes from scratch; faults in it are seen.
+
+On a tiny Llama in fp32, over ragged rows (a one-token prompt among them). The faulty phase alone is
+compiled anew for a mutant; all other phases are shared with the clean runs.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rsd_jax.engine import decoding
+from rsd_jax.engine.job import prepare
+from rsd_jax.testing.state_checks import (
+    Block,
+    Phases,
+    accepts_everything,
+    cache_difference,
+    draft_difference,
+    run_blocks,
+    target_difference,
+)
+from rsd_jax.testing.state_mutants import DRAFT_MUTANTS, TARGET_MUTANTS, StateMutant
+from tests import tiny
+
+MUTATED = "rsd_c"
+BLOCKS = 5
+WIDTH = 32  # longest prompt + 5 blocks of at most 4 tokens + a path of 3
+ATOL = 1e-4
+VISIBLE = 1e-2
+
+
+def run(method: str, mutant: StateMutant | None = None, *, self_pair: bool = False):
+    """Blocks of a method from the prompts, with or without a fault, at T = 1."""
+    target, draft = tiny.pair()
+    job = prepare(tiny.method(method), target, draft, tiny.PROMPTS, max_new_tokens=48)
+    params = job.params.replace(draft=target.params) if self_pair else job.params
+    engines, change = dict.fromkeys(("prefill", "draft", "score", "commit"), job.engine), None
+    if mutant is not None:
+        engines |= dict.fromkeys(mutant.phases, mutant.inject(job.engine))
+        change = mutant.prepare
+    (batch,) = job.batches
+    arrays = map(jnp.asarray, (batch.tokens, batch.prompt_length, job.seed, batch.request_ids))
+    state = decoding.prefill(engines.pop("prefill"), params, *arrays)
+    state = change(state) if change else state
+    phases = Phases.of(job.engine, **engines)
+    return run_blocks(phases, params, state, job.options, BLOCKS)
+
+
+def target_logits(blocks: list[Block]) -> float:
+    """Blocks 1 to 4."""
+    target, _ = tiny.pair()
+    return max(target_difference(b, target.model, target.params, WIDTH) for b in blocks[:4])
+
+
+def target_caches(blocks: list[Block]) -> float:
+    target, _ = tiny.pair()
+    return max(
+        cache_difference(b.after.target_cache, 1, b.after, target.model, target.params)
+        for b in blocks[:4]
+    )
+
+
+def draft_laws(blocks: list[Block]) -> float:
+    """Blocks 3 and later."""
+    _, draft = tiny.pair()
+    return max(draft_difference(b, draft.model, draft.params, WIDTH) for b in blocks[2:])
+
+
+@pytest.mark.parametrize("method", tiny.DRAFTING)
+def test_state_equals_passes_from_scratch(method):
+    _, draft = tiny.pair()
+    blocks = run(method)
+    lengths = np.asarray([b.after.length for b in blocks])
+    assert len(set(lengths[-1] - lengths[0])) > 1, "rows advance on their own"
+    assert target_logits(blocks) < ATOL
+    assert target_caches(blocks) < ATOL
+    assert draft_laws(blocks) < ATOL
+    for b in blocks:
+        cache = b.after.drafter.cache
+        assert cache_difference(cache, 2, b.after, draft.model, draft.params) < ATOL
+
+
+@pytest.mark.parametrize("method", tiny.DRAFTING)
+def test_a_draft_that_is_the_target_is_accepted_whole(method):
+    assert accepts_everything(run(method, self_pair=True))
+
+
+@pytest.mark.parametrize("name", TARGET_MUTANTS)
+def test_faults_in_the_target_state_are_seen(name):
+    mutant = TARGET_MUTANTS[name]
+    blocks = run(MUTATED, mutant)
+    assert target_logits(blocks) > VISIBLE
+    assert "logits" in mutant.caught_by
+    if "cache" in mutant.caught_by:
+        assert target_caches(blocks) > VISIBLE
+
+
+@pytest.mark.parametrize("name", DRAFT_MUTANTS)
+def test_faults_in_the_draft_state_are_seen(name):
+    mutant = DRAFT_MUTANTS[name]
+    assert set(mutant.caught_by) == {"laws", "self-pair"}
+    assert draft_laws(run(MUTATED, mutant)) > VISIBLE
+    assert not accepts_everything(run(MUTATED, mutant, self_pair=True))

@@ -1,0 +1,417 @@
+"""Sweeps: what is measured, resumed, refused, and put into rows."""
+
+import dataclasses
+import json
+import random
+import types
+import warnings
+
+import pytest
+
+from rsd_jax.core.types import LoadedModel
+from rsd_jax.core.warp import make_warp
+from rsd_jax.engine.batching import bucket
+from rsd_jax.engine.decoding import required_capacity
+from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation import timing
+from rsd_jax.evaluation.sweep import measure
+from rsd_jax.evaluation.sweep.cells import Cell, all_cells, missing_cells, turns
+from rsd_jax.evaluation.sweep.definition import Sweep
+from rsd_jax.evaluation.sweep.estimate import TimeEstimate, in_words
+from rsd_jax.evaluation.sweep.listing import listing
+from rsd_jax.evaluation.sweep.run import results_path, run_sweep
+from rsd_jax.models.llama import LlamaModel
+from rsd_jax.records.files import append_row, read_rows
+from rsd_jax.reporting.panels import panels_of
+from rsd_jax.tasks import get_task
+from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
+from tests import old_files, sweeping, tiny
+from tests.compile_meter import compilations
+
+# Of a cell, what does not depend on the clock.
+_COUNTED = (
+    "experiment", "draft_length", "target_budget", "num_prompts", "num_skipped", "tokens",
+    "produced", "blocks", "block_efficiency", "block_efficiency_interval", "mbsu", "accuracy",
+    "accuracy_ratio", "accepted_depths", "accepted_ranks", "config_hash", "prompts_sha256",
+    "weights_sha256", "status",
+)  # fmt: skip
+
+# method, tree -> tokens, produced, blocks; at T = 0.7 under seed 0.
+_GOLDEN = {
+    ("ar", "-"): (18, 18, 18),
+    ("spectr", "2x2"): (18, 19, 7),
+    ("rsd_c", "2-2"): (18, 19, 9),
+    ("rsd_s", "3x2"): (18, 20, 9),
+    ("sd", "3"): (18, 23, 9),
+}
+
+
+# As if the cell that failed had been measured.
+_FIXED = {"method": "rsd_s", "tree": "40x1", "draft_length": 1, "target_budget": 40}
+
+
+def _counts(rows):
+    counted = {Cell.of(row): tuple(getattr(row, name) for name in _COUNTED) for row in rows}
+    assert len(counted) == len(rows), "a cell was measured twice"
+    return counted
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A sweep that ran in one go: (sweep, rows, watcher)."""
+    sweep = sweeping.sweep(tmp_path_factory.mktemp("sweep"))
+    watcher = sweeping.Watcher()
+    assert run_sweep(sweep, sweeping.load, watcher) == {"ok": 5}
+    return sweep, read_rows(results_path(sweep)), watcher
+
+
+def test_a_golden_run(finished):
+    sweep, rows, watcher = finished
+    assert [Cell.of(row) for row in rows] == all_cells(sweep)
+    assert watcher.rows == rows
+    assert {(r.method, r.tree): (r.tokens, r.produced, r.blocks) for r in rows} == _GOLDEN
+    for row in rows:
+        assert row.token_rate_ratio is not None
+        assert row.token_rate_ratio_interval is not None
+        assert (row.intervals_over, row.batch_size, row.num_prompts) == ("prompts", 1, 3)
+        assert (row.accuracy_metric, row.accuracy) == ("bleu", 0)
+        assert row.accuracy_ratio is None  # over a score of 0
+        assert sum(row.accepted_depths) == row.blocks
+    baseline = rows[0]
+    assert (baseline.method, baseline.token_rate_ratio, baseline.mbsu) == ("ar", 1, 1)
+
+
+def test_a_killed_sweep_goes_on(finished, tmp_path):
+    """Killed at random steps, its last line cut at random: the same rows, none measured twice."""
+    _, whole, _ = finished
+    rng = random.Random(1)
+    sweep = sweeping.sweep(tmp_path)
+    path = results_path(sweep)
+    measured, killed, cut = 0, 0, False
+    for _ in range(6):
+        # Two turns of 12 steps; rows are written after the last of them.
+        watcher = sweeping.Watcher(rng.randrange(12), at_row=False)
+        if rng.random() < 0.5:
+            watcher = sweeping.Watcher(rng.randrange(2), at_row=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the line that was cut off
+            try:
+                run_sweep(sweep, sweeping.load, watcher)
+            except sweeping.Watcher.Killed:
+                killed += 1
+        measured += len(watcher.rows)
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        if len(lines) > 2 and not cut:  # the last row itself is lost, and measured again
+            path.write_bytes(b"".join(lines)[: -rng.randrange(2, len(lines[-1]))])
+            measured, cut = measured - 1, True
+    assert killed >= 3
+    assert cut
+    last = sweeping.Watcher()
+    run_sweep(sweep, sweeping.load, last)
+    assert measured + len(last.rows) == len(whole)
+    assert _counts(read_rows(path)) == _counts(whole)
+    again = sweeping.Watcher()
+    assert run_sweep(sweep, sweeping.load, again) == {}
+    assert again.turns == []
+
+
+def test_a_sweep_of_an_earlier_commit_goes_on(finished, tmp_path):
+    _, whole, _ = finished
+    sweep = sweeping.sweep(old_files.copy_of("sweep", tmp_path))
+    watcher = sweeping.Watcher()
+    run_sweep(sweep, sweeping.load, watcher)
+    assert len(watcher.rows) == 2
+    assert _counts(read_rows(results_path(sweep))) == _counts(whole)
+
+
+def test_a_failure_is_a_row_and_the_others_go_on(tmp_path):
+    """More siblings than the vocabulary has tokens: known once the pair is loaded."""
+    trees = {"sd": ("3",), "rsd_s": ("40x1", "3x2")}
+    sweep = sweeping.sweep(tmp_path, trees=trees, cells_together=4)
+    watcher = sweeping.Watcher()
+    assert run_sweep(sweep, sweeping.load, watcher) == {"ok": 3, "failed": 1}
+    (failed,) = [row for row in read_rows(results_path(sweep)) if row.status == "failed"]
+    assert (failed.method, failed.tree, failed.target_budget) == ("rsd_s", "40x1", 40)
+    assert "ConfigError: method 'rsd_s' asks for 40 distinct siblings" in (failed.message or "")
+    rows = read_rows(results_path(sweep))
+    assert missing_cells(sweep, rows) == []
+    assert missing_cells(sweep, rows, retry_failed=True) == [Cell.of(failed)]
+    assert run_sweep(sweep, sweeping.load, sweeping.Watcher(), retry_failed=True) == {"failed": 1}
+    # A failure measured nothing: other settings do not contradict it, and a later row stands.
+    rows = [row for row in rows if row.status == "ok"]
+    before = [dataclasses.replace(failed, config_hash="0"), *rows]
+    assert missing_cells(sweep, before) == [Cell.of(failed)]
+    append_row(results_path(sweep), dataclasses.replace(rows[-1], **_FIXED))
+    (panel,) = panels_of(read_rows(results_path(sweep)))
+    assert panel.unfinished == ()
+
+
+def test_prompts_that_are_too_long_are_counted(tmp_path):
+    task = {"num_prompts": 3, "temperatures": (0.0,)}
+    fits = [len(sweeping.Letters()(p.text).input_ids) for p in sweeping.prompts(3)]
+    room = 512 - sorted(fits)[1]  # of the tiny pair's positions, for all prompts but the longest
+    some = sweeping.sweep(
+        tmp_path / "some", tasks={"number_words": task | {"max_new_tokens": room}}, trees={}
+    )
+    assert run_sweep(some, sweeping.load, sweeping.Watcher()) == {"ok": 1}
+    (row,) = read_rows(results_path(some))
+    assert (row.num_prompts, row.num_skipped) == (2, 1)
+    none = sweeping.sweep(
+        tmp_path / "none", tasks={"number_words": task | {"max_new_tokens": 511}}, trees={}
+    )
+    assert run_sweep(none, sweeping.load, sweeping.Watcher()) == {"skipped": 1}
+    (row,) = read_rows(results_path(none))
+    assert (row.status, row.num_skipped, row.num_prompts) == ("skipped", 3, None)
+    assert "all 3 prompts are too long" in (row.message or "")
+
+
+def test_phases_are_timed_where_asked(tmp_path):
+    sweep = sweeping.sweep(tmp_path, trees={"sd": ("3",)}, phase_repeats=1)
+    run_sweep(sweep, sweeping.load, sweeping.Watcher())
+    for row in read_rows(results_path(sweep)):
+        assert set(row.phase_times or {}) >= {"draft", "score", "verify", "commit"}
+        assert row.t_ar
+        assert row.t_block
+        assert row.realised_fraction
+        assert row.context_length
+
+
+def test_phases_are_timed_under_the_warp_of_the_rows(tmp_path, monkeypatch):
+    jobs = []
+
+    class Untimed:
+        """Stands in for the phases, which are slow to compile."""
+
+        def __init__(self, job, blocks):
+            jobs.append(job)
+            phases = ("prefill", "draft", "score", "verify", "commit", "forwards", "block")
+            self.compile, self.measures = 0.0, dict.fromkeys(phases, lambda: 1.0)
+
+    monkeypatch.setattr(timing, "_Timed", Untimed)
+    task = sweeping.TASK | {"top_k": 5, "top_p": 0.75}
+    sweep = sweeping.sweep(tmp_path, tasks={"number_words": task}, trees={}, phase_repeats=1)
+    run_sweep(sweep, sweeping.load, sweeping.Watcher())
+    (row,), (job,) = read_rows(results_path(sweep)), jobs
+    assert (row.temperature, row.top_k, row.top_p, row.t_ar) == (0.7, 5, 0.75, 1)
+    assert job.options.target_warp == job.options.draft_warp == make_warp(0.7, 5, 0.75)
+
+
+def test_accuracy_is_held_against_that_of_the_baseline(tmp_path, monkeypatch):
+    """Of a text the answer alone counts, not what the model went on with."""
+    references = [prompt.reference for prompt in sweeping.prompts(3)]
+    right = [f"{reference}\nEnglish: and more" for reference in references]
+    worse = [references[0], references[1], references[0]]
+    written = iter([worse, right])  # by the baseline, then by "sd"
+    monkeypatch.setattr(measure, "texts", lambda *_: next(written))
+    sweep = sweeping.sweep(tmp_path, trees={"sd": ("3",)})
+    run_sweep(sweep, sweeping.load, sweeping.Watcher())
+    baseline, drafted = read_rows(results_path(sweep))
+    base = get_task("number_words").score(worse, sweeping.prompts(3)).value
+    assert 0 < base < 90
+    assert (baseline.accuracy, drafted.accuracy) == pytest.approx((base, 100))
+    assert (baseline.accuracy_ratio, *baseline.accuracy_ratio_interval) == (1, 1, 1)
+    assert drafted.accuracy_ratio == pytest.approx(100 / base)
+    assert drafted.accuracy_ratio_interval[1] > drafted.accuracy_ratio
+
+
+def test_methods_that_draft_with_the_target_need_no_draft(tmp_path):
+    """Their draft passes count as they were, at the cost of the sub-layers that are kept."""
+    config = dataclasses.replace(TINY_CONFIG, num_layers=4)
+    target = LoadedModel(LlamaModel(config), tiny_params(3, config))
+
+    def alone(source):
+        return types.SimpleNamespace(target=target, draft=None, tokenizer=sweeping.Letters())
+
+    pairs = {"tiny": {"target": "somewhere"}}
+    with pytest.raises(ConfigError, match=r"pairs.tiny: `draft`.* needs one"):
+        sweeping.sweep(tmp_path, pairs=pairs)
+    sweep = sweeping.sweep(tmp_path, pairs=pairs, trees={"self_sd": ("2",), "swift": ("3",)})
+    assert run_sweep(sweep, alone, sweeping.Watcher()) == {"ok": 3}
+    _, chain, swift = read_rows(results_path(sweep))
+    assert [(row.method, row.tree) for row in (chain, swift)] == [("self_sd", "2"), ("swift", "3")]
+    for row in (chain, swift):
+        r = row.bytes_ratio.r
+        assert 0 < r < 1
+        assert row.mbsu == pytest.approx(row.produced / (row.blocks + r * row.drafted))
+    assert chain.drafted == 2 * chain.blocks
+    assert swift.drafted <= 3 * swift.blocks
+
+
+def test_later_turns_are_prompts_where_asked(tmp_path):
+    """What came before is what the target answers greedily: again the same prompts."""
+    path = tmp_path / "question.jsonl"
+    turns = (["a b", "and c"], ["d"], ["e f", "g", "h " * 260])
+    lines = [
+        {"question_id": i, "category": "writing", "turns": listed} for i, listed in enumerate(turns)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    chat = {"tiny": {"shipped": "tiny", "template": "chat"}}
+    task = sweeping.TASK | {"task": "spec_bench", "path": str(path)}
+    seen = []
+    for follow_ups in (False, True, True):
+        tasks = {"talk": task | {"follow_ups": follow_ups}}
+        out_dir = tmp_path / str(len(seen))
+        sweep = sweeping.sweep(out_dir, pairs=chat, tasks=tasks, trees={})
+        run_sweep(sweep, sweeping.load, sweeping.Watcher())
+        (row,) = read_rows(results_path(sweep))
+        seen.append((row.num_prompts, row.num_skipped, row.prompts_sha256, row.config_hash))
+    assert seen[0][:2] == (3, 0)
+    assert seen[1][:2] == (5, 1)
+    assert seen[1] == seen[2]
+    assert seen[0][3] != seen[1][3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "unknown field 'seed'"),
+        ({"trees": {"medusa": ("3",)}}, r"trees: unknown method 'medusa'; known: \['rsd_c'"),
+        ({"trees": {"rsd_c": ("2x2",)}}, "tree '2x2' of method 'rsd_c' is not .* like '2-2-1'"),
+        ({"trees": {"rsd_s": ("4",)}}, "tree '4' of method 'rsd_s' is not understood"),
+        ({"trees": {"sd": ("3", "3")}}, "trees: sd 3 is there twice"),
+        ({"trees": {"sd": ("0",)}}, "length=0 must be an integer of at least 1"),
+        ({"tasks": {"poems": sweeping.TASK}}, "unknown task 'poems'; known tasks"),
+        ({"tasks": {"number_words": sweeping.TASK | {"top_p": 0.0}}}, "top_p=0.0"),
+        ({"tasks": {"number_words": sweeping.TASK | {"num_prompts": 0}}}, "num_prompts=0"),
+        (
+            {"tasks": {"number_words": sweeping.TASK | {"temperatures": ()}}},
+            "temperatures is empty",
+        ),
+        ({"pairs": {"mine": {}}}, "pairs.mine: give either `shipped`"),
+        ({"pairs": {"mine": {"shipped": "a", "adapter": "b"}}}, "pairs.mine: adapter='b' is for"),
+        ({"seeds": ()}, "seeds is empty"),
+        ({"seeds": (0, 0)}, r"seeds=\[0, 0\] holds a value twice"),
+        ({"seeds": (2**32,)}, r"seeds=\[4294967296\] must be below"),
+        ({"tasks": {"number_words": sweeping.TASK | {"temperatures": (1, 1.0)}}}, "a value twice"),
+        ({"tasks": {"number_words": sweeping.TASK | {"follow_ups": True}}}, "no later turns"),
+        ({"mesh": (2,)}, r"mesh=\[2\] must be empty or"),
+        ({"cells_together": 0}, "cells_together=0"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_at_once(tmp_path, changes, message):
+    def run():
+        run_sweep(sweeping.sweep(tmp_path, **changes), None, sweeping.Watcher())
+
+    with pytest.raises(ConfigError, match=message):
+        run()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_settings_prompts_or_weights_are_refused(finished, tmp_path):
+    _, rows, _ = finished
+    path = tmp_path / "results.jsonl"
+    append_row(path, rows[0])
+
+    def again(**changes):
+        run_sweep(sweeping.sweep(tmp_path, **changes), sweeping.load, sweeping.Watcher())
+
+    task = {"number_words": sweeping.TASK | {"max_new_tokens": 7}}
+    with pytest.raises(
+        ConfigError, match=r"\(max_new_tokens 6 then, 7 now\); set --config.out_dir"
+    ):
+        again(tasks=task)
+    for name in ("prompts", "references", "weights"):
+        path.unlink()
+        append_row(path, dataclasses.replace(rows[0], **{f"{name}_sha256": "0"}))
+        with pytest.raises(ConfigError, match=f"measured with other {name} than"):
+            again()
+    # A new tree, seed or temperature is no other setting.
+    path.unlink()
+    append_row(path, rows[0])
+    more = sweeping.sweep(tmp_path, trees={"sd": ("3", "4")}, seeds=(0, 1))
+    assert len(missing_cells(more, read_rows(path))) == 5
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    with pytest.raises(ConfigError, match=r"results.jsonl, line 1: field 'schema_version' is 1"):
+        again()
+
+
+def test_methods_go_through_all_tasks_before_the_next_do(tmp_path):
+    tasks = {"number_words": sweeping.TASK, "completion": sweeping.TASK}
+    sweep = sweeping.sweep(tmp_path, tasks=tasks)
+    cells = all_cells(sweep)
+    cut = turns(sweep, cells)
+    assert [(turn.part, turn.task) for turn in cut] == [
+        (0, "number_words"), (0, "completion"), (1, "number_words"), (1, "completion"),
+    ]  # fmt: skip
+    assert sorted(cell for turn in cut for cell in turn.cells) == sorted(cells)
+    assert cut[0].methods == cut[1].methods
+    # What goes on keeps to the same parts; "ar" is written with the first of its task.
+    left = turns(sweep, [cells[-1], cells[0]])
+    assert [(turn.part, turn.task, len(turn.cells)) for turn in left] == [
+        (0, "number_words", 1), (1, "completion", 1),
+    ]  # fmt: skip
+    assert len(missing_cells(sweep, [], tasks=["completion"])) == 5
+    with pytest.raises(ConfigError, match=r"tasks=\['poems'\] are not in the sweep"):
+        missing_cells(sweep, [], tasks=["poems"])
+
+
+def test_a_task_of_longer_prompts_compiles_nothing(tmp_path):
+    """Alone it would need larger caches; all tasks of a sweep have the caches of the longest."""
+    tasks, sizes = {}, set()
+    for name, count in (("short", 1), ("long", 90)):
+        path = tmp_path / f"{name}.jsonl"
+        question = {"question_id": 0, "category": "writing", "turns": ["a b " * count]}
+        path.write_text(json.dumps(question))
+        own = {"task": "spec_bench", "path": str(path), "num_prompts": 1}
+        tasks[name] = sweeping.TASK | own
+        (prompt,) = get_task("spec_bench", path=path).test_prompts(1)
+        length = len(sweeping.Letters()(prompt.text).input_ids)
+        sizes.add(bucket(required_capacity(tiny.method("ar").drafter, length, 6)))
+    assert len(sizes) == 2
+    # A batch size that no other test has: its programs are not there yet.
+    sweep = sweeping.sweep(tmp_path, tasks=tasks, trees={}, batch_size=5)
+    for task, compiles in (("short", True), ("long", False)):
+        with compilations() as programs:
+            written = run_sweep(sweep, sweeping.load, sweeping.Watcher(), tasks=[task])
+        assert written == {"ok": 1}
+        assert bool(programs) == compiles, (task, programs)
+
+
+def test_turns_and_time(finished):
+    sweep, rows, watcher = finished
+    cut = turns(sweep, all_cells(sweep))
+    assert [len(turn.cells) for turn in cut] == [3, 2]
+    assert all(turn.methods[0] == ("ar", "-") for turn in cut)
+    assert [steps for _, steps, _ in watcher.turns] == [12, 12]
+    # Three prompts of 6 tokens at 3 tokens a second, 2 s of compiling; 6 cells, two of them "ar".
+    guess = TimeEstimate(sweep)
+    assert guess.turns(cut) == pytest.approx(48)
+    assert "5 cells, 0 done, 5 to measure: about 48 s" in listing(sweep, all_cells(sweep), guess)
+    known = TimeEstimate(sweep, rows[:1])
+    seconds = rows[0].seconds * (1 + 2 / 3) + rows[0].compile_time
+    assert known.turns(cut) == pytest.approx(6 * seconds)
+    assert [in_words(s) for s in (59.4, 60, 3599, 12000)] == [
+        "59 s",
+        "1 min",
+        "1 h 0 min",
+        "3 h 20 min",
+    ]
+
+
+def test_batches_and_a_draft_of_another_temperature(finished, tmp_path):
+    """Counts are resampled by prompt whatever the batch; one batch has no interval of its rate."""
+    _, alone, _ = finished
+    trees = {"sd": ("3",)}
+    for size, over in ((2, True), (3, False)):
+        sweep = sweeping.sweep(tmp_path / str(size), trees=trees, batch_size=size)
+        run_sweep(sweep, sweeping.load, sweeping.Watcher())
+        for row in read_rows(results_path(sweep)):
+            (same,) = [one for one in alone if (one.method, one.tree) == (row.method, row.tree)]
+            assert (row.tokens, row.blocks) == (same.tokens, same.blocks)
+            assert row.block_efficiency_interval == same.block_efficiency_interval
+            assert (row.intervals_over, row.batch_size) == ("batches", size)
+            assert (row.token_rate_interval is not None) == over
+            assert (row.token_rate_ratio_interval is not None) == over
+    sweep = sweeping.sweep(tmp_path / "warm", trees=trees, draft_temperature=1.5)
+    run_sweep(sweep, sweeping.load, sweeping.Watcher())
+    baseline, drafted = read_rows(results_path(sweep))
+    assert (baseline.draft_temperature, drafted.draft_temperature) == (None, 1.5)
+    assert drafted.config_hash != alone[-1].config_hash
+    assert missing_cells(sweep, [baseline, drafted]) == []
+
+
+def test_a_config_dict_is_read_like_a_mapping(tmp_path):
+    from ml_collections import ConfigDict
+
+    values = sweeping.config(tmp_path)
+    assert Sweep.from_config(ConfigDict(values)) == Sweep.from_config(values)

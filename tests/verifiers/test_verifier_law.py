@@ -1,0 +1,413 @@
+"""The verifiers' output law, exactly, by enumeration; and every fault of it, caught.
+
+The errors of right verifiers are below 1e-12; the bound is 1e-6. Sampled checks state their
+false-alarm rate and power.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rsd_jax.core.sampling import block_keys, row_keys
+from rsd_jax.core.tree import DenseLaws, DraftTree, TreeShape
+from rsd_jax.core.types import NO_NODE
+from rsd_jax.core.warp import make_warp
+from rsd_jax.drafters import TREE_RULES
+from rsd_jax.drafters.base import Sampling
+from rsd_jax.testing.candidate_trees import CandidateTrees
+from rsd_jax.testing.decisions import decide_rows, make_problem
+from rsd_jax.testing.drawn_trees import PaddedSiblings, PredictableBranching, drawn_trees
+from rsd_jax.testing.enumeration import (
+    assert_lossless,
+    assert_strict,
+    outcome_laws,
+    output_law,
+    total_variations,
+)
+from rsd_jax.testing.faulty_verifiers import FaultyRejection
+from rsd_jax.testing.instances import KINDS, Instance, random_instances, sequence_law
+from rsd_jax.testing.monte_carlo import ROWS, assert_sampled_law, flat, sample_outcomes
+from rsd_jax.testing.mutants import LAW_MUTANTS, LawMutant, most_likely, mutant_instances
+from rsd_jax.testing.statistics import power
+from rsd_jax.verifiers import VERIFIERS
+from rsd_jax.verifiers.base import Decision, TargetLaws, Verifier
+from rsd_jax.verifiers.k_seq import KSeq, division_factor
+from rsd_jax.verifiers.recursive_rejection import RecursiveRejection, _exclude
+
+ATOL = 1e-6
+FALSE_ALARM = 1e-6  # of each sampled check
+
+_FIXED = TREE_RULES["constant_branching"]
+_BEAM = TREE_RULES["stochastic_beam"]
+_CHAINS = TREE_RULES["independent_chains"]
+
+# (rule, V, instances of each kind); every verifier is held against the rules it accepts.
+RULES = (
+    (_FIXED((1, 1)), 3, 3),
+    (PaddedSiblings(_FIXED((2,)), 3), 4, 3),
+    (_FIXED((3,)), 4, 3),
+    (_FIXED((2, 2)), 3, 3),
+    (_FIXED((3, 1)), 4, 1),
+    (_BEAM(2, 2), 3, 3),
+    (_BEAM(3, 2), 3, 1),
+    (PaddedSiblings(_CHAINS(2, 1), 3), 4, 3),
+    (_CHAINS(3, 1), 4, 3),
+    (_CHAINS(2, 2), 3, 3),
+    (_CHAINS(3, 2), 3, 1),
+    (CandidateTrees(2, 0.3, (0.7, 0.4), (1, 2, 3), (1, 2, 3)), 3, 3),
+    (CandidateTrees(1, 0.3, (0.7, 0.4), (2, 3, 4), (2, 3, 4)), 4, 1),
+)
+_ALL = {name: make() for name, make in VERIFIERS.items()}
+_ALL["recursive_rejection with replacement"] = RecursiveRejection(replacement=True)
+
+
+def _samplings(rule) -> frozenset[Sampling]:
+    return rule.rule.samplings if isinstance(rule, PaddedSiblings) else rule.samplings
+
+
+def _pairs():
+    for name, verifier in _ALL.items():
+        for rule, vocab, each in RULES:
+            if _samplings(rule) & verifier.accepts:
+                label = f"{name}-{str(rule).replace('branching=', '')}"
+                yield pytest.param(verifier, rule, vocab, each * len(KINDS), id=label)
+
+
+@pytest.mark.parametrize(("verifier", "rule", "vocab", "count"), list(_pairs()))
+def test_output_law_is_the_targets(verifier, rule, vocab, count):
+    instances = random_instances(vocab, rule.shape.depth, count)
+    assert assert_lossless(verifier, rule, instances, atol=ATOL) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("verifier", "rule", "vocab"),
+    [
+        (RecursiveRejection, PaddedSiblings(_FIXED((2,)), 3), 4),
+        (RecursiveRejection, _FIXED((2, 2)), 3),
+        (RecursiveRejection, _BEAM(2, 2), 3),
+        (RecursiveRejection, CandidateTrees(2, 0.3, (0.7, 0.4), (1, 2, 3), (1, 2, 3)), 3),
+        (functools.partial(RecursiveRejection, replacement=True), _CHAINS(3, 2), 3),
+        (KSeq, PaddedSiblings(_CHAINS(2, 1), 3), 4),
+        (KSeq, _CHAINS(3, 2), 3),
+    ],
+    ids=str,
+)
+def test_all_nodes_at_once_decide_like_those_reached(verifier, rule, vocab):
+    """On every tree that can be drawn, at random coins, and by law."""
+    instances = random_instances(vocab, rule.shape.depth, len(KINDS), seed=2)
+    problem = make_problem([drawn_trees(rule, i.draft) for i in instances], instances)
+    which = np.repeat(np.arange(len(problem.tokens)), 4)
+    coins = np.random.default_rng(0).random((len(which), problem.shape.num_nodes))
+    reached, every = (
+        decide_rows(verifier(all_nodes=choice), problem, which, coins) for choice in (False, True)
+    )
+    assert len(np.unique(reached.num_accepted)) == rule.shape.depth + 1
+    np.testing.assert_array_equal(reached.num_accepted, every.num_accepted)
+    np.testing.assert_array_equal(reached.path, every.path)
+    np.testing.assert_allclose(reached.law, every.law, atol=1e-12)
+    assert assert_lossless(verifier(all_nodes=True), rule, instances, atol=ATOL) < 1e-12
+
+
+def test_instances_cover_what_they_promise():
+    """Zeros in both laws, disjoint supports, and supports smaller than K (invalid children)."""
+    assert 3 * len(KINDS) >= 20
+    instances = random_instances(4, 1, 3 * len(KINDS))
+    p = np.concatenate([i.target[0] for i in instances])
+    q = np.concatenate([i.draft[0] for i in instances])
+    assert (p == 0).any(axis=1).mean() > 0.2
+    assert (q == 0).any(axis=1).mean() > 0.2
+    assert (np.minimum(p, q).sum(1) == 0).any()
+    assert (p == q).all(axis=1).any()
+    assert ((q > 0).sum(1) < 3).any()
+    small = [drawn_trees(_FIXED((3,)), i.draft).valid for i in instances]
+    assert any(not valid.all() for valid in small)
+
+
+def test_predictable_drafting_is_lossless():
+    """The number of siblings may depend on the law and on the first draw (SWIFT's rule)."""
+    rule = PredictableBranching((2, 2), lambda law, first: 1 if law[first] > 0.5 else 2)
+    instances = random_instances(3, 2, len(KINDS))
+    assert assert_lossless(RecursiveRejection(), rule, instances) < 1e-12
+
+
+def test_point_masses_are_lossless():
+    """A draft without probabilities, such as an n-gram table."""
+    instances = [
+        Instance(target=i.target, draft=most_likely(i.draft))
+        for i in random_instances(3, 2, 2 * len(KINDS))
+    ]
+    assert assert_lossless(RecursiveRejection(), _FIXED((2, 2)), instances) < 1e-12
+
+
+def test_no_draft_samples_the_target():
+    rule = PredictableBranching((), lambda law, first: 1)
+    for verifier in _ALL.values():
+        (instance,) = random_instances(3, 1, 1)
+        law = output_law(verifier, rule, instance)
+        np.testing.assert_allclose(law, sequence_law(instance.target), atol=1e-12)
+
+
+def test_a_second_implementation_agrees():
+    """The unrolled recursive rejection that the mutants are made of, without a fault."""
+    instances = random_instances(3, 2, len(KINDS))
+    rule = _BEAM(2, 2)
+    ours = outcome_laws(RecursiveRejection(), rule, instances)
+    other = outcome_laws(FaultyRejection(), rule, instances)
+    for a, b in zip(ours, other, strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_allclose(x, y, atol=1e-12)
+
+
+@functools.cache
+def _check_right(verifier: Verifier, rule, vocab: int) -> None:
+    instances = random_instances(vocab, rule.shape.depth, len(KINDS), seed=8)
+    assert assert_lossless(verifier, rule, instances, atol=ATOL) < 1e-12
+
+
+def _of_check(name: str) -> list[LawMutant]:
+    return [mutant for mutant in LAW_MUTANTS if mutant.check == name]
+
+
+def test_every_mutant_names_a_check_of_this_file():
+    checks = {"assert_lossless", "assert_strict", "assert_sampled_law"}
+    assert {mutant.check for mutant in LAW_MUTANTS} == checks
+    assert len({mutant.name for mutant in LAW_MUTANTS}) == len(LAW_MUTANTS)
+
+
+@pytest.mark.parametrize("mutant", _of_check("assert_lossless"), ids=lambda m: m.name)
+def test_mutant_is_caught(mutant):
+    instances = mutant_instances(mutant)
+    assert len(instances) >= 20
+    medians = []
+    for rule in mutant.rules:
+        _check_right(mutant.right, rule, mutant.vocab_size)
+        tv = total_variations(mutant.verifier, rule, instances, **mutant.options)
+        medians.append(float(np.median(tv)))
+        print(f"{mutant.name}: median TV {medians[-1]:.4f}, max {tv.max():.4f}, "
+              f"{(tv > ATOL).sum()} of {len(tv)} instances")  # fmt: skip
+    worst = instances[int(tv.argmax())]  # under the last rule, K = 3
+    with pytest.raises(AssertionError, match="not lossless"):
+        assert_lossless(mutant.verifier, rule, [worst], atol=ATOL, **mutant.options)
+    np.testing.assert_allclose(medians, mutant.median_tv, atol=5e-4)
+
+
+def test_acceptance_is_strict():
+    distinct, independent = _FIXED((3,)), _CHAINS(3, 1)
+    for verifier in _ALL.values():
+        assert_strict(verifier, distinct if distinct.samplings & verifier.accepts else independent,
+                      vocab_size=4)  # fmt: skip
+    (mutant,) = _of_check("assert_strict")
+    with pytest.raises(AssertionError, match="probability 0"):
+        assert_strict(mutant.verifier, mutant.rules[-1], vocab_size=mutant.vocab_size)
+
+
+def test_reference_value():
+    """Draft (.9, .1), target (.2, .8), K = 2: the published acceptance."""
+    p, q = np.asarray([[0.2, 0.8, 0.0, 0.0]]), np.asarray([[0.9, 0.1, 0.0, 0.0]])
+    instance = Instance(target=(p, np.tile(p, (4, 1))), draft=(q,))
+    rule = PaddedSiblings(_FIXED((2,)), 3)
+    ((rejected, accepted),) = outcome_laws(RecursiveRejection(), rule, [instance])
+    assert accepted.sum() == pytest.approx(1.0, abs=1e-12)
+    rule = PaddedSiblings(_CHAINS(2, 1), 3)
+    ((rejected, accepted),) = outcome_laws(KSeq(), rule, [instance])
+    assert accepted.sum() == pytest.approx(0.3788, abs=5e-5)
+    assert rejected.sum() == pytest.approx(1 - 0.3788, abs=5e-5)
+    rho = division_factor(
+        jnp.asarray(p[0], jnp.float32), jnp.asarray(q[0], jnp.float32), jnp.asarray(2.0)
+    )
+    assert float(rho) == pytest.approx((1.9 + 2.81**0.5) / 2, abs=1e-6)
+
+
+# What is sampled is what was enumerated, through the real keys, draws and float32.
+
+_SAMPLED = (
+    (RecursiveRejection(), _FIXED((2, 2))),
+    (RecursiveRejection(), _BEAM(2, 2)),
+    (RecursiveRejection(), CandidateTrees(2, 0.3, (0.7, 0.4), (1, 2, 3), (1, 2, 3))),
+    (KSeq(), _CHAINS(2, 2)),
+)
+
+
+@pytest.mark.parametrize(("verifier", "rule"), _SAMPLED, ids=str)
+def test_sampled_blocks_follow_the_enumerated_law(verifier, rule):
+    """A total variation of .03 is caught with power .99."""
+    instances = random_instances(3, 2, len(KINDS), seed=1)
+    assert_sampled_law(verifier, rule, instances, right=verifier, false_alarm=FALSE_ALARM)
+    outcomes = 3 + 9 + 27
+    assert power(0.03, ROWS, outcomes - 1, false_alarm=FALSE_ALARM) > 0.99
+
+
+def test_a_key_shared_by_draft_and_acceptance_is_caught():
+    """The samples being more than 25 / TV^2 for the mutant's own TV."""
+    (mutant,) = _of_check("assert_sampled_law")
+    (rule,), right = mutant.rules, mutant.right
+    dense = mutant_instances(mutant)[KINDS.index("dense") :: len(KINDS)]
+    laws = [flat(law) for law in outcome_laws(right, rule, dense)]
+    counts = [flat(sample_outcomes(mutant.verifier, rule, instance)) for instance in dense]
+    tv = [0.5 * np.abs(n / ROWS - law).sum() for n, law in zip(counts, laws, strict=True)]
+    print(f"{mutant.name}: TV of the block's law {np.round(tv, 3)}")
+    np.testing.assert_allclose(np.median(tv), mutant.median_tv[0], atol=0.01)
+    assert 25 / np.median(tv) ** 2 <= ROWS
+    with pytest.raises(AssertionError, match="do not follow"):
+        assert_sampled_law(mutant.verifier, rule, dense[:1], right=right, false_alarm=FALSE_ALARM)
+
+
+# The kit itself: verifiers that cannot be enumerated, or return nonsense, fail loudly.
+
+
+class _Custom(Verifier):
+    """Accepts the only child by a rule of its own, without regard to the laws."""
+
+    def __init__(self, accept=lambda u: u < -1.0, path=1, law=jnp.exp):
+        self.accept, self.path, self.law = accept, path, law
+
+    @property
+    def accepts(self):
+        return frozenset(Sampling)
+
+    def decide(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
+        accepted = self.accept(uniforms[1])
+        node = jnp.where(accepted, self.path, NO_NODE)
+        return Decision(
+            num_accepted=accepted.astype(jnp.int32),
+            path=node[None].astype(jnp.int32),
+            ranks=jnp.where(accepted, 0, NO_NODE)[None].astype(jnp.int32),
+            law=self.law(target.at(jnp.where(accepted, 1, 0))),
+            finite=jnp.asarray(True),
+            empty_residuals=jnp.asarray(0, jnp.int32),
+        )
+
+
+def test_the_kit_catches_what_it_cannot_enumerate():
+    instances = random_instances(3, 1, len(KINDS))
+    rule = _FIXED((1,))
+    assert assert_lossless(_Custom(), rule, instances) < 1e-12  # never accepts: lossless
+    for wrong, message in (
+        (_Custom(accept=lambda u: (u < 0.25) | (u > 0.75)), "one threshold"),
+        (_Custom(accept=lambda u: u < 0.5), "not lossless"),
+        (_Custom(accept=lambda u: u < 0.5, path=0), "not a chain of valid nodes"),
+        (_Custom(law=lambda log_p: log_p), "no law"),
+    ):
+        with pytest.raises(AssertionError, match=message):
+            assert_lossless(wrong, rule, instances)
+    with pytest.raises(TypeError, match="drawn_trees"):
+        assert_lossless(_Custom(), "constant_branching", instances)
+
+
+def test_float32_decides_like_float64():
+    """Measured: laws after rejections differ by less than 1e-6 unless a residual is tiny."""
+    instances = [i for k, i in enumerate(random_instances(4, 1, 4 * len(KINDS)))
+                 if KINDS[k % len(KINDS)] in ("dense", "peaked", "zeros in both")]  # fmt: skip
+    rng = np.random.default_rng(0)
+    for verifier, rule in ((RecursiveRejection(), _FIXED((3,))), (KSeq(), _CHAINS(3, 1))):
+        problem = make_problem([drawn_trees(rule, i.draft) for i in instances], instances)
+        which = np.repeat(np.arange(len(problem.tokens)), 8)
+        coins = rng.random((len(which), problem.shape.num_nodes)).astype(np.float32)
+        exact = decide_rows(verifier, problem, which, coins)
+        single = decide_rows(verifier, problem, which, coins, dtype="float32")
+        assert single.law.dtype == np.float32
+        equal = (exact.path == single.path).all(-1)
+        error = np.abs(exact.law - single.law).max(-1)[equal]
+        print(f"{type(verifier).__name__}: float32 off by {error.max():.1e}, "
+              f"{(~equal).sum()} of {len(equal)} decisions differ")  # fmt: skip
+        assert (~equal).mean() < 1e-3
+        assert np.quantile(error, 0.99) < 1e-5
+
+
+def test_laws_of_later_siblings_in_float32():
+    """After a sibling with all the mass that float32 can see, where 1 - q(x) is 0 or rounded."""
+    for gap in (5.0, 12.0, 17.0, 30.0):
+        logits = np.asarray([gap, 1.0, 0.5, 0.0, -1.0])
+        log_q = jax.nn.log_softmax(jnp.asarray(logits, jnp.float32))
+        law = np.exp(np.asarray(_exclude(log_q, jnp.asarray(0)), np.float64))
+        exact = np.where(np.arange(5) == 0, 0.0, np.exp(logits))
+        np.testing.assert_allclose(law, exact / exact.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("verifier", "rule"), [(RecursiveRejection(), _FIXED((3,))),
+                                                (KSeq(), _CHAINS(3, 1))], ids=str)  # fmt: skip
+def test_no_threshold_takes_nearly_equal_laws_for_equal(verifier, rule):
+    """However little mass a residual has, it is where the next token comes from."""
+    rng = np.random.default_rng(0)
+    instances = []
+    for share in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5):
+        q, other = rng.dirichlet(np.ones(4), (2, 1))
+        p = (1.0 - share) * q + share * other
+        instances.append(Instance(target=(p, np.tile(p, (4, 1))), draft=(q,)))
+    assert assert_lossless(verifier, rule, instances) < 1e-12
+
+
+# Laws that are none.
+
+
+def _hand_made_tree(rows: int) -> tuple[DraftTree, np.ndarray]:
+    """Two chains of two tokens, 0 1 and 1 2, from uniform laws over V = 4."""
+    shape = TreeShape.from_branching((2, 1))
+    tokens = jnp.tile(jnp.asarray([3, 0, 1, 1, 2], jnp.int32), (rows, 1))
+    tree = DraftTree(
+        tokens=tokens,
+        parents=jnp.tile(jnp.asarray(shape.static_parents), (rows, 1)),
+        valid=jnp.ones((rows, 5), bool),
+        scores=jnp.zeros((rows, 5), jnp.float32),
+        laws=DenseLaws(logprobs=jnp.full((rows, 3, 4), -np.log(4.0), jnp.float32)),
+        finite=jnp.ones((rows,), bool),
+        shape=shape,
+    )
+    return tree, np.zeros((rows, 5, 4), np.float32)
+
+
+@pytest.mark.parametrize("all_nodes", [False, True])
+@pytest.mark.parametrize("name", sorted(VERIFIERS))
+def test_laws_that_are_none_are_flagged_where_they_are_read(name, all_nodes):
+    tree, logits = _hand_made_tree(6)
+    logits[1, 0, 2] = np.nan  # the root is always read
+    logits[2, 0] = -np.inf
+    logits[3, 0, :2], logits[3, 1:] = -np.inf, np.nan  # nothing is accepted: not read
+    logits[4, 0, 1:], logits[4, 1, 0] = -np.inf, np.nan  # token 0, node 1, must be accepted
+    logits[5, 0, 1:], logits[5, 2] = -np.inf, np.nan  # node 2 is not reached
+    keys = block_keys(row_keys(0, jnp.arange(6)), jnp.zeros((6,), jnp.int32))
+    target = TargetLaws(logits=jnp.asarray(logits), warp=make_warp(1.0))
+    result = jax.jit(VERIFIERS[name](all_nodes=all_nodes).verify)(tree, target, keys)
+    np.testing.assert_array_equal(result.finite, [True, False, False, True, False, True])
+    assert not result.empty_residuals.any()
+
+
+def test_empty_residuals_are_counted():
+    """q is above p everywhere by rounding alone: a rejected child leaves nothing to emit."""
+    tree, logits = _hand_made_tree(1)
+    tree = tree.replace(laws=DenseLaws(logprobs=tree.laws.logprobs + 1e-6))
+    row, coins = jax.tree.map(lambda x: x[0], tree), jnp.full((5,), 1.0 - 2.0**-23, jnp.float32)
+    target = TargetLaws(logits=jnp.asarray(logits[0]), warp=make_warp(1.0))
+    decision = jax.jit(RecursiveRejection().decide)(row, target, coins)
+    assert decision.num_accepted == decision.empty_residuals == 2
+    assert decision.ranks.tolist() == [0, 0]
+    decision = jax.jit(RecursiveRejection().decide)(row, target, jnp.zeros_like(coins))
+    assert (decision.num_accepted, decision.empty_residuals) == (2, 0)
+
+
+def test_greedy_follows_the_argmax():
+    tree, logits = _hand_made_tree(6)
+    logits[0, 0, 0] = logits[0, 1, 1] = logits[0, 3, 2] = 1.0  # accepts 0, then 1, then emits 2
+    logits[1, 0, 1] = 1.0  # accepts the second child, then emits the lowest id of a tie
+    logits[2, 0, 3] = 1.0  # no child
+    logits[3, 0, [1, 2]] = 1.0  # tie: 1, the second child; its child is not the argmax
+    logits[3, 2, 3] = 1.0
+    logits[4, 0, 0] = 1.0  # like row 0, but its first child is invalid
+    tree = tree.replace(valid=tree.valid.at[4, 1].set(False).at[4, 3].set(False))
+    logits[5, 0, 0], logits[5, 1, 0] = 1.0, np.nan  # read; the NaN of row 0 is not
+    logits[0, 4, 0] = np.nan
+    target = TargetLaws(logits=jnp.asarray(logits), warp=make_warp(0.0))
+    result = jax.jit(RecursiveRejection().verify)(tree, target, row_keys(0, jnp.arange(6)))
+    none = NO_NODE
+    np.testing.assert_array_equal(result.num_accepted[:5], [2, 1, 0, 1, 0])
+    np.testing.assert_array_equal(
+        result.path[:5], [[1, 3], [2, none], [none, none], [2, none], [none, none]]
+    )
+    np.testing.assert_array_equal(
+        result.ranks[:5], [[0, 0], [1, none], [none, none], [1, none], [none, none]]
+    )
+    np.testing.assert_array_equal(result.next_token[:5], [2, 0, 3, 3, 0])
+    np.testing.assert_array_equal(result.finite, [True] * 5 + [False])
