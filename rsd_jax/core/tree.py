@@ -5,6 +5,7 @@ before children and siblings stand in the order in which they were drawn.
 """
 
 import dataclasses
+import enum
 import functools
 from typing import Protocol
 
@@ -15,6 +16,16 @@ from flax import struct
 
 from rsd_jax.core.types import NO_NODE
 from rsd_jax.errors import ConfigError
+
+
+class SiblingLaw(enum.Enum):
+    """How the children of a node are drawn; a verifier declares which of these it accepts."""
+
+    NONE = "none"
+    POINT = "point"
+    SINGLE = "single"  # one child per node: the tree is a chain
+    IID = "iid"
+    WITHOUT_REPLACEMENT = "without_replacement"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,25 +1,14 @@
 """What a drafter is, and what it sees."""
 
 import abc
-import enum
 from typing import Any
 
 import jax
 from flax import struct
 
-from rsd_jax.core.tree import DraftTree, TreeShape
+from rsd_jax.core.tree import DraftTree, SiblingLaw, TreeShape
 from rsd_jax.core.types import KVCache, LanguageModel, Params, VerifyResult
 from rsd_jax.core.warp import Warp
-
-
-class Sampling(enum.Enum):
-    """How the children of a node are drawn; a verifier declares which of these it accepts."""
-
-    NONE = "none"
-    POINT = "point"
-    SINGLE = "single"  # one child per node: the tree is a chain
-    IID = "iid"
-    WITHOUT_REPLACEMENT = "without_replacement"
 
 
 @struct.dataclass
@@ -85,7 +74,7 @@ class Drafter(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def samplings(self) -> frozenset[Sampling]:
+    def sibling_laws(self) -> frozenset[SiblingLaw]:
         """Every description that fits how siblings are drawn."""
 
     @property
@@ -101,7 +90,7 @@ class Drafter(abc.ABC):
     @property
     def distinct_siblings(self) -> int:
         """Different tokens that a vocabulary must hold at least, for the children of one node."""
-        return 1 if Sampling.IID in self.samplings else self.shape.max_siblings
+        return 1 if SiblingLaw.IID in self.sibling_laws else self.shape.max_siblings
 
     @property
     def max_nodes(self) -> int:

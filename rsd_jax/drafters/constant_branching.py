@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsd_jax.core.sampling import gumbel_top_k
-from rsd_jax.core.tree import TreeShape
-from rsd_jax.drafters.base import Sampling
+from rsd_jax.core.tree import SiblingLaw, TreeShape
 from rsd_jax.drafters.growth import Children, TreeRule
 
 
@@ -27,11 +26,11 @@ class ConstantBranching(TreeRule):
         return TreeShape.from_branching(self.branching)
 
     @property
-    def samplings(self) -> frozenset[Sampling]:
+    def sibling_laws(self) -> frozenset[SiblingLaw]:
         # One draw per node is all of these.
         if max(self.branching) == 1:
-            return frozenset({Sampling.SINGLE, Sampling.IID, Sampling.WITHOUT_REPLACEMENT})
-        return frozenset({Sampling.WITHOUT_REPLACEMENT})
+            return frozenset({SiblingLaw.SINGLE, SiblingLaw.IID, SiblingLaw.WITHOUT_REPLACEMENT})
+        return frozenset({SiblingLaw.WITHOUT_REPLACEMENT})
 
     def noise_rows(self, level: int) -> int:
         return self.shape.widths[level]

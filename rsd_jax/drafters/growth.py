@@ -11,10 +11,17 @@ import numpy as np
 from flax import struct
 
 from rsd_jax.core.sampling import Purpose, gumbels, is_law
-from rsd_jax.core.tree import DenseLaws, DraftTree, TreeShape, level_visibility, root_visibility
+from rsd_jax.core.tree import (
+    DenseLaws,
+    DraftTree,
+    SiblingLaw,
+    TreeShape,
+    level_visibility,
+    root_visibility,
+)
 from rsd_jax.core.types import NO_NODE
 from rsd_jax.core.warp import Warp
-from rsd_jax.drafters.base import Drafter, Sampling
+from rsd_jax.drafters.base import Drafter
 
 ScoreLevel = Callable[[int, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 """(level, tokens i32[B, w], visible bool[B or 1, w, N], carry) to (logits f32[B, w, V], carry).
@@ -49,8 +56,8 @@ class TreeRule(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def samplings(self) -> frozenset[Sampling]:
-        """See `Drafter.samplings`."""
+    def sibling_laws(self) -> frozenset[SiblingLaw]:
+        """See `Drafter.sibling_laws`."""
 
     @abc.abstractmethod
     def noise_rows(self, level: int) -> int:
@@ -89,8 +96,8 @@ class RuleDrafter(Drafter):
         return self.rule.shape
 
     @property
-    def samplings(self) -> frozenset[Sampling]:
-        return self.rule.samplings
+    def sibling_laws(self) -> frozenset[SiblingLaw]:
+        return self.rule.sibling_laws
 
 
 def _noise_of_levels(

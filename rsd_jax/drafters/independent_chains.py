@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsd_jax.core.sampling import gumbel_top_k
-from rsd_jax.core.tree import TreeShape
-from rsd_jax.drafters.base import Sampling
+from rsd_jax.core.tree import SiblingLaw, TreeShape
 from rsd_jax.drafters.growth import Children, TreeRule
 
 
@@ -29,10 +28,10 @@ class IndependentChains(TreeRule):
         return TreeShape.from_branching((self.num_drafts,) + (1,) * (self.length - 1))
 
     @property
-    def samplings(self) -> frozenset[Sampling]:
+    def sibling_laws(self) -> frozenset[SiblingLaw]:
         if self.num_drafts == 1:
-            return frozenset({Sampling.SINGLE, Sampling.IID, Sampling.WITHOUT_REPLACEMENT})
-        return frozenset({Sampling.IID})
+            return frozenset({SiblingLaw.SINGLE, SiblingLaw.IID, SiblingLaw.WITHOUT_REPLACEMENT})
+        return frozenset({SiblingLaw.IID})
 
     def noise_rows(self, level: int) -> int:
         return self.num_drafts

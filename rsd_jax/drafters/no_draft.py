@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rsd_jax.core.tree import DraftTree, PointLaws, TreeShape
+from rsd_jax.core.tree import DraftTree, PointLaws, SiblingLaw, TreeShape
 from rsd_jax.core.types import NO_NODE
 from rsd_jax.core.warp import Warp
-from rsd_jax.drafters.base import DraftContext, Drafter, ModelParams, Models, Sampling
+from rsd_jax.drafters.base import DraftContext, Drafter, ModelParams, Models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +21,8 @@ class NoDraft(Drafter):
         return TreeShape.from_branching(())
 
     @property
-    def samplings(self) -> frozenset[Sampling]:
-        return frozenset(Sampling)  # nothing is drawn: every description fits
+    def sibling_laws(self) -> frozenset[SiblingLaw]:
+        return frozenset(SiblingLaw)  # nothing is drawn: every description fits
 
     def init(self, models: Models, batch: int, capacity: int) -> tuple[()]:
         return ()

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rsd_jax.core.sampling import gumbel_top_k, truncated_gumbel
-from rsd_jax.core.tree import TreeShape
-from rsd_jax.drafters.base import Sampling
+from rsd_jax.core.tree import SiblingLaw, TreeShape
 from rsd_jax.drafters.growth import Children, TreeRule
 
 _Beam = tuple[jax.Array, jax.Array]  # phi f32[B, w], G f32[B, w]
@@ -34,10 +33,10 @@ class StochasticBeam(TreeRule):
         return TreeShape((1,) + (self.width,) * self.length)
 
     @property
-    def samplings(self) -> frozenset[Sampling]:
+    def sibling_laws(self) -> frozenset[SiblingLaw]:
         if self.width == 1:
-            return frozenset({Sampling.SINGLE, Sampling.IID, Sampling.WITHOUT_REPLACEMENT})
-        return frozenset({Sampling.WITHOUT_REPLACEMENT})
+            return frozenset({SiblingLaw.SINGLE, SiblingLaw.IID, SiblingLaw.WITHOUT_REPLACEMENT})
+        return frozenset({SiblingLaw.WITHOUT_REPLACEMENT})
 
     def noise_rows(self, level: int) -> int:
         return self.shape.widths[level]

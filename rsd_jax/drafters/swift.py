@@ -5,11 +5,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from rsd_jax.core.tree import DraftTree, TreeShape
+from rsd_jax.core.tree import DraftTree, SiblingLaw, TreeShape
 from rsd_jax.core.types import Scratch
 from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.backbone import BackboneRule, grow_backbone
-from rsd_jax.drafters.base import DraftContext, Drafter, ModelParams, Models, Sampling
+from rsd_jax.drafters.base import DraftContext, Drafter, ModelParams, Models
 from rsd_jax.errors import ConfigError, is_integer
 
 
@@ -40,8 +40,8 @@ class SwiftDrafter(Drafter):
         return self.rule.shape
 
     @property
-    def samplings(self) -> frozenset[Sampling]:
-        return frozenset({Sampling.WITHOUT_REPLACEMENT})
+    def sibling_laws(self) -> frozenset[SiblingLaw]:
+        return frozenset({SiblingLaw.WITHOUT_REPLACEMENT})
 
     @property
     def needs_skips(self) -> bool:

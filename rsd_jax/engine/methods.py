@@ -41,8 +41,8 @@ class Method:
     draft_top_k: int | None = None
 
     def __post_init__(self):
-        if not self.drafter.samplings & self.verifier.accepts:
-            got = sorted(s.value for s in self.drafter.samplings)
+        if not self.drafter.sibling_laws & self.verifier.accepts:
+            got = sorted(s.value for s in self.drafter.sibling_laws)
             expected = sorted(s.value for s in self.verifier.accepts)
             raise ConfigError(
                 f"{type(self.drafter).__name__} draws siblings as {got}, but "

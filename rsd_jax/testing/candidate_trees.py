@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.tree import SiblingLaw
 from rsd_jax.drafters.backbone import BackboneRule, ScoreStep
-from rsd_jax.drafters.base import Sampling
 from rsd_jax.testing.drawn_trees import (
     DrawnTrees,
     Prefix,
@@ -29,8 +29,8 @@ class CandidateTrees(BackboneRule):
     """
 
     @property
-    def samplings(self) -> frozenset[Sampling]:
-        return frozenset({Sampling.WITHOUT_REPLACEMENT})
+    def sibling_laws(self) -> frozenset[SiblingLaw]:
+        return frozenset({SiblingLaw.WITHOUT_REPLACEMENT})
 
     def drawn_trees(self, draft: Table) -> DrawnTrees:
         """All trees drawn from a table."""

@@ -4,14 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsd_jax.core.tree import DraftTree
+from rsd_jax.core.tree import DraftTree, SiblingLaw
 from rsd_jax.core.types import NO_NODE
-from rsd_jax.drafters.base import Sampling
 
 _ATOL = 1e-4  # of a float32 law over a large vocabulary
 
 
-def validate_tree(tree: DraftTree, vocab_size: int, *, sampling: Sampling | None = None) -> None:
+def validate_tree(tree: DraftTree, vocab_size: int, *, sampling: SiblingLaw | None = None) -> None:
     """Checks a tree with leading B, row by row.
 
     Args:
@@ -49,7 +48,7 @@ def validate_tree(tree: DraftTree, vocab_size: int, *, sampling: Sampling | None
 
 def _check_siblings(tree, tokens, parents, valid, scores, sampling) -> None:
     # Independent draws stand in the order in which they came, whatever their scores.
-    ranked = sampling is Sampling.WITHOUT_REPLACEMENT
+    ranked = sampling is SiblingLaw.WITHOUT_REPLACEMENT
     for slot in range(1, tree.shape.num_nodes):
         for other in range(slot + 1, tree.shape.num_nodes):
             siblings = (parents[:, slot] == parents[:, other]) & valid[:, other]

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from rsd_jax.core.sampling import Purpose, argmax, gumbels, is_law, uniforms
-from rsd_jax.core.tree import DraftTree, TreeShape
+from rsd_jax.core.tree import DraftTree, SiblingLaw, TreeShape
 from rsd_jax.core.types import NO_NODE, VerifyResult
 from rsd_jax.core.warp import Warp
-from rsd_jax.drafters.base import Sampling
 
 
 @struct.dataclass
@@ -76,7 +75,7 @@ class Verifier(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def accepts(self) -> frozenset[Sampling]:
+    def accepts(self) -> frozenset[SiblingLaw]:
         """Ways of drawing siblings for which `decide` is lossless."""
 
     def check_shape(self, shape: TreeShape) -> None:  # noqa: B027

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsd_jax.core.sampling import is_law
-from rsd_jax.core.tree import DraftTree, TreeShape
+from rsd_jax.core.tree import DraftTree, SiblingLaw, TreeShape
 from rsd_jax.core.types import NO_NODE
-from rsd_jax.drafters.base import Sampling
 from rsd_jax.errors import ConfigError
 from rsd_jax.verifiers.base import (
     Decision,
@@ -130,8 +129,8 @@ class KSeq(Verifier):
     all_nodes: bool | None = None
 
     @property
-    def accepts(self) -> frozenset[Sampling]:
-        return frozenset({Sampling.NONE, Sampling.IID})
+    def accepts(self) -> frozenset[SiblingLaw]:
+        return frozenset({SiblingLaw.NONE, SiblingLaw.IID})
 
     def check_shape(self, shape: TreeShape) -> None:
         branching = shape.branching

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from rsd_jax.core.sampling import is_law, residual
-from rsd_jax.core.tree import DraftTree, children_table
+from rsd_jax.core.tree import DraftTree, SiblingLaw, children_table
 from rsd_jax.core.types import NO_NODE
-from rsd_jax.drafters.base import Sampling
 from rsd_jax.verifiers.base import (
     Decision,
     TargetLaws,
@@ -73,9 +72,9 @@ class RecursiveRejection(Verifier):
     all_nodes: bool | None = None
 
     @property
-    def accepts(self) -> frozenset[Sampling]:
-        kind = Sampling.IID if self.replacement else Sampling.WITHOUT_REPLACEMENT
-        return frozenset({Sampling.NONE, Sampling.POINT, kind})
+    def accepts(self) -> frozenset[SiblingLaw]:
+        kind = SiblingLaw.IID if self.replacement else SiblingLaw.WITHOUT_REPLACEMENT
+        return frozenset({SiblingLaw.NONE, SiblingLaw.POINT, kind})
 
     def decide(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
         if tree.shape.depth == 0:

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from rsd_jax.core.sampling import row_keys
-from rsd_jax.core.tree import DraftTree, PointLaws
+from rsd_jax.core.tree import DraftTree, PointLaws, SiblingLaw
 from rsd_jax.core.warp import make_warp
 from rsd_jax.drafters import TREE_RULES
-from rsd_jax.drafters.base import Sampling
 from rsd_jax.drafters.growth import grow_tree
 from rsd_jax.testing.beam_mutants import BEAM_FAULTS, FaultyBeam
 from rsd_jax.testing.candidate_trees import CandidateTrees
@@ -57,12 +56,12 @@ def test_trees_follow_their_enumerated_law(rule):
         trees = drawn_trees(rule, instance.draft)
         small += (~trees.valid).any()
         sampled = sample_trees(rule, instance.draft)
-        validate_tree(sampled, V, sampling=next(iter(rule.samplings)))
+        validate_tree(sampled, V, sampling=next(iter(rule.sibling_laws)))
         counts = tree_counts(trees, sampled)
         check = chi_square(counts, np.append(trees.probability, 0.0), false_alarm=FALSE_ALARM)
         assert check.passed, check
         assert power(0.03, ROWS, check.degrees, false_alarm=FALSE_ALARM) > 0.99
-    assert small or rule.samplings == {Sampling.IID}
+    assert small or rule.sibling_laws == {SiblingLaw.IID}
 
 
 def _ordered_pairs(law: np.ndarray) -> np.ndarray:
@@ -187,7 +186,7 @@ def test_the_validator_names_what_is_broken():
     (instance,) = random_instances(V, 2, 1)
     rule = TREE_RULES["constant_branching"]((2, 2))
     tree = _greedy_tree(rule, instance.draft)
-    validate_tree(tree, V, sampling=Sampling.WITHOUT_REPLACEMENT)
+    validate_tree(tree, V, sampling=SiblingLaw.WITHOUT_REPLACEMENT)
 
     def broken(**changes) -> DraftTree:
         fields = {}
@@ -209,7 +208,7 @@ def test_the_validator_names_what_is_broken():
         (tree.replace(tokens=tree.tokens.astype(np.int64)), "int32"),
     ):
         with pytest.raises(AssertionError, match=message):
-            validate_tree(wrong, V, sampling=Sampling.WITHOUT_REPLACEMENT)
+            validate_tree(wrong, V, sampling=SiblingLaw.WITHOUT_REPLACEMENT)
     point = PointLaws(proposals=jnp.full((1, 3), 2, jnp.int32), vocab_size=V)
     with pytest.raises(AssertionError, match="finite log probability"):
         validate_tree(tree.replace(laws=point), V)

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 
 import rsd_jax
-from rsd_jax.core.tree import TreeShape
+from rsd_jax.core.tree import SiblingLaw, TreeShape
 from rsd_jax.core.types import NEVER
 from rsd_jax.drafters import DRAFTERS, TREE_RULES
 from rsd_jax.drafters.backbone import BackboneRule
-from rsd_jax.drafters.base import Sampling
 from rsd_jax.drafters.growth import TreeRule
 from rsd_jax.drafters.independent_chains import IndependentChains
 from rsd_jax.engine import decoding
@@ -60,7 +59,7 @@ def every(registry: dict[str, type]) -> list:
 PAIRS = [
     rsd_jax.Method("conformance", drafter, verifier)
     for drafter in every(ALL_DRAFTERS) for verifier in every(ALL_VERIFIERS)
-    if drafter.samplings & verifier.accepts
+    if drafter.sibling_laws & verifier.accepts
 ]  # fmt: skip
 """All pairs that fit, as methods."""
 
@@ -156,7 +155,9 @@ def test_a_drafter_is_greedy_at_temperature_0(method):
 @pytest.mark.parametrize("method", ONE_PER_DRAFTER, ids=name)
 def test_its_trees_are_valid(method):
     job, state = _prepared(method)
-    sampling = min(method.drafter.samplings, key=lambda s: s is not Sampling.WITHOUT_REPLACEMENT)
+    sampling = min(
+        method.drafter.sibling_laws, key=lambda s: s is not SiblingLaw.WITHOUT_REPLACEMENT
+    )
     tree, _ = jax.jit(decoding.draft, static_argnums=0)(job.engine, job.params, state, job.options)
     assert tree.shape == method.drafter.shape
     validate_tree(tree, joint_law.MODEL.vocab_size, sampling=sampling)

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from rsd_jax.core.sampling import is_law
+from rsd_jax.core.tree import SiblingLaw
 from rsd_jax.core.types import NO_NODE
-from rsd_jax.drafters.base import Sampling
 from rsd_jax.verifiers.base import Decision, Verifier, root_only
 
 
@@ -22,7 +22,7 @@ class BlockVerification(Verifier):
 
     @property
     def accepts(self):
-        return frozenset({Sampling.NONE, Sampling.POINT, Sampling.SINGLE})
+        return frozenset({SiblingLaw.NONE, SiblingLaw.POINT, SiblingLaw.SINGLE})
 
     def decide(self, tree, target, uniforms):
         shape = tree.shape

@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from rsd_jax.core.tree import DraftTree, PointLaws, TreeShape
-from rsd_jax.drafters.base import Drafter, Sampling
+from rsd_jax.core.tree import DraftTree, PointLaws, SiblingLaw, TreeShape
+from rsd_jax.drafters.base import Drafter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +26,8 @@ class NgramDrafter(Drafter):
         return TreeShape.from_branching((1,) * self.length)
 
     @property
-    def samplings(self):
-        return frozenset({Sampling.POINT, Sampling.SINGLE})
+    def sibling_laws(self):
+        return frozenset({SiblingLaw.POINT, SiblingLaw.SINGLE})
 
     def init(self, models, batch, capacity):
         return ()

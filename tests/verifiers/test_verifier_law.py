@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from rsd_jax.core.sampling import block_keys, row_keys
-from rsd_jax.core.tree import DenseLaws, DraftTree, TreeShape
+from rsd_jax.core.tree import DenseLaws, DraftTree, SiblingLaw, TreeShape
 from rsd_jax.core.types import NO_NODE
 from rsd_jax.core.warp import make_warp
 from rsd_jax.drafters import TREE_RULES
-from rsd_jax.drafters.base import Sampling
 from rsd_jax.testing.candidate_trees import CandidateTrees
 from rsd_jax.testing.decisions import decide_rows, make_problem
 from rsd_jax.testing.drawn_trees import PaddedSiblings, PredictableBranching, drawn_trees
@@ -64,8 +63,8 @@ _ALL = {name: make() for name, make in VERIFIERS.items()}
 _ALL["recursive_rejection with replacement"] = RecursiveRejection(replacement=True)
 
 
-def _samplings(rule) -> frozenset[Sampling]:
-    return rule.rule.samplings if isinstance(rule, PaddedSiblings) else rule.samplings
+def _samplings(rule) -> frozenset[SiblingLaw]:
+    return rule.rule.sibling_laws if isinstance(rule, PaddedSiblings) else rule.sibling_laws
 
 
 def _pairs():
@@ -197,8 +196,8 @@ def test_mutant_is_caught(mutant):
 def test_acceptance_is_strict():
     distinct, independent = _FIXED((3,)), _CHAINS(3, 1)
     for verifier in _ALL.values():
-        assert_strict(verifier, distinct if distinct.samplings & verifier.accepts else independent,
-                      vocab_size=4)  # fmt: skip
+        fits = distinct.sibling_laws & verifier.accepts
+        assert_strict(verifier, distinct if fits else independent, vocab_size=4)
     (mutant,) = _of_check("assert_strict")
     with pytest.raises(AssertionError, match="probability 0"):
         assert_strict(mutant.verifier, mutant.rules[-1], vocab_size=mutant.vocab_size)
@@ -266,7 +265,7 @@ class _Custom(Verifier):
 
     @property
     def accepts(self):
-        return frozenset(Sampling)
+        return frozenset(SiblingLaw)
 
     def decide(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
         accepted = self.accept(uniforms[1])
