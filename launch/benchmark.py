@@ -121,8 +121,11 @@ def _verification(batch_sizes: list[int]) -> None:
         rsd_jax.build_method("rsd_s", width=4, length=4),
         rsd_jax.build_method("rsd_s", width=6, length=5),
     ]
-    print("| milliseconds, reached / all | top_p | " + " | ".join(
-        f"V = {v}, batch {b}" for v in VOCABULARIES for b in batch_sizes) + " |")  # fmt: skip
+    print(
+        "| milliseconds, reached / all | top_p | "
+        + " | ".join(f"V = {v}, batch {b}" for v in VOCABULARIES for b in batch_sizes)
+        + " |"
+    )
     print("|---" * (2 + len(VOCABULARIES) * len(batch_sizes)) + "|")
     for method in methods:
         for top_p in (1.0, 0.95):
@@ -147,9 +150,12 @@ def _skipping_at(
 ) -> None:
     context = args.context
     passes = time_skipped_passes(
-        target, random_sets(target.model.num_layers), batch=batch, context=context,
+        target,
+        random_sets(target.model.num_layers),
+        batch=batch,
+        context=context,
         repeats=args.repeats,
-    )  # fmt: skip
+    )
     rows = skipping_rows(passes, target, pair=name, batch=batch, context=context)
     (costs,) = skip_costs_of(rows)
     print(costs.label)
@@ -176,9 +182,18 @@ def main() -> None:
     print(f"copy bandwidth {bandwidth / 1e9:.1f} GB/s (read + write of {args.megabytes} MiB)")
     for batch_size in args.batch_sizes:
         measured, others = benchmark.measure(
-            methods, target, draft, prompts, sampling, batch_size=batch_size, pair=name,
-            task=task, repeats=args.repeats, report=_say, peers=_peers(peer, args, batch_size),
-        )  # fmt: skip
+            methods,
+            target,
+            draft,
+            prompts,
+            sampling,
+            batch_size=batch_size,
+            pair=name,
+            task=task,
+            repeats=args.repeats,
+            report=_say,
+            peers=_peers(peer, args, batch_size),
+        )
         rows = [m.row for m in measured]
         rows += [peer_row(run, rows[0]) for run in others]
         print(f"\nbatch {batch_size}: whole calls, prefill included, compilation not")

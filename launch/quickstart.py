@@ -96,11 +96,15 @@ def _sample(prompt: str, completion: str, reference: str, source: str) -> str:
     tail = "\n".join(prompt.rstrip("\n").split("\n")[-SHOWN_PROMPT_LINES:])
     return "\n".join(
         [
-            f"{' end of the prompt ':-^80}", tail,
-            f"{f' completion by {SHOWN_METHOD} ':-^80}", completion.rstrip("\n"),
-            f"{f' {source} ':-^80}", reference.rstrip("\n"), RULE,
+            f"{' end of the prompt ':-^80}",
+            tail,
+            f"{f' completion by {SHOWN_METHOD} ':-^80}",
+            completion.rstrip("\n"),
+            f"{f' {source} ':-^80}",
+            reference.rstrip("\n"),
+            RULE,
         ]
-    )  # fmt: skip
+    )
 
 
 def _translation(pair: rsd_jax.LoadedPair, method: rsd_jax.Method, seed: int) -> str:
@@ -108,10 +112,15 @@ def _translation(pair: rsd_jax.LoadedPair, method: rsd_jax.Method, seed: int) ->
     task = get_task("number_words")
     prompt = min(task.test_prompts(20), key=lambda prompt: len(prompt.text))
     result = rsd_jax.generate(
-        method, pair.target, pair.draft, [pair.tokenizer(prompt.text).input_ids],
-        max_new_tokens=task.max_new_tokens, temperature=0.0, seed=seed,
+        method,
+        pair.target,
+        pair.draft,
+        [pair.tokenizer(prompt.text).input_ids],
+        max_new_tokens=task.max_new_tokens,
+        temperature=0.0,
+        seed=seed,
         eos_id=pair.tokenizer.eos_token_id,
-    )  # fmt: skip
+    )
     text = task.answer(pair.tokenizer.decode(result.tokens[0], skip_special_tokens=True))
     shown = ["\n".join(textwrap.wrap(part, 80)) for part in (text, prompt.reference.strip())]
     asked = "\n".join("\n".join(textwrap.wrap(line, 80)) for line in prompt.text.split("\n"))

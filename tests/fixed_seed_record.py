@@ -61,9 +61,15 @@ def _decode(name, case, target, draft, tokenizer):
     prompts = [tokenizer(text).input_ids for text in _TEXTS[:rows]]
     needs_draft = method.drafter.needs_draft_model
     result = rsd_jax.generate(
-        method, target, draft if needs_draft else None, prompts, seed=11,
-        max_new_tokens=_NEW_TOKENS, eos_id=tokenizer.eos_token_id, **_WARPS[warp],
-    )  # fmt: skip
+        method,
+        target,
+        draft if needs_draft else None,
+        prompts,
+        seed=11,
+        max_new_tokens=_NEW_TOKENS,
+        eos_id=tokenizer.eos_token_id,
+        **_WARPS[warp],
+    )
     return {"tokens": result.tokens, "blocks": result.stats.blocks.tolist()}
 
 
@@ -75,8 +81,9 @@ def record(shape=None, wide=False):
         models = tuple(in_float64(model) for model in models)
     return {
         case: {name: _decode(name, case, *models, pair.tokenizer) for name in _METHODS}
-        for case, (_, _, mesh) in _CASES.items() if mesh == shape
-    }  # fmt: skip
+        for case, (_, _, mesh) in _CASES.items()
+        if mesh == shape
+    }
 
 
 def _all(wide=False):
@@ -86,9 +93,11 @@ def _all(wide=False):
 
 def _differences(known, found):
     return [
-        f"{case}, {name}" for case in known for name in known[case]
+        f"{case}, {name}"
+        for case in known
+        for name in known[case]
         if known[case][name] != found[case][name]
-    ]  # fmt: skip
+    ]
 
 
 def main() -> int:

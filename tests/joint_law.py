@@ -26,10 +26,14 @@ METHODS = {
     "self_rsd_c": {"branching": (2, 2)},
     # Of three tokens, so that every class of confidence and both ways to stop occur.
     "swift": {
-        "length": 2, "stop_below": 0.4, "confidences": (0.7, 0.5), "counts": (1, 2, 3),
-        "greedy_counts": (1, 2, 3), "widths": (2, 4, 8),
+        "length": 2,
+        "stop_below": 0.4,
+        "confidences": (0.7, 0.5),
+        "counts": (1, 2, 3),
+        "greedy_counts": (1, 2, 3),
+        "widths": (2, 4, 8),
     },
-}  # fmt: skip
+}
 _SKIPS = np.asarray([[False, True], [True, False]])
 
 

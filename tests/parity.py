@@ -30,9 +30,12 @@ def hf_model(directory: Directory) -> Any:
     import transformers
 
     model, info = transformers.AutoModelForCausalLM.from_pretrained(
-        pathlib.Path(directory), dtype=torch.float32, attn_implementation="eager",
-        output_loading_info=True, local_files_only=True,
-    )  # fmt: skip
+        pathlib.Path(directory),
+        dtype=torch.float32,
+        attn_implementation="eager",
+        output_loading_info=True,
+        local_files_only=True,
+    )
     odd = {kind: names for kind, names in info.items() if names}
     assert not odd, f"transformers did not load {directory} cleanly: {odd}"
     return model.eval()
@@ -47,9 +50,11 @@ def hf_logits(directory: Directory, tokens: np.ndarray) -> np.ndarray:
 
 
 def hf_greedy(
-    directory: Directory, prompts: Sequence[Sequence[int]], max_new_tokens: int,
+    directory: Directory,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
     eos_id: int | None = None,
-) -> list[list[int]]:  # fmt: skip
+) -> list[list[int]]:
     """New tokens (a first EOS included) of transformers' greedy `generate`, a prompt at a time."""
     import torch
 
@@ -58,10 +63,14 @@ def hf_greedy(
         ids = torch.tensor([list(prompt)])
         with torch.inference_mode():
             row = model.generate(
-                ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens,
-                do_sample=False, num_beams=1, eos_token_id=eos_id,
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                eos_token_id=eos_id,
                 pad_token_id=0 if eos_id is None else eos_id,
-            )  # fmt: skip
+            )
         out.append(row[0, len(prompt) :].tolist())
     return out
 
@@ -89,9 +98,7 @@ def score(model: LlamaModel, params: Params, tokens: jax.Array) -> jax.Array:
     return model.score(params, tokens)
 
 
-def our_logits(
-    directory: Directory, tokens: np.ndarray, dtype: str = "float32"
-) -> np.ndarray:  # fmt: skip
+def our_logits(directory: Directory, tokens: np.ndarray, dtype: str = "float32") -> np.ndarray:
     """Logits f32[B, Q, V] of our model after every token of whole sequences i32[B, Q]."""
     config = read_config(directory)
     params = load_params(directory, config, dtype=dtype)

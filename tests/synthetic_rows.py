@@ -8,9 +8,7 @@ import numpy as np
 from rsd_jax.records.hardware import Hardware
 from rsd_jax.records.rows import BytesRatio, Row
 
-_HARDWARE = Hardware(
-    cpu="synthetic CPU", cores=2, backend="cpu", device="cpu", num_devices=1
-)  # fmt: skip
+_HARDWARE = Hardware(cpu="synthetic CPU", cores=2, backend="cpu", device="cpu", num_devices=1)
 _R = 0.0174
 # (pair, task, metric, acceptance): seven rows of a grid, the last one without a reference metric.
 PANELS = (
@@ -119,16 +117,37 @@ def _row(method, tree, acceptance, metric, rng):
     fields = {name: value for name, (value, _) in values.items()}
     fields |= {f"{name}_interval": ends for name, (_, ends) in values.items()}
     return Row(
-        source="synthetic", pair="", task="", method=method, tree=tree, draft_length=length,
-        target_budget=budget, temperature=0.3, seed=0, hardware=_HARDWARE, versions={"jax": "0"},
-        template="base", max_new_tokens=128, batch_size=1, dtype="bfloat16", num_prompts=100,
-        num_skipped=2, prompts_sha256="ab" * 32, tokens=blocks, blocks=blocks,
-        produced=math.floor(efficiency * blocks), seconds=blocks / (31.0 * rate),
-        prefill_timed=True, accuracy_metric=metric,
-        accuracy_signature=metric and f"{metric}|synthetic:yes", intervals_over="prompts",
-        bytes_ratio=BytesRatio(r=_R, r_bytes=0.0127), compile_time=2.5,
-        config_hash="0123456789abcdef", **fields,
-    )  # fmt: skip
+        source="synthetic",
+        pair="",
+        task="",
+        method=method,
+        tree=tree,
+        draft_length=length,
+        target_budget=budget,
+        temperature=0.3,
+        seed=0,
+        hardware=_HARDWARE,
+        versions={"jax": "0"},
+        template="base",
+        max_new_tokens=128,
+        batch_size=1,
+        dtype="bfloat16",
+        num_prompts=100,
+        num_skipped=2,
+        prompts_sha256="ab" * 32,
+        tokens=blocks,
+        blocks=blocks,
+        produced=math.floor(efficiency * blocks),
+        seconds=blocks / (31.0 * rate),
+        prefill_timed=True,
+        accuracy_metric=metric,
+        accuracy_signature=metric and f"{metric}|synthetic:yes",
+        intervals_over="prompts",
+        bytes_ratio=BytesRatio(r=_R, r_bytes=0.0127),
+        compile_time=2.5,
+        config_hash="0123456789abcdef",
+        **fields,
+    )
 
 
 def _with_interval(value, half):

@@ -13,9 +13,20 @@ from tests import ROOT
 _PACKAGE = "rsd_jax"
 _ABOVE_ALL = (_PACKAGE, f"{_PACKAGE}.testing")
 _OPTIONAL = (
-    "optax", "orbax", "ml_collections", "matplotlib", "num2words", "rouge_score", "sacrebleu",
-    "tqdm", "torch", "scipy", "tensorflow_datasets", "array_record", "bayes_opt",
-)  # fmt: skip
+    "optax",
+    "orbax",
+    "ml_collections",
+    "matplotlib",
+    "num2words",
+    "rouge_score",
+    "sacrebleu",
+    "tqdm",
+    "torch",
+    "scipy",
+    "tensorflow_datasets",
+    "array_record",
+    "bayes_opt",
+)
 
 
 def _levels() -> dict[str, int]:

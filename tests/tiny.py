@@ -17,10 +17,14 @@ METHODS = {
     "rsd_s": {"width": 3, "length": 2},
     "self_rsd_s": {"width": 3, "length": 2},
     "swift": {
-        "length": 3, "stop_below": 0.2, "confidences": (0.8, 0.5, 0.2), "counts": (1, 2, 3, 5),
-        "greedy_counts": (1, 2, 3, 5), "widths": (4, 8, 16),
+        "length": 3,
+        "stop_below": 0.2,
+        "confidences": (0.8, 0.5, 0.2),
+        "counts": (1, 2, 3, 5),
+        "greedy_counts": (1, 2, 3, 5),
+        "widths": (4, 8, 16),
     },
-}  # fmt: skip
+}
 SELF_DRAFTING = ("self_rsd_s", "swift")
 DRAFTING = tuple(name for name in METHODS if name != "ar" and name not in SELF_DRAFTING)
 """With a draft model."""
@@ -30,10 +34,16 @@ _SKIPS = np.asarray([[False, False], [False, True]])
 # What tests of training train.
 TRAINED = LlamaModel(
     LlamaConfig(
-        vocab_size=32, hidden_size=16, intermediate_size=24, num_layers=1, num_heads=2,
-        num_kv_heads=1, head_dim=8, tied_embeddings=True,
+        vocab_size=32,
+        hidden_size=16,
+        intermediate_size=24,
+        num_layers=1,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=8,
+        tied_embeddings=True,
     )
-)  # fmt: skip
+)
 
 PROMPTS = [[7], [3, 19], [11, 2, 30, 5, 5], [1, 28, 9, 14, 0, 23, 6, 17]]
 NUM_TOKENS = 32

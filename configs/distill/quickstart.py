@@ -149,8 +149,14 @@ def get_config() -> ConfigDict:
     # Of the losses stage: drafts that differ from `draft` in the objective alone.
     config.losses = dict(
         objectives=(
-            "cross_entropy", "forward_kl", "reverse_kl", "tvd", "tvd_pp", "lk", "lk_mixed",
+            "cross_entropy",
+            "forward_kl",
+            "reverse_kl",
+            "tvd",
+            "tvd_pp",
+            "lk",
+            "lk_mixed",
         )
-    )  # fmt: skip
+    )
     config.lock()
     return config

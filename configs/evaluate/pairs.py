@@ -11,8 +11,13 @@ from typing import Any
 from ml_collections.config_dict import placeholder
 
 VARIANTS = (
-    "quickstart", "quick", "llama2_7b", "llama2_13b", "llama2_chat_7b", "llama2_chat_13b",
-)  # fmt: skip
+    "quickstart",
+    "quick",
+    "llama2_7b",
+    "llama2_13b",
+    "llama2_chat_7b",
+    "llama2_chat_13b",
+)
 
 
 def settings(variant: str) -> dict[str, Any]:
@@ -24,9 +29,13 @@ def settings(variant: str) -> dict[str, Any]:
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}; one of {VARIANTS}")
     shared = dict(
-        seeds=(0,), batch_size=1, cells_together=8, mesh=(),
-        draft_temperature=placeholder(float), draft_top_k=placeholder(int),
-    )  # fmt: skip
+        seeds=(0,),
+        batch_size=1,
+        cells_together=8,
+        mesh=(),
+        draft_temperature=placeholder(float),
+        draft_top_k=placeholder(int),
+    )
     return shared | (_offline(variant) if variant.startswith("quick") else _llama(variant))
 
 
@@ -54,9 +63,11 @@ def _llama(variant: str) -> dict[str, Any]:
     if chat:
         tasks["dolly"] = task(num_prompts=100, max_new_tokens=128, temperatures=(1.0,), top_p=0.95)
     source = pair(
-        target=f"models/{variant}", draft="models/llama2_115m",
-        dtype="bfloat16", template="chat" if chat else "base",
-    )  # fmt: skip
+        target=f"models/{variant}",
+        draft="models/llama2_115m",
+        dtype="bfloat16",
+        template="chat" if chat else "base",
+    )
     return dict(
         pairs={variant: source},
         tasks=tasks,

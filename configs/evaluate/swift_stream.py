@@ -29,10 +29,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = dict(
     chain=("quickstart", dict(ratio=0.5), CHAIN),
     # A score is of 32 positions: above 0.99 are all of them.
     search=("quickstart", dict(ratio=0.67, max_score=0.99), CHAIN),
-    adapted=(
-        "quickstart_skipping", dict(ratio=0.92, max_score=0.99), CHAIN | dict(stop_below=0.8)
-    ),
-)  # fmt: skip
+    adapted=("quickstart_skipping", dict(ratio=0.92, max_score=0.99), CHAIN | dict(stop_below=0.8)),
+)
 
 
 def get_config(variant: str = "published") -> ConfigDict:

@@ -41,7 +41,8 @@ def check_identity(what: str, known: Any, model: dict[str, Any]) -> None:
     known = known if isinstance(known, dict) else {}
     different = [
         f"{name} {known.get(name)!r} there, {value!r} here"
-        for name, value in model.items() if known.get(name) != value
-    ]  # fmt: skip
+        for name, value in model.items()
+        if known.get(name) != value
+    ]
     if different:
         raise ConfigError(f"{what} is of another model: {'; '.join(different)}")

@@ -58,10 +58,16 @@ def task_answers(
       NonFiniteLogitsError: see `generate`.
     """
     result = generate(
-        method or build_method("ar"), target, draft, encode_prompts(tokenizer, task, count),
+        method or build_method("ar"),
+        target,
+        draft,
+        encode_prompts(tokenizer, task, count),
         max_new_tokens=task.max_new_tokens if max_new_tokens is None else max_new_tokens,
-        temperature=temperature, seed=seed, batch_size=batch_size, eos_id=tuple(eos_ids) or None,
-    )  # fmt: skip
+        temperature=temperature,
+        seed=seed,
+        batch_size=batch_size,
+        eos_id=tuple(eos_ids) or None,
+    )
     # EOS by its id, as it need not be a special token to the tokenizer.
     kept = [[token for token in tokens if token not in eos_ids] for tokens in result.tokens]
     return [task.answer(tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in kept]

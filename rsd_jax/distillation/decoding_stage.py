@@ -76,8 +76,12 @@ def _scores(workspace: Workspace, target: LoadedModel) -> dict[str, Any]:
     for name, count in options["scored"].items():
         task = get_task(name)
         answers = task_answers(
-            target, tokenizer, task, count, batch_size=options["batch_size"],
+            target,
+            tokenizer,
+            task,
+            count,
+            batch_size=options["batch_size"],
             eos_ids=workspace.model(TARGET).config.eos_ids,
-        )  # fmt: skip
+        )
         scores[name] = dataclasses.asdict(task.score(answers, task.test_prompts(count)))
     return scores

@@ -101,15 +101,20 @@ def measure_decoding(
     if ALL_TASKS in prompts:
         raise ConfigError(f"a task cannot be called {ALL_TASKS!r}: that is all of them together")
     shared: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed,
-        "batch_size": batch_size, "eos_id": tuple(eos_ids) or None,
-    }  # fmt: skip
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "seed": seed,
+        "batch_size": batch_size,
+        "eos_id": tuple(eos_ids) or None,
+    }
     for method in methods.values():
         for listed in prompts.values():
             prepare(method, target, draft, listed, **shared)
     settings: dict[str, Any] = {
-        "temperature": float(temperature), "max_new_tokens": int(max_new_tokens), "seed": int(seed)
-    }  # fmt: skip
+        "temperature": float(temperature),
+        "max_new_tokens": int(max_new_tokens),
+        "seed": int(seed),
+    }
     rows = []
     for name, method in methods.items():
         results, first = [], 0

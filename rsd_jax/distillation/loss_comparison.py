@@ -70,9 +70,12 @@ def measure_run(workspace: Workspace, run: str) -> dict[str, Any]:
     )
     model = workspace.model(DRAFT)
     means, by_window = evaluate_windows(
-        model, draft.params, windows.tokens, teacher=(workspace.model(TARGET), target.params),
+        model,
+        draft.params,
+        windows.tokens,
+        teacher=(workspace.model(TARGET), target.params),
         layout=workspace.layout,
-    )  # fmt: skip
+    )
     held_out = {
         name: [means[name], *bootstrap_interval(values, np.ones_like(values))]
         for name, values in by_window.items()

@@ -57,10 +57,15 @@ def _costs(root: pathlib.Path) -> str:
             continue
         seconds, last = sum(row["seconds"] for row in training), training[-1]
         recent = [row["loss"] for row in training if row["step"] > last["step"] - 100]
-        rows.append([
-            f"`{stage}`", last["step"], sum(recent) / len(recent), round(seconds / 60),
-            round(last["tokens"] / seconds),
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"`{stage}`",
+                last["step"],
+                sum(recent) / len(recent),
+                round(seconds / 60),
+                round(last["tokens"] / seconds),
+            ]
+        )
     head = ("stage", "steps", "training loss, last 100 steps", "minutes", "tokens/s")
     return _table(head, rows) if rows else ""
 
@@ -70,8 +75,12 @@ def _pair(measured: dict[str, Any]) -> list[str]:
     for source, pair in measured.items():
         head = (
             f"{source}: {pair['windows']} held-out windows, bfloat16 weights",
-            "loss", "bits per byte", "KL(target, draft)", "acceptance, T = 1", "T = 0.3",
-        )  # fmt: skip
+            "loss",
+            "bits per byte",
+            "KL(target, draft)",
+            "acceptance, T = 1",
+            "T = 0.3",
+        )
         rows = []
         for name in (TARGET, DRAFT):
             loss, *rest = (pair[name].get(key, "") for key in _MEASURED)
@@ -89,13 +98,17 @@ def _decoded(decoded: dict[str, Any]) -> list[str]:
     first = rows[0]
     head = (
         f"T = {first.temperature:g}, at most {first.max_new_tokens} new tokens",
-        "method", "prompts", "tokens", "block efficiency (95 % interval)",
-    )  # fmt: skip
+        "method",
+        "prompts",
+        "tokens",
+        "block efficiency (95 % interval)",
+    )
     tables = [
-        _table(head, [
-            [row.task, row.method, row.num_prompts, row.tokens, _efficiency(row)] for row in rows
-        ])
-    ]  # fmt: skip
+        _table(
+            head,
+            [[row.task, row.method, row.num_prompts, row.tokens, _efficiency(row)] for row in rows],
+        )
+    ]
     if decoded["scores"]:
         scores = decoded["scores"].items()
         tables.append(
@@ -103,13 +116,16 @@ def _decoded(decoded: dict[str, Any]) -> list[str]:
                 ("task", "metric", "prompts", "greedy answers (95 % interval)", "signature"),
                 [
                     [
-                        task, score["metric"], score["num_prompts"],
-                        _interval(score["value"], *score["interval"]), _code(score["signature"]),
+                        task,
+                        score["metric"],
+                        score["num_prompts"],
+                        _interval(score["value"], *score["interval"]),
+                        _code(score["signature"]),
                     ]
                     for task, score in scores
                 ],
             )
-        )  # fmt: skip
+        )
     return tables
 
 
@@ -129,9 +145,11 @@ def _losses(results: dict[str, Any]) -> list[str]:
     methods = [row.method for row in _all_tasks(first)]
     head = [
         f"{first['steps']} steps; acceptance on {first['windows']} windows (95 % interval)",
-        "T = 1", "T = 0.3", *(f"block efficiency, {name}" for name in methods),
+        "T = 1",
+        "T = 0.3",
+        *(f"block efficiency, {name}" for name in methods),
         *(f"{name} / {_BASELINE}" for name in methods if base),
-    ]  # fmt: skip
+    ]
     lines = []
     for objective, result in results.items():
         rows = _all_tasks(result)
@@ -143,12 +161,14 @@ def _losses(results: dict[str, Any]) -> list[str]:
             for row in rows
             if base and objective != _BASELINE
         ]
-        lines.append([
-            f"`{objective}`",
-            *(_interval(*result["heldout"][f"acceptance_t{t}"]) for t in ("1", "0.3")),
-            *map(_efficiency, rows),
-            *(ratios or ["1"] * (len(rows) if base else 0)),
-        ])  # fmt: skip
+        lines.append(
+            [
+                f"`{objective}`",
+                *(_interval(*result["heldout"][f"acceptance_t{t}"]) for t in ("1", "0.3")),
+                *map(_efficiency, rows),
+                *(ratios or ["1"] * (len(rows) if base else 0)),
+            ]
+        )
     return [_table(head, lines)]
 
 

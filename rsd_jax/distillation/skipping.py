@@ -96,9 +96,12 @@ def train_skipping(workspace: Workspace, directory: pathlib.Path) -> None:
     target, recipe = workspace.target, settings.recipe
     model = workspace.model(TARGET, recipe.compute_dtype)
     student = SkippingStudent(
-        model.config, dtype=model.dtype,
-        rank=settings.rank, fewest=settings.fewest, most=settings.most,
-    )  # fmt: skip
+        model.config,
+        dtype=model.dtype,
+        rank=settings.rank,
+        fewest=settings.fewest,
+        most=settings.most,
+    )
     texts = {
         split: documents.open_mixture(workspace.root / "corpus", settings.mixture, split)
         for split in ("train", "heldout")
@@ -117,8 +120,9 @@ def train_skipping(workspace: Workspace, directory: pathlib.Path) -> None:
     flat = flax.traverse_util.flatten_dict(rounded(state.params["adapter"]))
     factors = {
         (*path[:-1], "kernel"): (np.asarray(a), np.asarray(flat[*path[:-1], "b"]))
-        for path, a in flat.items() if path[-1] == "a"
-    }  # fmt: skip
+        for path, a in flat.items()
+        if path[-1] == "a"
+    }
     beside = workspace.target_directory or directory / TARGET
     base = os.path.relpath(beside, directory / SKIPPING)
     save_adapter(directory / SKIPPING, model.config, factors, base=base)

@@ -148,6 +148,9 @@ class Workspace:
         if not directory.is_dir():
             raise ConfigError(f"{directory} does not exist; run the generate stage first")
         return open_responses(
-            directory, weight=weight, models={"draft": self.model(DRAFT)},
-            tokenizer=self.tokenizer(), top=top,
-        )  # fmt: skip
+            directory,
+            weight=weight,
+            models={"draft": self.model(DRAFT)},
+            tokenizer=self.tokenizer(),
+            top=top,
+        )

@@ -98,8 +98,11 @@ class BackboneRule:
     def max_nodes(self) -> int:
         """Most nodes of a tree: the root, L - 1 confident steps and the last."""
         # A step that is followed by another is above `stop_below`, hence in one of these classes.
-        classes = [i for i, _ in enumerate(self.counts)
-                   if i == 0 or self.confidences[i - 1] > self.stop_below]  # fmt: skip
+        classes = [
+            i
+            for i, _ in enumerate(self.counts)
+            if i == 0 or self.confidences[i - 1] > self.stop_below
+        ]
         confident = max(max(self.counts[i], self.greedy_counts[i]) for i in classes)
         return 1 + (self.length - 1) * confident + self.max_count
 
@@ -178,11 +181,16 @@ def grow_backbone(
     logits = jax.eval_shape(score_step, step, root, carry)[0]
     vocab, nodes = logits.shape[-1], (batch, rule.length, rule.max_count)
     empty = _Growth(
-        step=step, going=active, token=root, tokens=jnp.zeros(nodes, jnp.int32),
-        valid=jnp.zeros(nodes, bool), scores=jnp.full(nodes, -jnp.inf, jnp.float32),
+        step=step,
+        going=active,
+        token=root,
+        tokens=jnp.zeros(nodes, jnp.int32),
+        valid=jnp.zeros(nodes, bool),
+        scores=jnp.full(nodes, -jnp.inf, jnp.float32),
         logprobs=jnp.zeros((batch, rule.length, vocab), logits.dtype),
-        finite=jnp.ones((batch,), bool), carry=carry,
-    )  # fmt: skip
+        finite=jnp.ones((batch,), bool),
+        carry=carry,
+    )
 
     def unfinished(growth: _Growth) -> jax.Array:
         return (growth.step < rule.length) & growth.going.any()

@@ -60,9 +60,14 @@ class ModelDrafter(RuleDrafter):
         return dataclasses.replace(state, cache=cache)
 
     def draft(
-        self, models: Models, params: ModelParams, state: ModelDraftState,
-        context: DraftContext, warp: Warp, keys: jax.Array,
-    ) -> tuple[DraftTree, ModelDraftState]:  # fmt: skip
+        self,
+        models: Models,
+        params: ModelParams,
+        state: ModelDraftState,
+        context: DraftContext,
+        warp: Warp,
+        keys: jax.Array,
+    ) -> tuple[DraftTree, ModelDraftState]:
         model, shape = _draft_model(models), self.shape
         n = context.length[:, None]
         # A row of one token has nothing before its root: it feeds the root twice, the first
@@ -82,13 +87,24 @@ class ModelDrafter(RuleDrafter):
                 itself = jnp.zeros_like(mask).at[:, :, _BEFORE_ROOT].set(True)
                 mask = jnp.concatenate([itself, mask], axis=1)
                 return model.forward(
-                    params.draft, root_tokens, last_two, state.cache, scratch,
-                    slot=_BEFORE_ROOT, mask=mask, logits_for=slice(1, None),
-                )  # fmt: skip
+                    params.draft,
+                    root_tokens,
+                    last_two,
+                    state.cache,
+                    scratch,
+                    slot=_BEFORE_ROOT,
+                    mask=mask,
+                    logits_for=slice(1, None),
+                )
             return model.forward(
-                params.draft, tokens, positions, state.cache, scratch,
-                slot=_ROOT + start, mask=mask,
-            )  # fmt: skip
+                params.draft,
+                tokens,
+                positions,
+                state.cache,
+                scratch,
+                slot=_ROOT + start,
+                mask=mask,
+            )
 
         tree, scratch = grow_tree(
             self.rule, score_level, state.scratch, root_tokens[:, 1], warp=warp, keys=keys
@@ -96,9 +112,13 @@ class ModelDrafter(RuleDrafter):
         return tree, dataclasses.replace(state, scratch=scratch)
 
     def commit(
-        self, models: Models, state: ModelDraftState, context: DraftContext, tree: DraftTree,
+        self,
+        models: Models,
+        state: ModelDraftState,
+        context: DraftContext,
+        tree: DraftTree,
         result: VerifyResult,
-    ) -> ModelDraftState:  # fmt: skip
+    ) -> ModelDraftState:
         """Commits all but the deepest accepted node; that one is fed again with the root."""
         batch = context.length.shape[0]
         inner_path = jnp.maximum(result.path[:, :-1], 0) + _ROOT

@@ -28,9 +28,14 @@ class NoDraft(Drafter):
         return ()
 
     def draft(
-        self, models: Models, params: ModelParams, state: Any, context: DraftContext,
-        warp: Warp, keys: jax.Array,
-    ) -> tuple[DraftTree, Any]:  # fmt: skip
+        self,
+        models: Models,
+        params: ModelParams,
+        state: Any,
+        context: DraftContext,
+        warp: Warp,
+        keys: jax.Array,
+    ) -> tuple[DraftTree, Any]:
         batch = context.length.shape[0]
         root = jnp.take_along_axis(context.tokens, context.length[:, None] - 1, axis=1)
         tree = DraftTree(

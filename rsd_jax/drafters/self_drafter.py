@@ -29,17 +29,27 @@ class SelfDrafter(RuleDrafter):
         return models.target.init_scratch(batch, self.shape.num_internal)
 
     def draft(
-        self, models: Models, params: ModelParams, state: Scratch, context: DraftContext,
-        warp: Warp, keys: jax.Array,
-    ) -> tuple[DraftTree, Scratch]:  # fmt: skip
+        self,
+        models: Models,
+        params: ModelParams,
+        state: Scratch,
+        context: DraftContext,
+        warp: Warp,
+        keys: jax.Array,
+    ) -> tuple[DraftTree, Scratch]:
         shape, n = self.shape, context.length[:, None]
         root = jnp.take_along_axis(context.tokens, n - 1, axis=1)[:, 0]
 
         def score_level(level: int, tokens: jax.Array, visible: jax.Array, scratch: Scratch):
             return models.target.forward(
-                params.target, tokens, jnp.broadcast_to(n - 1 + level, tokens.shape),
-                context.target_cache, scratch, slot=shape.starts[level],
-                mask=visible[:, :, : shape.num_internal], skips=params.skips,
-            )  # fmt: skip
+                params.target,
+                tokens,
+                jnp.broadcast_to(n - 1 + level, tokens.shape),
+                context.target_cache,
+                scratch,
+                slot=shape.starts[level],
+                mask=visible[:, :, : shape.num_internal],
+                skips=params.skips,
+            )
 
         return grow_tree(self.rule, score_level, state, root, warp=warp, keys=keys)

@@ -66,18 +66,29 @@ class SwiftDrafter(Drafter):
         return models.target.init_scratch(batch, self.rule.length)
 
     def draft(
-        self, models: Models, params: ModelParams, state: Scratch, context: DraftContext,
-        warp: Warp, keys: jax.Array,
-    ) -> tuple[DraftTree, Scratch]:  # fmt: skip
+        self,
+        models: Models,
+        params: ModelParams,
+        state: Scratch,
+        context: DraftContext,
+        warp: Warp,
+        keys: jax.Array,
+    ) -> tuple[DraftTree, Scratch]:
         n = context.length[:, None]
         root = jnp.take_along_axis(context.tokens, n - 1, axis=1)[:, 0]
         slots = jnp.arange(self.rule.length, dtype=jnp.int32)
 
         def score_step(step: jax.Array, tokens: jax.Array, scratch: Scratch):
             logits, scratch = models.target.forward(
-                params.target, tokens[:, None], n - 1 + step, context.target_cache, scratch,
-                slot=step, mask=(slots <= step)[None, None], skips=params.skips,
-            )  # fmt: skip
+                params.target,
+                tokens[:, None],
+                n - 1 + step,
+                context.target_cache,
+                scratch,
+                slot=step,
+                mask=(slots <= step)[None, None],
+                skips=params.skips,
+            )
             return logits[:, 0], scratch
 
         return grow_backbone(

@@ -145,9 +145,14 @@ def score(
 ) -> tuple[jax.Array, DecodeState]:
     """Phase 2: one target pass over root and nodes; logits as in `target_pass.score_tree`."""
     logits, scratch = score_tree(
-        engine.models.target, params.target, tree, state.length, state.target_cache,
-        state.target_scratch, engine.drafter.pass_widths,
-    )  # fmt: skip
+        engine.models.target,
+        params.target,
+        tree,
+        state.length,
+        state.target_cache,
+        state.target_scratch,
+        engine.drafter.pass_widths,
+    )
     return logits, dataclasses.replace(state, target_scratch=scratch)
 
 
@@ -235,9 +240,12 @@ def _write_block(
 
 
 def _count(
-    stats: DecodeStats, tree: DraftTree, result: VerifyResult, active: jax.Array,
+    stats: DecodeStats,
+    tree: DraftTree,
+    result: VerifyResult,
+    active: jax.Array,
     produced: jax.Array,
-) -> DecodeStats:  # fmt: skip
+) -> DecodeStats:
     def one_hot(index: jax.Array, size: int) -> jax.Array:
         return jax.nn.one_hot(index, size, dtype=jnp.int32)
 

@@ -40,10 +40,13 @@ def to_result(read: dict[str, Any], rows: int) -> GenerateResult:
         for row in range(rows)
     ]
     reasons = [
-        FINISH_ERROR if read["failed_block"][row] != NEVER
-        else FINISH_EOS if read["hit_eos"][row] else FINISH_LENGTH
+        FINISH_ERROR
+        if read["failed_block"][row] != NEVER
+        else FINISH_EOS
+        if read["hit_eos"][row]
+        else FINISH_LENGTH
         for row in range(rows)
-    ]  # fmt: skip
+    ]
     counts = {
         field.name: getattr(read["stats"], field.name)[:rows]
         for field in dataclasses.fields(GenerateStats)
@@ -116,11 +119,21 @@ def generate(
         rows produced.
     """
     job = prepare(
-        method, target, draft, prompts,
-        max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
-        seed=seed, request_ids=request_ids, eos_id=eos_id, batch_size=batch_size,
-        capacity=capacity, skips=skips,
-    )  # fmt: skip
+        method,
+        target,
+        draft,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        request_ids=request_ids,
+        eos_id=eos_id,
+        batch_size=batch_size,
+        capacity=capacity,
+        skips=skips,
+    )
     results: list[GenerateResult] = []
     failures: dict[int, int] = {}
     for batch in job.batches:
@@ -165,11 +178,21 @@ def stream(
     """
     blocks_per_step = positive_integer("blocks_per_step", blocks_per_step)
     job = prepare(
-        method, target, draft, prompts,
-        max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
-        seed=seed, request_ids=request_ids, eos_id=eos_id, batch_size=batch_size,
-        capacity=capacity, skips=skips,
-    )  # fmt: skip
+        method,
+        target,
+        draft,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        request_ids=request_ids,
+        eos_id=eos_id,
+        batch_size=batch_size,
+        capacity=capacity,
+        skips=skips,
+    )
     return _stream(job, blocks_per_step)
 
 

@@ -133,9 +133,12 @@ def _swift(
     widths: Sequence[int] = (8, 16, 32, 64, 136),
 ) -> tuple[Drafter, Verifier]:
     rule = BackboneRule(
-        positive_integer("length", length), stop_below, tuple(confidences), tuple(counts),
+        positive_integer("length", length),
+        stop_below,
+        tuple(confidences),
+        tuple(counts),
         tuple(greedy_counts),
-    )  # fmt: skip
+    )
     return DRAFTERS["swift"](rule, tuple(widths)), VERIFIERS["recursive_rejection"]()
 
 
@@ -187,9 +190,9 @@ def build_method(name: str, **options: Any) -> Method:
     """
     if name not in METHODS:
         raise ConfigError(f"unknown method {name!r}; known methods: {sorted(METHODS)}")
-    shared = {} if name == "ar" else {
-        key: options.pop(key) for key in _DRAFT_OPTIONS if key in options
-    }  # fmt: skip
+    shared = (
+        {} if name == "ar" else {key: options.pop(key) for key in _DRAFT_OPTIONS if key in options}
+    )
     parameters = inspect.signature(METHODS[name]).parameters
     known = [*parameters, *(() if name == "ar" else _DRAFT_OPTIONS)]
     unknown = sorted(set(options) - set(parameters))
@@ -221,8 +224,10 @@ def method_of_tree(name: str, tree: str, **draft_options: Any) -> Method:
     needed = [key for key, p in every.items() if p.default is inspect.Parameter.empty]
     parameters = needed or [key for key in every if key == "length"]
     split, example = {
-        (): (None, "-"), ("length",): (None, "4"), ("branching",): ("-", "2-2-1"),
-    }.get(tuple(parameters), ("x", "6x5"))  # fmt: skip
+        (): (None, "-"),
+        ("length",): (None, "4"),
+        ("branching",): ("-", "2-2-1"),
+    }.get(tuple(parameters), ("x", "6x5"))
     given = {key: value for key, value in draft_options.items() if value is not None}
     if not parameters and tree == "-":
         return build_method(name)

@@ -80,9 +80,14 @@ def score_tree(
     def at_width(width: int):
         def run(scratch: Scratch) -> tuple[jax.Array, Scratch]:
             logits, scratch = model.forward(
-                params, tokens[:, :width], positions[:, :width], cache, scratch,
-                slot=0, mask=mask[:, :width],
-            )  # fmt: skip
+                params,
+                tokens[:, :width],
+                positions[:, :width],
+                cache,
+                scratch,
+                slot=0,
+                mask=mask[:, :width],
+            )
             behind = ((0, 0), (0, widths[-1] - width), (0, 0))
             return jnp.pad(logits, behind), scratch
 

@@ -74,10 +74,16 @@ def measure(
         measured, target, draft, sampling, source="benchmark", pair=pair, task=task
     )
     times = time_blocks(
-        methods, target, draft, list(prompts[:batch_size]),
-        temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p,
-        max_new_tokens=[512] * len(methods), repeats=repeats,
-    )  # fmt: skip
+        methods,
+        target,
+        draft,
+        list(prompts[:batch_size]),
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        max_new_tokens=[512] * len(methods),
+        repeats=repeats,
+    )
     report("phases timed")
     context = max(map(len, prompts[:batch_size]))
     ours = [
@@ -107,10 +113,14 @@ def capacity_ratio(
     longest = max(map(len, prompts))
     overrun = required_capacity(method.drafter, longest, 1) - longest - 1
     times = time_blocks(
-        [method] * 2, _unlimited(target), _unlimited(draft), prompts, temperature=temperature,
+        [method] * 2,
+        _unlimited(target),
+        _unlimited(draft),
+        prompts,
+        temperature=temperature,
         max_new_tokens=[capacity - longest - overrun for capacity in (small, large)],
         repeats=repeats,
-    )  # fmt: skip
+    )
     return times[1].block / times[0].block
 
 

@@ -122,9 +122,15 @@ def compare(
 
     def decode(method: Method, batch: range) -> GenerateResult:
         return generate(
-            method, target, draft, [prompts[i] for i in batch], request_ids=list(batch),
-            batch_size=batch_size, capacity=capacity, **dataclasses.asdict(sampling),
-        )  # fmt: skip
+            method,
+            target,
+            draft,
+            [prompts[i] for i in batch],
+            request_ids=list(batch),
+            batch_size=batch_size,
+            capacity=capacity,
+            **dataclasses.asdict(sampling),
+        )
 
     compile_times = []
     for method in methods:

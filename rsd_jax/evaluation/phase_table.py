@@ -7,9 +7,20 @@ from rsd_jax.records.rows import Row
 from rsd_jax.reporting.table_formats import Table, number
 
 _PHASE_HEADS = (
-    "method", "tree", "prefill", "draft", "score", "verify", "commit", "sum", "block",
-    "forwards", "outside", "realised", "compile s",
-)  # fmt: skip
+    "method",
+    "tree",
+    "prefill",
+    "draft",
+    "score",
+    "verify",
+    "commit",
+    "sum",
+    "block",
+    "forwards",
+    "outside",
+    "realised",
+    "compile s",
+)
 
 
 def phase_table(timed: Sequence[tuple[Row, BlockTimes]], *, markdown: bool = False) -> str:
@@ -24,8 +35,15 @@ def phase_table(timed: Sequence[tuple[Row, BlockTimes]], *, markdown: bool = Fal
     """
     cells = []
     for row, times in timed:
-        phases = (times.prefill, times.draft, times.score, times.verify, times.commit,
-                  times.phase_sum, times.block)  # fmt: skip
+        phases = (
+            times.prefill,
+            times.draft,
+            times.score,
+            times.verify,
+            times.commit,
+            times.phase_sum,
+            times.block,
+        )
         cells.append(
             (
                 row.method,

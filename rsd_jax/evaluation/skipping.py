@@ -69,9 +69,15 @@ def _passes(
 
     def one(_: jax.Array, tokens: jax.Array) -> jax.Array:
         logits, _scratch = model.forward(
-            params, tokens, cache.length[:, None], cache, scratch,
-            slot=0, mask=jnp.ones((1, 1, 1), bool), skips=skips,
-        )  # fmt: skip
+            params,
+            tokens,
+            cache.length[:, None],
+            cache,
+            scratch,
+            slot=0,
+            mask=jnp.ones((1, 1, 1), bool),
+            skips=skips,
+        )
         return logits[:, -1:].argmax(axis=-1).astype(jnp.int32)
 
     return jax.lax.fori_loop(0, steps, one, jnp.zeros((batch, 1), jnp.int32))
@@ -136,19 +142,36 @@ def skipping_rows(
     """
     model = target.model
     assert isinstance(model, LlamaModel)
-    settings = {"pair": pair, "batch": batch, "context": context, "dtype": model.dtype,
-                "layers": model.num_layers}  # fmt: skip
+    settings = {
+        "pair": pair,
+        "batch": batch,
+        "context": context,
+        "dtype": model.dtype,
+        "layers": model.num_layers,
+    }
     shared: dict[str, Any] = {
-        "source": "benchmark", "experiment": SKIPPING, "pair": pair, "task": "-",
-        "method": "target", "draft_length": 0, "temperature": 0.0, "seed": 0,
-        "batch_size": batch, "dtype": model.dtype, "context_length": context,
-        "hardware": Hardware.current(), "versions": current_versions(),
+        "source": "benchmark",
+        "experiment": SKIPPING,
+        "pair": pair,
+        "task": "-",
+        "method": "target",
+        "draft_length": 0,
+        "temperature": 0.0,
+        "seed": 0,
+        "batch_size": batch,
+        "dtype": model.dtype,
+        "context_length": context,
+        "hardware": Hardware.current(),
+        "versions": current_versions(),
         "config_hash": config_hash(settings),
-    }  # fmt: skip
+    }
     return [
         Row(
-            tree=f"{one.kept} of {2 * model.num_layers}", kept_fraction=one.kept_fraction,
-            t_draft=one.seconds, t_draft_ratio=one.time_fraction, **shared,
+            tree=f"{one.kept} of {2 * model.num_layers}",
+            kept_fraction=one.kept_fraction,
+            t_draft=one.seconds,
+            t_draft_ratio=one.time_fraction,
+            **shared,
         )
         for one in passes
-    ]  # fmt: skip
+    ]

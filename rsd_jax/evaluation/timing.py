@@ -94,9 +94,15 @@ def _forwards(
             mask = jnp.ones((1, queries, slots), bool)
             wanted = slice(1, None) if which == "draft" and queries == 2 else slice(None)
             logits, _unused = model.forward(
-                getattr(params, which), tokens, positions, cache,
-                model.init_scratch(batch, slots), slot=0, mask=mask, logits_for=wanted,
-            )  # fmt: skip
+                getattr(params, which),
+                tokens,
+                positions,
+                cache,
+                model.init_scratch(batch, slots),
+                slot=0,
+                mask=mask,
+                logits_for=wanted,
+            )
             carry = carry + (logits[:, -1, 0] > 0).astype(jnp.int32)
         return carry
 
@@ -158,10 +164,11 @@ class _Timed:
             "verify": lambda: _seconds(verify, state, tree, logits, options),
             "commit": lambda: donated(lambda s: commit(s, tree, result, options), state),
             "forwards": lambda: _seconds(_forwards, engine, params, self._state, steps) / blocks,
-            "block": lambda: donated(
-                lambda s: decoding.advance(engine, params, s, options, steps), self._state
-            ) / blocks,
-        }  # fmt: skip
+            "block": lambda: (
+                donated(lambda s: decoding.advance(engine, params, s, options, steps), self._state)
+                / blocks
+            ),
+        }
         if engine.drafter.needs_skips:
             del self.measures["forwards"]
         for measure in self.measures.values():

@@ -56,9 +56,14 @@ def _verify_blocks(
 
 
 def time_verification(
-    method: Method, *, vocab_size: int, batch: int, temperature: float = 0.5, top_p: float = 1.0,
+    method: Method,
+    *,
+    vocab_size: int,
+    batch: int,
+    temperature: float = 0.5,
+    top_p: float = 1.0,
     repeats: int = 11,
-) -> tuple[float, float]:  # fmt: skip
+) -> tuple[float, float]:
     """Seconds per block of testing the reached nodes and of testing all; medians, in turns.
 
     Args:

@@ -25,16 +25,28 @@ _PREFIX = "base_model.model."
 _MATRIX = ".weight"
 # What PEFT can add besides, with the value that says it does not.
 _PLAIN: dict[str, tuple[Any, ...]] = {
-    "bias": ("none",), "use_dora": (None, False), "fan_in_fan_out": (None, False),
-    "modules_to_save": (None, []), "rank_pattern": (None, {}), "alpha_pattern": (None, {}),
-    "trainable_token_indices": (None,), "layer_replication": (None,),
-    "alora_invocation_tokens": (None,), "use_qalora": (None, False), "use_bdlora": (None,),
-    "eva_config": (None,), "corda_config": (None,), "kasa_config": (None,),
-    "velora_config": (None,), "monteclora_config": (None,), "loftq_config": (None, {}),
-    "arrow_config": (None,), "lora_ga_config": (None,),
+    "bias": ("none",),
+    "use_dora": (None, False),
+    "fan_in_fan_out": (None, False),
+    "modules_to_save": (None, []),
+    "rank_pattern": (None, {}),
+    "alpha_pattern": (None, {}),
+    "trainable_token_indices": (None,),
+    "layer_replication": (None,),
+    "alora_invocation_tokens": (None,),
+    "use_qalora": (None, False),
+    "use_bdlora": (None,),
+    "eva_config": (None,),
+    "corda_config": (None,),
+    "kasa_config": (None,),
+    "velora_config": (None,),
+    "monteclora_config": (None,),
+    "loftq_config": (None, {}),
+    "arrow_config": (None,),
+    "lora_ga_config": (None,),
     # The other ways replace the model's own matrix.
     "init_lora_weights": (True, None, False, "gaussian", "eva", "orthogonal"),
-}  # fmt: skip
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,10 +177,16 @@ def save_adapter(
                 tensors[key] = np.ascontiguousarray(np.asarray(factor).T.astype(ml_dtypes.bfloat16))
     rank = ranks.pop()
     content = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base,
-        "r": rank, "lora_alpha": rank, "lora_dropout": 0.0, "bias": "none",
-        "inference_mode": True, "target_modules": sorted(set(map(_module, factors))),
-    }  # fmt: skip
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": rank,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "inference_mode": True,
+        "target_modules": sorted(set(map(_module, factors))),
+    }
     # The configuration last: an interrupted save leaves an adapter that is refused.
     (path / CONFIG).unlink(missing_ok=True)
     save_file(tensors, path / WEIGHTS, metadata={"format": "pt"})

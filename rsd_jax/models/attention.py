@@ -47,9 +47,11 @@ def _scores(queries: jax.Array, keys: jax.Array, visible: jax.Array) -> jax.Arra
 
 def _mix(weights: jax.Array, values: jax.Array) -> jax.Array:
     return jnp.einsum(
-        "bhgs,bhsk->bhgk", weights.astype(values.dtype), values,
+        "bhgs,bhsk->bhgk",
+        weights.astype(values.dtype),
+        values,
         preferred_element_type=accumulator(values.dtype),
-    )  # fmt: skip
+    )
 
 
 def _absorb(

@@ -105,9 +105,12 @@ def _float_dtype(dtype: Any) -> np.dtype:
 
 
 def load_params(
-    directory: str | os.PathLike[str], config: LlamaConfig, *, dtype: Any,
+    directory: str | os.PathLike[str],
+    config: LlamaConfig,
+    *,
+    dtype: Any,
     place: Place | None = None,
-) -> Params:  # fmt: skip
+) -> Params:
     """Loads the weights of `directory`, checked against `config` before anything is read.
 
     Args:
@@ -172,9 +175,13 @@ def _check_params(flat: Mapping[Path, Any], specs: Mapping[str, TensorSpec]) -> 
 
 
 def save_model(
-    directory: str | os.PathLike[str], config: LlamaConfig, params: Params, *,
-    dtype: Any = "bfloat16", max_shard_bytes: int = 5 * 10**9,
-) -> None:  # fmt: skip
+    directory: str | os.PathLike[str],
+    config: LlamaConfig,
+    params: Params,
+    *,
+    dtype: Any = "bfloat16",
+    max_shard_bytes: int = 5 * 10**9,
+) -> None:
     """Writes config.json and safetensors that transformers 4 and 5, and `load_params`, read.
 
     Every file is written under a temporary name first. Then config.json is removed, the weights
@@ -215,8 +222,9 @@ def save_model(
         for name, tensors in zip(names, shards, strict=True):
             save_file(
                 {t: _stored(flat[specs[t].path], specs[t], kind) for t in tensors},
-                temporary(name), metadata={"format": "pt"},
-            )  # fmt: skip
+                temporary(name),
+                metadata={"format": "pt"},
+            )
         if len(shards) > 1:
             total = sum(math.prod(s.shape) for s in specs.values()) * kind.itemsize
             weight_map = {t: n for n, ts in zip(names, shards, strict=True) for t in ts}

@@ -140,10 +140,16 @@ class LlamaConfig:
 
 def _llama2(hidden: int, mlp: int, layers: int, heads: int, kv_heads: int) -> LlamaConfig:
     return LlamaConfig(
-        vocab_size=32000, hidden_size=hidden, intermediate_size=mlp, num_layers=layers,
-        num_heads=heads, num_kv_heads=kv_heads, head_dim=hidden // heads,
-        bos_id=1, eos_ids=(2,),
-    )  # fmt: skip
+        vocab_size=32000,
+        hidden_size=hidden,
+        intermediate_size=mlp,
+        num_layers=layers,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=hidden // heads,
+        bos_id=1,
+        eos_ids=(2,),
+    )
 
 
 # Published shapes (Touvron et al. 2023, table 1; the 115M draft: Goel et al. 2024).

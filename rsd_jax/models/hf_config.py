@@ -11,24 +11,67 @@ from rsd_jax.errors import ConfigError
 from rsd_jax.models.config import ROPE_KINDS, LlamaConfig, RopeConfig
 
 # Keys that are read below.
-_READ_KEYS = frozenset({
-    "architectures", "model_type", "hidden_act", "vocab_size", "hidden_size",
-    "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-    "head_dim", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling",
-    "rope_parameters", "partial_rotary_factor", "attention_bias", "mlp_bias",
-    "tie_word_embeddings", "bos_token_id", "eos_token_id",
-})  # fmt: skip
+_READ_KEYS = frozenset(
+    {
+        "architectures",
+        "model_type",
+        "hidden_act",
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "max_position_embeddings",
+        "rms_norm_eps",
+        "rope_theta",
+        "rope_scaling",
+        "rope_parameters",
+        "partial_rotary_factor",
+        "attention_bias",
+        "mlp_bias",
+        "tie_word_embeddings",
+        "bos_token_id",
+        "eos_token_id",
+    }
+)
 # Keys that do not change the logits: bookkeeping of the library that wrote the file, training
 # only, the order of summation (pretraining_tp), or defaults of its own sampling.
-_INERT_KEYS = frozenset({
-    "_attn_implementation_autoset", "_name_or_path", "attention_dropout",
-    "chunk_size_feed_forward", "do_sample", "dtype", "id2label", "initializer_range",
-    "is_llama_config", "label2id", "max_length", "max_sequence_length", "output_attentions",
-    "output_hidden_states", "pad_token_id", "pretraining_tp", "problem_type",
-    "repetition_penalty", "return_dict", "temperature", "tokenizer_class", "top_k", "top_p",
-    "torch_dtype", "transformers.js_config", "transformers_version", "unk_token_id",
-    "unsloth_fixed", "unsloth_version", "use_cache",
-})  # fmt: skip
+_INERT_KEYS = frozenset(
+    {
+        "_attn_implementation_autoset",
+        "_name_or_path",
+        "attention_dropout",
+        "chunk_size_feed_forward",
+        "do_sample",
+        "dtype",
+        "id2label",
+        "initializer_range",
+        "is_llama_config",
+        "label2id",
+        "max_length",
+        "max_sequence_length",
+        "output_attentions",
+        "output_hidden_states",
+        "pad_token_id",
+        "pretraining_tp",
+        "problem_type",
+        "repetition_penalty",
+        "return_dict",
+        "temperature",
+        "tokenizer_class",
+        "top_k",
+        "top_p",
+        "torch_dtype",
+        "transformers.js_config",
+        "transformers_version",
+        "unk_token_id",
+        "unsloth_fixed",
+        "unsloth_version",
+        "use_cache",
+    }
+)
 
 
 def _number(raw: Mapping[str, Any], key: str, kind: type, default: Any = None) -> Any:

@@ -31,9 +31,12 @@ class RMSNorm(nn.Module):
 
 def _dense(features: int, use_bias: bool, name: str, dtype: jnp.dtype) -> nn.Dense:
     return nn.Dense(
-        features, use_bias=use_bias, name=name, dtype=dtype,
+        features,
+        use_bias=use_bias,
+        name=name,
+        dtype=dtype,
         kernel_init=nn.initializers.normal(0.02),
-    )  # fmt: skip
+    )
 
 
 class Attention(nn.Module):
@@ -44,9 +47,15 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, rope: _Pair, committed: _Pair, length: jax.Array, scratch: _Pair,
-        slot: int | jax.Array, mask: jax.Array,
-    ) -> tuple[jax.Array, _Pair]:  # fmt: skip
+        self,
+        x: jax.Array,
+        rope: _Pair,
+        committed: _Pair,
+        length: jax.Array,
+        scratch: _Pair,
+        slot: int | jax.Array,
+        mask: jax.Array,
+    ) -> tuple[jax.Array, _Pair]:
         c = self.config
 
         def project(heads: int, name: str) -> jax.Array:
@@ -96,9 +105,16 @@ class DecoderLayer(nn.Module):
         self.mlp = MLP(self.config)
 
     def __call__(
-        self, x: jax.Array, rope: _Pair, committed: _Pair, length: jax.Array, scratch: _Pair,
-        slot: int | jax.Array, mask: jax.Array, skip: jax.Array | None,
-    ) -> tuple[jax.Array, _Pair]:  # fmt: skip
+        self,
+        x: jax.Array,
+        rope: _Pair,
+        committed: _Pair,
+        length: jax.Array,
+        scratch: _Pair,
+        slot: int | jax.Array,
+        mask: jax.Array,
+        skip: jax.Array | None,
+    ) -> tuple[jax.Array, _Pair]:
         def attention(layer: "DecoderLayer", x: jax.Array, scratch: _Pair):
             y, scratch = layer.self_attn(
                 layer.input_layernorm(x), rope, committed, length, scratch, slot, mask
@@ -124,14 +140,23 @@ class Llama(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: jax.Array, positions: jax.Array, cache: KVCache, scratch: Scratch,
-        slot: int | jax.Array, mask: jax.Array, skips: jax.Array | None, logits_for: slice,
-    ) -> tuple[jax.Array, Scratch]:  # fmt: skip
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        cache: KVCache,
+        scratch: Scratch,
+        slot: int | jax.Array,
+        mask: jax.Array,
+        skips: jax.Array | None,
+        logits_for: slice,
+    ) -> tuple[jax.Array, Scratch]:
         c = self.config
         embed = nn.Embed(
-            c.vocab_size, c.hidden_size, name="embed_tokens",
+            c.vocab_size,
+            c.hidden_size,
+            name="embed_tokens",
             embedding_init=nn.initializers.normal(0.02),
-        )  # fmt: skip
+        )
         x = jnp.take(embed.embedding, tokens, axis=0)
         rope = rotation(c.rope, c.head_dim, positions, accumulator(x.dtype))
         # `slot`, argument 6 with `self` as 0, stays a number.
@@ -140,10 +165,15 @@ class Llama(nn.Module):
         for i in range(c.num_layers):
             with jax.named_scope(f"layer_{i}"):
                 x, pair = layer(c, self.reads, name=f"layers_{i}")(
-                    x, rope, (cache.keys[i], cache.values[i]), cache.length,
-                    (scratch.keys[i], scratch.values[i]), slot, mask,
+                    x,
+                    rope,
+                    (cache.keys[i], cache.values[i]),
+                    cache.length,
+                    (scratch.keys[i], scratch.values[i]),
+                    slot,
+                    mask,
                     None if skips is None else skips[i],
-                )  # fmt: skip
+                )
             stored.append(pair)
         x = RMSNorm(c.norm_eps, name="norm")(x)[:, logits_for]
         keys, values = zip(*stored, strict=True)

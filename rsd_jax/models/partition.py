@@ -18,10 +18,20 @@ def param_axes(config: LlamaConfig, names: tuple[str, ...]) -> _Axes:
     """
     c = config
     # Query heads move with the key/value head they share: a group is never spread.
-    units = {"heads": c.num_kv_heads, "kv_heads": c.num_kv_heads, "mlp": c.intermediate_size,
-             "vocab": c.vocab_size, "embed": c.hidden_size}  # fmt: skip
-    outputs = {"q_proj": "heads", "k_proj": "kv_heads", "v_proj": "kv_heads",
-               "gate_proj": "mlp", "up_proj": "mlp"}  # fmt: skip
+    units = {
+        "heads": c.num_kv_heads,
+        "kv_heads": c.num_kv_heads,
+        "mlp": c.intermediate_size,
+        "vocab": c.vocab_size,
+        "embed": c.hidden_size,
+    }
+    outputs = {
+        "q_proj": "heads",
+        "k_proj": "kv_heads",
+        "v_proj": "kv_heads",
+        "gate_proj": "mlp",
+        "up_proj": "mlp",
+    }
     inputs = {"o_proj": "heads", "down_proj": "mlp"}
     axes: tuple[str, ...]
     if names == ("embed_tokens", "embedding"):

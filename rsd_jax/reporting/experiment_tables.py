@@ -34,9 +34,15 @@ def best_table(panel: Panel, experiment: Experiment, best_by: str) -> Table:
             row = [str(at), style_of(method).label, choice.best.tree, str(len(choice.tried))]
             rows.append([*row, *(_shown(choice.best, metric) for metric in _METRICS)])
     heads = (
-        experiment.label, "method", "best tree", "tried", "block efficiency", "MBSU",
-        "token rate / AR", "accuracy / AR",
-    )  # fmt: skip
+        experiment.label,
+        "method",
+        "best tree",
+        "tried",
+        "block efficiency",
+        "MBSU",
+        "token rate / AR",
+        "accuracy / AR",
+    )
     return Table(heads, rows, frozenset({1, 2}), f"{panel.label}: best structures")
 
 
@@ -91,9 +97,20 @@ def all_cells_table(panel: Panel, experiment: Experiment, best_by: str) -> Table
     rows = [_cell(panel.ar, "")] if panel.ar else []
     rows += [_cell(cell, "*" if id(cell) in best else "") for cell in cells]
     heads = (
-        "method", "tree", "best", "L", "budget", "seeds", "block efficiency", "MBSU", "tokens/s",
-        "/ AR", "accuracy", "/ AR", "compile s",
-    )  # fmt: skip
+        "method",
+        "tree",
+        "best",
+        "L",
+        "budget",
+        "seeds",
+        "block efficiency",
+        "MBSU",
+        "tokens/s",
+        "/ AR",
+        "accuracy",
+        "/ AR",
+        "compile s",
+    )
     return Table(heads, rows, frozenset({0, 1, 2}), f"{panel.label}: all structures")
 
 
@@ -101,12 +118,17 @@ def unfinished_table(panels: Sequence[Panel]) -> Table:
     """Cells and seeds without a finished row, and why."""
     rows = [
         [
-            row.experiment or "-", panel.label, style_of(row.method).label, row.tree,
-            str(row.seed), row.status, row.message or "-",
+            row.experiment or "-",
+            panel.label,
+            style_of(row.method).label,
+            row.tree,
+            str(row.seed),
+            row.status,
+            row.message or "-",
         ]
         for panel in panels
         for row in panel.unfinished
-    ]  # fmt: skip
+    ]
     heads = ("experiment", "panel", "method", "tree", "seed", "status", "message")
     return Table(heads, rows, frozenset({0, 1, 2, 3, 5, 6}), "Cells that did not finish")
 
@@ -136,13 +158,20 @@ def _rate(cell: Cell) -> str:
 def _cell(cell: Cell, mark: str) -> list[str]:
     first = cell.rows[0]
     return [
-        style_of(cell.method).label, cell.tree, mark, str(first.draft_length),
-        number(first.target_budget, 0), ",".join(map(str, cell.seeds)),
-        _shown(cell, "block_efficiency"), _shown(cell, "mbsu"),
-        number(cell.value("token_rate"), 1), _shown(cell, "token_rate_ratio"),
-        number(cell.value("accuracy"), 2), _shown(cell, "accuracy_ratio"),
+        style_of(cell.method).label,
+        cell.tree,
+        mark,
+        str(first.draft_length),
+        number(first.target_budget, 0),
+        ",".join(map(str, cell.seeds)),
+        _shown(cell, "block_efficiency"),
+        _shown(cell, "mbsu"),
+        number(cell.value("token_rate"), 1),
+        _shown(cell, "token_rate_ratio"),
+        number(cell.value("accuracy"), 2),
+        _shown(cell, "accuracy_ratio"),
         number(cell.value("compile_time"), 1),
-    ]  # fmt: skip
+    ]
 
 
 def _size(cell: Cell) -> tuple[int, str]:

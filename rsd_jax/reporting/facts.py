@@ -96,16 +96,20 @@ def run_facts(rows: Sequence[Row], files: Sequence[str]) -> Table:
     facts = [
         ("files", ", ".join(files)),
         ("rows read", str(len(rows))),
-        ("finished, failed, skipped", ", ".join(
-            str(counts[status]) for status in ("ok", "failed", "skipped"))),
+        (
+            "finished, failed, skipped",
+            ", ".join(str(counts[status]) for status in ("ok", "failed", "skipped")),
+        ),
         ("repeated rows of a cell, left out", str(superseded)),
         ("written by", _counted(row.source for row in latest)),
         ("hardware", _counted(hardware_in_words(row.hardware) for row in latest)),
         ("versions", _counted(versions.elements())),
         ("config_hash", _counted(row.config_hash or "none" for row in latest)),
-        ("compile time", f"{sum(compiling):.1f} s in all, {max(compiling, default=0):.1f} s at "
-         f"most; in no rate"),
-    ]  # fmt: skip
+        (
+            "compile time",
+            f"{sum(compiling):.1f} s in all, {max(compiling, default=0):.1f} s at most; in no rate",
+        ),
+    ]
     return Table(("fact", "value"), facts, frozenset({0, 1}), "The run")
 
 
@@ -140,10 +144,23 @@ def panel_facts(panels: Sequence[Panel]) -> Table:
             ]
         )
     heads = (
-        "experiment", "panel", "prompts", "skipped", "prompts' hash", "template", "warp",
-        "new tokens", "batch", "dtype", "seeds", "prefill", "r / r by bytes", "scorer",
-        "config_hash", "compile s",
-    )  # fmt: skip
+        "experiment",
+        "panel",
+        "prompts",
+        "skipped",
+        "prompts' hash",
+        "template",
+        "warp",
+        "new tokens",
+        "batch",
+        "dtype",
+        "seeds",
+        "prefill",
+        "r / r by bytes",
+        "scorer",
+        "config_hash",
+        "compile s",
+    )
     return Table(heads, lines, frozenset({0, 1, 4, 5, 6, 9, 11, 13, 14}), "Prompts and settings")
 
 
@@ -151,11 +168,13 @@ def notices(panel: Panel, experiment: Experiment | None) -> list[str]:
     """What makes the numbers of a panel less comparable than they look; empty if nothing does."""
     rows, found = panel.rows, []
     for what, values in (
-        ("machines, so token rates differ for that reason too",
-         {hardware_in_words(row.hardware) for row in rows}),
+        (
+            "machines, so token rates differ for that reason too",
+            {hardware_in_words(row.hardware) for row in rows},
+        ),
         ("versions of libraries", {str(sorted(row.versions.items())) for row in rows}),
         ("scorers of accuracy", {row.accuracy_signature for row in rows}),
-    ):  # fmt: skip
+    ):
         if len(values) > 1:
             found.append(f"its rows are of {len(values)} {what}")
     if panel.ar is None:

@@ -20,13 +20,22 @@ from rsd_jax.reporting.experiments import pretty
 AR = "ar"
 # What else has to be equal for two rows to be compared; a draft's warp means nothing to "ar".
 _SETTINGS = (
-    "template", "temperature", "top_k", "top_p", "max_new_tokens", "batch_size", "dtype", "mesh",
-)  # fmt: skip
+    "template",
+    "temperature",
+    "top_k",
+    "top_p",
+    "max_new_tokens",
+    "batch_size",
+    "dtype",
+    "mesh",
+)
 # What tells runs apart that cannot be one; a row that did not finish may lack some.
 _IDENTITY = ("config_hash", "weights_sha256", "prompts_sha256")
 _IN_WORDS = {
-    "config_hash": "settings", "weights_sha256": "weights", "prompts_sha256": "prompts",
-}  # fmt: skip
+    "config_hash": "settings",
+    "weights_sha256": "weights",
+    "prompts_sha256": "prompts",
+}
 _DRAFT_SETTINGS = ("draft_temperature", "draft_top_k")
 
 

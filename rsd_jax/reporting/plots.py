@@ -67,10 +67,16 @@ def _bars(axes: Any, rows: Sequence[Row], field: str) -> None:
             axes.errorbar(place, value, error, color="#222222", capsize=3, lw=1, zorder=3)
         above = max(value, high)
         axes.annotate(
-            f"{value:.2f}", (place, above), (0, 4), textcoords="offset points",
-            ha="center", va="bottom", fontsize=9, zorder=4,
+            f"{value:.2f}",
+            (place, above),
+            (0, 4),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=9,
+            zorder=4,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
-        )  # fmt: skip
+        )
         top = max(top, above)
     axes.axhline(1.0, color="#8c8c8c", lw=1, ls=(0, (4, 3)), zorder=1)
     axes.set_ylim(0, 1.14 * top)

@@ -78,9 +78,10 @@ def write_report(
         sections.append(Section(unfinished.title, tables=[_untitled(unfinished)], style="failed"))
     run = facts.run_facts(rows, [pathlib.Path(file).name for file in files])
     sections.append(
-        Section("The run", tables=[_untitled(run)], details=[facts.panel_facts(panels)],
-                style="facts")
-    )  # fmt: skip
+        Section(
+            "The run", tables=[_untitled(run)], details=[facts.panel_facts(panels)], style="facts"
+        )
+    )
     texts = {
         "report.html": page(output.title, sections),
         "tables.md": _markdown(output.title, sections),

@@ -57,9 +57,7 @@ def experiment_section(
     for metric in _STRUCTURES:
         if any(cell.value(metric) is not None for panel in panels for cell in panel.cells):
             figure = structures_figure(panels, experiment, by, metric, filled)
-            figures[f"structures_{metric}"] = (
-                f"All structures: {base.METRICS[metric]}", figure
-            )  # fmt: skip
+            figures[f"structures_{metric}"] = (f"All structures: {base.METRICS[metric]}", figure)
     paths, pictures = [], []
     for name, (heading, figure) in figures.items():
         stem = output.folder / f"{experiment.name}_{name}"

@@ -116,10 +116,20 @@ def search_table(streams: Sequence[Stream]) -> Table:
 def summary_table(streams: Sequence[Stream]) -> Table:
     """One line per stream: what the whole of it came to."""
     heads = (
-        "stream", "instances", "stopped after", "matchness", "kept", "tokens per call", "MBSU",
-        "accepted / drafted", "of the chain", "candidates", "speed-up", "fused ms/token",
+        "stream",
+        "instances",
+        "stopped after",
+        "matchness",
+        "kept",
+        "tokens per call",
+        "MBSU",
+        "accepted / drafted",
+        "of the chain",
+        "candidates",
+        "speed-up",
+        "fused ms/token",
         "phases ms/token",
-    )  # fmt: skip
+    )
     lines = []
     for stream in streams:
         last, whole = stream.instances[-1], stream.whole

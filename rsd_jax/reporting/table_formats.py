@@ -5,10 +5,21 @@ import html
 from collections.abc import Sequence
 
 _LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "≥": r"$\geq$",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "≥": r"$\geq$",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,14 +72,28 @@ class Table:
             head = [rf"\caption{{{title}}} \\" if title else "", r"\toprule", line, r"\midrule"]
             body = [*filter(None, head), r"\endhead", *body, r"\bottomrule"]
             return "\n".join(
-                [r"{\scriptsize\setlength{\tabcolsep}{3pt}",
-                 rf"\begin{{longtable}}{{{columns}}}", *body, r"\end{longtable}}"]
-            )  # fmt: skip
+                [
+                    r"{\scriptsize\setlength{\tabcolsep}{3pt}",
+                    rf"\begin{{longtable}}{{{columns}}}",
+                    *body,
+                    r"\end{longtable}}",
+                ]
+            )
         return "\n".join(
-            [r"\begin{table}[htbp]", r"\centering\small", rf"\caption{{{title}}}",
-             rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line, r"\midrule", *body,
-             r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-        )  # fmt: skip
+            [
+                r"\begin{table}[htbp]",
+                r"\centering\small",
+                rf"\caption{{{title}}}",
+                rf"\begin{{tabular}}{{{columns}}}",
+                r"\toprule",
+                line,
+                r"\midrule",
+                *body,
+                r"\bottomrule",
+                r"\end{tabular}",
+                r"\end{table}",
+            ]
+        )
 
     def html(self) -> str:
         """A table element."""

@@ -96,9 +96,13 @@ class _Search:
         engine = self.job.engine
         with clock.phase("matchness"):
             scored = read_matchness(
-                engine.models.target, self.job.params.target, decoding,
-                jnp.asarray(candidate.skips), self.state.config.context, engine.layout,
-            )  # fmt: skip
+                engine.models.target,
+                self.job.params.target,
+                decoding,
+                jnp.asarray(candidate.skips),
+                self.state.config.context,
+                engine.layout,
+            )
             jax.block_until_ready(scored)
         with clock.phase("read"):
             reading = jax.device_get(scored)
@@ -154,11 +158,20 @@ def generate_with_search(
       NonFiniteLogitsError: as `generate`.
     """
     job = prepare(
-        method, target, None, prompts,
-        max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
-        seed=seed, request_ids=request_ids, eos_id=eos_id, batch_size=batch_size,
+        method,
+        target,
+        None,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        request_ids=request_ids,
+        eos_id=eos_id,
+        batch_size=batch_size,
         capacity=capacity,
-    )  # fmt: skip
+    )
     if not method.drafter.needs_skips:
         raise ConfigError(
             f"method {method.name!r} does not draft with its target, so there is no skip set to "

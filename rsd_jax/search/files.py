@@ -21,8 +21,11 @@ def write(path: str | pathlib.Path, fields: dict[str, Any]) -> None:
     """Writes fields that JSON can hold; an interrupted write leaves the old file."""
     path = pathlib.Path(path)
     content = {
-        "format": _FORMAT, "version": _VERSION, "checksum": _checksum(fields), "search": fields,
-    }  # fmt: skip
+        "format": _FORMAT,
+        "version": _VERSION,
+        "checksum": _checksum(fields),
+        "search": fields,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".tmp")
     unfinished.write_text(json.dumps(content), encoding="utf-8")

@@ -31,9 +31,13 @@ class Reading:
 
 @functools.partial(jax.jit, static_argnames=("model", "context", "layout"))
 def read_matchness(
-    model: LanguageModel, params: Params, state: DecodeState, skips: jax.Array, context: int,
+    model: LanguageModel,
+    params: Params,
+    state: DecodeState,
+    skips: jax.Array,
+    context: int,
     layout: MeshLayout | None = None,
-) -> Reading:  # fmt: skip
+) -> Reading:
     """Scores a skip set on the response of a row that is being decoded.
 
     The first C + 1 response tokens of the lowest-numbered unfinished row that has more than that
@@ -68,10 +72,15 @@ def read_matchness(
             order = jnp.arange(context + 1, dtype=jnp.int32)[None]
             response = jnp.take_along_axis(of_row(state.tokens), start[:, None] + order, axis=1)
             logits, _ = model.forward(
-                params, response[:, :-1], start[:, None] + order[:, :-1], cache,
-                model.init_scratch(1, context), slot=0,
-                mask=jnp.tril(jnp.ones((1, context, context), bool)), skips=skips,
-            )  # fmt: skip
+                params,
+                response[:, :-1],
+                start[:, None] + order[:, :-1],
+                cache,
+                model.init_scratch(1, context),
+                slot=0,
+                mask=jnp.tril(jnp.ones((1, context, context), bool)),
+                skips=skips,
+            )
             return (argmax(logits) == response[:, 1:]).mean(axis=1, dtype=jnp.float32)
 
         none = functools.partial(jnp.zeros, (1,), jnp.float32)

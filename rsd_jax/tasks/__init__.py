@@ -59,11 +59,14 @@ def get_task(
     given: dict[str, Any] = {
         option: value
         for option, value in (
-            ("template", template), ("path", path), ("data_dir", data_dir),
-            ("category", category), ("metric", metric),
+            ("template", template),
+            ("path", path),
+            ("data_dir", data_dir),
+            ("category", category),
+            ("metric", metric),
         )
         if value is not None
-    }  # fmt: skip
+    }
     if name in TASKS:
         if given.get("template") == PLAIN:
             del given["template"]

@@ -55,10 +55,15 @@ def jsonl_task(
     # Otherwise the reference goes on where the prompt ends, and white space may be a part of it.
     prompts = [Prompt(name, chosen.render([text]), ref or "") for name, text, ref, _ in records]
     return Task(
-        name="jsonl", metric=metric, stop=chosen.stop, max_new_tokens=_MAX_NEW_TOKENS,
-        first=lambda count: prompts[:count], template=None if chosen.name == PLAIN else chosen.name,
-        templates=tuple(t.name for t in TEMPLATES), strip=chosen.chat,
-    )  # fmt: skip
+        name="jsonl",
+        metric=metric,
+        stop=chosen.stop,
+        max_new_tokens=_MAX_NEW_TOKENS,
+        first=lambda count: prompts[:count],
+        template=None if chosen.name == PLAIN else chosen.name,
+        templates=tuple(t.name for t in TEMPLATES),
+        strip=chosen.chat,
+    )
 
 
 def read_objects(path: str | pathlib.Path) -> list[tuple[str, dict[str, Any]]]:

@@ -120,9 +120,12 @@ class _Bleu:
         orders = self._bleu.max_ngram_order
         answer_length, reference_length = sums[-2:].tolist()
         whole = self._bleu.compute_bleu(
-            sums[:orders].tolist(), sums[orders:-2].tolist(), answer_length, reference_length,
+            sums[:orders].tolist(),
+            sums[orders:-2].tolist(),
+            answer_length,
+            reference_length,
             smooth_method=self._bleu.smooth_method,
-        )  # fmt: skip
+        )
         return float(whole.score)
 
     def signature(self) -> str:

@@ -98,10 +98,15 @@ class SourceTask:
             ]
 
         return Task(
-            name=self.name, metric=metric, stop=chosen.stop, max_new_tokens=self.max_new_tokens,
-            first=first, template=chosen.name, templates=tuple(t.name for t in self.templates),
+            name=self.name,
+            metric=metric,
+            stop=chosen.stop,
+            max_new_tokens=self.max_new_tokens,
+            first=first,
+            template=chosen.name,
+            templates=tuple(t.name for t in self.templates),
             strip=True,
-        )  # fmt: skip
+        )
 
     def _records(self, found: Records) -> Iterator[_Record]:
         for index in range(len(found)):

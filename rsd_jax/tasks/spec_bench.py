@@ -84,10 +84,16 @@ def spec_bench_task(
         return prompt(question, answers) if len(answers) < len(question.turns) else None
 
     return Task(
-        name="spec_bench", metric=metric, stop=chosen.stop, max_new_tokens=_MAX_NEW_TOKENS,
+        name="spec_bench",
+        metric=metric,
+        stop=chosen.stop,
+        max_new_tokens=_MAX_NEW_TOKENS,
         first=lambda count: [prompt(question) for question in questions[:count]],
-        template=chosen.name, templates=tuple(t.name for t in TEMPLATES), strip=True, follow=follow,
-    )  # fmt: skip
+        template=chosen.name,
+        templates=tuple(t.name for t in TEMPLATES),
+        strip=True,
+        follow=follow,
+    )
 
 
 def read_questions(path: str | pathlib.Path) -> list[Question]:

@@ -73,16 +73,18 @@ def make_problem(trees: Sequence[DrawnTrees], instances: Sequence[Instance]) -> 
         prefix = prefix_indices(shape, drawn.tokens, drawn.parents, instance.vocab_size)
         target = laws_at(instance.target[: shape.depth + 1], shape, prefix)
         draft = laws_at(instance.draft[: max(shape.depth, 1)], shape, prefix)
-        parts.append({
-            "instance": np.full(len(prefix), i),
-            "probability": drawn.probability,
-            "tokens": drawn.tokens,
-            "parents": drawn.parents,
-            "valid": drawn.valid,
-            "prefix": prefix,
-            "log_q": log(draft),
-            "logits": log(target) * _TEMPERATURE,
-        })  # fmt: skip
+        parts.append(
+            {
+                "instance": np.full(len(prefix), i),
+                "probability": drawn.probability,
+                "tokens": drawn.tokens,
+                "parents": drawn.parents,
+                "valid": drawn.valid,
+                "prefix": prefix,
+                "log_q": log(draft),
+                "logits": log(target) * _TEMPERATURE,
+            }
+        )
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return Problem(shape=shape, **joined)
 

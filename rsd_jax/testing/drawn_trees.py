@@ -229,8 +229,11 @@ def _stochastic_beam(rule, draft: Table) -> DrawnTrees:
             padded = [[*nodes, *[None] * (width - len(nodes))] for nodes in seen[1:]]
             trees.append((probability, (((),), *map(tuple, padded))))
             return
-        left = [p for p in itertools.product(range(vocab), repeat=level)
-                if p not in seen[level] and mass[p] > 0.0]  # fmt: skip
+        left = [
+            p
+            for p in itertools.product(range(vocab), repeat=level)
+            if p not in seen[level] and mass[p] > 0.0
+        ]
         if len(seen[level]) == width or not left:
             race(probability, level - 1, seen)
             return

@@ -196,8 +196,11 @@ def _collect(
     # The draw that ends a block normalises; so does this.
     law = law / law.sum(-1, keepdims=True) * weights[:, None]
     last = np.maximum(decisions.num_accepted - 1, 0)
-    node = np.take_along_axis(decisions.path, last[:, None], axis=1)[:, 0] if (
-        problem.shape.depth) else last  # fmt: skip
+    node = (
+        np.take_along_axis(decisions.path, last[:, None], axis=1)[:, 0]
+        if (problem.shape.depth)
+        else last
+    )
     prefix = problem.prefix[trees, np.where(decisions.num_accepted > 0, node, 0)]
     out = []
     for accepted in range(problem.shape.depth + 1):
@@ -260,8 +263,9 @@ def assert_lossless(
     worst = 0.0
     outcomes = outcome_laws(verifier, rule, instances, **options)
     for number, (outcome, instance) in enumerate(zip(outcomes, instances, strict=True)):
-        error = float(np.abs(extended(outcome, instance.target)
-                             - sequence_law(instance.target)).max())  # fmt: skip
+        error = float(
+            np.abs(extended(outcome, instance.target) - sequence_law(instance.target)).max()
+        )
         if not error <= atol:
             raise AssertionError(
                 f"{type(verifier).__name__} is not lossless under {type(rule).__name__}: on "

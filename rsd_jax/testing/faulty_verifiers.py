@@ -59,8 +59,14 @@ class FaultyRejection(RecursiveRejection):
         rest, mass = residual(p, q_1)
         emits = {"all rejected, p emitted": p, "residual of raw p and q": rest}.get(self.fault, r)
         r = jnp.where((rejected > 0) & (mass[0] > 0.0), emits, r)
-        return _Node(slot=jnp.asarray(size), rejected=rejected, accepted=accepted, r=r,
-                     log_q=log_q, empty=jnp.asarray(0, jnp.int32))  # fmt: skip
+        return _Node(
+            slot=jnp.asarray(size),
+            rejected=rejected,
+            accepted=accepted,
+            r=r,
+            log_q=log_q,
+            empty=jnp.asarray(0, jnp.int32),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +91,11 @@ class Rearranged(Verifier):
         assert tree.shape.depth == 1
         x, valid = tree.tokens[1:], tree.valid[1:]
         law = jnp.exp(tree.draft_logprobs_at(jnp.asarray(0)))
-        order = jnp.arange(len(x)) if self.order is None else jnp.argsort(
-            jnp.where(valid, self.order(x, valid, law), jnp.inf)
-        )  # fmt: skip
+        order = (
+            jnp.arange(len(x))
+            if self.order is None
+            else jnp.argsort(jnp.where(valid, self.order(x, valid, law), jnp.inf))
+        )
         if self.keep is not None:
             valid &= self.keep(x, valid, law)
         slots = jnp.concatenate([jnp.zeros((1,), order.dtype), order + 1])

@@ -108,8 +108,9 @@ def log(laws: np.ndarray) -> np.ndarray:
         return np.log(laws)
 
 
-def prefix_indices(shape: TreeShape, tokens: np.ndarray, parents: np.ndarray,
-                   vocab_size: int) -> np.ndarray:  # fmt: skip
+def prefix_indices(
+    shape: TreeShape, tokens: np.ndarray, parents: np.ndarray, vocab_size: int
+) -> np.ndarray:
     """int[..., N]: the row of each node's prefix in the table of its depth.
 
     Args:

@@ -41,9 +41,14 @@ def _grow(rule, draft, seed, rows: int) -> tuple[DraftTree, jax.Array]:
     root = jnp.zeros((rows,), jnp.int32)
     if isinstance(rule, BackboneRule):
         tree, _ = grow_backbone(
-            rule, table_score_step(draft), root, root, jnp.ones((rows,), bool),
-            warp=make_warp(1.0), keys=keys,
-        )  # fmt: skip
+            rule,
+            table_score_step(draft),
+            root,
+            root,
+            jnp.ones((rows,), bool),
+            warp=make_warp(1.0),
+            keys=keys,
+        )
         return tree, keys
     carry = jnp.zeros((rows, 0), jnp.int32)
     score_level = table_score_level(rule.shape, draft)

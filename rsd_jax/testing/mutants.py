@@ -168,8 +168,11 @@ LAW_MUTANTS: tuple[LawMutant, ...] = (
         **_OF_REJECTION,
     ),
     _faulty_rejection(
-        "not strict", "accepts if U q <= r: at U = 0 a token that the target cannot emit",
-        0.0, 0.0, check="assert_strict",
+        "not strict",
+        "accepts if U q <= r: at U = 0 a token that the target cannot emit",
+        0.0,
+        0.0,
+        check="assert_strict",
     ),
     LawMutant(
         "siblings sorted by id",
@@ -217,15 +220,19 @@ LAW_MUTANTS: tuple[LawMutant, ...] = (
         "p in every test", "siblings are tested against p, not the residual", 0.0565, 0.0725
     ),
     _faulty_rejection(
-        "unnormalised residual in the test", "siblings are tested against (r - q)+ itself",
-        0.0121, 0.0188,
+        "unnormalised residual in the test",
+        "siblings are tested against (r - q)+ itself",
+        0.0121,
+        0.0188,
     ),
     _faulty_rejection(
         "all rejected, p emitted", "the token after rejections is drawn from p", 0.0869, 0.0564
     ),
     _faulty_rejection(
-        "residual of raw p and q", "the token after rejections is drawn from N[(p - q)+]",
-        0.0161, 0.0085,
+        "residual of raw p and q",
+        "the token after rejections is drawn from N[(p - q)+]",
+        0.0161,
+        0.0085,
     ),
     LawMutant(
         "unwarped bonus",
@@ -286,4 +293,4 @@ LAW_MUTANTS: tuple[LawMutant, ...] = (
         median_tv=(0.1099, 0.1661),
         **_OF_K_SEQ,
     ),
-)  # fmt: skip
+)

@@ -25,9 +25,13 @@ class SetChangedInsideBlocks:
         self._last: jax.Array | None = None
 
     def __call__(
-        self, engine: Engine, params: ModelParams, state: DecodeState, options: DecodeOptions,
+        self,
+        engine: Engine,
+        params: ModelParams,
+        state: DecodeState,
+        options: DecodeOptions,
         max_blocks: Any,
-    ) -> DecodeState:  # fmt: skip
+    ) -> DecodeState:
         assert max_blocks == 1
         last = params.skips if self._last is None else self._last
         self._last = params.skips
@@ -36,9 +40,12 @@ class SetChangedInsideBlocks:
 
 @functools.partial(jax.jit, static_argnames="engine")
 def _mixed_block(
-    engine: Engine, last: ModelParams, params: ModelParams, state: DecodeState,
+    engine: Engine,
+    last: ModelParams,
+    params: ModelParams,
+    state: DecodeState,
     options: DecodeOptions,
-) -> DecodeState:  # fmt: skip
+) -> DecodeState:
     tree, state = decoding.draft(engine, last, state, options)
     logits, _ = decoding.score(skipping(engine, params.skips), params, state, tree)
     laws = options.draft_warp(logits[:, : tree.shape.num_internal])
@@ -59,9 +66,13 @@ class DraftModeKeysKept:
     context: int
 
     def __call__(
-        self, engine: Engine, params: ModelParams, state: DecodeState, options: DecodeOptions,
+        self,
+        engine: Engine,
+        params: ModelParams,
+        state: DecodeState,
+        options: DecodeOptions,
         max_blocks: Any,
-    ) -> DecodeState:  # fmt: skip
+    ) -> DecodeState:
         state = _keep_draft_mode_keys(engine, params, state, self.context)
         return decoding.advance(engine, params, state, options, max_blocks)
 
@@ -76,10 +87,15 @@ def _keep_draft_mode_keys(
     order = jnp.broadcast_to(jnp.arange(context, dtype=jnp.int32)[None], (batch, context))
     positions = start[:, None] + order
     _, scratch = model.forward(
-        params.target, jnp.take_along_axis(state.tokens, positions, axis=1), positions,
-        dataclasses.replace(cache, length=start), model.init_scratch(batch, context), slot=0,
-        mask=jnp.tril(jnp.ones((1, context, context), bool)), skips=params.skips,
-    )  # fmt: skip
+        params.target,
+        jnp.take_along_axis(state.tokens, positions, axis=1),
+        positions,
+        dataclasses.replace(cache, length=start),
+        model.init_scratch(batch, context),
+        slot=0,
+        mask=jnp.tril(jnp.ones((1, context, context), bool)),
+        skips=params.skips,
+    )
     kept = model.commit(cache, scratch, order, start, jnp.zeros_like(start))
     usable = (state.length - start > context + 1)[:, None, None, None]
     keys, values = (

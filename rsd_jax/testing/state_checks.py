@@ -99,9 +99,14 @@ def _last_logits(
     rows, width = tokens.shape
     positions = jnp.broadcast_to(jnp.arange(width, dtype=jnp.int32)[None], (rows, width))
     logits, _ = model.forward(
-        params, tokens, positions, model.init_cache(rows, 0), model.init_scratch(rows, width),
-        slot=0, mask=jnp.tril(jnp.ones((1, width, width), bool)),
-    )  # fmt: skip
+        params,
+        tokens,
+        positions,
+        model.init_cache(rows, 0),
+        model.init_scratch(rows, width),
+        slot=0,
+        mask=jnp.tril(jnp.ones((1, width, width), bool)),
+    )
     return jnp.take_along_axis(logits, length[:, None, None] - 1, axis=1)[:, 0]
 
 
@@ -138,9 +143,13 @@ def from_scratch(
 
 @functools.partial(jax.jit, static_argnames=("model",))
 def _draft_mode_logits(
-    model: LanguageModel, params: ModelParams, prefix: jax.Array, count: jax.Array,
-    path: jax.Array, length: jax.Array,
-) -> jax.Array:  # fmt: skip
+    model: LanguageModel,
+    params: ModelParams,
+    prefix: jax.Array,
+    count: jax.Array,
+    path: jax.Array,
+    length: jax.Array,
+) -> jax.Array:
     """f32[R, V] after `length` tokens of path i32[R, W], with sub-layers skipped along the path.
 
     The `count` tokens of prefix before it are taken in by the whole model.
@@ -149,9 +158,15 @@ def _draft_mode_logits(
     cache = prefill_cache(model, params.target, model.init_cache(*prefix.shape), prefix, count)
     positions = count[:, None] + jnp.arange(width, dtype=jnp.int32)[None]
     logits, _ = model.forward(
-        params.target, path, positions, cache, model.init_scratch(rows, width), slot=0,
-        mask=jnp.tril(jnp.ones((1, width, width), bool)), skips=params.skips,
-    )  # fmt: skip
+        params.target,
+        path,
+        positions,
+        cache,
+        model.init_scratch(rows, width),
+        slot=0,
+        mask=jnp.tril(jnp.ones((1, width, width), bool)),
+        skips=params.skips,
+    )
     return jnp.take_along_axis(logits, length[:, None, None] - 1, axis=1)[:, 0]
 
 

@@ -42,9 +42,17 @@ class Wrapped:
         return getattr(self.inner, name)
 
     def forward(
-        self, params: Params, tokens: jax.Array, positions: jax.Array, cache: KVCache,
-        scratch: Scratch, *, slot: int, mask: jax.Array, **options: Any,
-    ) -> tuple[jax.Array, Scratch]:  # fmt: skip
+        self,
+        params: Params,
+        tokens: jax.Array,
+        positions: jax.Array,
+        cache: KVCache,
+        scratch: Scratch,
+        *,
+        slot: int,
+        mask: jax.Array,
+        **options: Any,
+    ) -> tuple[jax.Array, Scratch]:
         tree_pass = options.get("logits_for") != _NO_LOGITS
         if tree_pass:
             positions, mask, cache = self.see(positions, mask, cache, slot)
@@ -64,9 +72,13 @@ class Wrapped:
         return logits
 
     def commit(
-        self, cache: KVCache, scratch: Scratch, slots: jax.Array, start: jax.Array,
+        self,
+        cache: KVCache,
+        scratch: Scratch,
+        slots: jax.Array,
+        start: jax.Array,
         count: jax.Array,
-    ) -> KVCache:  # fmt: skip
+    ) -> KVCache:
         return self.inner.commit(cache, scratch, slots, start, count)
 
 
@@ -120,8 +132,10 @@ class _LatePositions(Wrapped):
 class _ReadAtChild(Wrapped):
     def read(self, logits):
         depths = self.tree.depths.tolist()
-        child = [depths.index(depth + 1) if depth < self.tree.depth else slot
-                 for slot, depth in enumerate(depths)]  # fmt: skip
+        child = [
+            depths.index(depth + 1) if depth < self.tree.depth else slot
+            for slot, depth in enumerate(depths)
+        ]
         return logits[:, jnp.asarray(child, jnp.int32)]
 
 
@@ -249,9 +263,14 @@ class LeafMissing(ModelDrafter):
     """The leaf that the last block accepted has no keys and values in the next."""
 
     def draft(
-        self, models: Models, params: ModelParams, state: Any, context: DraftContext, warp: Warp,
+        self,
+        models: Models,
+        params: ModelParams,
+        state: Any,
+        context: DraftContext,
+        warp: Warp,
         keys: jax.Array,
-    ) -> tuple[DraftTree, Any]:  # fmt: skip
+    ) -> tuple[DraftTree, Any]:
         assert models.draft is not None
         blind: Any = _Blind(models.draft, state.leaf)
         tree, inner = super().draft(
@@ -260,9 +279,13 @@ class LeafMissing(ModelDrafter):
         return tree, dataclasses.replace(state, inner=inner)
 
     def commit(
-        self, models: Models, state: Any, context: DraftContext, tree: DraftTree,
+        self,
+        models: Models,
+        state: Any,
+        context: DraftContext,
+        tree: DraftTree,
         result: VerifyResult,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         inner = super().commit(models, state.inner, context, tree, result)
         return _LeafState(inner=inner, leaf=result.num_accepted == self.shape.depth)
 

@@ -103,9 +103,13 @@ class TableModel:
         return tables.sum(axis=(0, 1))[rows], scratch
 
     def commit(
-        self, cache: KVCache, scratch: Scratch, slots: jax.Array, start: jax.Array,
+        self,
+        cache: KVCache,
+        scratch: Scratch,
+        slots: jax.Array,
+        start: jax.Array,
         count: jax.Array,
-    ) -> KVCache:  # fmt: skip
+    ) -> KVCache:
         return commit_slots(cache, scratch, slots, start, count)
 
 
@@ -144,9 +148,15 @@ def reference_warp(
 
 
 def sequence_law(
-    model: TableModel, params: Params, prompt: list[int], num_tokens: int, *,
-    temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0,
-) -> np.ndarray:  # fmt: skip
+    model: TableModel,
+    params: Params,
+    prompt: list[int],
+    num_tokens: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+) -> np.ndarray:
     """The exact law of the next tokens under autoregressive decoding, in float64.
 
     Returns:

@@ -11,9 +11,15 @@ from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.llama import LlamaModel
 
 TINY_CONFIG = LlamaConfig(
-    vocab_size=32, hidden_size=16, intermediate_size=24, num_layers=2, num_heads=4,
-    num_kv_heads=2, head_dim=8, max_positions=512,
-)  # fmt: skip
+    vocab_size=32,
+    hidden_size=16,
+    intermediate_size=24,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    max_positions=512,
+)
 
 _DEVIATION = 0.5
 """Of the weights, so that every key matters to the logits; a trained model's are near 0.02."""

@@ -26,8 +26,12 @@ def validate_tree(tree: DraftTree, vocab_size: int, *, sampling: SiblingLaw | No
         np.asarray(x) for x in (tree.tokens, tree.parents, tree.valid, tree.scores)
     )
     batch = tokens.shape[0]
-    for name, array in (("tokens", tokens), ("parents", parents), ("valid", valid),
-                        ("scores", scores)):  # fmt: skip
+    for name, array in (
+        ("tokens", tokens),
+        ("parents", parents),
+        ("valid", valid),
+        ("scores", scores),
+    ):
         _all(np.full(batch, array.shape == (batch, shape.num_nodes)), f"{name} is [B, N]")
     assert tokens.dtype == parents.dtype == np.int32, "tokens and parents are int32"
 

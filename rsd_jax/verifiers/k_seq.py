@@ -168,9 +168,14 @@ class KSeq(Verifier):
         zero = jnp.asarray(0, jnp.int32)
         law = jnp.zeros(target.logits.shape[-1:], target.logits.dtype)
         start = (
-            zero, jnp.ones(chains.shape[1:], bool), no_path(depth), law, jnp.asarray(True), zero,
+            zero,
+            jnp.ones(chains.shape[1:], bool),
+            no_path(depth),
+            law,
             jnp.asarray(True),
-        )  # fmt: skip
+            zero,
+            jnp.asarray(True),
+        )
         end = jax.lax.while_loop(lambda state: state[-1], descend, start)
         levels, alive, ranks, law, finite, empty, _ = end
         path = _path(chains, alive, levels - 1)

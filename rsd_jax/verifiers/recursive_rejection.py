@@ -103,9 +103,15 @@ class RecursiveRejection(Verifier):
         zero = jnp.asarray(0, jnp.int32)
         law = jnp.zeros(target.logits.shape[-1:], target.logits.dtype)
         start = (
-            zero, zero, no_path(depth), no_path(depth), law, jnp.asarray(True), zero,
+            zero,
+            zero,
+            no_path(depth),
+            no_path(depth),
+            law,
             jnp.asarray(True),
-        )  # fmt: skip
+            zero,
+            jnp.asarray(True),
+        )
         end = jax.lax.while_loop(lambda state: state[-1], descend, start)
         _, levels, path, ranks, law, finite, empty, _ = end
         return Decision(levels - 1, path, ranks, law, finite, empty)

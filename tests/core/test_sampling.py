@@ -39,9 +39,7 @@ def _warp(warp, logits):
 def _logits() -> np.ndarray:
     """f32[40, V]: flat, peaked, with many ties, shifted far, and with few tokens left."""
     rng = np.random.default_rng(0)
-    rows = [
-        scale * rng.standard_normal((8, V)) for scale in (0.1, 1.0, 3.0, 10.0)
-    ]  # fmt: skip
+    rows = [scale * rng.standard_normal((8, V)) for scale in (0.1, 1.0, 3.0, 10.0)]
     rounded = np.round(4.0 * rng.standard_normal((8, V))) / 4.0
     out = np.concatenate([*rows, rounded]).astype(np.float32)
     out[1::8] += 1000.0
@@ -129,10 +127,12 @@ def test_warp_does_not_sort_and_costs_nothing_when_off():
     assert "sort" not in both
     assert "while" in both
     loops = {
-        warp: sum(str(jax.make_jaxpr(_warp)(make_warp(*warp), logits)).count(loop)
-                  for loop in ("scan[", "while["))
+        warp: sum(
+            str(jax.make_jaxpr(_warp)(make_warp(*warp), logits)).count(loop)
+            for loop in ("scan[", "while[")
+        )
         for warp in ((0.7,), (1.0, None, 1.0), (0.0, 5, 0.9), (0.7, 5), (0.7, 5, 0.9))
-    }  # fmt: skip
+    }
     assert list(loops.values()) == [0, 0, 0, 1, 2]
 
 

@@ -97,11 +97,17 @@ def test_rows_are_sums_over_prompts(near_rows):
     target, draft = tiny.pair()
     alone = [
         generate(
-            _SD, target, draft, [prompt], max_new_tokens=_LIMIT, seed=5, batch_size=4,
+            _SD,
+            target,
+            draft,
+            [prompt],
+            max_new_tokens=_LIMIT,
+            seed=5,
+            batch_size=4,
             request_ids=[place],
         ).stats
         for place, prompt in enumerate([*_TASKS["short"], *_TASKS["long"]])
-    ]  # fmt: skip
+    ]
     produced, blocks = ([int(getattr(s, n)[0]) for s in alone] for n in ("produced", "blocks"))
     parts = {"short": slice(0, 4), "long": slice(4, 8), ALL_TASKS: slice(0, 8)}
     assert [(row.task, row.method) for row in near_rows] == [(task, "sd_3") for task in parts]

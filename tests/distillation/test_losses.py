@@ -23,10 +23,16 @@ from rsd_jax.models.llama import LlamaModel
 B, Q, V = 2, 3, 11
 _MODEL = LlamaModel(
     LlamaConfig(
-        vocab_size=V, hidden_size=8, intermediate_size=8, num_layers=1, num_heads=1,
-        num_kv_heads=1, head_dim=8, tied_embeddings=True,
+        vocab_size=V,
+        hidden_size=8,
+        intermediate_size=8,
+        num_layers=1,
+        num_heads=1,
+        num_kv_heads=1,
+        head_dim=8,
+        tied_embeddings=True,
     )
-)  # fmt: skip
+)
 TEMPERATURES = (1.0, 0.3)
 
 # Compiled whole: an operation at a time costs a compilation each.
@@ -210,10 +216,16 @@ def test_zeros_are_harmless(name, temperature):
     odd = target.copy()
     odd[..., 1::2] = -np.inf
     cases = [
-        (target, masked), (odd, draft), (odd, masked), (masked, masked), (target, target),
-        (_point(0, 500.0), _point(1, 500.0)), (_point(0, 500.0), draft),
-        (_point(0, 0.0, -np.inf), _point(1, 0.0, -np.inf)), (target, _point(1, 0.0, -np.inf)),
-    ]  # fmt: skip
+        (target, masked),
+        (odd, draft),
+        (odd, masked),
+        (masked, masked),
+        (target, target),
+        (_point(0, 500.0), _point(1, 500.0)),
+        (_point(0, 500.0), draft),
+        (_point(0, 0.0, -np.inf), _point(1, 0.0, -np.inf)),
+        (target, _point(1, 0.0, -np.inf)),
+    ]
     for p, q in cases:
         values, slopes = _run(name, p, q, temperature)
         assert np.isfinite(values).all()
@@ -260,9 +272,10 @@ def test_truncation_to_everything_is_none(name):
     np.testing.assert_array_equal(whole.log_rest, -np.inf)
     for temperature in TEMPERATURES:
         for got, expected in zip(
-            _run(name, whole, draft, temperature), _run(name, target, draft, temperature),
+            _run(name, whole, draft, temperature),
+            _run(name, target, draft, temperature),
             strict=True,
-        ):  # fmt: skip
+        ):
             np.testing.assert_allclose(got, expected, rtol=1e-4, atol=2e-6)
 
 

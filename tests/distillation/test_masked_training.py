@@ -28,15 +28,26 @@ pytestmark = pytest.mark.standard_promotion  # optax
 V = 16
 _MODEL = LlamaModel(
     LlamaConfig(
-        vocab_size=V, hidden_size=16, intermediate_size=24, num_layers=1, num_heads=2,
-        num_kv_heads=2, head_dim=8, tied_embeddings=True,
+        vocab_size=V,
+        hidden_size=16,
+        intermediate_size=24,
+        num_layers=1,
+        num_heads=2,
+        num_kv_heads=2,
+        head_dim=8,
+        tied_embeddings=True,
     )
-)  # fmt: skip
+)
 _TEACHER = _MODEL, jax.tree.map(lambda x: 3 * x, _MODEL.init_params(jax.random.key(7)))
 _RECIPE = Recipe(
-    objective="forward_kl", steps=3, batch_size=8, window=9, warmup_steps=1, learning_rate=1e-2,
+    objective="forward_kl",
+    steps=3,
+    batch_size=8,
+    window=9,
+    warmup_steps=1,
+    learning_rate=1e-2,
     log_every=3,
-)  # fmt: skip
+)
 
 
 def _source(*, k=None):

@@ -152,8 +152,9 @@ def test_a_resumed_run_on_a_mixture_is_the_same_run(tmp_path):
 def test_bad_mixtures_are_named(written, tmp_path):
     files, _, tokenizer, directory, *_ = written
     assert check_weights({"docstrings": 1, "library": 3, "number_words": 0}, documents.SOURCES) == {
-        "library": 3.0, "docstrings": 1.0,
-    }  # fmt: skip
+        "library": 3.0,
+        "docstrings": 1.0,
+    }
     with pytest.raises(ConfigError, match=r"no source 'wmt'.*'library'"):
         check_weights({"wmt": 1.0}, documents.SOURCES)
     for weight in (-0.1, float("nan"), float("inf")):

@@ -108,9 +108,15 @@ def test_equal_laws_and_small_supports():
 
 def test_evaluation_reports_ranks_and_trees():
     config = LlamaConfig(
-        vocab_size=32, hidden_size=8, intermediate_size=8, num_layers=1, num_heads=1,
-        num_kv_heads=1, head_dim=8, tied_embeddings=True,
-    )  # fmt: skip
+        vocab_size=32,
+        hidden_size=8,
+        intermediate_size=8,
+        num_layers=1,
+        num_heads=1,
+        num_kv_heads=1,
+        head_dim=8,
+        tied_embeddings=True,
+    )
     model = LlamaModel(config)
     draw = jax.jit(lambda key: jax.tree.map(lambda x: 4 * x, model.init_params(key)))
     params, other = (draw(jax.random.key(i)) for i in range(2))

@@ -34,9 +34,14 @@ from tests import old_files, tiny
 _PROMPTS = {f"prompt{i}": tokens for i, tokens in enumerate([*tiny.PROMPTS, [4, 4, 9]])}
 # Two rows, and no other program in the whole module: three shards of 2, 2 and 1 prompts.
 _SETTINGS = ResponseSettings(
-    max_new_tokens=6, temperatures=(0.5, 1.0), eos_ids=(3, 8), seed=5, batch_size=2,
-    prompts_per_shard=2, top_logprobs=4,
-)  # fmt: skip
+    max_new_tokens=6,
+    temperatures=(0.5, 1.0),
+    eos_ids=(3, 8),
+    seed=5,
+    batch_size=2,
+    prompts_per_shard=2,
+    top_logprobs=4,
+)
 
 
 class _Words:
@@ -85,15 +90,17 @@ def _sequences(directory: pathlib.Path) -> list[dict]:
         for i, end in enumerate(ends):
             tokens = shard.tokens[end - shard.length[i] : end].tolist()
             own = slice(rows[:i].sum(), rows[: i + 1].sum())
-            found.append({
-                "prompt": tokens[: shard.prompt_length[i]],
-                "response": tokens[shard.prompt_length[i] :],
-                "request": int(shard.request_id[i]),
-                "temperature": float(shard.temperature[i]),
-                "ended": bool(shard.ended[i]),
-                "name": str(shard.name[i]),
-                "top": (shard.top_ids[own], shard.top_logprobs[own], shard.rest_logprob[own]),
-            })  # fmt: skip
+            found.append(
+                {
+                    "prompt": tokens[: shard.prompt_length[i]],
+                    "response": tokens[shard.prompt_length[i] :],
+                    "request": int(shard.request_id[i]),
+                    "temperature": float(shard.temperature[i]),
+                    "ended": bool(shard.ended[i]),
+                    "name": str(shard.name[i]),
+                    "top": (shard.top_ids[own], shard.top_logprobs[own], shard.rest_logprob[own]),
+                }
+            )
     return found
 
 
@@ -104,10 +111,17 @@ def test_stored_responses_are_those_of_generate(whole):
     names, prompts = list(_PROMPTS), list(_PROMPTS.values())
     for which, temperature in enumerate(_SETTINGS.temperatures):
         result = rsd_jax.generate(
-            rsd_jax.build_method("ar"), tiny.pair()[0], None, prompts[::-1], max_new_tokens=6,
-            temperature=temperature, seed=5, batch_size=2, eos_id=(3, 8),
+            rsd_jax.build_method("ar"),
+            tiny.pair()[0],
+            None,
+            prompts[::-1],
+            max_new_tokens=6,
+            temperature=temperature,
+            seed=5,
+            batch_size=2,
+            eos_id=(3, 8),
             request_ids=[2 * i + which for i in range(len(prompts))][::-1],
-        )  # fmt: skip
+        )
         for i, prompt in enumerate(prompts):
             (stored,) = [s for s in sequences if s["request"] == 2 * i + which]
             row = len(prompts) - 1 - i
@@ -409,9 +423,13 @@ def test_on_policy_windows_are_the_drafts(whole):
     for tokens, mask in zip(windows.tokens.tolist(), windows.mask, strict=True):
         size = 1 + int(np.argmax(mask))
         expected = rsd_jax.generate(
-            rsd_jax.build_method("ar"), sharp, None, [tokens[:size]] * 2, max_new_tokens=6,
+            rsd_jax.build_method("ar"),
+            sharp,
+            None,
+            [tokens[:size]] * 2,
+            max_new_tokens=6,
             eos_id=(3, 8),
-        ).tokens[0]  # fmt: skip
+        ).tokens[0]
         shown = tokens[size : size + len(expected)]
         assert shown == expected[: len(shown)]
         assert mask[size - 1 : size - 1 + len(shown)].all()

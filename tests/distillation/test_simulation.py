@@ -28,11 +28,15 @@ def _simulate(method, target, draft, temperature=1.0, length=_LENGTH):
     return np.asarray(
         jax.jit(
             lambda target, draft, keys: simulated_tokens(
-                method, jnp.broadcast_to(target, shape), jnp.broadcast_to(draft, shape), starts,
-                warp=make_warp(temperature), keys=keys,
+                method,
+                jnp.broadcast_to(target, shape),
+                jnp.broadcast_to(draft, shape),
+                starts,
+                warp=make_warp(temperature),
+                keys=keys,
             )
         )(target, draft, row_keys(3, jnp.arange(_WINDOWS, dtype=jnp.int32)))
-    )  # fmt: skip
+    )
 
 
 def _within_noise(tokens, expected):
@@ -89,6 +93,10 @@ def test_places_and_errors():
     assert block_starts(3, 3, 2).tolist() == []
     with pytest.raises(ConfigError, match="'ar' has no draft model"):
         simulated_tokens(
-            build_method("ar"), _logits(0), _logits(0), np.zeros(1, np.int32),
-            warp=make_warp(1.0), keys=row_keys(0, jnp.arange(1)),
-        )  # fmt: skip
+            build_method("ar"),
+            _logits(0),
+            _logits(0),
+            np.zeros(1, np.int32),
+            warp=make_warp(1.0),
+            keys=row_keys(0, jnp.arange(1)),
+        )

@@ -113,19 +113,29 @@ def test_the_stage_leaves_an_adapter_that_helps(params, tmp_path, monkeypatch):
     monkeypatch.setattr(documents, "open_mixture", lambda *_: _Text())
     save_model(tmp_path / "target", _CONFIG, params, dtype="float32")
     recipe = Recipe(
-        objective="forward_kl", weight_decay=0.0, steps=30, batch_size=8, window=8,
-        learning_rate=2e-2, warmup_steps=2, checkpoint_every=30, eval_windows=8,
-    )  # fmt: skip
+        objective="forward_kl",
+        weight_decay=0.0,
+        steps=30,
+        batch_size=8,
+        window=8,
+        learning_rate=2e-2,
+        warmup_steps=2,
+        checkpoint_every=30,
+        eval_windows=8,
+    )
     config = ml_collections.ConfigDict(
         {
             "target_directory": str(tmp_path / "target"),
             "target_dtype": "float32",
             "skipping": {
-                "rank": 4, "fewest": 1, "most": 3, "mixture": {},
+                "rank": 4,
+                "fewest": 1,
+                "most": 3,
+                "mixture": {},
                 "recipe": dataclasses.asdict(recipe),
             },
         }
-    )  # fmt: skip
+    )
     pipeline = Pipeline(config, tmp_path, tmp_path / "export")
     pipeline.run("skipping")
     measured = json.loads((tmp_path / "skipping.json").read_text())

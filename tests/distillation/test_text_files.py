@@ -287,9 +287,13 @@ def test_older_and_damaged_files(tokenizer, written, tmp_path):
     ):
         with pytest.raises(ConfigError, match=match):
             write_documents(
-                {split: _TEXTS for split in token_files.SPLITS}, tokenizer, tmp_path / "ids",
-                unit="documents", bos_id=bos_id, eos_id=eos_id,
-            )  # fmt: skip
+                {split: _TEXTS for split in token_files.SPLITS},
+                tokenizer,
+                tmp_path / "ids",
+                unit="documents",
+                bos_id=bos_id,
+                eos_id=eos_id,
+            )
 
 
 def test_a_large_vocabulary_gets_wider_tokens(tmp_path):

@@ -28,9 +28,16 @@ pytestmark = pytest.mark.standard_promotion  # optax
 _MODEL = tiny.TRAINED
 # One recipe for most tests, so that they share the compiled step.
 _RECIPE = Recipe(
-    objective="forward_kl", optimizer="muon", steps=60, batch_size=2, window=6, warmup_steps=2,
-    learning_rate=1e-2, log_every=1, checkpoint_every=25,
-)  # fmt: skip
+    objective="forward_kl",
+    optimizer="muon",
+    steps=60,
+    batch_size=2,
+    window=6,
+    warmup_steps=2,
+    learning_rate=1e-2,
+    log_every=1,
+    checkpoint_every=25,
+)
 _TEXT = np.random.default_rng(0).integers(2, 32, 200).astype(np.uint16)
 
 

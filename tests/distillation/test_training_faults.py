@@ -27,9 +27,14 @@ pytestmark = pytest.mark.standard_promotion  # optax
 
 _MODEL = tiny.TRAINED
 _RECIPE = Recipe(
-    steps=60, batch_size=2, window=6, warmup_steps=2, learning_rate=1e-2, log_every=2,
+    steps=60,
+    batch_size=2,
+    window=6,
+    warmup_steps=2,
+    learning_rate=1e-2,
+    log_every=2,
     checkpoint_every=25,
-)  # fmt: skip
+)
 _TEXT = np.random.default_rng(0).integers(2, 32, 200).astype(np.uint16)
 _HANGS_AT = 37
 _TIMES = ("seconds", "tokens_per_second")

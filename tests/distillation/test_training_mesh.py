@@ -24,17 +24,29 @@ pytestmark = [
 
 _MODEL = LlamaModel(
     LlamaConfig(
-        vocab_size=32, hidden_size=16, intermediate_size=24, num_layers=1, num_heads=4,
-        num_kv_heads=2, head_dim=8, tied_embeddings=True,
+        vocab_size=32,
+        hidden_size=16,
+        intermediate_size=24,
+        num_layers=1,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=8,
+        tied_embeddings=True,
     )
-)  # fmt: skip
+)
 _RECIPES = {
     optimizer: Recipe(
-        objective="forward_kl", optimizer=optimizer, steps=3, batch_size=8, window=6,
-        warmup_steps=1, learning_rate=1e-2, log_every=3,
+        objective="forward_kl",
+        optimizer=optimizer,
+        steps=3,
+        batch_size=8,
+        window=6,
+        warmup_steps=1,
+        learning_rate=1e-2,
+        log_every=3,
     )
     for optimizer in ("adamw", "muon")
-}  # fmt: skip
+}
 _TEXT = np.random.default_rng(0).integers(2, 32, 200).astype(np.uint16)
 
 

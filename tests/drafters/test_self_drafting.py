@@ -165,16 +165,18 @@ def test_another_skip_set_is_the_same_program():
 def test_a_set_may_change_between_blocks():
     """The law does not depend on it; at T = 0 neither do the tokens."""
     target = five_layers()
-    job = prepare(tiny.method("swift"), target, None, tiny.PROMPTS, max_new_tokens=16,
-                  temperature=0.0)  # fmt: skip
+    job = prepare(
+        tiny.method("swift"), target, None, tiny.PROMPTS, max_new_tokens=16, temperature=0.0
+    )
     np.testing.assert_array_equal(job.params.skips, skips.start_set(5))
     state, rng = start(job, job.batches[0]), np.random.default_rng(1)
     while not np.asarray(state.done).all():
         chosen = jnp.asarray(skips.from_switches(rng.random(6) < 0.5))
         params = job.params.replace(skips=chosen)
         state = decoding.advance(job.engine, params, state, job.options, np.int32(1))
-    greedy = rsd_jax.generate(rsd_jax.build_method("ar"), target, None, tiny.PROMPTS,
-                              max_new_tokens=16, temperature=0.0)  # fmt: skip
+    greedy = rsd_jax.generate(
+        rsd_jax.build_method("ar"), target, None, tiny.PROMPTS, max_new_tokens=16, temperature=0.0
+    )
     for row, tokens in enumerate(greedy.tokens):
         first = len(tiny.PROMPTS[row])
         assert state.tokens[row, first : int(state.end[row])].tolist() == tokens
@@ -206,8 +208,13 @@ def test_skip_sets():
 )
 def test_bad_sets(changes, message):
     target, _ = joint_law.pair()
-    arguments = {"method": rsd_jax.build_method("swift"), "target": target, "draft": None,
-                 "prompts": [[1]], "max_new_tokens": 4}  # fmt: skip
+    arguments = {
+        "method": rsd_jax.build_method("swift"),
+        "target": target,
+        "draft": None,
+        "prompts": [[1]],
+        "max_new_tokens": 4,
+    }
     with pytest.raises(rsd_jax.ConfigError, match=message):
         rsd_jax.generate(**arguments | changes)
 
@@ -281,9 +288,14 @@ def test_the_target_pass_is_as_narrow_as_the_largest_tree_allows(sizes, width):
         shape=shape,
     )
     logits, _ = score_tree(
-        model, model.init_params(jax.random.key(0)), tree, jnp.ones((batch,), jnp.int32),
-        model.init_cache(batch, 8), model.init_scratch(batch, 8), (2, 4, 8),
-    )  # fmt: skip
+        model,
+        model.init_params(jax.random.key(0)),
+        tree,
+        jnp.ones((batch,), jnp.int32),
+        model.init_cache(batch, 8),
+        model.init_scratch(batch, 8),
+        (2, 4, 8),
+    )
     assert logits.shape == (batch, 8, 3)
     assert np.unique(logits[:, :width]).tolist() == [width]
     assert not np.asarray(logits[:, width:]).any()

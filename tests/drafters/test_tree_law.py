@@ -137,9 +137,13 @@ def _greedy_tree(rule, table) -> DraftTree:
     @jax.jit
     def grow(table):
         tree, _ = grow_tree(
-            rule, table_score_level(rule.shape, table), jnp.zeros((1, 0), jnp.int32),
-            jnp.zeros((1,), jnp.int32), warp=make_warp(0.0), keys=row_keys(0, jnp.arange(1)),
-        )  # fmt: skip
+            rule,
+            table_score_level(rule.shape, table),
+            jnp.zeros((1, 0), jnp.int32),
+            jnp.zeros((1,), jnp.int32),
+            warp=make_warp(0.0),
+            keys=row_keys(0, jnp.arange(1)),
+        )
         return tree
 
     return jax.device_get(grow(log_tables(table)))

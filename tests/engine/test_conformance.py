@@ -58,9 +58,10 @@ def every(registry: dict[str, type]) -> list:
 
 PAIRS = [
     rsd_jax.Method("conformance", drafter, verifier)
-    for drafter in every(ALL_DRAFTERS) for verifier in every(ALL_VERIFIERS)
+    for drafter in every(ALL_DRAFTERS)
+    for verifier in every(ALL_VERIFIERS)
     if drafter.sibling_laws & verifier.accepts
-]  # fmt: skip
+]
 """All pairs that fit, as methods."""
 
 

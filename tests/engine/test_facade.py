@@ -17,8 +17,13 @@ SD = rsd_jax.build_method("sd", length=2)
 
 def decode(**changes) -> rsd_jax.GenerateResult:
     target, draft = joint_law.pair()
-    arguments = {"method": SD, "target": target, "draft": draft, "prompts": PROMPTS,
-                 "max_new_tokens": 8}  # fmt: skip
+    arguments = {
+        "method": SD,
+        "target": target,
+        "draft": draft,
+        "prompts": PROMPTS,
+        "max_new_tokens": 8,
+    }
     return rsd_jax.generate(**arguments | changes)
 
 
@@ -26,10 +31,16 @@ def test_the_surface():
     assert sorted(rsd_jax.__all__) == list(rsd_jax.__all__)
     assert {"build_method", "generate", "load_model", "load_pair", "stream"} <= set(rsd_jax.__all__)
     expected = {
-        "max_new_tokens": inspect.Parameter.empty, "temperature": 1.0, "top_k": None, "top_p": 1.0,
-        "seed": 0, "request_ids": None, "eos_id": None, "batch_size": None,
+        "max_new_tokens": inspect.Parameter.empty,
+        "temperature": 1.0,
+        "top_k": None,
+        "top_p": 1.0,
+        "seed": 0,
+        "request_ids": None,
+        "eos_id": None,
+        "batch_size": None,
         "capacity": None,
-    }  # fmt: skip
+    }
     for function in (rsd_jax.generate, rsd_jax.stream):
         parameters = inspect.signature(function).parameters
         assert list(parameters)[:4] == ["method", "target", "draft", "prompts"]
@@ -87,15 +98,18 @@ BAD_REQUESTS = {
     "half a token": ({"max_new_tokens": 1.5}, "max_new_tokens=1.5"),
     "a flag for a number": ({"max_new_tokens": True}, "max_new_tokens=True"),
     "too many in a narrow integer": (
-        {"target": SHORT, "draft": SHORT, "max_new_tokens": np.uint8(255)}, "prompt 0.*positions",
+        {"target": SHORT, "draft": SHORT, "max_new_tokens": np.uint8(255)},
+        "prompt 0.*positions",
     ),
     "two vocabularies": ({"draft": WIDE}, "vocabularies differ.*3 and 4"),
     "no draft": ({"draft": None}, "'sd' needs a draft model"),
     "width above the vocabulary": (
-        {"method": rsd_jax.build_method("rsd_s", width=4, length=1)}, "4 distinct.*3 tokens.*width",
+        {"method": rsd_jax.build_method("rsd_s", width=4, length=1)},
+        "4 distinct.*3 tokens.*width",
     ),
     "branching above the vocabulary": (
-        {"method": rsd_jax.build_method("rsd_c", branching=(1, 4))}, "4 distinct.*branching",
+        {"method": rsd_jax.build_method("rsd_c", branching=(1, 4))},
+        "4 distinct.*branching",
     ),
     "a negative temperature": ({"temperature": -0.1}, "temperature=-0.1.*at least 0"),
     "a temperature below float32": ({"temperature": 1e-40}, "temperature=1e-40.*to 0"),
@@ -121,7 +135,7 @@ BAD_REQUESTS = {
     "eos out of range": ({"eos_id": [0, 3]}, r"eos_id 3.*\[0, 3\)"),
     "batch size 0": ({"batch_size": 0}, "batch_size=0"),
     "capacity 0": ({"capacity": 0}, "capacity=0"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD_REQUESTS)

@@ -113,8 +113,14 @@ def test_chunks_and_their_padding_change_nothing(name):
 @pytest.mark.parametrize("name", tiny.METHODS)
 def test_stepping_by_one_block_changes_nothing(name):
     target, draft = tiny.pair()
-    job = prepare(tiny.method(name), target, draft, tiny.PROMPTS,
-                  max_new_tokens=tiny.NUM_TOKENS, **tiny.skips(name))  # fmt: skip
+    job = prepare(
+        tiny.method(name),
+        target,
+        draft,
+        tiny.PROMPTS,
+        max_new_tokens=tiny.NUM_TOKENS,
+        **tiny.skips(name),
+    )
     state, steps = start(job, job.batches[0]), 0
     while not np.all(state.done):
         state = decoding.advance(job.engine, job.params, state, job.options, np.int32(1))
@@ -156,8 +162,17 @@ def test_request_ids_decide_the_draws():
 def test_every_program_can_be_traced_in_float64(name, temperature):
     with jax.enable_x64(True):
         target, draft = map(in_float64, tiny.pair())
-        job = prepare(tiny.method(name), target, draft, tiny.PROMPTS, max_new_tokens=4,
-                      temperature=temperature, top_k=5, top_p=0.9, **tiny.skips(name))  # fmt: skip
+        job = prepare(
+            tiny.method(name),
+            target,
+            draft,
+            tiny.PROMPTS,
+            max_new_tokens=4,
+            temperature=temperature,
+            top_k=5,
+            top_p=0.9,
+            **tiny.skips(name),
+        )
         batch = job.batches[0]
         arrays = map(jnp.asarray, (batch.tokens, batch.prompt_length, job.seed, batch.request_ids))
         state = jax.eval_shape(functools.partial(decoding.prefill, job.engine), job.params, *arrays)
@@ -203,9 +218,11 @@ def test_the_arbiter_tells_a_tie_from_a_defect():
 
         def decode(target, draft):
             right = sampled("sd")
-            return dataclasses.replace(right, tokens=tokens) if target.model.dtype in dtype else (
-                right
-            )  # fmt: skip
+            return (
+                dataclasses.replace(right, tokens=tokens)
+                if target.model.dtype in dtype
+                else (right)
+            )
 
         return decode
 

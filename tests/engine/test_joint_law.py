@@ -31,9 +31,11 @@ RUNS = {
     "draft top-k": (ALL, {"draft_top_k": 1}),
 }
 CASES = [
-    (method, run) for method in joint_law.METHODS for run, (_, draft) in RUNS.items()
+    (method, run)
+    for method in joint_law.METHODS
+    for run, (_, draft) in RUNS.items()
     if method != "ar" or not draft
-]  # fmt: skip
+]
 FALSE_ALARM = ALPHA / (len(CASES) * PER_RUN)
 
 

@@ -25,9 +25,15 @@ from tests.joint_law import METHODS
 MESHES = [(8, 1), (4, 2), (2, 4), (1, 8)]
 # Four key/value heads: they divide model axes of 2 and 4, and are replicated over 8.
 CONFIG = LlamaConfig(
-    vocab_size=64, hidden_size=32, intermediate_size=64, num_layers=1, num_heads=8,
-    num_kv_heads=4, head_dim=8, max_positions=512,
-)  # fmt: skip
+    vocab_size=64,
+    hidden_size=32,
+    intermediate_size=64,
+    num_layers=1,
+    num_heads=8,
+    num_kv_heads=4,
+    head_dim=8,
+    max_positions=512,
+)
 PROMPTS = [list(range(1, 1 + length)) for length in (1, 2, 5, 9, 20, 31, 3)]  # one row of padding
 NEW_TOKENS = 16
 COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
@@ -103,9 +109,7 @@ def test_the_check_sees_a_gathered_cache(directories, monkeypatch):
 def test_generate_on_a_mesh_as_users_call_it(directories, one_device):
     pair = _pair(directories, (4, 2))
     method = rsd_jax.build_method("sd", **METHODS["sd"])
-    result = rsd_jax.generate(
-        method, *pair, PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7
-    )  # fmt: skip
+    result = rsd_jax.generate(method, *pair, PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7)
     assert result.tokens == one_device["sd"][0]
 
 
@@ -160,9 +164,11 @@ def test_a_candidate_is_scored_without_gathering_caches(layered):
     method = rsd_jax.build_method("self_rsd_c", **SEARCHED["self_rsd_c"])
     job = prepare(method, target, None, PROMPTS, max_new_tokens=NEW_TOKENS)
     state, engine = start(job, job.batches[0]), job.engine
-    text = read_matchness.lower(
-        target.model, target.params, state, job.params.skips, 4, engine.layout
-    ).compile().as_text()  # fmt: skip
+    text = (
+        read_matchness.lower(target.model, target.params, state, job.params.skips, 4, engine.layout)
+        .compile()
+        .as_text()
+    )
     assert not _gathered(text, job, state, (2, 2))
 
 

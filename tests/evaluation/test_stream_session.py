@@ -24,9 +24,18 @@ from tests import ROOT, old_files, sweeping, tiny
 from tests.compile_meter import compilations
 
 _COUNTED = (
-    "instance", "method", "tokens", "produced", "blocks", "drafted", "matchness", "searching",
-    "mbsu", "kept_fraction", "accepted_depths",
-)  # fmt: skip
+    "instance",
+    "method",
+    "tokens",
+    "produced",
+    "blocks",
+    "drafted",
+    "matchness",
+    "searching",
+    "mbsu",
+    "kept_fraction",
+    "accepted_depths",
+)
 
 
 def _settings(out_dir, **changes) -> StreamSettings:
@@ -170,9 +179,12 @@ from tests.evaluation.test_stream_session import first_instances
 first_instances()
 """
     run = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT,
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert run.returncode == 0, run.stderr
 
 

@@ -30,11 +30,26 @@ from tests.compile_meter import compilations
 
 # Of a cell, what does not depend on the clock.
 _COUNTED = (
-    "experiment", "draft_length", "target_budget", "num_prompts", "num_skipped", "tokens",
-    "produced", "blocks", "block_efficiency", "block_efficiency_interval", "mbsu", "accuracy",
-    "accuracy_ratio", "accepted_depths", "accepted_ranks", "config_hash", "prompts_sha256",
-    "weights_sha256", "status",
-)  # fmt: skip
+    "experiment",
+    "draft_length",
+    "target_budget",
+    "num_prompts",
+    "num_skipped",
+    "tokens",
+    "produced",
+    "blocks",
+    "block_efficiency",
+    "block_efficiency_interval",
+    "mbsu",
+    "accuracy",
+    "accuracy_ratio",
+    "accepted_depths",
+    "accepted_ranks",
+    "config_hash",
+    "prompts_sha256",
+    "weights_sha256",
+    "status",
+)
 
 # method, tree -> tokens, produced, blocks; at T = 0.7 under seed 0.
 _GOLDEN = {
@@ -331,15 +346,19 @@ def test_methods_go_through_all_tasks_before_the_next_do(tmp_path):
     cells = all_cells(sweep)
     cut = turns(sweep, cells)
     assert [(turn.part, turn.task) for turn in cut] == [
-        (0, "number_words"), (0, "completion"), (1, "number_words"), (1, "completion"),
-    ]  # fmt: skip
+        (0, "number_words"),
+        (0, "completion"),
+        (1, "number_words"),
+        (1, "completion"),
+    ]
     assert sorted(cell for turn in cut for cell in turn.cells) == sorted(cells)
     assert cut[0].methods == cut[1].methods
     # What goes on keeps to the same parts; "ar" is written with the first of its task.
     left = turns(sweep, [cells[-1], cells[0]])
     assert [(turn.part, turn.task, len(turn.cells)) for turn in left] == [
-        (0, "number_words", 1), (1, "completion", 1),
-    ]  # fmt: skip
+        (0, "number_words", 1),
+        (1, "completion", 1),
+    ]
     assert len(missing_cells(sweep, [], tasks=["completion"])) == 5
     with pytest.raises(ConfigError, match=r"tasks=\['poems'\] are not in the sweep"):
         missing_cells(sweep, [], tasks=["poems"])

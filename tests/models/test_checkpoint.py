@@ -17,9 +17,14 @@ from rsd_jax.models.llama import LlamaModel
 from tests.parity import random_params
 
 _SIZES = dict(
-    vocab_size=40, hidden_size=16, intermediate_size=24, num_layers=2, num_heads=4,
-    num_kv_heads=2, head_dim=4,
-)  # fmt: skip
+    vocab_size=40,
+    hidden_size=16,
+    intermediate_size=24,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=4,
+)
 _CONFIG = LlamaConfig(**_SIZES)
 _TIED = LlamaConfig(**_SIZES, tied_embeddings=True)
 _SHARD = 2_000  # bytes; the tables are larger, which makes shards of one tensor

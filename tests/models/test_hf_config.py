@@ -14,38 +14,72 @@ from rsd_jax.models.llama import LlamaModel
 from rsd_jax.models.rope import inverse_frequencies
 
 _REQUIRED = {
-    "model_type": "llama", "vocab_size": 101, "hidden_size": 48, "intermediate_size": 80,
-    "num_hidden_layers": 2, "num_attention_heads": 6,
-}  # fmt: skip
+    "model_type": "llama",
+    "vocab_size": 101,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+}
 _LLAMA3 = {
-    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
-}  # fmt: skip
+}
 _ROPES = {
     "default": RopeConfig(theta=500000.0),
     "linear": RopeConfig(kind="linear", theta=500.0, factor=2.5),
     "llama3": RopeConfig(
-        kind="llama3", theta=500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+        kind="llama3",
+        theta=500.0,
+        factor=8.0,
+        low_freq_factor=1.0,
+        high_freq_factor=4.0,
         original_max_position=64,
     ),
-}  # fmt: skip
+}
 # As transformers 4.57.1 wrote it; `pretraining_tp`, `use_cache` and the like are in every file.
 _VERSION_4 = _REQUIRED | {
-    "architectures": ["LlamaForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
-    "bos_token_id": 1, "eos_token_id": [2, 7], "head_dim": 8, "hidden_act": "silu",
-    "initializer_range": 0.02, "max_position_embeddings": 512, "mlp_bias": False,
-    "num_key_value_heads": 3, "pretraining_tp": 1, "rms_norm_eps": 1e-06,
-    "rope_scaling": _LLAMA3, "rope_theta": 500.0, "tie_word_embeddings": True,
-    "torch_dtype": "bfloat16", "transformers_version": "4.57.1", "use_cache": True,
-}  # fmt: skip
+    "architectures": ["LlamaForCausalLM"],
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "bos_token_id": 1,
+    "eos_token_id": [2, 7],
+    "head_dim": 8,
+    "hidden_act": "silu",
+    "initializer_range": 0.02,
+    "max_position_embeddings": 512,
+    "mlp_bias": False,
+    "num_key_value_heads": 3,
+    "pretraining_tp": 1,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": _LLAMA3,
+    "rope_theta": 500.0,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.57.1",
+    "use_cache": True,
+}
 
 
 def test_version_4():
     assert config_from_hf(_VERSION_4) == LlamaConfig(
-        vocab_size=101, hidden_size=48, intermediate_size=80, num_layers=2, num_heads=6,
-        num_kv_heads=3, head_dim=8, max_positions=512, norm_eps=1e-6, rope=_ROPES["llama3"],
-        tied_embeddings=True, bos_id=1, eos_ids=(2, 7),
-    )  # fmt: skip
+        vocab_size=101,
+        hidden_size=48,
+        intermediate_size=80,
+        num_layers=2,
+        num_heads=6,
+        num_kv_heads=3,
+        head_dim=8,
+        max_positions=512,
+        norm_eps=1e-6,
+        rope=_ROPES["llama3"],
+        tied_embeddings=True,
+        bos_id=1,
+        eos_ids=(2, 7),
+    )
 
 
 def test_version_4_before_rope_type():
@@ -62,10 +96,12 @@ def test_what_transformers_writes_is_read(kind, tmp_path):
     written = transformers.LlamaConfig(
         **_REQUIRED | {"max_position_embeddings": 512, "dtype": torch.bfloat16},
         rope_parameters={"rope_theta": 500.0, **(_LLAMA3 | {"rope_type": kind})}
-        if kind == "llama3" else {"rope_type": kind, "factor": 2.5, "rope_theta": 500.0}
-        if kind == "linear" else {"rope_type": "default", "rope_theta": 500000.0},
+        if kind == "llama3"
+        else {"rope_type": kind, "factor": 2.5, "rope_theta": 500.0}
+        if kind == "linear"
+        else {"rope_type": "default", "rope_theta": 500000.0},
         architectures=["LlamaForCausalLM"],
-    )  # fmt: skip
+    )
     written.save_pretrained(tmp_path)
     config = read_config(tmp_path)
     assert config.rope == _ROPES[kind]
@@ -100,10 +136,21 @@ def test_transformers_reads_what_we_write(kind, tmp_path):
     from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaRotaryEmbedding
 
     config = LlamaConfig(
-        vocab_size=101, hidden_size=48, intermediate_size=80, num_layers=2, num_heads=6,
-        num_kv_heads=3, head_dim=10, max_positions=300, norm_eps=3e-5, rope=_ROPES[kind],
-        attention_bias=True, mlp_bias=True, tied_embeddings=True, eos_ids=(5, 6),
-    )  # fmt: skip
+        vocab_size=101,
+        hidden_size=48,
+        intermediate_size=80,
+        num_layers=2,
+        num_heads=6,
+        num_kv_heads=3,
+        head_dim=10,
+        max_positions=300,
+        norm_eps=3e-5,
+        rope=_ROPES[kind],
+        attention_bias=True,
+        mlp_bias=True,
+        tied_embeddings=True,
+        eos_ids=(5, 6),
+    )
     content = config_to_hf(config) | {"torch_dtype": "bfloat16"}
     (tmp_path / "config.json").write_text(json.dumps(content))
     theirs = transformers.AutoConfig.from_pretrained(tmp_path)
@@ -177,7 +224,7 @@ _REFUSED = {
         {"rope_scaling": _LLAMA3, "rope_parameters": {"rope_type": "linear", "factor": 2.0}},
         "rope_parameters and rope_scaling",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", _REFUSED)

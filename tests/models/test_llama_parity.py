@@ -20,16 +20,26 @@ from rsd_jax.models.llama import LlamaModel
 from tests.parity import ATOL, hf_greedy, hf_logits, our_logits, random_params, score
 
 _SIZES = dict(
-    vocab_size=101, hidden_size=48, intermediate_size=80, num_hidden_layers=2,
-    num_attention_heads=6, num_key_value_heads=6, max_position_embeddings=256, rms_norm_eps=1e-5,
-)  # fmt: skip
+    vocab_size=101,
+    hidden_size=48,
+    intermediate_size=80,
+    num_hidden_layers=2,
+    num_attention_heads=6,
+    num_key_value_heads=6,
+    max_position_embeddings=256,
+    rms_norm_eps=1e-5,
+)
 _LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}
 # Over an original context of 32, the wavelengths of an 8-dimensional head fall into all three
 # bands: kept, interpolated and stretched.
 _LLAMA3 = {
-    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32, "rope_theta": 500.0,
-}  # fmt: skip
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+    "rope_theta": 500.0,
+}
 _CASES = {
     "mha": {},
     "gqa": {"num_key_value_heads": 2},
@@ -39,11 +49,20 @@ _CASES = {
     "head_dim": {"head_dim": 20, "num_key_value_heads": 2},
     "linear": {"rope_parameters": _LINEAR},
     "llama3": {"rope_parameters": _LLAMA3},
-    "theta_eps": {"rope_parameters": {"rope_theta": 37.0, "rope_type": "default"},
-                  "rms_norm_eps": 0.3},
-    "all": {"num_key_value_heads": 3, "tie_word_embeddings": True, "attention_bias": True,
-            "mlp_bias": True, "head_dim": 12, "rope_parameters": _LLAMA3, "rms_norm_eps": 1e-2},
-}  # fmt: skip
+    "theta_eps": {
+        "rope_parameters": {"rope_theta": 37.0, "rope_type": "default"},
+        "rms_norm_eps": 0.3,
+    },
+    "all": {
+        "num_key_value_heads": 3,
+        "tie_word_embeddings": True,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "head_dim": 12,
+        "rope_parameters": _LLAMA3,
+        "rms_norm_eps": 1e-2,
+    },
+}
 _TOKENS = np.random.default_rng(7).integers(0, _SIZES["vocab_size"], (2, 48))
 
 
@@ -152,9 +171,15 @@ def test_bfloat16(case, tmp_path):
 # --- the same model in pieces -------------------------------------------------------------------
 
 _CONFIG = LlamaConfig(
-    vocab_size=53, hidden_size=32, intermediate_size=48, num_layers=2, num_heads=4,
-    num_kv_heads=2, head_dim=8, max_positions=128,
-)  # fmt: skip
+    vocab_size=53,
+    hidden_size=32,
+    intermediate_size=48,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    max_positions=128,
+)
 _LENGTHS = np.array([0, 3, 20, 33], np.int32)  # committed tokens of each row
 _CAPACITY, _CHUNK = 44, 16  # three chunks, the last one starting early
 _FED = 8  # tokens of one prefill step
@@ -214,9 +239,15 @@ def _score_tree(model, params, cache, scratch, nodes):
     for level in _LEVELS:
         positions = np.asarray(cache.length)[:, None] + depth[None, level]
         out, scratch = _forward(
-            model, params, nodes[:, level], positions, cache, scratch, ancestors[None, level],
+            model,
+            params,
+            nodes[:, level],
+            positions,
+            cache,
+            scratch,
+            ancestors[None, level],
             slot=level.start,
-        )  # fmt: skip
+        )
         logits.append(out)
     return np.concatenate(logits, axis=1), scratch
 

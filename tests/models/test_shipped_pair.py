@@ -67,9 +67,14 @@ def test_the_target_has_learned_to_translate(which, request):
     prompts = task.test_prompts(12)
     ids = [pair.tokenizer(prompt.text).input_ids for prompt in prompts]
     result = rsd_jax.generate(
-        rsd_jax.build_method("ar"), pair.target, None, ids, max_new_tokens=task.max_new_tokens,
-        temperature=0.0, eos_id=pair.tokenizer.eos_token_id,
-    )  # fmt: skip
+        rsd_jax.build_method("ar"),
+        pair.target,
+        None,
+        ids,
+        max_new_tokens=task.max_new_tokens,
+        temperature=0.0,
+        eos_id=pair.tokenizer.eos_token_id,
+    )
     texts = pair.tokenizer.batch_decode(result.tokens, skip_special_tokens=True)
     assert task.score(texts, prompts).value > 60
 
@@ -82,11 +87,16 @@ def test_the_adapted_target_can_do_without_sub_layers(pair, adapted):
     switches[[2, 5, 9]] = False
     found = [
         rsd_jax.generate(
-            rsd_jax.build_method("self_sd", length=4), target, None, ids, max_new_tokens=48,
-            temperature=0.0, skips=skips.from_switches(switches),
+            rsd_jax.build_method("self_sd", length=4),
+            target,
+            None,
+            ids,
+            max_new_tokens=48,
+            temperature=0.0,
+            skips=skips.from_switches(switches),
         ).stats.block_efficiency
         for target in (pair.target, adapted.target)
-    ]  # fmt: skip
+    ]
     assert found[1] > 1.5 * found[0]
 
 

@@ -33,9 +33,15 @@ class FirstLayersDrafter(RuleDrafter):
         def score_level(level, tokens, visible, scratch):
             positions = jnp.broadcast_to(context.length[:, None] - 1 + level, tokens.shape)
             return model.forward(
-                params.target, tokens, positions, context.target_cache, scratch,
-                slot=shape.starts[level], mask=visible[:, :, : shape.num_internal], skips=skips,
-            )  # fmt: skip
+                params.target,
+                tokens,
+                positions,
+                context.target_cache,
+                scratch,
+                slot=shape.starts[level],
+                mask=visible[:, :, : shape.num_internal],
+                skips=skips,
+            )
 
         assert state.keys[0].shape[0] == batch
         return grow_tree(self.rule, score_level, state, root, warp=warp, keys=keys)

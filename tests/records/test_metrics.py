@@ -71,9 +71,15 @@ def test_a_paired_interval_cancels_what_prompts_share():
 def test_what_a_pass_with_skipped_sub_layers_reads():
     """Counted by hand for a small shape: attention and MLP differ, and so does the cache."""
     config = LlamaConfig(
-        vocab_size=10, hidden_size=4, intermediate_size=6, num_layers=3, num_heads=2,
-        num_kv_heads=1, head_dim=2, tied_embeddings=True,
-    )  # fmt: skip
+        vocab_size=10,
+        hidden_size=4,
+        intermediate_size=6,
+        num_layers=3,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=2,
+        tied_embeddings=True,
+    )
     attention, mlp = 4 * 4 + 2 * 4 * 2 + 4 * 4 + 4, 3 * 4 * 6 + 4
     whole = 3 * (attention + mlp) + 4 + 10 * 4
     assert config.num_parameters == whole

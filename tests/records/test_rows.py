@@ -16,13 +16,29 @@ _HARDWARE = Hardware(cpu="a cpu", cores=2, backend="cpu", device="cpu", num_devi
 
 def _row(**changes):
     row = Row(
-        source="test", pair="tiny", task="none", method="rsd_c", tree="2-1", draft_length=2,
-        temperature=0.3, seed=0, hardware=_HARDWARE, versions={"jax": "0.10.2"},
-        tokens=30, produced=33, blocks=15, block_efficiency=2.2,
-        block_efficiency_interval=(2.0, 2.4), accepted_depths=[3, 6, 6], accepted_ranks=[15, 3],
-        phase_times={"draft": 0.1}, bytes_ratio=BytesRatio(r=0.1, r_bytes=0.08), mesh={"data": 8},
-        prefill_timed=True, intervals_over="prompts",
-    )  # fmt: skip
+        source="test",
+        pair="tiny",
+        task="none",
+        method="rsd_c",
+        tree="2-1",
+        draft_length=2,
+        temperature=0.3,
+        seed=0,
+        hardware=_HARDWARE,
+        versions={"jax": "0.10.2"},
+        tokens=30,
+        produced=33,
+        blocks=15,
+        block_efficiency=2.2,
+        block_efficiency_interval=(2.0, 2.4),
+        accepted_depths=[3, 6, 6],
+        accepted_ranks=[15, 3],
+        phase_times={"draft": 0.1},
+        bytes_ratio=BytesRatio(r=0.1, r_bytes=0.08),
+        mesh={"data": 8},
+        prefill_timed=True,
+        intervals_over="prompts",
+    )
     return dataclasses.replace(row, **changes)
 
 

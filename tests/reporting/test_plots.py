@@ -25,9 +25,15 @@ _PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9]]
 
 def _config(hidden):
     return LlamaConfig(
-        vocab_size=16, hidden_size=hidden, intermediate_size=16, num_layers=1, num_heads=2,
-        num_kv_heads=1, head_dim=8, max_positions=256,
-    )  # fmt: skip
+        vocab_size=16,
+        hidden_size=hidden,
+        intermediate_size=16,
+        num_layers=1,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=8,
+        max_positions=256,
+    )
 
 
 def _model(hidden, seed):

@@ -100,8 +100,17 @@ def test_the_page_is_whole_escaped_and_needs_nothing_else(written):
     text = "".join(reader.text)
     assert _NASTY in text
     assert "<b>memory" not in page
-    for fact in ("Made <up>", "2 cores of synthetic CPU", "jax 0", "0123456789abcdef", "one.jsonl",
-                 "optimistic", "compile time", "bleu|synthetic:yes", "rows read"):  # fmt: skip
+    for fact in (
+        "Made <up>",
+        "2 cores of synthetic CPU",
+        "jax 0",
+        "0123456789abcdef",
+        "one.jsonl",
+        "optimistic",
+        "compile time",
+        "bleu|synthetic:yes",
+        "rows read",
+    ):
         assert fact in text, fact
 
 
@@ -128,9 +137,7 @@ def test_the_tables_hold_what_the_papers_report(written):
 
 
 def test_escapes():
-    assert escape_latex("a_b & 5% {x} \\ ≥\n1") == (
-        r"a\_b \& 5\% \{x\} \textbackslash{} $\geq$ 1"
-    )  # fmt: skip
+    assert escape_latex("a_b & 5% {x} \\ ≥\n1") == (r"a\_b \& 5\% \{x\} \textbackslash{} $\geq$ 1")
     table = Table(("a", "b"), [("<i>", "x|y")], title="t & u")
     assert "<td" in table.html()
     assert "&lt;i&gt;" in table.html()
@@ -194,8 +201,11 @@ def test_rows_of_no_experiment_are_drawn_as_bars(tmp_path):
     rows = [dataclasses.replace(row, experiment=None) for row in rows]
     paths = write_report(rows, Output(tmp_path, formats=("svg",)))
     assert sorted(path.name for path in paths) == [
-        "comparison_1.svg", "report.html", "tables.md", "tables.tex",
-    ]  # fmt: skip
+        "comparison_1.svg",
+        "report.html",
+        "tables.md",
+        "tables.tex",
+    ]
     assert all(path.is_file() for path in paths)
     assert "Comparison of methods" in (tmp_path / "report.html").read_text(encoding="utf-8")
 

@@ -19,11 +19,25 @@ _SEARCH = {"suggest": 10.0, "matchness": 90.0, "read": 20.0}  # microseconds per
 
 def _row(**values):
     shared = dict(
-        source="stream", experiment="stream", pair="llama2_13b", task="xsum", temperature=0.0,
-        seed=0, hardware=_HARDWARE, versions={}, max_new_tokens=128, dtype="bfloat16",
-        config_hash="0" * 16, prompts_sha256="a" * 64, weights_sha256="b" * 64, draft_length=25,
-        method="swift", tree="25", target_budget=130, skip_ratio=0.45,
-    )  # fmt: skip
+        source="stream",
+        experiment="stream",
+        pair="llama2_13b",
+        task="xsum",
+        temperature=0.0,
+        seed=0,
+        hardware=_HARDWARE,
+        versions={},
+        max_new_tokens=128,
+        dtype="bfloat16",
+        config_hash="0" * 16,
+        prompts_sha256="a" * 64,
+        weights_sha256="b" * 64,
+        draft_length=25,
+        method="swift",
+        tree="25",
+        target_budget=130,
+        skip_ratio=0.45,
+    )
     return Row(**shared | values)
 
 
@@ -35,22 +49,40 @@ def rows(count=60):
         made.append(_row(method="ar", tree="-", draft_length=0, instance=i, token_rate=30.0))
         made.append(
             _row(
-                instance=i, token_rate=45.0, token_rate_ratio=1.5 + 0.03 * (i % 3 - 1),
-                overall_ratio=1.3 + 0.2 * share, matchness=0.4 + 0.55 * share,
-                searching=i + 1 < _STOP, kept_fraction=0.6, tokens=100, blocks=30, produced=101,
-                drafted=110, seconds=2.0, candidates=5 * (i < _STOP),
+                instance=i,
+                token_rate=45.0,
+                token_rate_ratio=1.5 + 0.03 * (i % 3 - 1),
+                overall_ratio=1.3 + 0.2 * share,
+                matchness=0.4 + 0.55 * share,
+                searching=i + 1 < _STOP,
+                kept_fraction=0.6,
+                tokens=100,
+                blocks=30,
+                produced=101,
+                drafted=110,
+                seconds=2.0,
+                candidates=5 * (i < _STOP),
                 search_times={name: us * 1e-6 * (i < _STOP) for name, us in _SEARCH.items()},
             )
-        )  # fmt: skip
+        )
     phases = {"optimize": 0.0003, "draft": 0.02, "verify": 0.009, "others": 0.002}
     made.append(
         _row(
-            num_prompts=count, tokens=100 * count, produced=101 * count, blocks=30 * count,
-            block_efficiency=101 / 30, mbsu=1.4, drafted=110 * count, seconds=2.2 * count,
-            overall_ratio=1.5, matchness=0.95, searching=False, phase_times=phases,
+            num_prompts=count,
+            tokens=100 * count,
+            produced=101 * count,
+            blocks=30 * count,
+            block_efficiency=101 / 30,
+            mbsu=1.4,
+            drafted=110 * count,
+            seconds=2.2 * count,
+            overall_ratio=1.5,
+            matchness=0.95,
+            searching=False,
+            phase_times=phases,
             phase_deviations={name: value / 10 for name, value in phases.items()} | {"total": 0.01},
         )
-    )  # fmt: skip
+    )
     return made
 
 

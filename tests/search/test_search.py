@@ -46,8 +46,9 @@ def target() -> rsd_jax.LoadedModel:
 
 @pytest.fixture(scope="module")
 def run(target):
-    return generate_with_search(METHOD, target, tiny.PROMPTS, SearchState.new(target, CONFIG),
-                                **GREEDY)  # fmt: skip
+    return generate_with_search(
+        METHOD, target, tiny.PROMPTS, SearchState.new(target, CONFIG), **GREEDY
+    )
 
 
 def tried(state: SearchState, scores) -> SearchState:
@@ -71,9 +72,15 @@ def _decoded(target, blocks: int):
 def _one_token(model, params, token, position, cache, scratch, skip_set):
     size = scratch.keys[0].shape[2]
     logits, scratch = model.forward(
-        params, token[None, None], position[None, None], cache, scratch, slot=position,
-        mask=(jnp.arange(size, dtype=jnp.int32) <= position)[None, None], skips=skip_set,
-    )  # fmt: skip
+        params,
+        token[None, None],
+        position[None, None],
+        cache,
+        scratch,
+        slot=position,
+        mask=(jnp.arange(size, dtype=jnp.int32) <= position)[None, None],
+        skips=skip_set,
+    )
     return jnp.argmax(logits[0, 0]), scratch
 
 
@@ -226,11 +233,17 @@ def test_stop_rules(target):
 def test_published_settings():
     config = SearchConfig()
     assert (config.ratio, config.context, config.opt_interval, config.bayes_every) == (
-        0.45, 32, 1, 25,
-    )  # fmt: skip
+        0.45,
+        32,
+        1,
+        25,
+    )
     assert (config.kappa, config.max_score, config.max_tolerance, config.max_iterations) == (
-        2.5, 0.95, 300, 1000,
-    )  # fmt: skip
+        2.5,
+        0.95,
+        300,
+        1000,
+    )
 
 
 # Decoding meanwhile.
@@ -263,8 +276,9 @@ def test_tokens_are_the_targets_and_scores_rise(target, run):
 
 def test_a_search_is_deterministic_and_compiles_nothing_new(target, run):
     with compilations() as programs:
-        again = generate_with_search(METHOD, target, tiny.PROMPTS, SearchState.new(target, CONFIG),
-                                     **GREEDY)  # fmt: skip
+        again = generate_with_search(
+            METHOD, target, tiny.PROMPTS, SearchState.new(target, CONFIG), **GREEDY
+        )
     assert not programs
     assert again.iterations == run.iterations
     np.testing.assert_array_equal(again.state.points, run.state.points)
@@ -296,8 +310,13 @@ def test_a_found_set_is_used_with_the_search_off(target, run):
 
 
 def test_a_batch_of_rows_shares_one_search(target):
-    run = generate_with_search(METHOD, target, tiny.PROMPTS, SearchState.new(target, CONFIG),
-                               **GREEDY | {"batch_size": None})  # fmt: skip
+    run = generate_with_search(
+        METHOD,
+        target,
+        tiny.PROMPTS,
+        SearchState.new(target, CONFIG),
+        **GREEDY | {"batch_size": None},
+    )
     greedy = rsd_jax.generate(rsd_jax.build_method("ar"), target, None, tiny.PROMPTS, **GREEDY)
     assert run.result.tokens == greedy.tokens
     assert len(run.instances) == 1

@@ -45,8 +45,12 @@ def _python(data_dir: pathlib.Path, *arguments: str) -> str:
     environment = os.environ | {"TFDS_DATA_DIR": str(data_dir)}
     run = subprocess.run(
         [sys.executable, "-W", "error", *arguments],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert run.returncode == 0, run.stderr
     return run.stdout
 

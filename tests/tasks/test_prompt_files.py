@@ -29,8 +29,11 @@ def test_prompts_of_any_kind(tmp_path):
     first, second = ("own.jsonl:1", "def f():\n", "    return 1"), ("own.jsonl:3", "b {x}", "")
     assert _texts(task) == [first, second]
     assert (task.metric, task.stop, task.template, task.templates) == (
-        None, None, None, ("plain", "chat"),
-    )  # fmt: skip
+        None,
+        None,
+        None,
+        ("plain", "chat"),
+    )
     assert task.answer(" a\n") == " a\n"
     assert get_task("jsonl", path=path, template="plain").template is None
     chat = get_task("jsonl", path=str(path), template="chat")

@@ -10,26 +10,36 @@ from rsd_jax.tasks import get_task
 _QUESTIONS = [
     {"question_id": 81, "category": "writing", "turns": ["Write {it}. ", "Rewrite it."]},
     {
-        "question_id": 101, "category": "reasoning", "turns": ["Who is second?", "And the last?"],
+        "question_id": 101,
+        "category": "reasoning",
+        "turns": ["Who is second?", "And the last?"],
         "reference": ["You are.", ""],
     },
     {
-        "question_id": 161, "category": "translation", "reference": ["Good day"],
+        "question_id": 161,
+        "category": "translation",
+        "reference": ["Good day"],
         "turns": ["Translate German to English: Guten Tag"],
     },
     {
-        "question_id": 162, "category": "translation", "reference": ["Good night"],
+        "question_id": 162,
+        "category": "translation",
+        "reference": ["Good night"],
         "turns": ["Translate German to English: Gute Nacht"],
     },
     {
-        "question_id": 241, "category": "summarization", "turns": ["Summarize: A long\u2028text."],
+        "question_id": 241,
+        "category": "summarization",
+        "turns": ["Summarize: A long\u2028text."],
         "reference": ["A text."],
     },
     {
-        "question_id": 481, "category": "rag", "turns": ["Describe the uses of forests."],
+        "question_id": 481,
+        "category": "rag",
+        "turns": ["Describe the uses of forests."],
         "reference": [["wood", "purifying water"]],
     },
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -68,8 +78,10 @@ def test_spec_bench_by_category(questions):
     several = task(("rag", "translation"))
     assert several.metric is None
     assert [p.name for p in several.test_prompts(None)] == [
-        "spec_bench/161", "spec_bench/162", "spec_bench/481",
-    ]  # fmt: skip
+        "spec_bench/161",
+        "spec_bench/162",
+        "spec_bench/481",
+    ]
     for unknown in ("qa", ("rag", "qa"), ()):
         with pytest.raises(ConfigError, match=r"question\.jsonl has the categories \['writing', '"):
             task(unknown)

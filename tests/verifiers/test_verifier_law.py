@@ -185,8 +185,10 @@ def test_mutant_is_caught(mutant):
         _check_right(mutant.right, rule, mutant.vocab_size)
         tv = total_variations(mutant.verifier, rule, instances, **mutant.options)
         medians.append(float(np.median(tv)))
-        print(f"{mutant.name}: median TV {medians[-1]:.4f}, max {tv.max():.4f}, "
-              f"{(tv > ATOL).sum()} of {len(tv)} instances")  # fmt: skip
+        print(
+            f"{mutant.name}: median TV {medians[-1]:.4f}, max {tv.max():.4f}, "
+            f"{(tv > ATOL).sum()} of {len(tv)} instances"
+        )
     worst = instances[int(tv.argmax())]  # under the last rule, K = 3
     with pytest.raises(AssertionError, match="not lossless"):
         assert_lossless(mutant.verifier, rule, [worst], atol=ATOL, **mutant.options)
@@ -298,8 +300,11 @@ def test_the_kit_catches_what_it_cannot_enumerate():
 
 def test_float32_decides_like_float64():
     """Measured: laws after rejections differ by less than 1e-6 unless a residual is tiny."""
-    instances = [i for k, i in enumerate(random_instances(4, 1, 4 * len(KINDS)))
-                 if KINDS[k % len(KINDS)] in ("dense", "peaked", "zeros in both")]  # fmt: skip
+    instances = [
+        i
+        for k, i in enumerate(random_instances(4, 1, 4 * len(KINDS)))
+        if KINDS[k % len(KINDS)] in ("dense", "peaked", "zeros in both")
+    ]
     rng = np.random.default_rng(0)
     for verifier, rule in ((RecursiveRejection(), _FIXED((3,))), (KSeq(), _CHAINS(3, 1))):
         problem = make_problem([drawn_trees(rule, i.draft) for i in instances], instances)
@@ -310,8 +315,10 @@ def test_float32_decides_like_float64():
         assert single.law.dtype == np.float32
         equal = (exact.path == single.path).all(-1)
         error = np.abs(exact.law - single.law).max(-1)[equal]
-        print(f"{type(verifier).__name__}: float32 off by {error.max():.1e}, "
-              f"{(~equal).sum()} of {len(equal)} decisions differ")  # fmt: skip
+        print(
+            f"{type(verifier).__name__}: float32 off by {error.max():.1e}, "
+            f"{(~equal).sum()} of {len(equal)} decisions differ"
+        )
         assert (~equal).mean() < 1e-3
         assert np.quantile(error, 0.99) < 1e-5
 
@@ -326,8 +333,9 @@ def test_laws_of_later_siblings_in_float32():
         np.testing.assert_allclose(law, exact / exact.sum(), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("verifier", "rule"), [(RecursiveRejection(), _FIXED((3,))),
-                                                (KSeq(), _CHAINS(3, 1))], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("verifier", "rule"), [(RecursiveRejection(), _FIXED((3,))), (KSeq(), _CHAINS(3, 1))], ids=str
+)
 def test_no_threshold_takes_nearly_equal_laws_for_equal(verifier, rule):
     """However little mass a residual has, it is where the next token comes from."""
     rng = np.random.default_rng(0)

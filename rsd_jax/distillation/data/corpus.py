@@ -13,10 +13,18 @@ from rsd_jax.distillation.data.tokenizer import BOS_ID
 from rsd_jax.errors import ConfigError
 
 # Third-party code; tests (distributions often leave them out); generated tables.
-_EXCLUDED = frozenset({
-    "site-packages", "dist-packages", "test", "tests", "idle_test", "encodings", "pydoc_data",
-    "__pycache__",
-})  # fmt: skip
+_EXCLUDED = frozenset(
+    {
+        "site-packages",
+        "dist-packages",
+        "test",
+        "tests",
+        "idle_test",
+        "encodings",
+        "pydoc_data",
+        "__pycache__",
+    }
+)
 HELD_OUT_PER_MILLE = 40
 
 

@@ -106,8 +106,12 @@ def write_text(
             )
     return write_documents(
         {split: texts(split) for split in SPLITS},
-        tokenizer, directory, unit="documents", bos_id=bos_id, eos_id=eos_id,
-    )  # fmt: skip
+        tokenizer,
+        directory,
+        unit="documents",
+        bos_id=bos_id,
+        eos_id=eos_id,
+    )
 
 
 def _files(patterns: Sequence[str]) -> dict[str, pathlib.Path]:

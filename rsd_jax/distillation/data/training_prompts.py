@@ -40,13 +40,11 @@ def _number_words(
     return (number_words_prompt("train", index) for index in range(_SPARE * count))
 
 
-PROMPT_SOURCES: dict[
-    str, Callable[[Sequence[SourceFile], Tokenizer, int], Iterable[Prompt]]
-] = {
+PROMPT_SOURCES: dict[str, Callable[[Sequence[SourceFile], Tokenizer, int], Iterable[Prompt]]] = {
     LIBRARY: _library,
     "docstrings": _docstrings,
     "number_words": _number_words,
-}  # fmt: skip
+}
 
 
 def training_prompts(

@@ -140,9 +140,14 @@ def _check(
     models = [model.model for model in (target, draft) if model is not None]
     check_prompts(list(prompts.values()), settings.max_new_tokens, models)
     prepare(
-        method, target, draft, list(prompts.values())[:1], seed=settings.seed,
-        max_new_tokens=settings.max_new_tokens, eos_id=settings.eos_ids or None,
-    )  # fmt: skip
+        method,
+        target,
+        draft,
+        list(prompts.values())[:1],
+        seed=settings.seed,
+        max_new_tokens=settings.max_new_tokens,
+        eos_id=settings.eos_ids or None,
+    )
     if len(prompts) * len(settings.temperatures) > 2**31:
         raise ConfigError(f"{len(prompts)} prompts are too many: request ids end at 2**31")
     if settings.top_logprobs > target.model.vocab_size:
@@ -176,11 +181,19 @@ def _answer(
     for which, temperature in enumerate(settings.temperatures):
         ids = [(first + row) * count + which for row in range(len(prompts))]
         result = generate(
-            method, target, draft, prompts,
-            max_new_tokens=settings.max_new_tokens, temperature=temperature,
-            top_k=settings.top_k, top_p=settings.top_p, seed=settings.seed,
-            request_ids=ids, eos_id=settings.eos_ids or None, batch_size=size,
-        )  # fmt: skip
+            method,
+            target,
+            draft,
+            prompts,
+            max_new_tokens=settings.max_new_tokens,
+            temperature=temperature,
+            top_k=settings.top_k,
+            top_p=settings.top_p,
+            seed=settings.seed,
+            request_ids=ids,
+            eos_id=settings.eos_ids or None,
+            batch_size=size,
+        )
         sequences += [[*p, *new] for p, new in zip(prompts, result.tokens, strict=True)]
         requests += ids
         reasons += result.finish_reason

@@ -94,11 +94,17 @@ def draft_windows(
     rng = np.random.default_rng((seed, step, _STREAM))
     chosen = [prompts[i] for i in rng.integers(0, len(prompts), sequences)]
     result = generate(
-        build_method("ar"), draft, None, chosen,
-        max_new_tokens=options.max_new_tokens, temperature=options.temperature,
-        top_k=options.top_k, top_p=options.top_p, seed=int(rng.integers(0, 2**32)),
+        build_method("ar"),
+        draft,
+        None,
+        chosen,
+        max_new_tokens=options.max_new_tokens,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        seed=int(rng.integers(0, 2**32)),
         eos_id=options.eos_ids or None,
-    )  # fmt: skip
+    )
     written = [[*prompt, *new] for prompt, new in zip(chosen, result.tokens, strict=True)]
     source = as_source(
         "draft",
@@ -144,8 +150,14 @@ def mix_on_policy(
     rows = rng.permutation(batch)[: int(options.fraction * batch + rng.random())]
     if len(rows) > 0:
         written = draft_windows(
-            draft, prompts, options, seed=seed, step=step,
-            count=len(rows), length=length, batch_size=batch,
-        )  # fmt: skip
+            draft,
+            prompts,
+            options,
+            seed=seed,
+            step=step,
+            count=len(rows),
+            length=length,
+            batch_size=batch,
+        )
         tokens[rows], mask[rows] = written.tokens, written.mask
     return Windows(tokens, mask)

@@ -41,9 +41,13 @@ class Log:
         _drop_rows_after(start, path)
         self._file = path.open("a")
         self._bar = tqdm(
-            total=recipe.steps * recipe.tokens_per_step, initial=start * recipe.tokens_per_step,
-            desc=path.parent.name, unit="tok", unit_scale=True, mininterval=5,
-        )  # fmt: skip
+            total=recipe.steps * recipe.tokens_per_step,
+            initial=start * recipe.tokens_per_step,
+            desc=path.parent.name,
+            unit="tok",
+            unit_scale=True,
+            mininterval=5,
+        )
         self._scalars = open_scalars(path.parent / "tensorboard", start)
         self._waiting: list[tuple[int, dict[str, jax.Array]]] = []
         self._since = time.perf_counter()
@@ -70,15 +74,17 @@ class Log:
         seconds = time.perf_counter() - self._since
         tokens = len(steps) * self._recipe.tokens_per_step
         loss = float(np.mean([value["loss"] for value in values]))
-        self.write({
-            "step": steps[-1] + 1,
-            "tokens": (steps[-1] + 1) * self._recipe.tokens_per_step,
-            "loss": loss,
-            "grad_norm": float(np.mean([value["grad_norm"] for value in values])),
-            "learning_rate": float(self._rate(steps[-1])),
-            "tokens_per_second": tokens / seconds,
-            "seconds": seconds,
-        })  # fmt: skip
+        self.write(
+            {
+                "step": steps[-1] + 1,
+                "tokens": (steps[-1] + 1) * self._recipe.tokens_per_step,
+                "loss": loss,
+                "grad_norm": float(np.mean([value["grad_norm"] for value in values])),
+                "learning_rate": float(self._rate(steps[-1])),
+                "tokens_per_second": tokens / seconds,
+                "seconds": seconds,
+            }
+        )
         self._bar.update(tokens)
         self._bar.set_postfix(loss=f"{loss:.3f}")
         self._since = time.perf_counter()

@@ -27,9 +27,13 @@ class PhasedAdvance:
         self.seconds = dict.fromkeys(PHASES, 0.0)
 
     def __call__(
-        self, engine: Engine, params: ModelParams, state: DecodeState, options: DecodeOptions,
+        self,
+        engine: Engine,
+        params: ModelParams,
+        state: DecodeState,
+        options: DecodeOptions,
         max_blocks: np.integer | int,
-    ) -> DecodeState:  # fmt: skip
+    ) -> DecodeState:
         """Runs blocks until every row is done or `max_blocks` have run; `state` is donated."""
         count = 0
         while count < max_blocks and not np.asarray(state.done).all():

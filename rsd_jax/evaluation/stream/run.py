@@ -52,24 +52,36 @@ class _Decoder:
     """Decodes single instances of a stream, with the method or by autoregressive decoding."""
 
     def __init__(
-        self, method: Method, target: LoadedModel, prompts: Sequence[Sequence[int]],
-        sampling: Sampling, capacity: int,
-    ):  # fmt: skip
+        self,
+        method: Method,
+        target: LoadedModel,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        capacity: int,
+    ):
         self._options = dataclasses.asdict(sampling) | {"capacity": capacity}
         self._method, self._target, self._prompts = method, target, prompts
 
     def own(self, index: int, state: SearchState, advance: Advance = advance) -> SearchRun:
         job = prepare(
-            self._method, self._target, None, [self._prompts[index]], request_ids=[index],
+            self._method,
+            self._target,
+            None,
+            [self._prompts[index]],
+            request_ids=[index],
             **self._options,
-        )  # fmt: skip
+        )
         return search_through(job, state, advance)
 
     def baseline(self, index: int) -> GenerateResult:
         return generate(
-            build_method("ar"), self._target, None, [self._prompts[index]], request_ids=[index],
+            build_method("ar"),
+            self._target,
+            None,
+            [self._prompts[index]],
+            request_ids=[index],
             **self._options,
-        )  # fmt: skip
+        )
 
     def warm_up(self, state: SearchState, advance: Advance = advance) -> None:
         """Compiles everything, and imports what a Bayesian suggestion needs."""

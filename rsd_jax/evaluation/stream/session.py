@@ -70,9 +70,14 @@ class Session:
             phases = None
             if self.settings.phases:
                 phases = phase_seconds(
-                    self.method, self.target, self.encoded.tokens, self._sampling(),
-                    self._state(0), lambda index: watch("timed", None), capacity=self._capacity(),
-                )  # fmt: skip
+                    self.method,
+                    self.target,
+                    self.encoded.tokens,
+                    self._sampling(),
+                    self._state(0),
+                    lambda index: watch("timed", None),
+                    capacity=self._capacity(),
+                )
             own = [row for _, row in self.done]
             self.whole = whole_row(own, phases, self.method, self._shared)
             append_row(self.path, self.whole)
@@ -82,15 +87,25 @@ class Session:
         tokens, first = self.encoded.tokens, len(self.done)
         self.folder.mkdir(parents=True, exist_ok=True)
         for instance in run_stream(
-            self.method, self.target, tokens, self._sampling(), self._state(first),
-            capacity=self._capacity(), first=first,
-        ):  # fmt: skip
+            self.method,
+            self.target,
+            tokens,
+            self._sampling(),
+            self._state(first),
+            capacity=self._capacity(),
+            first=first,
+        ):
             index = len(self.done)
             instance.state.save(self._search_file(index + 1))
             pair = instance_rows(
-                instance, index, self.done, self.method, self._model, len(tokens[index]),
+                instance,
+                index,
+                self.done,
+                self.method,
+                self._model,
+                len(tokens[index]),
                 self._shared,
-            )  # fmt: skip
+            )
             for row in pair:
                 append_row(self.path, row)
             self.done.append(pair)
@@ -116,9 +131,13 @@ class Session:
         given = self.settings.task
         task = given.as_task(self.settings.task_name, self.settings.pair.template)
         encoded = encode(
-            task.test_prompts(given.num_prompts), tokenizer, self.target, None,
-            max_new_tokens=given.max_new_tokens, chat=task.template == "chat",
-        )  # fmt: skip
+            task.test_prompts(given.num_prompts),
+            tokenizer,
+            self.target,
+            None,
+            max_new_tokens=given.max_new_tokens,
+            chat=task.template == "chat",
+        )
         if not encoded.tokens:
             raise ConfigError(
                 f"all {encoded.num_skipped} prompts are too long for the target with "
@@ -129,9 +148,13 @@ class Session:
     def _sampling(self) -> Sampling:
         task = self.settings.task
         return Sampling(
-            max_new_tokens=task.max_new_tokens, temperature=task.temperatures[0],
-            top_k=task.top_k, top_p=task.top_p, seed=self.settings.seed, eos_id=self.ends,
-        )  # fmt: skip
+            max_new_tokens=task.max_new_tokens,
+            temperature=task.temperatures[0],
+            top_k=task.top_k,
+            top_p=task.top_p,
+            seed=self.settings.seed,
+            eos_id=self.ends,
+        )
 
     def _capacity(self) -> int:
         longest = max(map(len, self.encoded.tokens))

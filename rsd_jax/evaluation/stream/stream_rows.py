@@ -42,21 +42,33 @@ def instance_rows(
     rates = sum((row.token_rate or 0.0 for _, row in before), instance.rate)
     base_rates = sum((row.token_rate or 0.0 for row, _ in before), instance.baseline_rate)
     baseline = Row(
-        **_counted(instance.baseline, instance.baseline_seconds), method="ar", tree="-",
-        draft_length=0, instance=index, context_length=context, mbsu=1.0, token_rate_ratio=1.0,
-        overall_ratio=1.0, **dict(shared, skip_ratio=None),
-    )  # fmt: skip
+        **_counted(instance.baseline, instance.baseline_seconds),
+        method="ar",
+        tree="-",
+        draft_length=0,
+        instance=index,
+        context_length=context,
+        mbsu=1.0,
+        token_rate_ratio=1.0,
+        overall_ratio=1.0,
+        **dict(shared, skip_ratio=None),
+    )
     own = Row(
-        **_counted(instance.result, instance.seconds), **_drafting(method), instance=index,
-        context_length=context, mbsu=_mbsu(model, instance),
+        **_counted(instance.result, instance.seconds),
+        **_drafting(method),
+        instance=index,
+        context_length=context,
+        mbsu=_mbsu(model, instance),
         token_rate_ratio=instance.rate / instance.baseline_rate,
         overall_ratio=rates / base_rates,
         drafted=int(instance.result.stats.drafted.sum()),
-        kept_fraction=_kept(model, instance, context), matchness=instance.state.best_score,
+        kept_fraction=_kept(model, instance, context),
+        matchness=instance.state.best_score,
         searching=None if instance.state.resting else instance.state.stopped is None,
         candidates=instance.trace.iterations,
-        search_times={name: instance.trace.seconds[name] / tokens for name in SEARCHING}, **shared,
-    )  # fmt: skip
+        search_times={name: instance.trace.seconds[name] / tokens for name in SEARCHING},
+        **shared,
+    )
     return baseline, own
 
 
@@ -84,22 +96,31 @@ def whole_row(
     kept = sum((row.kept_fraction or 0.0) * (row.drafted or 0) for row in rows)
     times, deviations = (None, None) if phases is None else _over_instances(phases)
     return Row(
-        **_drafting(method), num_prompts=len(rows), tokens=int(total["tokens"]),
-        produced=int(total["produced"]), blocks=int(total["blocks"]),
-        drafted=int(total["drafted"]), seconds=float(total["seconds"]), prefill_timed=True,
+        **_drafting(method),
+        num_prompts=len(rows),
+        tokens=int(total["tokens"]),
+        produced=int(total["produced"]),
+        blocks=int(total["blocks"]),
+        drafted=int(total["drafted"]),
+        seconds=float(total["seconds"]),
+        prefill_timed=True,
         block_efficiency=metrics.block_efficiency(*pair),
         block_efficiency_interval=metrics.bootstrap_interval(*pair) if len(rows) > 1 else None,
         mbsu=float(total["produced"] / cost.sum()),
         token_rate=metrics.token_rate(counts["tokens"], counts["seconds"]),
-        token_rate_ratio=last.overall_ratio, overall_ratio=last.overall_ratio,
+        token_rate_ratio=last.overall_ratio,
+        overall_ratio=last.overall_ratio,
         kept_fraction=kept / float(total["drafted"]) if total["drafted"] else None,
         accepted_depths=_added([row.accepted_depths or [] for row in rows]),
         accepted_ranks=_added([row.accepted_ranks or [] for row in rows]),
         candidates=sum(row.candidates or 0 for row in rows),
-        search_times=_per_token(rows), matchness=last.matchness, searching=last.searching,
+        search_times=_per_token(rows),
+        matchness=last.matchness,
+        searching=last.searching,
         phase_times=times,
-        phase_deviations=deviations, **shared,
-    )  # fmt: skip
+        phase_deviations=deviations,
+        **shared,
+    )
 
 
 def _per_token(rows: Sequence[Row]) -> dict[str, float] | None:

@@ -52,21 +52,33 @@ def measure(
     listed = [methods[method] for method in turn.methods]
     sampling = _sampling(turn, subject)
     measured, _ = compare(
-        listed, subject.models.target, subject.models.draft, encoded.tokens, sampling, step,
-        batch_size=sweep.batch_size, capacity=subject.capacity,
-    )  # fmt: skip
+        listed,
+        subject.models.target,
+        subject.models.draft,
+        encoded.tokens,
+        sampling,
+        step,
+        batch_size=sweep.batch_size,
+        capacity=subject.capacity,
+    )
     rows = comparison_rows(
-        measured, subject.models.target, subject.models.draft, sampling,
-        source=SOURCE, pair=turn.pair, task=turn.task,
-    )  # fmt: skip
+        measured,
+        subject.models.target,
+        subject.models.draft,
+        sampling,
+        source=SOURCE,
+        pair=turn.pair,
+        task=turn.task,
+    )
     if sweep.phase_repeats:
         rows = _timed(rows, listed, subject, turn)
     answers = [texts(subject.models.tokenizer, each.tokens, subject.ends) for each in measured]
     scored = [
         accuracy_fields(subject.task, encoded.prompts, own, answers[0])
-        if Cell.of(row) in turn.cells else {}
+        if Cell.of(row) in turn.cells
+        else {}
         for row, own in zip(rows, answers, strict=True)
-    ]  # fmt: skip
+    ]
     finished = [
         dataclasses.replace(row, **_coordinates(turn, each.method, subject), **fields)
         for row, each, fields in zip(rows, measured, scored, strict=True)
@@ -132,11 +144,17 @@ def _timed(rows: list[Row], methods: list[Method], subject: Subject, turn: Turn)
     # Every row must go on through the blocks that lead to the state and those that are timed.
     longest = max(method.drafter.shape.depth for method in methods) + 1
     times = time_blocks(
-        methods, subject.models.target, subject.models.draft, prompts,
-        temperature=turn.temperature, top_k=sweep.tasks[turn.task].top_k,
-        top_p=sweep.tasks[turn.task].top_p, max_new_tokens=[most] * len(methods),
-        blocks=max(1, min(16, most // (2 * longest))), repeats=sweep.phase_repeats,
-    )  # fmt: skip
+        methods,
+        subject.models.target,
+        subject.models.draft,
+        prompts,
+        temperature=turn.temperature,
+        top_k=sweep.tasks[turn.task].top_k,
+        top_p=sweep.tasks[turn.task].top_p,
+        max_new_tokens=[most] * len(methods),
+        blocks=max(1, min(16, most // (2 * longest))),
+        repeats=sweep.phase_repeats,
+    )
     return [
         with_times(row, taken, times[0], context) for row, taken in zip(rows, times, strict=True)
     ]

@@ -72,9 +72,12 @@ class TaskSettings:
           ConfigError: see `get_task`.
         """
         given = {
-            "template": template, "category": self.category, "path": self.path,
-            "data_dir": self.data_dir, "metric": self.metric,
-        }  # fmt: skip
+            "template": template,
+            "category": self.category,
+            "path": self.path,
+            "data_dir": self.data_dir,
+            "metric": self.metric,
+        }
         return get_task(self.task or name, **{key: value for key, value in given.items() if value})
 
 

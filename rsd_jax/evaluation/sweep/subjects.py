@@ -140,18 +140,28 @@ def _encoded(
 ) -> Encoded:
     settings = sweep.tasks[name]
     fit = functools.partial(
-        encode, tokenizer=models.tokenizer, target=models.target, draft=models.draft,
-        max_new_tokens=settings.max_new_tokens, chat=task.template == "chat",
-    )  # fmt: skip
+        encode,
+        tokenizer=models.tokenizer,
+        target=models.target,
+        draft=models.draft,
+        max_new_tokens=settings.max_new_tokens,
+        chat=task.template == "chat",
+    )
 
     def answer(prompts: Sequence[Prompt]) -> dict[str, str]:
         asked = fit(prompts)
         if not asked.tokens:
             return {}
         result = generate(
-            method_of_tree(BASELINE, "-"), models.target, None, asked.tokens, temperature=0.0,
-            max_new_tokens=settings.max_new_tokens, eos_id=ends, batch_size=sweep.batch_size,
-        )  # fmt: skip
+            method_of_tree(BASELINE, "-"),
+            models.target,
+            None,
+            asked.tokens,
+            temperature=0.0,
+            max_new_tokens=settings.max_new_tokens,
+            eos_id=ends,
+            batch_size=sweep.batch_size,
+        )
         names = [prompt.name for prompt in asked.prompts]
         return dict(zip(names, texts(models.tokenizer, result.tokens, ends), strict=True))
 

@@ -15,8 +15,10 @@ FORMATS = ("png", "pdf", "svg")
 GREY = "#555555"
 # Without dates and with fixed ids: the same rows give the same bytes.
 _METADATA: dict[str, dict[str, Any]] = {
-    "png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}
-}  # fmt: skip
+    "png": {},
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
+}
 _SETTINGS: Any = {"svg.hashsalt": "rsd_jax", "svg.fonttype": "path", "pdf.fonttype": 42}
 
 
@@ -95,9 +97,12 @@ def new_figure(rows: int, columns: int, size: tuple[float, float], lines: int) -
     axes = figure.subplots(rows, columns, squeeze=False)
     gap = 0.42  # inches between rows, for the title of the next one
     figure.subplots_adjust(
-        left=0.62 / width, right=1 - 0.15 / width, bottom=bottom / height,
-        top=1 - 0.38 / height, hspace=gap / (size[1] - gap),
-    )  # fmt: skip
+        left=0.62 / width,
+        right=1 - 0.15 / width,
+        bottom=bottom / height,
+        top=1 - 0.38 / height,
+        hspace=gap / (size[1] - gap),
+    )
     return figure, axes
 
 
@@ -113,13 +118,25 @@ def finish(figure: Any, handles: Sequence[Any], caption: Sequence[str]) -> None:
     height = figure.get_figheight()
     base = (0.16 * len(caption) + 0.12) / height
     figure.legend(
-        handles=handles, loc="lower center", bbox_to_anchor=(0.5, base), ncols=len(handles),
-        frameon=False, fontsize=10, handlelength=2.8, columnspacing=2.0,
-    )  # fmt: skip
+        handles=handles,
+        loc="lower center",
+        bbox_to_anchor=(0.5, base),
+        ncols=len(handles),
+        frameon=False,
+        fontsize=10,
+        handlelength=2.8,
+        columnspacing=2.0,
+    )
     figure.text(
-        0.5, 0.08 / height, "\n".join(caption), fontsize=8, color=GREY, ha="center", va="bottom",
+        0.5,
+        0.08 / height,
+        "\n".join(caption),
+        fontsize=8,
+        color=GREY,
+        ha="center",
+        va="bottom",
         linespacing=1.35,
-    )  # fmt: skip
+    )
 
 
 def save(figure: Any, stem: str | os.PathLike[str], formats: Sequence[str]) -> list[pathlib.Path]:

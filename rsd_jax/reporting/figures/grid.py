@@ -128,9 +128,16 @@ def _line(axes: Any, run: Sequence[_Point], style: base.Style, shift: float) -> 
     below = [max(v - low, 0.0) for v, low in zip(values, lows, strict=True)]
     above = [max(high - v, 0.0) for v, high in zip(values, highs, strict=True)]
     axes.errorbar(
-        [x + shift for x in at], values, [below, above], fmt=style.marker or ".",
-        color=style.color, ms=4.2, lw=1.2, capsize=2, zorder=3,
-    )  # fmt: skip
+        [x + shift for x in at],
+        values,
+        [below, above],
+        fmt=style.marker or ".",
+        color=style.color,
+        ms=4.2,
+        lw=1.2,
+        capsize=2,
+        zorder=3,
+    )
 
 
 def _say_why_empty(axes: Any, panel: Panel, metric: str) -> None:
@@ -138,9 +145,16 @@ def _say_why_empty(axes: Any, panel: Panel, metric: str) -> None:
     unscored = metric == _ACCURACY and not scored
     text = "no reference metric" if unscored else "not measured"
     axes.text(
-        0.5, 0.62 if metric == _ACCURACY else 0.5, text, transform=axes.transAxes, ha="center",
-        va="center", fontsize=9, color=base.GREY, style="italic",
-    )  # fmt: skip
+        0.5,
+        0.62 if metric == _ACCURACY else 0.5,
+        text,
+        transform=axes.transAxes,
+        ha="center",
+        va="center",
+        fontsize=9,
+        color=base.GREY,
+        style="italic",
+    )
     if metric != _ACCURACY:
         axes.set_yticks([])
 
@@ -150,6 +164,12 @@ def _handle(method: str) -> Any:
 
     style = base.style_of(method)
     return Line2D(
-        [], [], color=style.color, ls=style.line, marker=style.marker, lw=1.8, ms=5,
+        [],
+        [],
+        color=style.color,
+        ls=style.line,
+        marker=style.marker,
+        lw=1.8,
+        ms=5,
         label=style.label,
-    )  # fmt: skip
+    )

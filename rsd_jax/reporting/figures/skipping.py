@@ -26,16 +26,26 @@ def skipping_figure(costs: Sequence[SkipCosts], caption: str) -> Any:
     ends = [0.0, 1.0]
     axes.plot(ends, ends, color=base.GREY, lw=1.0, ls="--", label="time as bytes", zorder=1)
     axes.fill_between(
-        ends, [x * (1 - NEAR) for x in ends], [x * (1 + NEAR) for x in ends],
-        color="#e3e3e3", lw=0, label=f"within {NEAR:.0%} of it", zorder=0,
-    )  # fmt: skip
+        ends,
+        [x * (1 - NEAR) for x in ends],
+        [x * (1 + NEAR) for x in ends],
+        color="#e3e3e3",
+        lw=0,
+        label=f"within {NEAR:.0%} of it",
+        zorder=0,
+    )
     for index, one in enumerate(costs):
         kept = [row.kept_fraction for row in one.passes]
         time = [row.t_draft_ratio for row in one.passes]
         axes.plot(
-            kept, time, marker=_MARKERS[index % len(_MARKERS)], markersize=5, lw=1.4,
-            label=one.label, zorder=2 + index,
-        )  # fmt: skip
+            kept,
+            time,
+            marker=_MARKERS[index % len(_MARKERS)],
+            markersize=5,
+            lw=1.4,
+            label=one.label,
+            zorder=2 + index,
+        )
     axes.set_xlim(0, 1.03)
     slowest = max(row.t_draft_ratio or 0.0 for one in costs for row in one.passes)
     axes.set_ylim(0, max(1.18, 1.05 * slowest))
@@ -45,7 +55,12 @@ def skipping_figure(costs: Sequence[SkipCosts], caption: str) -> Any:
     axes.set_axisbelow(True)
     axes.legend(loc="upper left", fontsize=8.5, frameon=False)
     figure.text(
-        0.5, 0.08 / figure.get_figheight(), "\n".join(lines), fontsize=8, color=base.GREY,
-        ha="center", va="bottom",
-    )  # fmt: skip
+        0.5,
+        0.08 / figure.get_figheight(),
+        "\n".join(lines),
+        fontsize=8,
+        color=base.GREY,
+        ha="center",
+        va="bottom",
+    )
     return figure

@@ -35,9 +35,13 @@ def stream_figure(stream: Stream, caption: str) -> Any:
         _table(speedup, stream)
     handles = [*matchness.get_lines()[:1], *speedup.get_lines()[:2]]
     figure.legend(
-        handles=handles, loc="lower center", fontsize=9.5, frameon=False, ncols=len(handles),
+        handles=handles,
+        loc="lower center",
+        fontsize=9.5,
+        frameon=False,
+        ncols=len(handles),
         bbox_to_anchor=(0.5, (0.16 * len(lines) + 0.12) / height),
-    )  # fmt: skip
+    )
     matchness.set_title(stream.label, fontsize=11, fontweight="bold", loc="left")
     figure.text(
         0.5, 0.08 / height, "\n".join(lines), fontsize=8, color=GREY, ha="center", va="bottom"
@@ -59,10 +63,17 @@ def _curves(matchness: Any, speedup: Any, stream: Stream) -> None:
     speedup.plot(count, each, color=_INSTANCE, ls="--", label="Instance speed-up", **style)
     average = statistics.fmean(value for value in each if value is not None)
     speedup.annotate(
-        f"Average {average:.2f}", (count[-1], average), (0, 14), textcoords="offset points",
-        ha="right", va="bottom", fontsize=9, color=GREY, zorder=5,
+        f"Average {average:.2f}",
+        (count[-1], average),
+        (0, 14),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=9,
+        color=GREY,
+        zorder=5,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.8},
-    )  # fmt: skip
+    )
 
 
 def _axes(matchness: Any, speedup: Any, stream: Stream) -> None:
@@ -96,19 +107,29 @@ def _stop(speedup: Any, stream: Stream) -> None:
         return
     speedup.axvline(stream.stopped_after, color=_STOP, ls="--", lw=1.3, zorder=1)
     speedup.annotate(
-        "Optimization Stop!", (stream.stopped_after, 0.04), (4, 0),
-        xycoords=("data", "axes fraction"), textcoords="offset points",
-        color=_STOP, fontsize=9, ha="left", va="bottom", rotation=90,
-    )  # fmt: skip
+        "Optimization Stop!",
+        (stream.stopped_after, 0.04),
+        (4, 0),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        color=_STOP,
+        fontsize=9,
+        ha="left",
+        va="bottom",
+        rotation=90,
+    )
 
 
 def _table(axes: Any, stream: Stream) -> None:
     assert stream.whole is not None
     table = latency_table(stream.whole)
     box = axes.table(
-        cellText=[list(row) for row in table.rows], colLabels=list(table.heads), cellLoc="center",
-        bbox=[0.6, 0.03, 0.385, 0.34], zorder=6,
-    )  # fmt: skip
+        cellText=[list(row) for row in table.rows],
+        colLabels=list(table.heads),
+        cellLoc="center",
+        bbox=[0.6, 0.03, 0.385, 0.34],
+        zorder=6,
+    )
     box.auto_set_font_size(False)
     box.set_fontsize(8)
     for (line, _column), cell in box.get_celld().items():
@@ -117,7 +138,14 @@ def _table(axes: Any, stream: Stream) -> None:
         if line in (0, len(table.rows)):
             cell.set_text_props(fontweight="bold")
     axes.text(
-        0.7925, 0.385, "Latency per token", transform=axes.transAxes, fontsize=8.5,
-        ha="center", va="bottom", fontweight="bold", zorder=6,
+        0.7925,
+        0.385,
+        "Latency per token",
+        transform=axes.transAxes,
+        fontsize=8.5,
+        ha="center",
+        va="bottom",
+        fontweight="bold",
+        zorder=6,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.8},
-    )  # fmt: skip
+    )

@@ -80,9 +80,14 @@ def _draw_row(
         here = {method: choice for (method, where), choice in choices.items() if where == x}
         axes.set_ylim(min(values) - margin, max(values) + 2.2 * margin)
         axes.text(
-            0.03, 0.96, f"{experiment.label} {x}", transform=axes.transAxes, fontsize=8.5,
-            va="top", color=base.GREY,
-        )  # fmt: skip
+            0.03,
+            0.96,
+            f"{experiment.label} {x}",
+            transform=axes.transAxes,
+            fontsize=8.5,
+            va="top",
+            color=base.GREY,
+        )
         axes.tick_params(labelsize=8, length=2.5, width=0.7, labelleft=axes is row[0])
         axes.grid(color="#eeeeee", lw=0.6)
         axes.set_axisbelow(True)
@@ -103,10 +108,17 @@ def _scatter(axes: Any, choices: Mapping[str, Choice], free: str, metric: str) -
                 continue
             chosen = cell is choices[method].best
             axes.plot(
-                place, value, _MARKERS.get(method, "v"), ms=5, mew=1.2, color=style.color,
-                mfc=style.color if chosen else "white", alpha=1.0 if chosen else 0.75,
-                zorder=4 if chosen else 3, clip_on=False,
-            )  # fmt: skip
+                place,
+                value,
+                _MARKERS.get(method, "v"),
+                ms=5,
+                mew=1.2,
+                color=style.color,
+                mfc=style.color if chosen else "white",
+                alpha=1.0 if chosen else 0.75,
+                zorder=4 if chosen else 3,
+                clip_on=False,
+            )
             if chosen and len(choices[method].tried) > 1:
                 best.append((value, place, cell.tree, style.color))
     return best
@@ -162,5 +174,6 @@ def _handle(method: str) -> Any:
     from matplotlib.lines import Line2D
 
     style = base.style_of(method)
-    return Line2D([], [], color=style.color, ls="", marker=_MARKERS.get(method, "v"), ms=6,
-                  label=style.label)  # fmt: skip
+    return Line2D(
+        [], [], color=style.color, ls="", marker=_MARKERS.get(method, "v"), ms=6, label=style.label
+    )
