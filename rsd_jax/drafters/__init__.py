@@ -1,6 +1,9 @@
 """Drafters and tree rules. Adding one: a file in this folder and a line in a registry below."""
 
+from rsd_jax.core.tree import SiblingLaw
+from rsd_jax.drafters.base import Drafter
 from rsd_jax.drafters.constant_branching import ConstantBranching
+from rsd_jax.drafters.growth import RuleDrafter, TreeRule
 from rsd_jax.drafters.independent_chains import IndependentChains
 from rsd_jax.drafters.model import ModelDrafter
 from rsd_jax.drafters.no_draft import NoDraft
@@ -20,3 +23,19 @@ DRAFTERS = {
     "self": SelfDrafter,
     "swift": SwiftDrafter,
 }
+
+__all__ = [
+    "DRAFTERS",
+    "TREE_RULES",
+    "ConstantBranching",
+    "Drafter",
+    "IndependentChains",
+    "ModelDrafter",
+    "NoDraft",
+    "RuleDrafter",
+    "SelfDrafter",
+    "SiblingLaw",
+    "StochasticBeam",
+    "SwiftDrafter",
+    "TreeRule",
+]

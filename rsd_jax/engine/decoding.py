@@ -1,60 +1,18 @@
-"""The decode loop: prefill, then blocks of draft, score, verify, commit, all on the device.
-
-Two compiled programs, `prefill` and `advance`. A block is four pure functions; each can be
-jitted alone, which is how the benchmark times them.
-"""
+"""The decode loop: prefill, then blocks, all on the device; two compiled programs."""
 
 import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from rsd_jax.core.prefill import PREFILL_CHUNK, prefill_cache
-from rsd_jax.core.sampling import block_keys, row_keys
-from rsd_jax.core.sharding import MeshLayout, over_rows
-from rsd_jax.core.tree import DraftTree
-from rsd_jax.core.types import VerifyResult
-from rsd_jax.core.warp import Warp
-from rsd_jax.drafters.base import Drafter, ModelParams, Models
-from rsd_jax.engine.state import DecodeState, DecodeStats, never, zero_stats
-from rsd_jax.engine.target_pass import places, score_tree, scratch_slots
-from rsd_jax.verifiers.base import TargetLaws, Verifier
-
-
-@dataclasses.dataclass(frozen=True)
-class Engine:
-    """What a compiled program is keyed on besides shapes: the parts of a method.
-
-    Attributes:
-      models: target and draft, static.
-      drafter: proposes trees.
-      verifier: decides.
-      layout: the mesh that all arrays live on, or None for one device.
-    """
-
-    models: Models
-    drafter: Drafter
-    verifier: Verifier
-    layout: MeshLayout | None = None
-
-
-@struct.dataclass
-class DecodeOptions:
-    """What a run asks for; traced, so that no value of it recompiles.
-
-    Attributes:
-      target_warp: from target logits to the law that is sampled.
-      draft_warp: from draft logits to q.
-      max_new_tokens: i32[].
-      eos_ids: i32[E], ids that end a row, padded with negative numbers.
-    """
-
-    target_warp: Warp
-    draft_warp: Warp
-    max_new_tokens: jax.Array
-    eos_ids: jax.Array
+from rsd_jax.core.sampling import row_keys
+from rsd_jax.core.sharding import over_rows
+from rsd_jax.drafters.base import Drafter, ModelParams
+from rsd_jax.engine.phases import DecodeOptions, Engine, block
+from rsd_jax.engine.state import DecodeState, never, zero_stats
+from rsd_jax.engine.target_pass import scratch_slots
 
 
 def required_capacity(drafter: Drafter, prompt_length: int, max_new_tokens: int) -> int:
@@ -127,154 +85,6 @@ def prefill(
             return dataclasses.replace(state, drafter=drafter_state)
 
     return run(params, tokens, prompt_length, seed, request_ids)
-
-
-def draft(
-    engine: Engine, params: ModelParams, state: DecodeState, options: DecodeOptions
-) -> tuple[DraftTree, DecodeState]:
-    """Phase 1: a tree for every row."""
-    keys = block_keys(state.row_keys, state.stats.blocks)
-    tree, drafter = engine.drafter.draft(
-        engine.models, params, state.drafter, state.context(), options.draft_warp, keys
-    )
-    return tree, dataclasses.replace(state, drafter=drafter)
-
-
-def score(
-    engine: Engine, params: ModelParams, state: DecodeState, tree: DraftTree
-) -> tuple[jax.Array, DecodeState]:
-    """Phase 2: one target pass over root and nodes; logits as in `target_pass.score_tree`."""
-    logits, scratch = score_tree(
-        engine.models.target,
-        params.target,
-        tree,
-        state.length,
-        state.target_cache,
-        state.target_scratch,
-        engine.drafter.pass_widths,
-    )
-    return logits, dataclasses.replace(state, target_scratch=scratch)
-
-
-def _places(engine: Engine, tree: DraftTree) -> jax.Array | None:
-    """i32[B, N], where the target pass put each valid node; None if in slot order."""
-    return None if engine.drafter.pass_widths is None else places(tree)
-
-
-def verify(
-    engine: Engine,
-    state: DecodeState,
-    tree: DraftTree,
-    logits: jax.Array,
-    options: DecodeOptions,
-) -> VerifyResult:
-    """Phase 3: which nodes are accepted, and the token that ends the block."""
-    target = TargetLaws(logits=logits, warp=options.target_warp, places=_places(engine, tree))
-    return engine.verifier.verify(tree, target, block_keys(state.row_keys, state.stats.blocks))
-
-
-def commit(
-    engine: Engine,
-    state: DecodeState,
-    tree: DraftTree,
-    result: VerifyResult,
-    options: DecodeOptions,
-) -> DecodeState:
-    """Phase 4: writes tokens and caches, and decides which rows are done."""
-    accepted = jnp.take_along_axis(tree.tokens, jnp.maximum(result.path, 0), axis=1)
-    block = jnp.concatenate([accepted, result.next_token[:, None]], axis=1)
-    order = jnp.arange(block.shape[1], dtype=jnp.int32)[None]
-    last = result.num_accepted[:, None]
-    block = jnp.where(order == last, result.next_token[:, None], block)
-    limit = state.prompt_length + options.max_new_tokens
-    is_eos = (block[..., None] == options.eos_ids[None, None]).any(-1) & (order <= last)
-
-    # A target's law that is none accepts nothing below its node, so only the last token of the
-    # block comes from it; a row that has ended before that token does not need it.
-    ended = (is_eos & (order < last)).any(axis=1) | (state.length + result.num_accepted >= limit)
-    failed = ~state.done & ~(tree.finite & (result.finite | ended))
-    context = dataclasses.replace(state.context(), active=~state.done & ~failed)
-    active = context.active
-    new = jnp.where(active, result.num_accepted + 1, 0)
-
-    # The root's slot, 0, as a number that depends on the verdict: else XLA may write the cache
-    # before the last layer has read it, and copies every buffer to be safe.
-    root, nodes, at = jnp.minimum(result.next_token, 0)[:, None], result.path, _places(engine, tree)
-    nodes = jnp.maximum(nodes, 0)
-    nodes = nodes if at is None else jnp.take_along_axis(at, nodes, axis=1)
-    cached = jnp.concatenate([root, nodes], axis=1)
-    target_cache = engine.models.target.commit(
-        state.target_cache, state.target_scratch, cached, state.target_cache.length, new
-    )
-    drafter = engine.drafter.commit(engine.models, state.drafter, context, tree, result)
-
-    first_eos = jnp.argmax(is_eos, axis=1).astype(jnp.int32)
-    any_eos = is_eos.any(axis=1) & active
-    produced = jnp.where(any_eos, first_eos + 1, new)
-    hit_eos = any_eos & (state.length + first_eos < limit)
-    done = state.done | failed | (active & (any_eos | (state.length + new >= limit)))
-    return dataclasses.replace(
-        state,
-        tokens=_write_block(state.tokens, block, state.length, active),
-        length=state.length + new,
-        end=jnp.where(active, jnp.minimum(state.length + produced, limit), state.end),
-        done=done,
-        hit_eos=state.hit_eos | hit_eos,
-        failed_block=jnp.where(failed, state.stats.blocks, state.failed_block),
-        target_cache=target_cache,
-        drafter=drafter,
-        stats=_count(state.stats, tree, result, active, produced),
-    )
-
-
-def _write_block(
-    tokens: jax.Array, block: jax.Array, start: jax.Array, active: jax.Array
-) -> jax.Array:
-    """Writes i32[B, D + 1] at `start` of each active row; what is past the new length is junk."""
-
-    def write(row: jax.Array, new: jax.Array, start: jax.Array, active: jax.Array) -> jax.Array:
-        old = jax.lax.dynamic_slice(row, (start,), new.shape)
-        return jax.lax.dynamic_update_slice(row, jnp.where(active, new, old), (start,))
-
-    return jax.vmap(write)(tokens, block, start, active)
-
-
-def _count(
-    stats: DecodeStats,
-    tree: DraftTree,
-    result: VerifyResult,
-    active: jax.Array,
-    produced: jax.Array,
-) -> DecodeStats:
-    def one_hot(index: jax.Array, size: int) -> jax.Array:
-        return jax.nn.one_hot(index, size, dtype=jnp.int32)
-
-    live = active.astype(jnp.int32)
-    depths = one_hot(result.num_accepted, stats.accepted_depths.shape[1])
-    ranks = one_hot(result.ranks, stats.accepted_ranks.shape[1]).sum(axis=1, dtype=jnp.int32)
-    drafted = jnp.where(tree.valid, jnp.asarray(tree.shape.depths)[None], 0).max(axis=1)
-    return DecodeStats(
-        blocks=stats.blocks + live,
-        drafted=stats.drafted + drafted * live,
-        produced=stats.produced + produced,
-        accepted_depths=stats.accepted_depths + depths * live[:, None],
-        accepted_ranks=stats.accepted_ranks + ranks * live[:, None],
-        empty_residuals=stats.empty_residuals + result.empty_residuals * live,
-    )
-
-
-def block(
-    engine: Engine, params: ModelParams, state: DecodeState, options: DecodeOptions
-) -> DecodeState:
-    """One block of every row that is not done."""
-    with jax.named_scope("draft"):
-        tree, state = draft(engine, params, state, options)
-    with jax.named_scope("score"):
-        logits, state = score(engine, params, state, tree)
-    with jax.named_scope("verify"):
-        result = verify(engine, state, tree, logits, options)
-    with jax.named_scope("commit"):
-        return commit(engine, state, tree, result, options)
 
 
 @functools.partial(jax.jit, static_argnames=("engine",), donate_argnames=("state",))

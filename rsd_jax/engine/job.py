@@ -12,8 +12,9 @@ from rsd_jax.core.types import LanguageModel, LoadedModel
 from rsd_jax.core.warp import make_warp
 from rsd_jax.drafters.base import ModelParams, Models
 from rsd_jax.engine.batching import Batch, check_models, check_prompts, eos_array, split
-from rsd_jax.engine.decoding import DecodeOptions, Engine, prefill
+from rsd_jax.engine.decoding import prefill
 from rsd_jax.engine.methods import Method
+from rsd_jax.engine.phases import DecodeOptions, Engine
 from rsd_jax.engine.state import DecodeState
 from rsd_jax.errors import ConfigError, is_integer
 

@@ -14,10 +14,10 @@ from rsd_jax.core.tree import DraftTree
 from rsd_jax.core.types import LanguageModel, LoadedModel
 from rsd_jax.drafters.base import ModelParams
 from rsd_jax.drafters.model import ModelDrafter
-from rsd_jax.engine import decoding
-from rsd_jax.engine.decoding import DecodeOptions, Engine
+from rsd_jax.engine import decoding, phases
 from rsd_jax.engine.job import Job, prepare, start
 from rsd_jax.engine.methods import Method
+from rsd_jax.engine.phases import DecodeOptions, Engine
 from rsd_jax.engine.state import DecodeState
 
 
@@ -138,16 +138,16 @@ class _Timed:
 
         # What a phase hands on and nothing else: whoever returns the whole state copies it.
         def drafted(params: ModelParams, state: DecodeState, options: DecodeOptions):
-            tree, after = decoding.draft(engine, params, state, options)
+            tree, after = phases.draft(engine, params, state, options)
             return tree, after.drafter
 
         def scored(params: ModelParams, state: DecodeState, tree: DraftTree):
-            logits, after = decoding.score(engine, params, state, tree)
+            logits, after = phases.score(engine, params, state, tree)
             return logits, after.target_scratch
 
         draft, score = jax.jit(drafted), jax.jit(scored)
-        verify = jax.jit(functools.partial(decoding.verify, engine))
-        commit = jax.jit(functools.partial(decoding.commit, engine), donate_argnums=(0,))
+        verify = jax.jit(functools.partial(phases.verify, engine))
+        commit = jax.jit(functools.partial(phases.commit, engine), donate_argnums=(0,))
         tree, drafter = draft(params, self._state, options)
         state = self._state.replace(drafter=drafter)
         logits, scratch = score(params, state, tree)

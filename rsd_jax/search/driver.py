@@ -13,10 +13,11 @@ from rsd_jax.core.identity import check_identity, model_identity
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.drafters.base import ModelParams
 from rsd_jax.engine.batching import Batch
-from rsd_jax.engine.decoding import DecodeOptions, Engine, advance
+from rsd_jax.engine.decoding import advance
 from rsd_jax.engine.generation import UNLIMITED, failed_rows, join_results, read_state, to_result
 from rsd_jax.engine.job import Job, prepare, start
 from rsd_jax.engine.methods import Method
+from rsd_jax.engine.phases import DecodeOptions, Engine
 from rsd_jax.engine.results import GenerateResult
 from rsd_jax.engine.state import DecodeState
 from rsd_jax.errors import ConfigError, NonFiniteLogitsError

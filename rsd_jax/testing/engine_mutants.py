@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from rsd_jax.core.sampling import Purpose, gumbels, residual
 from rsd_jax.core.tree import DraftTree
 from rsd_jax.core.types import NO_NODE, VerifyResult
-from rsd_jax.engine import decoding, generation, job
-from rsd_jax.engine.decoding import Engine
+from rsd_jax.engine import decoding, generation, job, phases
 from rsd_jax.engine.methods import Method
+from rsd_jax.engine.phases import Engine
 from rsd_jax.testing.state_mutants import Wrapped
 from rsd_jax.verifiers.base import TargetLaws
 from rsd_jax.verifiers.recursive_rejection import RecursiveRejection
@@ -75,7 +75,7 @@ def batch_minimum(method: Method, redraw: str, group: int = 2) -> Method:
 
 @contextlib.contextmanager
 def patched_engine(**functions: Callable[..., Any]) -> Iterator[None]:
-    """Replaces functions of `rsd_jax.engine.decoding` in freshly compiled programs."""
+    """Replaces functions that `phases` or `decoding` call, in freshly compiled programs."""
     raw_prefill = decoding.prefill.__wrapped__  # type: ignore[attr-defined]
     raw_advance = decoding.advance.__wrapped__  # type: ignore[attr-defined]
 
@@ -89,7 +89,8 @@ def patched_engine(**functions: Callable[..., Any]) -> Iterator[None]:
     compiled = jax.jit(prefill, static_argnums=0), jax.jit(advance, static_argnums=0)
     with contextlib.ExitStack() as patches:
         for name, function in functions.items():
-            patches.enter_context(mock.patch.object(decoding, name, function))
+            module = phases if hasattr(phases, name) else decoding
+            patches.enter_context(mock.patch.object(module, name, function))
         patches.enter_context(mock.patch.object(job, "prefill", compiled[0]))
         patches.enter_context(mock.patch.object(generation, "advance", compiled[1]))
         yield
@@ -97,7 +98,7 @@ def patched_engine(**functions: Callable[..., Any]) -> Iterator[None]:
 
 def same_key_in_consecutive_blocks() -> contextlib.AbstractContextManager[None]:
     """Block 2i + 1 draws what block 2i drew."""
-    original = decoding.block_keys
+    original = phases.block_keys
     return patched_engine(block_keys=lambda rows, block: original(rows, block // 2))
 
 
@@ -130,7 +131,7 @@ def skips_in_the_target_pass() -> contextlib.AbstractContextManager[None]:
     def score(engine, params, state, tree):
         return original(skipping(engine, params.skips), params, state, tree)
 
-    original = decoding.score
+    original = phases.score
     return patched_engine(score=score)
 
 
@@ -141,7 +142,7 @@ def non_finite_accepted() -> contextlib.AbstractContextManager[None]:
         result = original(*args)
         return dataclasses.replace(result, finite=jnp.ones_like(result.finite))
 
-    original = decoding.verify
+    original = phases.verify
     return patched_engine(verify=verify)
 
 
@@ -155,7 +156,7 @@ def eos_at_block_ends_only() -> contextlib.AbstractContextManager[None]:
         ended = ends & ~state.done & (after.length <= state.prompt_length + options.max_new_tokens)
         return dataclasses.replace(after, done=after.done | ended, hit_eos=after.hit_eos | ended)
 
-    original = decoding.commit
+    original = phases.commit
     return patched_engine(commit=commit)
 
 
@@ -166,7 +167,7 @@ def limit_at_block_ends_only() -> contextlib.AbstractContextManager[None]:
         after = original(engine, state, tree, result, options)
         return dataclasses.replace(after, end=jnp.where(after.hit_eos, after.end, after.length))
 
-    original = decoding.commit
+    original = phases.commit
     return patched_engine(commit=commit)
 
 
@@ -180,7 +181,7 @@ def limit_before_eos() -> contextlib.AbstractContextManager[None]:
         blind, right = (original(engine, state, tree, result, o) for o in (none, options))
         return jax.tree.map(functools.partial(_select, over), blind, right)
 
-    original = decoding.commit
+    original = phases.commit
     return patched_engine(commit=commit)
 
 

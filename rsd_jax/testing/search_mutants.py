@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from rsd_jax.core.tree import DenseLaws
 from rsd_jax.drafters.base import ModelParams
-from rsd_jax.engine import decoding
-from rsd_jax.engine.decoding import DecodeOptions, Engine
+from rsd_jax.engine import decoding, phases
+from rsd_jax.engine.phases import DecodeOptions, Engine
 from rsd_jax.engine.state import DecodeState
 from rsd_jax.testing.engine_mutants import skipping
 
@@ -46,13 +46,13 @@ def _mixed_block(
     state: DecodeState,
     options: DecodeOptions,
 ) -> DecodeState:
-    tree, state = decoding.draft(engine, last, state, options)
-    logits, _ = decoding.score(skipping(engine, params.skips), params, state, tree)
+    tree, state = phases.draft(engine, last, state, options)
+    logits, _ = phases.score(skipping(engine, params.skips), params, state, tree)
     laws = options.draft_warp(logits[:, : tree.shape.num_internal])
     tree = dataclasses.replace(tree, laws=DenseLaws(logprobs=laws))
-    logits, state = decoding.score(engine, params, state, tree)
-    result = decoding.verify(engine, state, tree, logits, options)
-    return decoding.commit(engine, state, tree, result, options)
+    logits, state = phases.score(engine, params, state, tree)
+    result = phases.verify(engine, state, tree, logits, options)
+    return phases.commit(engine, state, tree, result, options)
 
 
 @dataclasses.dataclass(frozen=True)

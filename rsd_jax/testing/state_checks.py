@@ -15,15 +15,15 @@ from rsd_jax.core.prefill import prefill_cache
 from rsd_jax.core.tree import DraftTree
 from rsd_jax.core.types import KVCache, LanguageModel, Params, VerifyResult
 from rsd_jax.drafters.base import ModelParams
-from rsd_jax.engine import decoding
-from rsd_jax.engine.decoding import DecodeOptions, Engine
+from rsd_jax.engine import phases
+from rsd_jax.engine.phases import DecodeOptions, Engine
 from rsd_jax.engine.state import DecodeState
 from rsd_jax.engine.target_pass import places
 
-_draft = jax.jit(decoding.draft, static_argnames=("engine",))
-_score = jax.jit(decoding.score, static_argnames=("engine",))
-_verify = jax.jit(decoding.verify, static_argnames=("engine",))
-_commit = jax.jit(decoding.commit, static_argnames=("engine",))
+_draft = jax.jit(phases.draft, static_argnames=("engine",))
+_score = jax.jit(phases.score, static_argnames=("engine",))
+_verify = jax.jit(phases.verify, static_argnames=("engine",))
+_commit = jax.jit(phases.commit, static_argnames=("engine",))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from rsd_jax.core.types import KVCache, LanguageModel, Params, Scratch, VerifyRe
 from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.base import DraftContext, ModelParams, Models
 from rsd_jax.drafters.model import ModelDrafter, ModelDraftState
-from rsd_jax.engine.decoding import Engine
+from rsd_jax.engine.phases import Engine
 from rsd_jax.engine.state import DecodeState
 
 _NO_LOGITS = slice(0, 0)

@@ -19,7 +19,7 @@ from rsd_jax.drafters import DRAFTERS, TREE_RULES
 from rsd_jax.drafters.backbone import BackboneRule
 from rsd_jax.drafters.growth import TreeRule
 from rsd_jax.drafters.independent_chains import IndependentChains
-from rsd_jax.engine import decoding
+from rsd_jax.engine import decoding, phases
 from rsd_jax.engine.job import prepare, start
 from rsd_jax.testing.validation import validate_tree
 from rsd_jax.verifiers import VERIFIERS
@@ -132,7 +132,7 @@ def test_parts_are_static(part):
 def test_a_pair_is_lossless(method):
     job, state = _prepared(method)
     carried = jax.eval_shape(
-        functools.partial(decoding.block, job.engine), job.params, state, job.options
+        functools.partial(phases.block, job.engine), job.params, state, job.options
     )
     assert jax.tree.map(_signature, carried) == jax.tree.map(_signature, state)
     tokens = _new_tokens(job, state)
@@ -159,7 +159,7 @@ def test_its_trees_are_valid(method):
     sampling = min(
         method.drafter.sibling_laws, key=lambda s: s is not SiblingLaw.WITHOUT_REPLACEMENT
     )
-    tree, _ = jax.jit(decoding.draft, static_argnums=0)(job.engine, job.params, state, job.options)
+    tree, _ = jax.jit(phases.draft, static_argnums=0)(job.engine, job.params, state, job.options)
     assert tree.shape == method.drafter.shape
     validate_tree(tree, joint_law.MODEL.vocab_size, sampling=sampling)
 
@@ -167,7 +167,7 @@ def test_its_trees_are_valid(method):
 @pytest.mark.parametrize("method", ONE_PER_PART, ids=name)
 def test_compiled_equals_eager(method):
     job, state = _prepared(method)
-    eager = _on_host(decoding.block(job.engine, job.params, state, job.options))
+    eager = _on_host(phases.block(job.engine, job.params, state, job.options))
     compiled = decoding.advance(job.engine, job.params, state, job.options, np.int32(1))
     jax.tree.map(np.testing.assert_array_equal, eager, _on_host(compiled))
 

@@ -11,7 +11,7 @@ import pytest
 import rsd_jax
 from rsd_jax.core import sampling
 from rsd_jax.drafters import TREE_RULES, backbone, growth
-from rsd_jax.engine import decoding
+from rsd_jax.engine import decoding, phases
 from rsd_jax.engine.job import prepare, start
 from rsd_jax.testing import arbiter
 from rsd_jax.testing.tiny_llama import in_float64
@@ -176,7 +176,7 @@ def test_every_program_can_be_traced_in_float64(name, temperature):
         batch = job.batches[0]
         arrays = map(jnp.asarray, (batch.tokens, batch.prompt_length, job.seed, batch.request_ids))
         state = jax.eval_shape(functools.partial(decoding.prefill, job.engine), job.params, *arrays)
-        block = functools.partial(decoding.block, job.engine)
+        block = functools.partial(phases.block, job.engine)
         after = jax.eval_shape(block, job.params, state, job.options)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
         lambda x: (x.shape, x.dtype), state
@@ -201,7 +201,7 @@ def test_every_draw_of_a_block_resolves_its_tail(name, monkeypatch):
     batch = job.batches[0]
     arrays = map(jnp.asarray, (batch.tokens, batch.prompt_length, job.seed, batch.request_ids))
     state = jax.eval_shape(functools.partial(decoding.prefill, job.engine), job.params, *arrays)
-    jax.eval_shape(functools.partial(decoding.block, job.engine), job.params, state, job.options)
+    jax.eval_shape(functools.partial(phases.block, job.engine), job.params, state, job.options)
     expected = [sampling.Purpose.EMIT]
     assert draws == (expected if name == "ar" else [sampling.Purpose.DRAFT, *expected])
 

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from rsd_jax.drafters.base import ModelParams
-from rsd_jax.engine import decoding
-from rsd_jax.engine.decoding import DecodeOptions, Engine
+from rsd_jax.engine import phases
+from rsd_jax.engine.phases import DecodeOptions, Engine
 from rsd_jax.engine.state import DecodeState
 
 PHASES = ("draft", "verify", "others")
@@ -53,17 +53,17 @@ class PhasedAdvance:
 # The state is donated, so that no cache is copied on the way from phase to phase.
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def _draft(engine: Engine, params: ModelParams, state: DecodeState, options: DecodeOptions):
-    return decoding.draft(engine, params, state, options)
+    return phases.draft(engine, params, state, options)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def _verify(
     engine: Engine, params: ModelParams, state: DecodeState, tree: Any, options: DecodeOptions
 ):
-    logits, state = decoding.score(engine, params, state, tree)
-    return decoding.verify(engine, state, tree, logits, options), state
+    logits, state = phases.score(engine, params, state, tree)
+    return phases.verify(engine, state, tree, logits, options), state
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _commit(engine: Engine, state: DecodeState, tree: Any, verdict: Any, options: DecodeOptions):
-    return decoding.commit(engine, state, tree, verdict, options)
+    return phases.commit(engine, state, tree, verdict, options)
