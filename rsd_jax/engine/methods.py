@@ -58,6 +58,12 @@ class Method:
         make_warp(self.draft_temperature or 1.0, self.draft_top_k)
 
     @property
+    def verifier_name(self) -> str:
+        """The verifier's name in `VERIFIERS`; that of its class for one that is not there."""
+        names = [name for name, kind in VERIFIERS.items() if kind is type(self.verifier)]
+        return names[0] if names else type(self.verifier).__name__
+
+    @property
     def tree(self) -> str:
         """The tree in words, as in the papers' tables: "4", "6x5", "2-2-1"; "-" without one.
 
@@ -168,6 +174,8 @@ METHODS: dict[str, Recipe] = {
 }
 
 _DRAFT_OPTIONS = ("draft_temperature", "draft_top_k")
+_SHARED_OPTIONS = ("verifier", *_DRAFT_OPTIONS)
+"""Of every method that drafts."""
 
 
 def build_method(name: str, **options: Any) -> Method:
@@ -183,36 +191,44 @@ def build_method(name: str, **options: Any) -> Method:
     - `self_sd`, `self_spectr`, `self_rsd_c`, `self_rsd_s`: the trees of those four, drafted by the
       target itself like `swift`'s.
 
-    All but `ar` also take `draft_temperature` and `draft_top_k`, see `Method`.
+    All but `ar` also take `verifier`, a name in `rsd_jax.verifiers.VERIFIERS` in place of the
+    method's own, and `draft_temperature` and `draft_top_k`, see `Method`.
 
     Raises:
-      ConfigError: unknown method or option, missing option, or a value out of range.
+      ConfigError: unknown method, verifier or option, missing option, a value out of range, or a
+        verifier that is not lossless for the method's drafts.
     """
     if name not in METHODS:
         raise ConfigError(f"unknown method {name!r}; known methods: {sorted(METHODS)}")
-    shared = (
-        {} if name == "ar" else {key: options.pop(key) for key in _DRAFT_OPTIONS if key in options}
-    )
+    names = () if name == "ar" else _SHARED_OPTIONS
+    shared = {key: options.pop(key) for key in names if key in options}
     parameters = inspect.signature(METHODS[name]).parameters
-    known = [*parameters, *(() if name == "ar" else _DRAFT_OPTIONS)]
     unknown = sorted(set(options) - set(parameters))
     needed = {name for name, p in parameters.items() if p.default is inspect.Parameter.empty}
     missing = sorted(needed - set(options))
     if unknown or missing:
         problem = f"unknown options {unknown}" if unknown else f"missing options {missing}"
-        raise ConfigError(f"method {name!r}: {problem}; its options: {known}")
+        raise ConfigError(f"method {name!r}: {problem}; its options: {[*parameters, *names]}")
     drafter, verifier = METHODS[name](**options)
+    if (chosen := shared.pop("verifier", None)) is not None:
+        verifier = _verifier(chosen)
     return Method(name, drafter, verifier, **shared)
 
 
-def method_of_tree(name: str, tree: str, **draft_options: Any) -> Method:
+def _verifier(name: str) -> Verifier:
+    if name not in VERIFIERS:
+        raise ConfigError(f"unknown verifier {name!r}; known verifiers: {sorted(VERIFIERS)}")
+    return VERIFIERS[name]()
+
+
+def method_of_tree(name: str, tree: str, **shared_options: Any) -> Method:
     """Builds a method from its tree in words, the inverse of `Method.tree`.
 
     Args:
       name: of the method.
       tree: "4" where the method's option is a length, "6x5" for a number and a length, "2-2-1" for
         a branching, "-" without options.
-      draft_options: `draft_temperature` and `draft_top_k`, where not None.
+      shared_options: `verifier`, `draft_temperature` and `draft_top_k`, where not None.
 
     Raises:
       ConfigError: unknown method, a tree in other words than the method's, or one out of range.
@@ -228,7 +244,7 @@ def method_of_tree(name: str, tree: str, **draft_options: Any) -> Method:
         ("length",): (None, "4"),
         ("branching",): ("-", "2-2-1"),
     }.get(tuple(parameters), ("x", "6x5"))
-    given = {key: value for key, value in draft_options.items() if value is not None}
+    given = {key: value for key, value in shared_options.items() if value is not None}
     if not parameters and tree == "-":
         return build_method(name)
     parts = tree.split(split) if split else [tree]
