@@ -20,8 +20,9 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
 import rsd_jax  # noqa: E402
+from rsd_jax.core.warp import make_warp  # noqa: E402
+from rsd_jax.engine.request import Sampling  # noqa: E402
 from rsd_jax.evaluation import benchmark  # noqa: E402
-from rsd_jax.evaluation.comparison import Sampling  # noqa: E402
 from rsd_jax.evaluation.measured_rows import peer_row  # noqa: E402
 from rsd_jax.evaluation.peers import Peer, TransformersPeer  # noqa: E402
 from rsd_jax.evaluation.phase_table import phase_table  # noqa: E402
@@ -94,18 +95,13 @@ def _models(args: argparse.Namespace):
 
 
 def _peers(
-    transformers: TransformersPeer | None, args: argparse.Namespace, batch_size: int
+    transformers: TransformersPeer | None, sampling: Sampling, length: int, batch_size: int
 ) -> list[Peer]:
     """Hugging Face without and, where it can, with an assistant."""
     if transformers is None:
         return []
-    lengths = dict.fromkeys([0, 2, args.draft_length] if batch_size == 1 else [0])
-    return [
-        transformers.peer(
-            max_new_tokens=args.max_new_tokens, temperature=args.temperature, draft_length=length
-        )
-        for length in lengths
-    ]
+    lengths = dict.fromkeys([0, 2, length] if batch_size == 1 else [0])
+    return [transformers.peer(sampling, draft_length=each) for each in lengths]
 
 
 def _say(line: str) -> None:
@@ -130,7 +126,7 @@ def _verification(batch_sizes: list[int]) -> None:
     for method in methods:
         for top_p in (1.0, 0.95):
             cells = [
-                time_verification(method, vocab_size=v, batch=b, top_p=top_p)
+                time_verification(method, make_warp(0.5, None, top_p), vocab_size=v, batch=b)
                 for v in VOCABULARIES
                 for b in batch_sizes
             ]
@@ -192,7 +188,7 @@ def main() -> None:
             task=task,
             repeats=args.repeats,
             report=_say,
-            peers=_peers(peer, args, batch_size),
+            peers=_peers(peer, sampling, args.draft_length, batch_size),
         )
         rows = [m.row for m in measured]
         rows += [peer_row(run, rows[0]) for run in others]
@@ -211,9 +207,7 @@ def main() -> None:
             append_row(args.out, row)
     if args.capacity:
         chain = methods[2]
-        ratio = benchmark.capacity_ratio(
-            chain, target, draft, prompts[:1], temperature=args.temperature
-        )
+        ratio = benchmark.capacity_ratio(chain, target, draft, prompts[:1], sampling)
         print(f"\nblock time at capacity 4096 over 512, sd {chain.tree}, batch 1: {ratio:.2f}")
     print(f"\nrows: {args.out}")
 

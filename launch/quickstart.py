@@ -18,7 +18,8 @@ import transformers  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 import rsd_jax  # noqa: E402
-from rsd_jax.evaluation.comparison import Sampling, compare, steps  # noqa: E402
+from rsd_jax.engine.request import Sampling  # noqa: E402
+from rsd_jax.evaluation.comparison import compare, steps  # noqa: E402
 from rsd_jax.evaluation.measured_rows import comparison_rows  # noqa: E402
 from rsd_jax.records.files import append_row  # noqa: E402
 from rsd_jax.reporting.plots import plot_comparison  # noqa: E402
@@ -143,7 +144,7 @@ def main() -> None:
         temperature=args.temperature,
         top_p=args.top_p,
         seed=args.seed,
-        eos_id=(pair.tokenizer.eos_token_id,),
+        eos_ids=(pair.tokenizer.eos_token_id,),
     )
 
     print(

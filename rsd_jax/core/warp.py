@@ -100,8 +100,8 @@ class Warp:
         return jax.nn.log_softmax(x)
 
 
-def make_warp(temperature: float, top_k: int | None = None, top_p: float = 1.0) -> Warp:
-    """Builds a `Warp`, checking its values.
+def check_warp(temperature: float, top_k: int | None = None, top_p: float = 1.0) -> None:
+    """Checks the values of a `Warp`.
 
     Raises:
       ConfigError: temperature < 0 or beyond float32, top_k < 1, or top_p outside (0, 1].
@@ -115,14 +115,19 @@ def make_warp(temperature: float, top_k: int | None = None, top_p: float = 1.0) 
             f"{high:.1e}; for greedy decoding set it to 0"
         )
     if top_k is not None:
-        # More than any vocabulary holds keeps everything, and fits the device's integers.
-        top_k = min(positive_integer("top_k", top_k, ", or None for no limit"), 2**31 - 1)
+        positive_integer("top_k", top_k, ", or None for no limit")
     if not (is_number(top_p) and 0.0 < top_p <= 1.0):
         raise ConfigError(f"top_p={top_p!r} must lie in (0, 1]; 1 keeps every token")
+
+
+def make_warp(temperature: float, top_k: int | None = None, top_p: float = 1.0) -> Warp:
+    """Builds a `Warp`; see `check_warp` for its errors."""
+    check_warp(temperature, top_k, top_p)
     greedy = temperature == 0.0
     return Warp(
         temperature=jnp.asarray(1.0 if greedy else temperature, jnp.float32),
-        top_k=jnp.asarray(top_k or 0, jnp.int32),
+        # More than any vocabulary holds keeps everything, and fits the device's integers.
+        top_k=jnp.asarray(min(top_k or 0, 2**31 - 1), jnp.int32),
         drop_mass=jnp.asarray(1.0 - top_p, jnp.float32),
         greedy=greedy,
         use_top_k=top_k is not None and not greedy,

@@ -1,13 +1,13 @@
 """What a model answers to a task's test prompts, for `Task.score`."""
 
-from collections.abc import Sequence
-
 from tokenizers import Tokenizer
 
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.distillation.data.tokenizer import as_text
-from rsd_jax.engine.generation import generate
+from rsd_jax.engine.generation import decode
+from rsd_jax.engine.job import prepare
 from rsd_jax.engine.methods import Method, build_method
+from rsd_jax.engine.request import Request, Sampling
 from rsd_jax.tasks.base import Task
 
 
@@ -28,14 +28,11 @@ def task_answers(
     tokenizer: Tokenizer,
     task: Task,
     count: int,
+    sampling: Sampling,
     *,
     method: Method | None = None,
     draft: LoadedModel | None = None,
-    max_new_tokens: int | None = None,
-    temperature: float = 0.0,
-    seed: int = 0,
     batch_size: int | None = None,
-    eos_ids: Sequence[int] = (),
 ) -> list[str]:
     """What the target answers to the task's first test prompts, as `Task.score` takes it.
 
@@ -44,11 +41,11 @@ def task_answers(
       tokenizer: of the target.
       task: its `stop` ends an answer. Only once it is decoded: a token may hold it amid other text.
       count: how many prompts.
+      sampling: its end tokens are no part of an answer; to prompt and answer, the model's
+        positions must do.
       method: `ar` by default. At temperature 0 all methods give the same answers, up to rounding.
       draft: for methods that need one.
-      max_new_tokens: the task's by default; to prompt and answer, the model's positions must do.
-      temperature, seed, batch_size: as in `generate`.
-      eos_ids: ids that end an answer; they are no part of it.
+      batch_size: as in `generate`.
 
     Returns:
       `count` texts, without special tokens, what follows an answer cut off.
@@ -57,17 +54,10 @@ def task_answers(
       ConfigError: see `Task.test_prompts` and `generate`.
       NonFiniteLogitsError: see `generate`.
     """
-    result = generate(
-        method or build_method("ar"),
-        target,
-        draft,
-        encode_prompts(tokenizer, task, count),
-        max_new_tokens=task.max_new_tokens if max_new_tokens is None else max_new_tokens,
-        temperature=temperature,
-        seed=seed,
-        batch_size=batch_size,
-        eos_id=tuple(eos_ids) or None,
-    )
+    prompts = encode_prompts(tokenizer, task, count)
+    request = Request(prompts=prompts, sampling=sampling, batch_size=batch_size)
+    result = decode(prepare(method or build_method("ar"), target, draft, request))
     # EOS by its id, as it need not be a special token to the tokenizer.
-    kept = [[token for token in tokens if token not in eos_ids] for tokens in result.tokens]
+    ends = sampling.eos_ids
+    kept = [[token for token in tokens if token not in ends] for tokens in result.tokens]
     return [task.answer(tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in kept]

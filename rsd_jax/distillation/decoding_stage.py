@@ -11,6 +11,7 @@ from rsd_jax.distillation.draft_decoding import DecodedRow, TaskPrompts, measure
 from rsd_jax.distillation.files import write_json
 from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
 from rsd_jax.engine.methods import build_method
+from rsd_jax.engine.request import Sampling
 from rsd_jax.tasks import get_task
 
 
@@ -47,11 +48,13 @@ def decode_draft(workspace: Workspace, target: LoadedModel, draft: LoadedModel) 
         draft,
         _test_prompts(workspace),
         {name: build_method(**method) for name, method in options["methods"].items()},
-        max_new_tokens=options["max_new_tokens"],
-        temperature=options["temperature"],
-        seed=options["seed"],
+        Sampling(
+            max_new_tokens=options["max_new_tokens"],
+            temperature=options["temperature"],
+            seed=options["seed"],
+            eos_ids=workspace.model(TARGET).config.eos_ids,
+        ),
         batch_size=options["batch_size"],
-        eos_ids=workspace.model(TARGET).config.eos_ids,
     )
 
 
@@ -75,13 +78,13 @@ def _scores(workspace: Workspace, target: LoadedModel) -> dict[str, Any]:
     scores = {}
     for name, count in options["scored"].items():
         task = get_task(name)
-        answers = task_answers(
-            target,
-            tokenizer,
-            task,
-            count,
-            batch_size=options["batch_size"],
+        sampling = Sampling(
+            max_new_tokens=task.max_new_tokens,
+            temperature=0.0,
             eos_ids=workspace.model(TARGET).config.eos_ids,
+        )
+        answers = task_answers(
+            target, tokenizer, task, count, sampling, batch_size=options["batch_size"]
         )
         scores[name] = dataclasses.asdict(task.score(answers, task.test_prompts(count)))
     return scores

@@ -5,15 +5,15 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.distillation.responses.identities import prompts_identity
-from rsd_jax.engine.generation import generate
+from rsd_jax.engine.generation import decode
 from rsd_jax.engine.job import prepare
 from rsd_jax.engine.methods import Method
+from rsd_jax.engine.request import Request, Sampling
 from rsd_jax.engine.results import GenerateResult
 from rsd_jax.errors import ConfigError
 from rsd_jax.records import metrics
@@ -65,12 +65,9 @@ def measure_decoding(
     draft: LoadedModel | None,
     prompts: TaskPrompts,
     methods: Mapping[str, Method],
+    sampling: Sampling,
     *,
-    max_new_tokens: int,
-    temperature: float,
-    seed: int,
     batch_size: int | None,
-    eos_ids: Sequence[int] = (),
 ) -> list[DecodedRow]:
     """Decodes every prompt with every method.
 
@@ -81,12 +78,9 @@ def measure_decoding(
       target, draft: as in `generate`; draft None if no method needs one.
       prompts: token ids by task.
       methods: from `build_method`, by the names that the rows get.
-      max_new_tokens: limit per prompt.
-      temperature: of the target; 0 is greedy.
-      seed: of the draws.
+      sampling: of the target.
       batch_size: rows decoded together, of one task; None for all of a task. No draw depends
         on it.
-      eos_ids: ids that end a row; empty: nothing does.
 
     Returns:
       method by method, a row per task in the order of `prompts` and then the one of `ALL_TASKS`.
@@ -100,30 +94,26 @@ def measure_decoding(
         raise ConfigError("measure_decoding needs at least one method and the prompts of one task")
     if ALL_TASKS in prompts:
         raise ConfigError(f"a task cannot be called {ALL_TASKS!r}: that is all of them together")
-    shared: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "seed": seed,
-        "batch_size": batch_size,
-        "eos_id": tuple(eos_ids) or None,
-    }
-    for method in methods.values():
-        for listed in prompts.values():
-            prepare(method, target, draft, listed, **shared)
-    settings: dict[str, Any] = {
-        "temperature": float(temperature),
-        "max_new_tokens": int(max_new_tokens),
-        "seed": int(seed),
+    ends = np.cumsum([len(listed) for listed in prompts.values()])
+    requests = [
+        Request(
+            prompts=listed,
+            sampling=sampling,
+            request_ids=range(end - len(listed), end),
+            batch_size=batch_size,
+        )
+        for listed, end in zip(prompts.values(), ends, strict=True)
+    ]
+    jobs = {
+        name: [prepare(method, target, draft, request) for request in requests]
+        for name, method in methods.items()
     }
     rows = []
-    for name, method in methods.items():
-        results, first = [], 0
-        for task, listed in prompts.items():
-            ids = range(first, first + len(listed))
-            results.append(generate(method, target, draft, listed, request_ids=ids, **shared))
-            first = ids.stop
-            rows.append(_row(task, name, {task: listed}, results[-1:], settings))
-        rows.append(_row(ALL_TASKS, name, prompts, results, settings))
+    for name, listed in jobs.items():
+        results = [decode(job) for job in listed]
+        for (task, own), result in zip(prompts.items(), results, strict=True):
+            rows.append(_row(task, name, {task: own}, [result], sampling))
+        rows.append(_row(ALL_TASKS, name, prompts, results, sampling))
     return rows
 
 
@@ -132,7 +122,7 @@ def _row(
     method: str,
     prompts: TaskPrompts,
     results: Sequence[GenerateResult],
-    settings: Mapping[str, Any],
+    sampling: Sampling,
 ) -> DecodedRow:
     produced, blocks, tokens = (
         np.concatenate(parts)
@@ -153,7 +143,9 @@ def _row(
         block_efficiency_interval=metrics.bootstrap_interval(produced, blocks),
         produced_by_prompt=tuple(produced.tolist()),
         blocks_by_prompt=tuple(blocks.tolist()),
-        **settings,
+        temperature=float(sampling.temperature),
+        max_new_tokens=sampling.max_new_tokens,
+        seed=int(sampling.seed),
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from rsd_jax.core.types import LanguageModel
 from rsd_jax.engine.decoding import required_capacity
 from rsd_jax.engine.methods import Method
+from rsd_jax.engine.request import Request
 from rsd_jax.errors import ConfigError, is_integer, positive_integer
 
 _SMALLEST_BUCKET = 128
@@ -43,8 +44,6 @@ def check_prompts(
     prompts: Sequence[Sequence[int]], max_new_tokens: int, models: Iterable[LanguageModel]
 ) -> None:
     """Raises `ConfigError` naming the first prompt that cannot be decoded, and why."""
-    # As an int: numpy's narrow integers wrap around in a sum.
-    max_new_tokens = positive_integer("max_new_tokens", max_new_tokens)
     if not isinstance(prompts, (Sequence, np.ndarray)):
         raise ConfigError(f"prompts must be a list of lists of token ids; got {type(prompts)}")
     if len(prompts) == 0:
@@ -93,49 +92,36 @@ def check_models(method: Method, target: LanguageModel, draft: LanguageModel | N
         )
 
 
-def eos_array(eos_id: int | Sequence[int] | None, vocab_size: int) -> np.ndarray:
+def eos_array(eos_ids: Sequence[int], vocab_size: int) -> np.ndarray:
     """i32[E], padded so that the number of ids seldom changes the shape."""
-    ids = [] if eos_id is None else np.atleast_1d(np.asarray(eos_id)).tolist()
-    for token in ids:
+    for token in eos_ids:
         if not is_integer(token) or not 0 <= token < vocab_size:
             raise ConfigError(f"eos_id {token!r} is outside the vocabulary [0, {vocab_size})")
-    width = max(_EOS_SLOTS, len(ids))
-    return np.asarray(ids + [_NO_TOKEN] * (width - len(ids)), np.int32)
+    width = max(_EOS_SLOTS, len(eos_ids))
+    return np.asarray([*eos_ids] + [_NO_TOKEN] * (width - len(eos_ids)), np.int32)
 
 
-def split(
-    prompts: Sequence[Sequence[int]],
-    request_ids: Sequence[int] | None,
-    batch_size: int | None,
-    *,
-    method: Method,
-    max_new_tokens: int,
-    capacity: int | None = None,
-    multiple: int = 1,
-) -> Iterator[Batch]:
-    """Cuts prompts into batches of one shape.
+def split(request: Request, method: Method, *, multiple: int = 1) -> Iterator[Batch]:
+    """Cuts the prompts of a request into batches of one shape.
 
     Args:
-      prompts: checked lists of token ids.
-      request_ids: one per prompt, or None for 0, 1, 2, ...
-      batch_size: rows per batch, or None for one batch of all.
+      request: with checked prompts.
       method: decides the spare capacity.
-      max_new_tokens: likewise.
-      capacity: at least so many positions, or None.
       multiple: rows are padded to a multiple of this (shards of the data axis).
+
+    Raises:
+      ConfigError: request_ids, batch_size or capacity cannot be used.
     """
-    size = len(prompts)
-    if batch_size is not None:
-        size = positive_integer("batch_size", batch_size, ", or None")
-    ids = list(range(len(prompts)) if request_ids is None else request_ids)
+    prompts, size = request.prompts, len(request.prompts)
+    if request.batch_size is not None:
+        size = positive_integer("batch_size", request.batch_size, ", or None")
+    ids = list(range(len(prompts)) if request.request_ids is None else request.request_ids)
     if len(ids) != len(prompts):
         raise ConfigError(f"got {len(ids)} request_ids for {len(prompts)} prompts")
     if any(not is_integer(i) or not 0 <= i < 2**31 for i in ids):
         raise ConfigError("request_ids must be integers in [0, 2**31)")
     padded = -(-size // multiple) * multiple
-    least = 1 if capacity is None else positive_integer("capacity", capacity, ", or None")
-    longest = max(map(len, prompts))
-    positions = bucket(max(least, required_capacity(method.drafter, longest, max_new_tokens)))
+    positions = capacity_of(request, method)
     for first in range(0, len(prompts), size):
         chosen = prompts[first : first + size]
         tokens = np.zeros((padded, positions), np.int32)
@@ -146,3 +132,17 @@ def split(
             lengths[row] = len(prompt)
             requests[row] = ids[first + row]
         yield Batch(len(chosen), first, tokens, lengths, requests)
+
+
+def capacity_of(request: Request, method: Method) -> int:
+    """Positions of the caches that a request is decoded in; one program is compiled for each.
+
+    Raises:
+      ConfigError: capacity is no positive integer.
+    """
+    least = 1
+    if request.capacity is not None:
+        least = positive_integer("capacity", request.capacity, ", or None")
+    longest = max(map(len, request.prompts))
+    needed = required_capacity(method.drafter, longest, request.sampling.max_new_tokens)
+    return bucket(max(least, needed))

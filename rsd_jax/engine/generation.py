@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import numpy as np
@@ -12,6 +12,7 @@ from rsd_jax.engine.batching import Batch
 from rsd_jax.engine.decoding import advance
 from rsd_jax.engine.job import Job, prepare, start
 from rsd_jax.engine.methods import Method
+from rsd_jax.engine.request import Request, RequestOptions, shows_options
 from rsd_jax.engine.results import (
     FINISH_EOS,
     FINISH_ERROR,
@@ -71,69 +72,8 @@ def failed_rows(read: dict[str, Any], batch: Batch) -> dict[int, int]:
     return {batch.first + int(row): int(failed[row]) for row in np.flatnonzero(failed != NEVER)}
 
 
-def generate(
-    method: Method,
-    target: LoadedModel,
-    draft: LoadedModel | None,
-    prompts: Sequence[Sequence[int]],
-    *,
-    max_new_tokens: int,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float = 1.0,
-    seed: int = 0,
-    request_ids: Sequence[int] | None = None,
-    eos_id: int | Sequence[int] | None = None,
-    batch_size: int | None = None,
-    capacity: int | None = None,
-    skips: np.ndarray | None = None,
-) -> GenerateResult:
-    """Decodes prompts; the output has exactly the target's law, whatever the draft.
-
-    Args:
-      method: from `build_method`.
-      target: from `load_model`.
-      draft: likewise, with the target's vocabulary; None for methods without a draft model.
-      prompts: lists of token ids; lengths may differ.
-      max_new_tokens: at least 1.
-      temperature: 0 is greedy; top_k and top_p are then ignored.
-      top_k: keeps the k most likely tokens, ties with the k-th kept; None for all.
-      top_p: keeps the most likely tokens whose mass reaches top_p; in (0, 1].
-      seed: a row's draws come from (seed, request id) alone: not from its batch, its place in
-        it, or the other rows.
-      request_ids: one per prompt, by default 0, 1, 2, ...
-      eos_id: token id or ids that end a row; None never stops early.
-      batch_size: rows decoded together; None for all. The last batch is padded.
-      capacity: least positions of the caches; None for what these prompts need. A program is
-        compiled for each power of two: calls that give the same capacity share one, though
-        their prompts differ in length. What is not used costs memory and next to no time.
-      skips: bool[layers, 2], for methods that draft with the target: the sub-layers (attention,
-        MLP) left out while drafting; None for every second layer (`rsd_jax.core.skips.start_set`).
-
-    Returns:
-      new tokens, finish reasons and counts; one host read per batch.
-
-    Raises:
-      ConfigError: an argument cannot be used; nothing has run yet.
-      NonFiniteLogitsError: some rows met logits that are no law; the error carries what all
-        rows produced.
-    """
-    job = prepare(
-        method,
-        target,
-        draft,
-        prompts,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-        request_ids=request_ids,
-        eos_id=eos_id,
-        batch_size=batch_size,
-        capacity=capacity,
-        skips=skips,
-    )
+def decode(job: Job) -> GenerateResult:
+    """Decodes the batches of a job, each without interruption; errors as `generate`."""
     results: list[GenerateResult] = []
     failures: dict[int, int] = {}
     for batch in job.batches:
@@ -147,28 +87,55 @@ def generate(
     return result
 
 
+@shows_options
+def generate(
+    method: Method,
+    target: LoadedModel,
+    draft: LoadedModel | None,
+    prompts: Sequence[Sequence[int]],
+    *,
+    skips: np.ndarray | None = None,
+    **options: Unpack[RequestOptions],
+) -> GenerateResult:
+    """Decodes prompts; the output has exactly the target's law, whatever the draft.
+
+    Args:
+      method: from `build_method`.
+      target: from `load_model`.
+      draft: likewise, with the target's vocabulary; None for methods without a draft model.
+      prompts: lists of token ids; lengths may differ.
+      skips: bool[layers, 2], for methods that draft with the target: the sub-layers (attention,
+        MLP) left out while drafting; None for every second layer (`rsd_jax.core.skips.start_set`).
+      **options: see `RequestOptions`.
+
+    Returns:
+      new tokens, finish reasons and counts; one host read per batch.
+
+    Raises:
+      ConfigError: an argument cannot be used; nothing has run yet.
+      NonFiniteLogitsError: some rows met logits that are no law; the error carries what all
+        rows produced.
+    """
+    return decode(prepare(method, target, draft, Request.of(prompts, skips=skips, **options)))
+
+
+@shows_options
 def stream(
     method: Method,
     target: LoadedModel,
     draft: LoadedModel | None,
     prompts: Sequence[Sequence[int]],
     *,
-    max_new_tokens: int,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float = 1.0,
-    seed: int = 0,
-    request_ids: Sequence[int] | None = None,
-    eos_id: int | Sequence[int] | None = None,
-    batch_size: int | None = None,
-    capacity: int | None = None,
     skips: np.ndarray | None = None,
     blocks_per_step: int = 4,
+    **options: Unpack[RequestOptions],
 ) -> Iterator[tuple[int, list[int]]]:
     """`generate`, handing out tokens as they come; the same tokens, the same arguments.
 
     Args:
+      method, target, draft, prompts, skips: as in `generate`.
       blocks_per_step: blocks between two host reads.
+      **options: see `RequestOptions`.
 
     Yields:
       (row, new tokens of that row since its last turn).
@@ -177,22 +144,7 @@ def stream(
       as `generate`; arguments are checked when `stream` is called, not at the first token.
     """
     blocks_per_step = positive_integer("blocks_per_step", blocks_per_step)
-    job = prepare(
-        method,
-        target,
-        draft,
-        prompts,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-        request_ids=request_ids,
-        eos_id=eos_id,
-        batch_size=batch_size,
-        capacity=capacity,
-        skips=skips,
-    )
+    job = prepare(method, target, draft, Request.of(prompts, skips=skips, **options))
     return _stream(job, blocks_per_step)
 
 

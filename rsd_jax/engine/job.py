@@ -1,7 +1,6 @@
 """From the arguments of `generate` to a checked job for the engine."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +8,14 @@ import numpy as np
 
 from rsd_jax.core.skips import check_skips, start_set
 from rsd_jax.core.types import LanguageModel, LoadedModel
-from rsd_jax.core.warp import make_warp
 from rsd_jax.drafters.base import ModelParams, Models
 from rsd_jax.engine.batching import Batch, check_models, check_prompts, eos_array, split
 from rsd_jax.engine.decoding import prefill
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.phases import DecodeOptions, Engine
+from rsd_jax.engine.request import Request
 from rsd_jax.engine.state import DecodeState
-from rsd_jax.errors import ConfigError, is_integer
+from rsd_jax.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,23 +38,9 @@ class Job:
 
 
 def prepare(
-    method: Method,
-    target: LoadedModel,
-    draft: LoadedModel | None,
-    prompts: Sequence[Sequence[int]],
-    *,
-    max_new_tokens: int,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float = 1.0,
-    seed: int = 0,
-    request_ids: Sequence[int] | None = None,
-    eos_id: int | Sequence[int] | None = None,
-    batch_size: int | None = None,
-    capacity: int | None = None,
-    skips: np.ndarray | None = None,
+    method: Method, target: LoadedModel, draft: LoadedModel | None, request: Request
 ) -> Job:
-    """Checks everything before anything runs; arguments and errors as `generate`."""
+    """Checks everything before anything runs; models and errors as `generate`."""
     if not isinstance(method, Method):
         raise ConfigError(f"method must come from build_method(name, ...); got {method!r}")
     for name, model in (("target", target), ("draft", draft)):
@@ -65,27 +50,16 @@ def prepare(
     check_models(method, target.model, draft_model)
     if not method.drafter.needs_draft_model:
         draft, draft_model = None, None
+    sampling = request.sampling
     used = [target.model] + ([draft_model] if draft_model is not None else [])
-    check_prompts(prompts, max_new_tokens, used)
-    max_new_tokens = int(max_new_tokens)
-    if not is_integer(seed) or not 0 <= seed < 2**32:
-        raise ConfigError(f"seed={seed!r} must be an integer in [0, 2**32)")
+    check_prompts(request.prompts, sampling.max_new_tokens, used)
     if draft is not None and draft.layout != target.layout:
         raise ConfigError("target and draft live on different meshes; load both with the same one")
     options = DecodeOptions(
-        target_warp=make_warp(temperature, top_k, top_p),
-        draft_warp=method.draft_warp(temperature, top_k, top_p),
-        max_new_tokens=jnp.asarray(max_new_tokens, jnp.int32),
-        eos_ids=jnp.asarray(eos_array(eos_id, target.model.vocab_size)),
-    )
-    batches = split(
-        prompts,
-        request_ids,
-        batch_size,
-        method=method,
-        max_new_tokens=max_new_tokens,
-        capacity=capacity,
-        multiple=target.layout.data_shards if target.layout else 1,
+        target_warp=sampling.target_warp,
+        draft_warp=method.draft_warp(sampling),
+        max_new_tokens=jnp.asarray(sampling.max_new_tokens, jnp.int32),
+        eos_ids=jnp.asarray(eos_array(sampling.eos_ids, target.model.vocab_size)),
     )
     engine = Engine(
         models=Models(target=target.model, draft=draft_model),
@@ -96,9 +70,11 @@ def prepare(
     params = ModelParams(
         target=target.params,
         draft=draft.params if draft else None,
-        skips=_skips(method, target.model, skips),
+        skips=_skips(method, target.model, request.skips),
     )
-    return Job(engine, params, options, list(batches), np.uint32(seed))
+    shards = target.layout.data_shards if target.layout else 1
+    batches = list(split(request, method, multiple=shards))
+    return Job(engine, params, options, batches, np.uint32(sampling.seed))
 
 
 def _skips(method: Method, target: LanguageModel, skips: np.ndarray | None) -> jax.Array | None:

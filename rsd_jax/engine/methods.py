@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from rsd_jax.core.warp import Warp, make_warp
+from rsd_jax.core.warp import Warp, check_warp
 from rsd_jax.drafters import DRAFTERS, TREE_RULES
 from rsd_jax.drafters.backbone import BackboneRule
 from rsd_jax.drafters.base import Drafter
 from rsd_jax.drafters.model import ModelDrafter
+from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.verifiers import VERIFIERS
 from rsd_jax.verifiers.base import Verifier
@@ -55,7 +56,7 @@ class Method:
                 f"draft_temperature={self.draft_temperature} must be positive; for greedy "
                 "decoding set the target's temperature to 0"
             )
-        make_warp(self.draft_temperature or 1.0, self.draft_top_k)
+        check_warp(self.draft_temperature or 1.0, self.draft_top_k)
 
     @property
     def verifier_name(self) -> str:
@@ -79,11 +80,12 @@ class Method:
             return f"{shape.widths[1]}x{shape.depth}"
         return "-".join(map(str, shape.branching))
 
-    def draft_warp(self, temperature: float, top_k: int | None, top_p: float) -> Warp:
-        """The warp of q for a target's warp; greedy drafts are ranked by the plain softmax."""
+    def draft_warp(self, sampling: Sampling) -> Warp:
+        """The warp of q for a target's sampling; greedy drafts are ranked by the plain softmax."""
+        temperature, top_k = sampling.temperature, self.draft_top_k or sampling.top_k
         if temperature > 0 and self.draft_temperature is not None:
             temperature = self.draft_temperature
-        return make_warp(temperature, self.draft_top_k or top_k, top_p)
+        return dataclasses.replace(sampling, temperature=temperature, top_k=top_k).target_warp
 
 
 def _model_tree(rule: str, **options: Any) -> Drafter:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.engine.decoding import required_capacity
 from rsd_jax.engine.methods import Method, build_method
-from rsd_jax.evaluation.comparison import PeerRun, Sampling, compare
+from rsd_jax.engine.request import Sampling
+from rsd_jax.evaluation.comparison import PeerRun, compare
 from rsd_jax.evaluation.floors import decode_floor
 from rsd_jax.evaluation.measured_rows import comparison_rows, with_times
 from rsd_jax.evaluation.peers import Peer
@@ -78,9 +79,7 @@ def measure(
         target,
         draft,
         list(prompts[:batch_size]),
-        temperature=sampling.temperature,
-        top_k=sampling.top_k,
-        top_p=sampling.top_p,
+        sampling,
         max_new_tokens=[512] * len(methods),
         repeats=repeats,
     )
@@ -103,8 +102,8 @@ def capacity_ratio(
     target: LoadedModel,
     draft: LoadedModel,
     prompts: Prompts,
+    sampling: Sampling,
     *,
-    temperature: float,
     small: int = 512,
     large: int = 4096,
     repeats: int = 7,
@@ -117,7 +116,7 @@ def capacity_ratio(
         _unlimited(target),
         _unlimited(draft),
         prompts,
-        temperature=temperature,
+        sampling,
         max_new_tokens=[capacity - longest - overrun for capacity in (small, large)],
         repeats=repeats,
     )

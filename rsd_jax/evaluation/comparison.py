@@ -9,28 +9,17 @@ from typing import Any
 import numpy as np
 
 from rsd_jax.core.types import LoadedModel
-from rsd_jax.engine.batching import bucket
-from rsd_jax.engine.decoding import required_capacity
-from rsd_jax.engine.generation import generate
+from rsd_jax.engine.batching import capacity_of
+from rsd_jax.engine.generation import decode
+from rsd_jax.engine.job import prepare
 from rsd_jax.engine.methods import Method
+from rsd_jax.engine.request import Request, Sampling
 from rsd_jax.engine.results import GenerateResult, GenerateStats, join_stats
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.peers import Peer
 
 Progress = Callable[[str], None]
 """Called with a line that says what was just done."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How to decode, the same for every method; the fields are those of `generate`."""
-
-    max_new_tokens: int
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float = 1.0
-    seed: int = 0
-    eos_id: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,30 +109,31 @@ def compare(
         for first in range(0, len(prompts), batch_size)
     ]
 
-    def decode(method: Method, batch: range) -> GenerateResult:
-        return generate(
-            method,
-            target,
-            draft,
-            [prompts[i] for i in batch],
+    def request(batch: range) -> Request:
+        return Request(
+            prompts=[prompts[i] for i in batch],
+            sampling=sampling,
             request_ids=list(batch),
             batch_size=batch_size,
             capacity=capacity,
-            **dataclasses.asdict(sampling),
         )
+
+    def decoded(method: Method, batch: range) -> GenerateResult:
+        return decode(prepare(method, target, draft, request(batch)))
 
     compile_times = []
     for method in methods:
         first_calls = 0.0
-        needed = functools.partial(_positions, method, prompts, sampling.max_new_tokens, capacity)
-        for batch in {needed(batch): batch for batch in reversed(batches)}.values():
-            first_calls += _timed(decode, method, batch)[1] - _timed(decode, method, batch)[1]
+        # One program is compiled for each capacity.
+        by_capacity = {capacity_of(request(batch), method): batch for batch in reversed(batches)}
+        for batch in by_capacity.values():
+            first_calls += _timed(decoded, method, batch)[1] - _timed(decoded, method, batch)[1]
         compile_times.append(max(first_calls, 0.0))
         progress(f"{method.name}: compiled")
     for peer in peers:
         peer.decode([prompts[i] for i in batches[0]])
 
-    ours = [(method.name, functools.partial(decode, method)) for method in methods]
+    ours = [(method.name, functools.partial(decoded, method)) for method in methods]
     theirs = [(peer.name, lambda b, p=peer: p.decode([prompts[i] for i in b])) for peer in peers]
     timed = _take_turns([*ours, *theirs], batches, progress)
     measured = [
@@ -184,15 +174,3 @@ def _take_turns(
             timed[chosen].append(_timed(decode, batch))
             progress(f"{name}: {batch.stop} of {batches[-1].stop} prompts")
     return timed
-
-
-def _positions(
-    method: Method,
-    prompts: Sequence[Sequence[int]],
-    max_new_tokens: int,
-    capacity: int | None,
-    batch: range,
-) -> int:
-    """The capacity that a batch is decoded in; one program is compiled for each."""
-    longest = max(len(prompts[i]) for i in batch)
-    return bucket(max(capacity or 0, required_capacity(method.drafter, longest, max_new_tokens)))

@@ -8,7 +8,8 @@ import numpy as np
 
 from rsd_jax.core.skips import start_set
 from rsd_jax.core.types import LanguageModel, LoadedModel
-from rsd_jax.evaluation.comparison import Measured, PeerRun, Sampling
+from rsd_jax.engine.request import Sampling
+from rsd_jax.evaluation.comparison import Measured, PeerRun
 from rsd_jax.evaluation.floors import kept_fraction
 from rsd_jax.evaluation.timing import BlockTimes
 from rsd_jax.models.llama import LlamaModel
@@ -35,7 +36,7 @@ def comparison_rows(
     """
     baseline = next((m for m in measured if m.method.name == "ar"), None)
     ratio = _bytes_ratio(target, draft)
-    settings = dataclasses.asdict(sampling) | {
+    settings = sampling.settings() | {
         "methods": [[m.method.name, m.method.tree] for m in measured],
         "pair": pair,
         "task": task,

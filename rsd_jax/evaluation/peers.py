@@ -11,6 +11,8 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rsd_jax.engine.request import Sampling
+
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
@@ -48,32 +50,29 @@ class TransformersPeer:
             model.generation_config.eos_token_id = None
             model.generation_config.pad_token_id = 0
 
-    def peer(
-        self, *, max_new_tokens: int, temperature: float, draft_length: int = 0, seed: int = 0
-    ) -> Peer:
+    def peer(self, sampling: Sampling, *, draft_length: int = 0) -> Peer:
         """A way of decoding batches of prompts.
 
         Args:
-          max_new_tokens: produced exactly.
-          temperature: 0 is greedy.
+          sampling: max_new_tokens are produced exactly; the seed is that of PyTorch's generator,
+            set here.
           draft_length: of the assistant, a constant; 0 decodes without one. An assistant takes
             batches of one prompt only.
-          seed: of PyTorch's generator, set here.
         """
-        self._torch.manual_seed(seed)
+        self._torch.manual_seed(sampling.seed)
 
         def decode(batch: Sequence[Sequence[int]]) -> int:
-            return self._generate(batch, self._options(max_new_tokens, temperature, draft_length))
+            return self._generate(batch, self._options(sampling, draft_length))
 
         return Peer("hf_assisted" if draft_length else "hf_generate", draft_length, decode)
 
-    def _options(
-        self, max_new_tokens: int, temperature: float, draft_length: int
-    ) -> dict[str, Any]:
-        options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": temperature > 0}
-        if temperature > 0:
+    def _options(self, sampling: Sampling, draft_length: int) -> dict[str, Any]:
+        drawn = sampling.temperature > 0
+        options: dict[str, Any] = {"max_new_tokens": sampling.max_new_tokens, "do_sample": drawn}
+        if drawn:
+            options |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
             # transformers filters to 50 tokens unless told not to.
-            options |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+            options["top_k"] = sampling.top_k or 0
         if draft_length:
             config = self.draft.generation_config
             config.num_assistant_tokens = draft_length

@@ -18,6 +18,7 @@ from rsd_jax.engine import decoding, phases
 from rsd_jax.engine.job import Job, prepare, start
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.phases import DecodeOptions, Engine
+from rsd_jax.engine.request import Request, Sampling
 from rsd_jax.engine.state import DecodeState
 
 
@@ -186,10 +187,8 @@ def time_blocks(
     target: LoadedModel,
     draft: LoadedModel | None,
     prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
     *,
-    temperature: float,
-    top_k: int | None = None,
-    top_p: float = 1.0,
     max_new_tokens: Sequence[int],
     blocks: int = 16,
     repeats: int = 5,
@@ -201,25 +200,20 @@ def time_blocks(
 
     Args:
       methods: from `build_method`; one may stand there twice.
-      target, draft, prompts, temperature, top_k, top_p: as for `generate`.
+      target, draft, prompts: as for `generate`.
+      sampling: its max_new_tokens and eos_ids do not count: no row may end while timed.
       max_new_tokens: for each method; decides the capacity, and is large enough that no row ends
         while timed.
       blocks: run per timed call of the fused loop; also how far the state is into the run.
       repeats: medians are over these.
     """
+
+    def endless(new: int) -> Sampling:
+        return dataclasses.replace(sampling, max_new_tokens=new, eos_ids=())
+
     timed = [
         _Timed(
-            prepare(
-                method,
-                target,
-                draft,
-                prompts,
-                max_new_tokens=new,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-            ),
-            blocks,
+            prepare(method, target, draft, Request(prompts=prompts, sampling=endless(new))), blocks
         )
         for method, new in zip(methods, max_new_tokens, strict=True)
     ]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from rsd_jax.core.sampling import block_keys, row_keys
 from rsd_jax.core.tree import DraftTree
-from rsd_jax.core.warp import Warp, make_warp
+from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.growth import grow_tree
 from rsd_jax.drafters.model import ModelDrafter
 from rsd_jax.engine.methods import Method
@@ -57,23 +57,21 @@ def _verify_blocks(
 
 def time_verification(
     method: Method,
+    warp: Warp,
     *,
     vocab_size: int,
     batch: int,
-    temperature: float = 0.5,
-    top_p: float = 1.0,
     repeats: int = 11,
 ) -> tuple[float, float]:
     """Seconds per block of testing the reached nodes and of testing all; medians, in turns.
 
     Args:
+      warp: of draft and target.
       method: with a draft model and a verifier that has `all_nodes`.
       vocab_size: V, of random laws.
       batch: rows.
-      temperature, top_p: of the warp.
       repeats: timed calls of each.
     """
-    warp = make_warp(temperature, None, top_p)
     tree, logits = jax.jit(_trees, static_argnums=(0, 1, 2))(method, vocab_size, batch, warp)
     rows = row_keys(0, jnp.arange(batch))
     ways: list[Any] = [

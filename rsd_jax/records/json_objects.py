@@ -21,7 +21,8 @@ def build(kind: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
       prefix: of the fields' names in errors.
 
     Raises:
-      ConfigError: a field is unknown, missing, of another type, negative or not finite.
+      ConfigError: a field is unknown, missing, of another type, negative or not finite, or `kind`
+        refuses it.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for name in values:
@@ -31,7 +32,11 @@ def build(kind: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
         if name not in values and field.default is dataclasses.MISSING:
             raise ConfigError(f"field '{prefix}{name}' is missing")
     hints = typing.get_type_hints(kind)
-    return kind(**{name: _cast(values[name], hints[name], prefix + name) for name in values})
+    built = {name: _cast(values[name], hints[name], prefix + name) for name in values}
+    try:
+        return kind(**built)
+    except ConfigError as error:  # of a dataclass that checks itself
+        raise ConfigError(f"{prefix}{error}") from None
 
 
 def json_object(text: str | bytes, prefix: str = "") -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from rsd_jax.engine.generation import UNLIMITED, failed_rows, join_results, read
 from rsd_jax.engine.job import Job, prepare, start
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.phases import DecodeOptions, Engine
+from rsd_jax.engine.request import Request, RequestOptions, shows_options
 from rsd_jax.engine.results import GenerateResult
 from rsd_jax.engine.state import DecodeState
 from rsd_jax.errors import ConfigError, NonFiniteLogitsError
@@ -123,21 +124,13 @@ def _skipped(skips: np.ndarray) -> tuple[int, int]:
     return attentions, mlps
 
 
+@shows_options
 def generate_with_search(
     method: Method,
     target: LoadedModel,
     prompts: Sequence[Sequence[int]],
     state: SearchState,
-    *,
-    max_new_tokens: int,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float = 1.0,
-    seed: int = 0,
-    request_ids: Sequence[int] | None = None,
-    eos_id: int | Sequence[int] | None = None,
-    batch_size: int | None = None,
-    capacity: int | None = None,
+    **options: Unpack[RequestOptions],
 ) -> SearchRun:
     """Decodes prompts and searches for a skip set on the way (Xia et al. 2025, SWIFT).
 
@@ -150,29 +143,16 @@ def generate_with_search(
     Args:
       method: one that drafts with its target: `swift`, `self_rsd_s`, ...
       target: what `state` was made or loaded for.
-      prompts, max_new_tokens, ..., batch_size: as in `generate`. A row is used once its response
-        has more than `config.context` + 1 tokens: shorter ones leave the search where it is.
+      prompts: as in `generate`. A row is used once its response has more than
+        `config.context` + 1 tokens: shorter ones leave the search where it is.
       state: from `SearchState.new` or `.load`; not changed. With `.at_rest()` nothing is searched.
+      **options: see `RequestOptions`.
 
     Raises:
       ConfigError: as `generate`; a method that skips nothing; a state of another model.
       NonFiniteLogitsError: as `generate`.
     """
-    job = prepare(
-        method,
-        target,
-        None,
-        prompts,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-        request_ids=request_ids,
-        eos_id=eos_id,
-        batch_size=batch_size,
-        capacity=capacity,
-    )
+    job = prepare(method, target, None, Request.of(prompts, **options))
     if not method.drafter.needs_skips:
         raise ConfigError(
             f"method {method.name!r} does not draft with its target, so there is no skip set to "

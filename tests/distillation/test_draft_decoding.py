@@ -26,6 +26,7 @@ from rsd_jax.distillation.evaluate import (
 )
 from rsd_jax.engine.generation import generate
 from rsd_jax.engine.methods import build_method
+from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.records import metrics
@@ -43,9 +44,9 @@ _LIMIT = 10
 def _measure(draft=None, **options) -> list[DecodedRow]:
     """The tiny pair, or its target with another draft; all calls share their programs."""
     target, near = tiny.pair()
-    options = {"max_new_tokens": _LIMIT, "temperature": 1.0, "seed": 5, "batch_size": 4} | options
     tasks, methods = options.pop("tasks", _TASKS), options.pop("methods", {"sd_3": _SD})
-    return measure_decoding(target, draft or near, tasks, methods, **options)
+    sampling = Sampling(**{"max_new_tokens": _LIMIT, "seed": 5} | options)
+    return measure_decoding(target, draft or near, tasks, methods, sampling, batch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -161,14 +162,14 @@ def test_what_cannot_be_measured_or_compared_is_named(near_rows, monkeypatch):
     for name, value in {"temperature": 0.5, "max_new_tokens": 3, "seed": 6}.items():
         with pytest.raises(ConfigError, match=f"{name} is"):
             ratio_interval(near_rows[0], dataclasses.replace(near_rows[0], **{name: value}))
-    monkeypatch.setattr(draft_decoding, "generate", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr(draft_decoding, "decode", lambda *_, **__: pytest.fail("decoded"))
     for options, message in (
         ({"methods": {}}, "at least one method"),
         ({"tasks": {}}, "prompts of one task"),
         ({"tasks": _TASKS | {"none": []}}, "prompts is empty"),
         ({"tasks": _TASKS | {ALL_TASKS: [[1]]}}, "a task cannot be called 'all'"),
         ({"tasks": _TASKS | {"bad": [[99]]}}, "holds token id 99"),
-        ({"eos_ids": [99]}, "eos_id 99"),
+        ({"eos_ids": (99,)}, "eos_id 99"),
         ({"temperature": -1.0}, "temperature"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -195,22 +196,26 @@ def test_answers():
         build_method("ar"), target, None, prompts, max_new_tokens=12, temperature=0.0
     ).tokens
     texts = [tokenizer.decode(tokens) for tokens in written]
-    assert task_answers(target, tokenizer, _task(None), 3) == texts
-    assert task_answers(target, tokenizer, _task(None), 2) == texts[:2]
+
+    def answers(stop=None, count=3, limit=12, eos_ids=()):
+        sampling = Sampling(max_new_tokens=limit, temperature=0.0, eos_ids=eos_ids)
+        return task_answers(target, tokenizer, _task(stop), count, sampling)
+
+    assert answers() == texts
+    assert answers(count=2) == texts[:2]
     shorter = [tokenizer.decode(tokens[:5]) for tokens in written]
-    assert task_answers(target, tokenizer, _task(None), 3, max_new_tokens=5) == shorter
+    assert answers(limit=5) == shorter
     stop = next(c for c in texts[0][4:] if c not in texts[0][:4].lstrip() and not c.isspace())
     expected = [text.lstrip().partition(stop)[0].strip() for text in texts]
     assert 0 < len(expected[0]) < len(texts[0].strip())
-    answers = task_answers(target, tokenizer, _task(stop), 3)
-    assert answers == expected
-    assert [_task(stop).answer(answer) for answer in answers] == answers
+    assert answers(stop) == expected
+    assert [_task(stop).answer(answer) for answer in expected] == expected
     # A token that is no special one ends answers as well, and is not in them.
     end = next(t for t in written[0][3:] if t not in written[0][:3] and t > 1)
     cut = [tokens[: [*tokens, end].index(end)] for tokens in written]
     expected = [tokenizer.decode(tokens) for tokens in cut]
     assert len(cut[0]) >= 3
-    assert task_answers(target, tokenizer, _task(None), 3, eos_ids=[end]) == expected
+    assert answers(eos_ids=(end,)) == expected
 
 
 def test_acceptance_by_window():

@@ -20,6 +20,7 @@ from rsd_jax.drafters.backbone import BackboneRule, grow_backbone
 from rsd_jax.drafters.swift import SwiftDrafter
 from rsd_jax.engine import decoding
 from rsd_jax.engine.job import prepare, start
+from rsd_jax.engine.request import Request
 from rsd_jax.engine.target_pass import score_tree
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.testing.candidate_trees import CandidateTrees, table_score_step
@@ -60,7 +61,7 @@ def run(method, skip_set=SKIPS, mutant=None, temperature: float = 1.0):
     target, _ = tiny.pair()
     method = tiny.method(method) if isinstance(method, str) else method
     options = {"max_new_tokens": 48, "temperature": temperature, "skips": skip_set}
-    job = prepare(method, target, None, tiny.PROMPTS, **options)
+    job = prepare(method, target, None, Request.of(tiny.PROMPTS, **options))
     faulty = {} if mutant is None else dict.fromkeys(mutant.phases, mutant.inject(job.engine))
     state = start(job, job.batches[0])
     return run_blocks(Phases.of(job.engine, **faulty), job.params, state, job.options, BLOCKS), job
@@ -166,7 +167,10 @@ def test_a_set_may_change_between_blocks():
     """The law does not depend on it; at T = 0 neither do the tokens."""
     target = five_layers()
     job = prepare(
-        tiny.method("swift"), target, None, tiny.PROMPTS, max_new_tokens=16, temperature=0.0
+        tiny.method("swift"),
+        target,
+        None,
+        Request.of(tiny.PROMPTS, max_new_tokens=16, temperature=0.0),
     )
     np.testing.assert_array_equal(job.params.skips, skips.start_set(5))
     state, rng = start(job, job.batches[0]), np.random.default_rng(1)

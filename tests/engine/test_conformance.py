@@ -21,6 +21,7 @@ from rsd_jax.drafters.growth import TreeRule
 from rsd_jax.drafters.independent_chains import IndependentChains
 from rsd_jax.engine import decoding, phases
 from rsd_jax.engine.job import prepare, start
+from rsd_jax.engine.request import Request
 from rsd_jax.testing.validation import validate_tree
 from rsd_jax.verifiers import VERIFIERS
 from tests import joint_law, parts
@@ -103,7 +104,7 @@ def _prepared(method: rsd_jax.Method, temperature: float = 1.0):
     prompts = [joint_law.PROMPTS[row % 4] for row in range(BATCH)]
     options = {"max_new_tokens": NUM_TOKENS, "temperature": temperature}
     options |= joint_law.skips(method)
-    job = prepare(method, *joint_law.pair(), prompts, **options)
+    job = prepare(method, *joint_law.pair(), Request.of(prompts, **options))
     fitting = [pair.verifier for pair in PAIRS if pair.drafter == method.drafter]
     engine = dataclasses.replace(job.engine, verifier=fitting[0])
     return job, start(dataclasses.replace(job, engine=engine), job.batches[0])

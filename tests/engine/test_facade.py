@@ -1,14 +1,18 @@
 """The public functions: bad input, results, and programs that are used again."""
 
+import dataclasses
 import inspect
+import re
 
 import jax
 import numpy as np
 import pytest
 
 import rsd_jax
+from rsd_jax.engine.request import Request, RequestOptions, Sampling
+from rsd_jax.search import generate_with_search
 from rsd_jax.testing.table_model import TableModel
-from tests import joint_law
+from tests import joint_law, tiny
 from tests.compile_meter import compilations
 
 PROMPTS = [list(prompt) for prompt in joint_law.PROMPTS]
@@ -277,3 +281,40 @@ def test_streams_hand_out_tokens_as_they_come():
         turns += 1
     assert rows == reference.tokens
     assert turns >= reference.stats.blocks.sum() - len(PROMPTS)
+
+
+def test_options_are_declared_once():
+    """What `RequestOptions` names is what the dataclasses hold, and what users are shown."""
+    fields = {f.name for kind in (Sampling, Request) for f in dataclasses.fields(kind)}
+    held = {"eos_id" if name == "eos_ids" else name for name in fields - {"sampling"}}
+    assert {*RequestOptions.__annotations__} == held - {"prompts", "skips"}
+    for function in (rsd_jax.generate, rsd_jax.stream, generate_with_search):
+        shown = inspect.signature(function).parameters
+        for name in RequestOptions.__annotations__:
+            assert shown[name].kind is inspect.Parameter.KEYWORD_ONLY
+            assert re.search(rf"^ +{name}: ", function.__doc__, re.MULTILINE)
+        assert shown["top_p"].default == 1.0
+        assert shown["max_new_tokens"].default is inspect.Parameter.empty
+        assert not [p for p in shown.values() if p.kind is inspect.Parameter.VAR_KEYWORD]
+
+
+def test_a_wrong_option_is_named():
+    method, (target, _) = tiny.method("ar"), tiny.pair()
+    with pytest.raises(TypeError, match=r"unknown option 'topp'; the options are .*'top_p'"):
+        rsd_jax.generate(method, target, None, [[1]], max_new_tokens=2, topp=0.5)
+    with pytest.raises(TypeError, match="'max_new_tokens' is missing"):
+        rsd_jax.stream(method, target, None, [[1]])
+
+
+def test_sampling_is_hashed_as_before():
+    """`config_hash` covers these keys and values in the files of earlier commits."""
+    plain = Sampling(max_new_tokens=np.int8(6), temperature=0.7, seed=3)
+    assert plain.settings() == {
+        "max_new_tokens": 6,
+        "temperature": 0.7,
+        "top_k": None,
+        "top_p": 1.0,
+        "seed": 3,
+        "eos_id": None,
+    }
+    assert Sampling(max_new_tokens=1, eos_ids=(2, 5)).settings()["eos_id"] == (2, 5)

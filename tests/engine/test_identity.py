@@ -13,6 +13,7 @@ from rsd_jax.core import sampling
 from rsd_jax.drafters import TREE_RULES, backbone, growth
 from rsd_jax.engine import decoding, phases
 from rsd_jax.engine.job import prepare, start
+from rsd_jax.engine.request import Request
 from rsd_jax.testing import arbiter
 from rsd_jax.testing.tiny_llama import in_float64
 from rsd_jax.verifiers import VERIFIERS, base
@@ -117,9 +118,7 @@ def test_stepping_by_one_block_changes_nothing(name):
         tiny.method(name),
         target,
         draft,
-        tiny.PROMPTS,
-        max_new_tokens=tiny.NUM_TOKENS,
-        **tiny.skips(name),
+        Request.of(tiny.PROMPTS, max_new_tokens=tiny.NUM_TOKENS, **tiny.skips(name)),
     )
     state, steps = start(job, job.batches[0]), 0
     while not np.all(state.done):
@@ -166,12 +165,14 @@ def test_every_program_can_be_traced_in_float64(name, temperature):
             tiny.method(name),
             target,
             draft,
-            tiny.PROMPTS,
-            max_new_tokens=4,
-            temperature=temperature,
-            top_k=5,
-            top_p=0.9,
-            **tiny.skips(name),
+            Request.of(
+                tiny.PROMPTS,
+                max_new_tokens=4,
+                temperature=temperature,
+                top_k=5,
+                top_p=0.9,
+                **tiny.skips(name),
+            ),
         )
         batch = job.batches[0]
         arrays = map(jnp.asarray, (batch.tokens, batch.prompt_length, job.seed, batch.request_ids))
@@ -197,7 +198,7 @@ def test_every_draw_of_a_block_resolves_its_tail(name, monkeypatch):
     for function in ("categorical", "gumbel", "uniform", "bits"):
         monkeypatch.delattr(jax.random, function)
     options = {"max_new_tokens": 4} | tiny.skips(name)
-    job = prepare(tiny.method(name), *tiny.pair(), tiny.PROMPTS, **options)
+    job = prepare(tiny.method(name), *tiny.pair(), Request.of(tiny.PROMPTS, **options))
     batch = job.batches[0]
     arrays = map(jnp.asarray, (batch.tokens, batch.prompt_length, job.seed, batch.request_ids))
     state = jax.eval_shape(functools.partial(decoding.prefill, job.engine), job.params, *arrays)

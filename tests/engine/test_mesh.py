@@ -12,6 +12,7 @@ import rsd_jax
 from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.engine.decoding import advance
 from rsd_jax.engine.job import prepare, start
+from rsd_jax.engine.request import Request
 from rsd_jax.models.checkpoint import save_model
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.search import SearchConfig, SearchState
@@ -67,7 +68,9 @@ def _decode(method, pair):
     """(tokens and blocks, text of the loop, job, state): one compilation serves all."""
     built = rsd_jax.build_method(method, **METHODS[method])
     options = joint_law.skips(built, CONFIG.num_layers)
-    job = prepare(built, *pair, PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7, **options)
+    job = prepare(
+        built, *pair, Request.of(PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7, **options)
+    )
     state = start(job, job.batches[0])
     arguments = (job.params, state, job.options, jnp.asarray(2**31 - 1, jnp.int32))
     loop = advance.lower(job.engine, *arguments).compile()
@@ -125,7 +128,9 @@ def layered(tmp_path_factory):
 def _search(method, target):
     """A search while decoding; and the programs compiled after its first candidate."""
     config = SearchConfig(ratio=0.5, context=4, bayes_every=10**6, max_score=1.0)
-    job = prepare(method, target, None, PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7)
+    job = prepare(
+        method, target, None, Request.of(PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7)
+    )
     compiled = []
 
     def watched(*arguments):
@@ -162,7 +167,7 @@ def test_a_search_on_a_mesh_finds_the_set_of_one_device(name, layered):
 def test_a_candidate_is_scored_without_gathering_caches(layered):
     target = _on_two_by_two(layered)
     method = rsd_jax.build_method("self_rsd_c", **SEARCHED["self_rsd_c"])
-    job = prepare(method, target, None, PROMPTS, max_new_tokens=NEW_TOKENS)
+    job = prepare(method, target, None, Request.of(PROMPTS, max_new_tokens=NEW_TOKENS))
     state, engine = start(job, job.batches[0]), job.engine
     text = (
         read_matchness.lower(target.model, target.params, state, job.params.skips, 4, engine.layout)

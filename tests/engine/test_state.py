@@ -10,6 +10,7 @@ import pytest
 
 from rsd_jax.engine import decoding
 from rsd_jax.engine.job import prepare
+from rsd_jax.engine.request import Request
 from rsd_jax.testing.state_checks import (
     Block,
     Phases,
@@ -32,7 +33,7 @@ VISIBLE = 1e-2
 def run(method: str, mutant: StateMutant | None = None, *, self_pair: bool = False):
     """Blocks of a method from the prompts, with or without a fault, at T = 1."""
     target, draft = tiny.pair()
-    job = prepare(tiny.method(method), target, draft, tiny.PROMPTS, max_new_tokens=48)
+    job = prepare(tiny.method(method), target, draft, Request.of(tiny.PROMPTS, max_new_tokens=48))
     params = job.params.replace(draft=target.params) if self_pair else job.params
     engines, change = dict.fromkeys(("prefill", "draft", "score", "commit"), job.engine), None
     if mutant is not None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import rsd_jax
-from rsd_jax.evaluation.comparison import Sampling
+from rsd_jax.engine.request import Sampling
 from rsd_jax.evaluation.floors import kept_fraction
 from rsd_jax.evaluation.stream.run import run_stream
 from rsd_jax.evaluation.stream.session import Session

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from rsd_jax import ConfigError, LoadedModel, build_method
-from rsd_jax.evaluation.comparison import Sampling, compare, steps
+from rsd_jax.core.warp import make_warp
+from rsd_jax.engine.request import Sampling
+from rsd_jax.evaluation.comparison import compare, steps
 from rsd_jax.evaluation.measured_rows import comparison_rows, peer_row
 from rsd_jax.evaluation.peers import Peer
 from rsd_jax.evaluation.verification import time_verification
@@ -63,7 +65,9 @@ def run():
 
 def test_verification_is_timed_by_both_ways():
     method = build_method("rsd_c", branching=(2, 1))
-    reached, every = time_verification(method, vocab_size=8, batch=2, top_p=0.9, repeats=1)
+    reached, every = time_verification(
+        method, make_warp(0.5, None, 0.9), vocab_size=8, batch=2, repeats=1
+    )
     assert reached > 0
     assert every > 0
 

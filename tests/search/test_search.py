@@ -14,6 +14,7 @@ import rsd_jax
 from rsd_jax.core import skips
 from rsd_jax.engine.decoding import advance
 from rsd_jax.engine.job import prepare, start
+from rsd_jax.engine.request import Request
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.search import Candidate, SearchConfig, SearchState, files, generate_with_search
 from rsd_jax.search.candidates import propose
@@ -63,7 +64,7 @@ def tried(state: SearchState, scores) -> SearchState:
 def _decoded(target, blocks: int):
     """Greedy, all rows together: the programs of `test_a_batch_of_rows_shares_one_search`."""
     options = {"max_new_tokens": 24, "temperature": 0.0}
-    job = prepare(METHOD, target, None, tiny.PROMPTS, **options)
+    job = prepare(METHOD, target, None, Request.of(tiny.PROMPTS, **options))
     state = start(job, job.batches[0])
     return advance(job.engine, job.params, state, job.options, np.int32(blocks))
 
@@ -325,7 +326,9 @@ def test_a_batch_of_rows_shares_one_search(target):
 
 def test_a_candidate_that_leaves_its_keys_in_the_cache_is_seen(target):
     """By the check of `test_a_batch_of_rows_shares_one_search`."""
-    job = prepare(METHOD, target, None, tiny.PROMPTS, max_new_tokens=24, temperature=0.0)
+    job = prepare(
+        METHOD, target, None, Request.of(tiny.PROMPTS, max_new_tokens=24, temperature=0.0)
+    )
     faulty = search_mutants.DraftModeKeysKept(CONFIG.context)
     run = search_through(job, SearchState.new(target, CONFIG), faulty)
     greedy = rsd_jax.generate(rsd_jax.build_method("ar"), target, None, tiny.PROMPTS, **GREEDY)
@@ -352,7 +355,7 @@ def law_while_searching(name: str, advance=advance) -> tuple[ChiSquare, np.ndarr
     config = SearchConfig(ratio=0.4, context=4, bayes_every=10**6, max_score=1.0, seed=6)
     prompts = [joint_law.PROMPTS[row % 4] for row in range(ROWS)]
     method = rsd_jax.build_method(name, **WHILE_SEARCHING[name])
-    job = prepare(method, table, None, prompts, max_new_tokens=NEW)
+    job = prepare(method, table, None, Request.of(prompts, max_new_tokens=NEW))
     sets: dict[bytes, np.ndarray] = {}  # rows that were decoded with each
 
     def watched(engine, params, state, options, blocks):

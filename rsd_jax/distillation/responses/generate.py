@@ -30,9 +30,10 @@ from rsd_jax.distillation.responses.shards import (
 )
 from rsd_jax.distillation.responses.top_logprobs import top_logprobs
 from rsd_jax.engine.batching import check_prompts
-from rsd_jax.engine.generation import generate
+from rsd_jax.engine.generation import decode
 from rsd_jax.engine.job import prepare
 from rsd_jax.engine.methods import Method, build_method
+from rsd_jax.engine.request import Request
 from rsd_jax.engine.results import FINISH_EOS
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.llama import LlamaModel
@@ -117,11 +118,11 @@ def generate_responses(
     for index in sorted(set(range(total)) - set(missing)):
         check_shard(directory, index, manifest["config_hash"])
     begun, tokens = time.perf_counter(), 0
-    decode = functools.partial(_answer, target, draft, method, settings)
+    answered = functools.partial(_answer, target, draft, method, settings)
     names, ids = list(prompts), list(prompts.values())
     for done, index in enumerate(missing, start=1 + total - len(missing)):
         chosen = slice(index * size, (index + 1) * size)
-        shard = decode(names[chosen], ids[chosen], first=index * size)
+        shard = answered(names[chosen], ids[chosen], first=index * size)
         write_shard(directory, index, shard, manifest["config_hash"])
         tokens += len(shard.tokens) - int(shard.prompt_length.sum())
         if progress is not None:
@@ -139,15 +140,8 @@ def _check(
     """Raises now what `generate` would raise in some shard."""
     models = [model.model for model in (target, draft) if model is not None]
     check_prompts(list(prompts.values()), settings.max_new_tokens, models)
-    prepare(
-        method,
-        target,
-        draft,
-        list(prompts.values())[:1],
-        seed=settings.seed,
-        max_new_tokens=settings.max_new_tokens,
-        eos_id=settings.eos_ids or None,
-    )
+    first = Request(prompts=list(prompts.values())[:1], sampling=settings.samplings()[0])
+    prepare(method, target, draft, first)
     if len(prompts) * len(settings.temperatures) > 2**31:
         raise ConfigError(f"{len(prompts)} prompts are too many: request ids end at 2**31")
     if settings.top_logprobs > target.model.vocab_size:
@@ -178,22 +172,10 @@ def _answer(
     sequences: list[list[int]] = []
     requests: list[int] = []
     reasons: list[str] = []
-    for which, temperature in enumerate(settings.temperatures):
+    for which, sampling in enumerate(settings.samplings()):
         ids = [(first + row) * count + which for row in range(len(prompts))]
-        result = generate(
-            method,
-            target,
-            draft,
-            prompts,
-            max_new_tokens=settings.max_new_tokens,
-            temperature=temperature,
-            top_k=settings.top_k,
-            top_p=settings.top_p,
-            seed=settings.seed,
-            request_ids=ids,
-            eos_id=settings.eos_ids or None,
-            batch_size=size,
-        )
+        request = Request(prompts=prompts, sampling=sampling, request_ids=ids, batch_size=size)
+        result = decode(prepare(method, target, draft, request))
         sequences += [[*p, *new] for p, new in zip(prompts, result.tokens, strict=True)]
         requests += ids
         reasons += result.finish_reason

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from rsd_jax.core.types import LoadedModel
-from rsd_jax.core.warp import make_warp
 from rsd_jax.distillation.data.windows import Windows
 from rsd_jax.distillation.responses.source import as_source
-from rsd_jax.engine.generation import generate
+from rsd_jax.engine.generation import decode
+from rsd_jax.engine.job import prepare
 from rsd_jax.engine.methods import build_method
+from rsd_jax.engine.request import Request, Sampling, SharedSampling
 from rsd_jax.errors import ConfigError, is_number, positive_integer
 
 # Keeps these draws apart from those of the stored data, which have (seed, step) alone.
@@ -21,31 +22,30 @@ _STREAM = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OnPolicy:
+class OnPolicy(SharedSampling):
     """How much of a batch the draft writes, and how.
 
     Attributes:
       fraction: the chance that a window is the draft's, in [0, 1].
-      max_new_tokens: of a continuation.
-      temperature, top_k, top_p: of the draft, as in `generate`.
-      eos_ids: ids that end a continuation.
+      max_new_tokens, temperature, top_k, top_p, eos_ids: of a continuation, see `Sampling`.
 
     Raises:
       ConfigError: a value is out of range.
     """
 
     fraction: float
-    max_new_tokens: int
     temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float = 1.0
     eos_ids: tuple[int, ...] = ()
 
     def __post_init__(self):
+        super().__post_init__()
         if not is_number(self.fraction) or not 0 <= self.fraction <= 1:
             raise ConfigError(f"fraction={self.fraction!r} must lie in [0, 1]")
-        positive_integer("max_new_tokens", self.max_new_tokens)
-        make_warp(self.temperature, self.top_k, self.top_p)
+        self.sampling(0)
+
+    def sampling(self, seed: int) -> Sampling:
+        """How the draft goes on with a prompt."""
+        return self.at(self.temperature, seed=seed, eos_ids=self.eos_ids)
 
 
 def draft_windows(
@@ -93,18 +93,8 @@ def draft_windows(
         raise ConfigError("prompts is empty; give at least one list of token ids")
     rng = np.random.default_rng((seed, step, _STREAM))
     chosen = [prompts[i] for i in rng.integers(0, len(prompts), sequences)]
-    result = generate(
-        build_method("ar"),
-        draft,
-        None,
-        chosen,
-        max_new_tokens=options.max_new_tokens,
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        seed=int(rng.integers(0, 2**32)),
-        eos_id=options.eos_ids or None,
-    )
+    request = Request(prompts=chosen, sampling=options.sampling(int(rng.integers(0, 2**32))))
+    result = decode(prepare(build_method("ar"), draft, None, request))
     written = [[*prompt, *new] for prompt, new in zip(chosen, result.tokens, strict=True)]
     source = as_source(
         "draft",

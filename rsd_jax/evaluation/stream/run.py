@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rsd_jax.core.types import LoadedModel
-from rsd_jax.engine.generation import generate
-from rsd_jax.engine.job import prepare
+from rsd_jax.engine.generation import decode
+from rsd_jax.engine.job import Job, prepare
 from rsd_jax.engine.methods import Method, build_method
+from rsd_jax.engine.request import Request, Sampling
 from rsd_jax.engine.results import GenerateResult
-from rsd_jax.evaluation.comparison import Sampling
 from rsd_jax.evaluation.stream.phases import PhasedAdvance
 from rsd_jax.search import InstanceTrace, SearchRun, SearchState
 from rsd_jax.search.candidates import propose
@@ -59,29 +59,23 @@ class _Decoder:
         sampling: Sampling,
         capacity: int,
     ):
-        self._options = dataclasses.asdict(sampling) | {"capacity": capacity}
         self._method, self._target, self._prompts = method, target, prompts
+        self._sampling, self._capacity = sampling, capacity
 
     def own(self, index: int, state: SearchState, advance: Advance = advance) -> SearchRun:
-        job = prepare(
-            self._method,
-            self._target,
-            None,
-            [self._prompts[index]],
-            request_ids=[index],
-            **self._options,
-        )
-        return search_through(job, state, advance)
+        return search_through(self._job(self._method, index), state, advance)
 
     def baseline(self, index: int) -> GenerateResult:
-        return generate(
-            build_method("ar"),
-            self._target,
-            None,
-            [self._prompts[index]],
+        return decode(self._job(build_method("ar"), index))
+
+    def _job(self, method: Method, index: int) -> Job:
+        request = Request(
+            prompts=[self._prompts[index]],
+            sampling=self._sampling,
             request_ids=[index],
-            **self._options,
+            capacity=self._capacity,
         )
+        return prepare(method, self._target, None, request)
 
     def warm_up(self, state: SearchState, advance: Advance = advance) -> None:
         """Compiles everything, and imports what a Bayesian suggestion needs."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.engine.decoding import required_capacity
+from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import ConfigError
-from rsd_jax.evaluation.comparison import Sampling
 from rsd_jax.evaluation.stream.run import phase_seconds, run_stream
 from rsd_jax.evaluation.stream.settings import StreamSettings
 from rsd_jax.evaluation.stream.stream_rows import SOURCE, instance_rows, whole_row
@@ -146,15 +146,8 @@ class Session:
         return encoded
 
     def _sampling(self) -> Sampling:
-        task = self.settings.task
-        return Sampling(
-            max_new_tokens=task.max_new_tokens,
-            temperature=task.temperatures[0],
-            top_k=task.top_k,
-            top_p=task.top_p,
-            seed=self.settings.seed,
-            eos_id=self.ends,
-        )
+        task, seed = self.settings.task, self.settings.seed
+        return task.at(task.temperatures[0], seed=seed, eos_ids=self.ends)
 
     def _capacity(self) -> int:
         longest = max(map(len, self.encoded.tokens))

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rsd_jax.engine.methods import Method
-from rsd_jax.evaluation.comparison import Sampling, compare
+from rsd_jax.engine.request import Sampling
+from rsd_jax.evaluation.comparison import compare
 from rsd_jax.evaluation.measured_rows import comparison_rows, with_times
 from rsd_jax.evaluation.sweep.accuracy import accuracy_fields
 from rsd_jax.evaluation.sweep.cells import Cell, Turn
@@ -88,14 +89,7 @@ def measure(
 
 def _sampling(turn: Turn, subject: Subject) -> Sampling:
     settings = subject.sweep.tasks[turn.task]
-    return Sampling(
-        max_new_tokens=settings.max_new_tokens,
-        temperature=turn.temperature,
-        top_k=settings.top_k,
-        top_p=settings.top_p,
-        seed=turn.seed,
-        eos_id=subject.ends,
-    )
+    return settings.at(turn.temperature, seed=turn.seed, eos_ids=subject.ends)
 
 
 def _coordinates(where: Turn | Cell, method: Method, subject: Subject) -> dict[str, Any]:
@@ -148,9 +142,7 @@ def _timed(rows: list[Row], methods: list[Method], subject: Subject, turn: Turn)
         subject.models.target,
         subject.models.draft,
         prompts,
-        temperature=turn.temperature,
-        top_k=sweep.tasks[turn.task].top_k,
-        top_p=sweep.tasks[turn.task].top_p,
+        _sampling(turn, subject),
         max_new_tokens=[most] * len(methods),
         blocks=max(1, min(16, most // (2 * longest))),
         repeats=sweep.phase_repeats,

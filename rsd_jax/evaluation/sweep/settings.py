@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from rsd_jax.core.warp import make_warp
+from rsd_jax.engine.request import SharedSampling
 from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.tasks import get_task
 from rsd_jax.tasks.base import Task
@@ -32,14 +32,13 @@ class PairSource:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TaskSettings:
+class TaskSettings(SharedSampling):
     """Prompts of a task and how they are decoded.
 
     Attributes:
       num_prompts: the first so many.
-      max_new_tokens: limit per prompt.
+      max_new_tokens, top_k, top_p: see `Sampling`.
       temperatures: each is a cell of its own; 0 is greedy.
-      top_k, top_p: warp of the target.
       task: in `rsd_jax.tasks`; "" if the settings carry its name.
       category: of a task that has categories.
       path: of a local file to read instead of the data set.
@@ -50,10 +49,7 @@ class TaskSettings:
     """
 
     num_prompts: int
-    max_new_tokens: int
     temperatures: list[float]
-    top_k: int | None = None
-    top_p: float = 1.0
     task: str = ""
     category: str | None = None
     path: str | None = None
@@ -111,10 +107,9 @@ def check_pair(name: str, source: PairSource) -> None:
 def check_task(name: str, settings: TaskSettings) -> None:
     """Raises `ConfigError` for numbers out of range, naming the key."""
     positive_integer(f"tasks.{name}.num_prompts", settings.num_prompts)
-    positive_integer(f"tasks.{name}.max_new_tokens", settings.max_new_tokens)
     check_distinct(f"tasks.{name}.temperatures", settings.temperatures)
     for temperature in settings.temperatures:
-        make_warp(temperature, settings.top_k, settings.top_p)
+        settings.at(temperature)
 
 
 def check_distinct(name: str, values: Sequence[Any]) -> None:

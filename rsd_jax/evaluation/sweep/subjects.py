@@ -11,8 +11,10 @@ import numpy as np
 
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.engine.decoding import required_capacity
-from rsd_jax.engine.generation import generate
+from rsd_jax.engine.generation import decode
+from rsd_jax.engine.job import prepare
 from rsd_jax.engine.methods import method_of_tree
+from rsd_jax.engine.request import Request
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.sweep.definition import BASELINE, Sweep
 from rsd_jax.evaluation.sweep.prompts import Encoded, encode, ends_of, texts, with_follow_ups
@@ -152,16 +154,9 @@ def _encoded(
         asked = fit(prompts)
         if not asked.tokens:
             return {}
-        result = generate(
-            method_of_tree(BASELINE, "-"),
-            models.target,
-            None,
-            asked.tokens,
-            temperature=0.0,
-            max_new_tokens=settings.max_new_tokens,
-            eos_id=ends,
-            batch_size=sweep.batch_size,
-        )
+        sampling = settings.at(0.0, eos_ids=ends)
+        request = Request(prompts=asked.tokens, sampling=sampling, batch_size=sweep.batch_size)
+        result = decode(prepare(method_of_tree(BASELINE, "-"), models.target, None, request))
         names = [prompt.name for prompt in asked.prompts]
         return dict(zip(names, texts(models.tokenizer, result.tokens, ends), strict=True))
 
