@@ -3,7 +3,7 @@
 Source: shapes and budget chosen for two CPU cores. The draft is first trained on the text, then
 distilled on responses of the target, at the temperatures at which it is used (Goel et al. 2024).
 Command: python launch/distill.py --config=configs/distill/quickstart.py
-Cost: 92 minutes on two cores of an AMD EPYC, 57 of them for the target; see docs/results/training.md.
+Cost: 92 minutes on two cores of an AMD EPYC, 57 of them for the target (docs/results/training.md).
 Expected: BLEU 97 on number_words; with the draft, at T = 0.3 on the three tasks together, block
 efficiency 3.2 with SD of length 4 and 4.4 with RSD-S of width 6 and length 5.
 """
