@@ -134,8 +134,8 @@ def generate_with_search(
 ) -> SearchRun:
     """Decodes prompts and searches for a skip set on the way (Xia et al. 2025, SWIFT).
 
-    Every `opt_interval` blocks, a candidate is scored on the tokens decoded so far. A candidate with
-    a better score than all before it is adopted. The set changes only between blocks and depends
+    Every `opt_interval` blocks, a candidate is scored on the tokens decoded so far, and adopted if
+    its score is better than all scores before. The set changes only between blocks and depends
     only on committed tokens, so the output has exactly the target's law. But the tokens that a row
     draws may depend on the other rows of its batch. Once the search has stopped, a batch runs
     without interruption, as in `generate`. Nothing is compiled for a new set.
