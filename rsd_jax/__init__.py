@@ -30,7 +30,7 @@ __all__ = [
     "stream",
 ]
 
-# Imported when they are first asked for: rows are read and drawn without JAX.
+# These names are imported on first use, so that rows can be read and drawn without JAX.
 _MODULES = {
     "GenerateResult": "engine.results",
     "GenerateStats": "engine.results",

@@ -1,7 +1,7 @@
 """The errors of the package: each one names what to change.
 
-All of them are `ValueError`s or `RuntimeError`s, so a caller that knows nothing of this
-package still catches them as such.
+All of them are `ValueError`s or `RuntimeError`s, so a caller that does not know this package can
+still catch them.
 """
 
 import numbers
@@ -13,20 +13,25 @@ class ConfigError(ValueError):
 
 
 def is_integer(value: object) -> bool:
-    """Whether a value counts as an integer: numpy's do, flags do not."""
+    """Whether a value counts as an integer; integers of numpy do, booleans do not."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
-    """Whether a value counts as a real number: numpy's do, flags do not."""
+    """Whether a value counts as a real number; numbers of numpy do, booleans do not."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def positive_integer(name: str, value: Any, otherwise: str = "") -> int:
     """The value as an int.
 
+    Args:
+      name: of the option, for the error message.
+      value: what was given for it.
+      otherwise: the end of the error message.
+
     Raises:
-      ConfigError: it is not an integer, or less than 1; ends with `otherwise`.
+      ConfigError: the value is not an integer, or it is less than 1.
     """
     if not is_integer(value) or value < 1:
         raise ConfigError(f"{name}={value!r} must be an integer of at least 1{otherwise}")
@@ -41,10 +46,10 @@ class NonFiniteLogitsError(RuntimeError):
     """A model returned NaN logits, or a row of logits that are all minus infinity.
 
     Attributes:
-      rows: dict from row (position in `prompts`) to the block in which the logits were read,
-        counted from 0.
-      result: the `GenerateResult` with everything that was produced: the finished rows whole,
-        the failed rows up to the block before the failure.
+      rows: dict from row (position in `prompts`) to the block whose logits were not finite, counted
+        from 0.
+      result: the `GenerateResult` with everything that was produced: the finished rows whole, the
+        failed rows up to the block before the failure.
     """
 
     def __init__(self, rows: dict[int, int], result: Any):

@@ -1,7 +1,7 @@
-"""A pytest plugin: counts XLA compilations and their seconds, for the end of the report.
+"""A pytest plugin: prints the number of XLA compilations and their seconds after the tests.
 
-Works in one process and with pytest-xdist, whose workers hand their counts to the controller. What
-is compiled inside a block of a test, `compilations` tells.
+The plugin works in one process and with pytest-xdist, whose workers pass their counts to the
+controller. A test can list what is compiled inside a block of its own with `compilations`.
 """
 
 import contextlib
@@ -30,10 +30,10 @@ def compilations() -> Iterator[list[str]]:
 
 
 class CompileMeter:
-    """Listens to jax; programs compiled in subprocesses are not seen.
+    """Listens to jax; compilations in subprocesses are not counted.
 
     Attributes:
-      seconds: of each compilation so far, in all workers.
+      seconds: the seconds of each compilation so far; on the controller, those of all workers.
     """
 
     def __init__(self):
@@ -54,7 +54,7 @@ class CompileMeter:
 
 
 class WorkerCounts:
-    """Takes over what a worker counted; needs pytest-xdist, which owns the hook."""
+    """Adds the counts of a worker to the controller's; needs the hook of pytest-xdist."""
 
     def __init__(self, meter: CompileMeter):
         self._meter = meter

@@ -1,13 +1,14 @@
 """Strict settings for every test.
 
-- Eight CPU devices, for the mesh tests. Set before jax is imported; JAX_PLATFORMS in the
-  environment wins, so the suite can be pointed at an accelerator.
-- Rank promotion is an error, and so is mixing dtypes implicitly. They are global settings rather
-  than a fixture so that programs compiled in module-scoped fixtures are under them too. Optimisers
-  (optax) need the standard dtype promotion: mark such tests `standard_promotion`.
+- The mesh tests have eight CPU devices, which must be set before jax is imported. JAX_PLATFORMS in
+  the environment takes precedence, so that the suite can run on an accelerator.
+- Rank promotion is an error, and so is mixing dtypes implicitly. Both are global settings rather
+  than a fixture, so that they also hold for programs that module-scoped fixtures compile.
+  Optimisers (optax) need the standard dtype promotion: mark such tests `standard_promotion`.
 - Warnings are errors, except those listed below.
-- Programs are compiled with few optimisations, which halves the time of the suite: tests run each
-  program a few times. The tests that read compiled text ask for `full_optimisation`.
+- Programs are compiled with few optimisations, which halves the time of the suite, because tests
+  run each program only a few times. Tests that read the text of compiled programs use the fixture
+  `full_optimisation`.
 """
 
 import os
@@ -39,7 +40,7 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def _promotion(request):
-    """Standard dtype promotion in the tests that ask for it."""
+    """Turns on standard dtype promotion in tests with the marker `standard_promotion`."""
     if request.node.get_closest_marker("standard_promotion") is None:
         yield
         return
@@ -49,7 +50,7 @@ def _promotion(request):
 
 @pytest.fixture(scope="module")
 def full_optimisation():
-    """Programs of the module as users get them."""
+    """Compiles the programs of the module with all optimisations, as users get them."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)

@@ -1,4 +1,4 @@
-"""What the joint-law tests share: the pair, the prompts, the methods, and the comparison."""
+"""Shared by the joint-law tests: the pair, the prompts, the methods, and the comparison."""
 
 import functools
 
@@ -24,7 +24,8 @@ METHODS = {
     "rsd_c": {"branching": (2, 2)},
     "rsd_s": {"width": 2, "length": 2},
     "self_rsd_c": {"branching": (2, 2)},
-    # Of three tokens, so that every class of confidence and both ways to stop occur.
+    # The vocabulary has three tokens. With these values every class of confidence occurs, and so do
+    # both ways to stop.
     "swift": {
         "length": 2,
         "stop_below": 0.4,
@@ -44,7 +45,7 @@ def skips(method: rsd_jax.Method, num_layers: int = 2) -> dict[str, np.ndarray]:
 
 @functools.cache
 def pair() -> tuple[rsd_jax.LoadedModel, rsd_jax.LoadedModel]:
-    """A target and a draft that agrees with it often, not always."""
+    """A target, and a draft that often agrees with the target, but not always."""
     params = MODEL.init_params(jax.random.key(0), scale=1.5)
     draft = MODEL.perturbed(params, jax.random.key(1), scale=1.5)
     return rsd_jax.LoadedModel(MODEL, params), rsd_jax.LoadedModel(MODEL, draft)
@@ -62,17 +63,20 @@ def law(prompt: int, num_tokens: int, **warp) -> np.ndarray:
 
 
 def sample(method: rsd_jax.Method, *, rounds: int = ROUNDS, **options) -> rsd_jax.GenerateResult:
-    """Rows of all prompts, interleaved in every batch of BATCH; request ids tell them apart."""
+    """Decodes `rounds` batches of BATCH rows; the rows of all prompts are interleaved.
+
+    Rows of the same prompt differ in their request ids.
+    """
     prompts = [PROMPTS[row % len(PROMPTS)] for row in range(rounds * BATCH)]
     options = {"max_new_tokens": NUM_TOKENS, "batch_size": BATCH} | skips(method) | options
     return rsd_jax.generate(method, *pair(), prompts, **options)
 
 
 def check(tokens: np.ndarray, *, false_alarm: float, **warp) -> list[ChiSquare]:
-    """Holds rows int[B, n], as `sample` lays them out, against the law.
+    """Compares rows int[B, n], in the order of `sample`, with the enumerated law.
 
     Returns:
-      a test per prompt, then one of all prompts together.
+      one test per prompt, then one test of all prompts together.
     """
     groups = [tokens[prompt :: len(PROMPTS)] for prompt in range(len(PROMPTS))]
     laws = [law(prompt, tokens.shape[1], **warp) for prompt in range(len(PROMPTS))]

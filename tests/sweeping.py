@@ -1,4 +1,4 @@
-"""A sweep over the tiny pair, with a tokenizer of letters: shared by tests."""
+"""Shared by tests: a sweep over the tiny pair, with a tokenizer of letters."""
 
 import types
 
@@ -10,7 +10,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz ,:\n"
 
 
 class Letters:
-    """A tokenizer: `LETTERS` from id 2 on, everything else 0; 1 ends an answer."""
+    """A tokenizer: `LETTERS` have the ids from 2 on, other characters id 0; id 1 is EOS."""
 
     eos_token_id = 1
 
@@ -54,7 +54,12 @@ def sweep(out_dir, **changes) -> Sweep:
 
 
 class Watcher:
-    """Keeps what it is told; raises `Killed` at a step, or after a row, if asked to."""
+    """Records the progress of a sweep; can raise `Killed` at a step or after a row.
+
+    Args:
+      kill_at: index of the step or row at which `Killed` is raised; None: never.
+      at_row: whether `kill_at` counts rows instead of steps.
+    """
 
     class Killed(BaseException):
         pass

@@ -1,4 +1,7 @@
-"""A tiny Llama pair, ragged prompts and small methods: shared, so that tests share programs."""
+"""A tiny Llama pair, prompts of unequal lengths and small methods.
+
+Many tests use these, so that they share compiled programs.
+"""
 
 import functools
 
@@ -27,11 +30,11 @@ METHODS = {
 }
 SELF_DRAFTING = ("self_rsd_s", "swift")
 DRAFTING = tuple(name for name in METHODS if name != "ar" and name not in SELF_DRAFTING)
-"""With a draft model."""
+"""Methods that draft with a draft model."""
 
 _SKIPS = np.asarray([[False, False], [False, True]])
 
-# What tests of training train.
+# The model that tests of training train.
 TRAINED = LlamaModel(
     LlamaConfig(
         vocab_size=32,
@@ -51,7 +54,7 @@ NUM_TOKENS = 32
 
 @functools.cache
 def pair() -> tuple[rsd_jax.LoadedModel, rsd_jax.LoadedModel]:
-    """A target and a draft that is near it."""
+    """A target, and a draft whose laws are close to the target's."""
     return tiny_pair(share=0.05)
 
 
@@ -65,5 +68,5 @@ def skips(name: str) -> dict[str, np.ndarray]:
 
 
 def rows(result: rsd_jax.GenerateResult, order) -> tuple[list[list[int]], np.ndarray]:
-    """Tokens and block counts of the rows in another order."""
+    """Tokens and block counts of the rows, in the given order."""
     return [result.tokens[i] for i in order], result.stats.blocks[list(order)]

@@ -1,17 +1,17 @@
 """A 117M draft for Llama 2 Chat 7B: pretrained on text, then distilled on the target's responses.
 
-Source: Goel et al. 2024 (arXiv 2403.00858), Llama 2 Chat Drafter 115M. From its abstract: three
-steps (pretraining, a dataset that the target writes, distillation on it), the loss TVD++, 1.64 %
-of the target's parameters, block efficiency up to 2.3 and speed-up up to 2.4. From summaries of
-it: 4 layers, hidden size 1024, MLP 2816, 8 heads; 32 A100 for pretraining and 8 for distillation;
-2.3 is at draft length 3.
-Counted here: 116,925,440 parameters with Llama 2's 32,000 tokens and untied embeddings, 1.74 % of
-the target's 6,738,415,616 (1.64 % is 115M of 7.0B).
-Our choice, not checked against the paper: every number below but the shape. 10.5 billion tokens of
-pretraining are about as many as drafts of Phi-3-mini and Llama 3.1 8B were given by Zafrir et al.
-2024 (FastDraft, arXiv 2411.11055, abstract). Nothing here has been run at this size.
-Cost: pretraining is about 6e18 floating-point operations (6 x 84M parameters behind a token x
-10.5e9 tokens, and attention); the rest is the target's responses and passes over them.
+Source: Goel et al. 2024 (arXiv 2403.00858), Llama 2 Chat Drafter 115M. From the paper's abstract:
+three steps (pretraining, a dataset that the target writes, distillation on that dataset), the loss
+TVD++, 1.64 % of the target's parameters, block efficiency up to 2.3 and speed-up up to 2.4. From
+summaries of the paper: 4 layers, hidden size 1024, MLP 2816, 8 heads; 32 A100 for pretraining and 8
+for distillation; the block efficiency of 2.3 is at draft length 3.
+Our count: 116,925,440 parameters with Llama 2's 32,000 tokens and untied embeddings, 1.74 % of the
+target's 6,738,415,616 (1.64 % is 115M of 7.0B).
+Our choice, not checked against the paper: every number below except for the shape. Pretraining on
+10.5 billion tokens is about as much as Zafrir et al. 2024 gave drafts of Phi-3-mini and Llama 3.1
+8B (FastDraft, arXiv 2411.11055, abstract). This configuration has not been run at this size.
+Cost: pretraining takes about 6e18 floating-point operations (6 x 84M parameters that act on a token
+x 10.5e9 tokens, and attention). The other costs are the target's responses and passes over them.
 """
 
 import dataclasses
@@ -39,14 +39,14 @@ def _prompts(path: str) -> ConfigDict:
         dict(
             patterns=(path,),
             field="prompt",
-            template="[INST] {prompt} [/INST]",  # that of Llama 2 Chat; "{prompt}" for a base model
+            template="[INST] {prompt} [/INST]",  # for Llama 2 Chat; "{prompt}" for a base model
             limit=placeholder(int),
         )
     )
 
 
 def get_config() -> ConfigDict:
-    """Files, models and recipes; `<s>`, `</s>` and the tokenizer are those of the target."""
+    """Files, models and recipes; the draft uses the target's tokenizer, `<s>` and `</s>`."""
     config = ConfigDict()
     config.workdir = "runs/llama2_115m"
     config.target_directory = "models/Llama-2-7b-chat-hf"  # in Hugging Face's format
@@ -61,7 +61,7 @@ def get_config() -> ConfigDict:
     config.max_prompt_tokens = 512  # of a window of 1024, so that every window shows a response
     config.method = dict(name="ar")
     config.responses = _responses(
-        temperatures=(0.0, 0.3, 0.7, 1.0),  # those at which the pair will be used
+        temperatures=(0.0, 0.3, 0.7, 1.0),  # at which the pair will be used
         top_p=0.95,
         max_new_tokens=512,
         batch_size=64,
@@ -87,10 +87,10 @@ def get_config() -> ConfigDict:
             steps=20_000,
             batch_size=256,
             window=2048,
-            accumulate=32,  # logits of 8 windows at a time: 2 GiB in float32
+            accumulate=32,  # the logits of 8 windows at a time take 2 GiB in float32
             learning_rate=1e-3,
             warmup_steps=1000,
-            schedule="wsd",  # so that the number of steps can be changed on the way
+            schedule="wsd",  # lets the number of steps change during the run
             compute_dtype="bfloat16",
             checkpoint_every=500,
         ),
@@ -110,7 +110,7 @@ def get_config() -> ConfigDict:
             seed=1,
         ),
         data=dict(responses=1.0, text=0.0),
-        stored_logits=False,  # the target scores the windows: dense laws, no large files
+        stored_logits=False,  # the target scores the windows: whole laws, and no large files
         on_policy=dict(fraction=0.0, max_new_tokens=256, temperature=1.0),
     )
     config.decode = dict(

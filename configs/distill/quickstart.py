@@ -1,9 +1,10 @@
 """The quickstart pair: a 9.8M target and a 0.9M draft on CPython's library and two small tasks.
 
-Source: shapes and budget chosen for two CPU cores. The draft is first trained on the text, then
-distilled on responses of the target, at the temperatures at which it is used (Goel et al. 2024).
+Source: shapes and budget are chosen for two CPU cores. The draft is first trained on the text and
+then distilled on responses of the target, at the temperatures at which the draft is used (Goel et
+al. 2024).
 Command: python launch/distill.py --config=configs/distill/quickstart.py
-Cost: 92 minutes on two cores of an AMD EPYC, 57 of them for the target; see docs/training.md.
+Cost: 92 minutes on two cores of an AMD EPYC, 57 of them for the target (docs/results/training.md).
 Expected: BLEU 97 on number_words; with the draft, at T = 0.3 on the three tasks together, block
 efficiency 3.2 with SD of length 4 and 4.4 with RSD-S of width 6 and length 5.
 """
@@ -29,7 +30,10 @@ def _recipe(**values: Any) -> ConfigDict:
 
 
 def _no_files() -> ConfigDict:
-    """Prompts of your own, see `training_prompts.prompts_from_files`."""
+    """Settings for prompts of your own, of which there are none by default.
+
+    See `training_prompts.prompts_from_files`.
+    """
     return ConfigDict(
         dict(patterns=(), field="prompt", template="{prompt}", limit=placeholder(int))
     )
@@ -67,28 +71,28 @@ def _models_and_recipes(config: ConfigDict) -> None:
             checkpoint_every=300,
             seed=1,
         ),
-        # Share of the windows; those of responses show a prompt and learn what the target wrote.
+        # Shares of the windows. In those of responses, the draft learns only what the target wrote.
         data=dict(responses=1.0, text=0.0),
-        # Whether the target's law is read from the responses' files, or the target scores windows.
+        # True: the target's law is read with the responses; False: the target scores windows.
         stored_logits=True,
-        # Windows that the draft writes while it is trained; needs stored_logits=False.
+        # Windows that the draft writes during training; fraction > 0 needs stored_logits=False.
         on_policy=dict(fraction=0.0, max_new_tokens=64, temperature=1.0),
     )
 
 
 def _skipping() -> ConfigDict:
-    """An adapter with which the target drafts for itself, of sub-layers skipped at random."""
+    """An adapter with which the target drafts for itself, trained with random skip sets."""
     return ConfigDict(
         dict(
             rank=32,
-            # Of the 12 sub-layers between the first and the last layer.
+            # Fewest and most skipped sub-layers, of the 12 between the first and the last layer.
             fewest=4,
             most=10,
             mixture=dict(library=0.25, number_words=0.5, docstrings=0.25),
             recipe=_recipe(
                 objective="forward_kl",
                 optimizer="adamw",
-                weight_decay=0.0,  # the target is among the parameters
+                weight_decay=0.0,  # because the target's weights are among the parameters
                 steps=600,
                 learning_rate=3e-3,
                 warmup_steps=20,
@@ -101,25 +105,25 @@ def _skipping() -> ConfigDict:
 def get_config() -> ConfigDict:
     """Sizes and recipes of every stage.
 
-    The keys of a recipe are those of `training.recipe.Recipe`, those of `responses` those of
-    `ResponseSettings`, those of `on_policy` those of `OnPolicy`.
+    A recipe has the keys of `training.recipe.Recipe`, `responses` those of `ResponseSettings`, and
+    `on_policy` those of `OnPolicy`.
     """
     config = ConfigDict()
     config.workdir = "runs/quickstart"
-    # A trained target in Hugging Face's format, with its tokenizer; empty: trained here.
+    # A trained target in Hugging Face's format, with its tokenizer; empty: the target is trained.
     config.target_directory = ""
-    config.target_dtype = "float32"  # of a trained one, in memory
+    config.target_dtype = "float32"  # of the target in `target_directory`, in memory
     config.vocab_size = 2048
     config.corpus_root = ""  # empty: the standard library of the running interpreter
     # Share of each source in the windows of a batch; 0 leaves a source out.
     config.mixture = dict(library=0.5, number_words=0.3, docstrings=0.2)
-    config.number_words = dict(train=60_000, heldout=500)  # examples that are written
-    # Of the source `files`: text of your own, see `text_files.read_documents`.
+    config.number_words = dict(train=60_000, heldout=500)  # number of examples
+    # Text of your own for the source `files`, see `text_files.read_documents`.
     config.files = dict(patterns=(), field="text", held_out_per_mille=40)
-    config.tokenizer_documents = 500  # per task; more would give long compounds tokens of their own
+    config.tokenizer_documents = 500  # per task; with more, long compounds become single tokens
     _models_and_recipes(config)
     config.skipping = _skipping()
-    config.prompts = dict(library=1000, number_words=400, docstrings=400)  # training split
+    config.prompts = dict(library=1000, number_words=400, docstrings=400)  # of the training split
     config.prompt_files = _no_files()
     config.max_prompt_tokens = 192  # of a window of 256, so that every window shows a response
     config.method = dict(name="ar")  # with the options of build_method
@@ -133,7 +137,7 @@ def get_config() -> ConfigDict:
         prompts_per_shard=250,
         top_logprobs=64,
     )
-    # What the draft is decoded with at the end, and on how many test prompts of which task.
+    # The stage `decode`: methods, and how many test prompts of each task are decoded and scored.
     config.decode = dict(
         methods=dict(
             sd_4=dict(name="sd", length=4), rsd_s_6x5=dict(name="rsd_s", width=6, length=5)
@@ -146,7 +150,7 @@ def get_config() -> ConfigDict:
         batch_size=8,
         seed=0,
     )
-    # Of the losses stage: drafts that differ from `draft` in the objective alone.
+    # The stage `losses`: each of its drafts differs from `draft` in the objective alone.
     config.losses = dict(
         objectives=(
             "cross_entropy",

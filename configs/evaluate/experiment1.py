@@ -1,15 +1,15 @@
 """Experiment 1: draft lengths 2 to 5; every method's trees at each length, at most 30 slots.
 
-Source: Jeon et al. 2024 (arXiv 2402.14160), the experiment at fixed draft length. At each length
-RSD-C has every branching with at most 30 slots that does not widen on the way down; SpecTr and
-RSD-S have K x L up to as many. The best tree per method and length is chosen from the rows by
-`launch/plot.py`; all are kept.
+Source: Jeon et al. 2024 (arXiv 2402.14160), the experiment at fixed draft length. At each length,
+RSD-C has every branching with at most 30 slots that does not widen on the way down, and SpecTr and
+RSD-S have every K x L of at most 30 slots. `launch/plot.py` chooses the best tree per method and
+length from the rows; all rows are kept.
 
 Command: python launch/evaluate.py --config=configs/evaluate/experiment1.py
 then     python launch/plot.py runs/experiment1-quickstart/results.jsonl
 Variants, after a colon: `quickstart` (the default), `quick` (few trees and prompts), `llama2_7b`,
 `llama2_13b`, `llama2_chat_7b`, `llama2_chat_13b`; see pairs.py for their data and settings.
-Expected: block efficiency RSD-S >= RSD-C >= SpecTr >= SD at every length, growing with it;
+Expected: block efficiency RSD-S >= RSD-C >= SpecTr >= SD at every length, growing with the length;
 accuracy relative to "ar" 1.0 within its interval.
 """
 
@@ -20,7 +20,7 @@ from configs.evaluate import pairs
 MAX_SLOTS = 30
 
 # Per length: the branchings that do not widen on the way down and have at most MAX_SLOTS slots,
-# but for those with one child everywhere, which are SD.
+# except for the branching with one child everywhere, which is SD.
 BRANCHINGS = {
     2: (
         "2-1",
@@ -105,16 +105,18 @@ BRANCHINGS = {
 }
 WIDTHS = {length: tuple(range(2, MAX_SLOTS // length + 1)) for length in BRANCHINGS}
 
-# Of the variant `quick`.
+# The trees of the variant `quick`.
 QUICK_BRANCHINGS = {2: ("3-2",), 3: ("2-2-2",), 4: ("3-2-1-1",), 5: ("3-2-1-1-1",)}
 QUICK_WIDTHS = {length: (4,) for length in QUICK_BRANCHINGS}
 
 
 def get_config(variant: str = "quickstart") -> ConfigDict:
-    """See the head of the file; the keys are those of `rsd_jax.evaluation.sweep.settings`.
+    """The sweep of a variant, as described at the head of this file.
 
-    Cost: of `quickstart` 435 cells, of `quick` 51; `--dry_run` lists them with the time left. A
-    Llama-2 variant has 145 cells per task.
+    The keys are those of `rsd_jax.evaluation.sweep.settings`.
+
+    Cost: `quickstart` has 435 cells, `quick` 51, a Llama-2 variant 145 per task. `--dry_run` lists
+    the cells with the time left.
     """
     config = ConfigDict(pairs.settings(variant))
     quick = variant == "quick"

@@ -1,15 +1,15 @@
 """Experiment 2: target budgets 6, 10, 14, 21 and 30; every method's trees of exactly that size.
 
-Source: Jeon et al. 2024 (arXiv 2402.14160), the experiment at fixed target budget, the nodes that
-the target scores per block. SD spends the budget on length; for the others the trees are those of
-the paper, for RSD-C its candidates. The best tree per method and budget is chosen from the rows by
-`launch/plot.py`; all are kept.
+Source: Jeon et al. 2024 (arXiv 2402.14160), the experiment at fixed target budget. The budget is
+the number of nodes that the target scores per block. SD spends the budget on length. For the other
+methods the trees are those of the paper; for RSD-C they are the paper's candidates.
+`launch/plot.py` chooses the best tree per method and budget from the rows; all rows are kept.
 
 Command: python launch/evaluate.py --config=configs/evaluate/experiment2.py
 then     python launch/plot.py runs/experiment2-quickstart/results.jsonl
 Variants as in experiment1.py.
-Expected: block efficiency RSD-S >= RSD-C >= SpecTr >= SD in most cases; SD's token rate falls with
-the budget, which is as many draft passes one after the other.
+Expected: block efficiency RSD-S >= RSD-C >= SpecTr >= SD in most cases; SD's token rate falls as
+the budget grows, because SD needs one draft pass per node, one pass after the other.
 """
 
 from ml_collections import ConfigDict
@@ -47,10 +47,12 @@ QUICK_BRANCHINGS = ("2-1-1", "2-2-1", "2-2-1-1")
 
 
 def get_config(variant: str = "quickstart") -> ConfigDict:
-    """See the head of the file; the keys are those of `rsd_jax.evaluation.sweep.settings`.
+    """The sweep of a variant, as described at the head of this file.
 
-    Cost: of `quickstart` 138 cells, of `quick` 39; `--dry_run` lists them with the time left. A
-    Llama-2 variant has 46 cells per task.
+    The keys are those of `rsd_jax.evaluation.sweep.settings`.
+
+    Cost: `quickstart` has 138 cells, `quick` 39, a Llama-2 variant 46 per task. `--dry_run` lists
+    the cells with the time left.
     """
     config = ConfigDict(pairs.settings(variant))
     quick = variant == "quick"

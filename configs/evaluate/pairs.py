@@ -1,9 +1,10 @@
-"""The pairs and tasks that the experiments are run on, by the name of a variant.
+"""The pairs and tasks of the experiments, by variant.
 
-Number of prompts, lengths and templates of the published runs are not known; those here are our
-choice. Temperatures are the published ones: 0.3 for translation and summaries, 1.0 with top-p 0.95
-for Dolly. The Llama-2 variants have not been run for lack of weights and an accelerator; set their
-directories, e.g. --config.pairs.llama2_7b.target=/models/Llama-2-7b-hf.
+The numbers of prompts, the lengths and the templates of the published runs are not known; ours are
+our choice. The temperatures are the published ones: 0.3 for translation and summaries, 1.0 with
+top-p 0.95 for Dolly. The Llama-2 variants have not been run, for lack of weights and an
+accelerator. To run one, set the directories of its models, e.g.
+--config.pairs.llama2_7b.target=/models/Llama-2-7b-hf.
 """
 
 from typing import Any
@@ -21,7 +22,7 @@ VARIANTS = (
 
 
 def settings(variant: str) -> dict[str, Any]:
-    """The part of a configuration that depends on the variant and not on the experiment.
+    """The part of a configuration that is the same in both experiments, for a variant.
 
     Raises:
       ValueError: no such variant.
@@ -40,7 +41,7 @@ def settings(variant: str) -> dict[str, Any]:
 
 
 def _offline(variant: str) -> dict[str, Any]:
-    """The pair that ships, on the tasks that need nothing from outside."""
+    """The pair that ships, on the tasks that need no download."""
     prompts = (12, 16, 8) if variant == "quick" else (40, 96, 24)
     sizes = dict(zip(("number_words", "docstrings", "completion"), prompts, strict=True))
     lengths = dict(number_words=128, docstrings=48, completion=64)
@@ -48,13 +49,13 @@ def _offline(variant: str) -> dict[str, Any]:
         pairs=dict(quickstart=pair(shipped="quickstart")),
         tasks={name: task(num_prompts=sizes[name], max_new_tokens=lengths[name]) for name in sizes},
         phase_repeats=0,
-        # On one core of an AMD EPYC; a task after the first finds most programs compiled.
+        # For one core of an AMD EPYC; after the first task, most programs are compiled already.
         estimate=dict(compile_seconds=5.0, tokens_per_second=250.0),
     )
 
 
 def _llama(variant: str) -> dict[str, Any]:
-    """Llama-2, base on two tasks and chat on three, with a draft of 115M parameters."""
+    """Llama-2 with a draft of 115M parameters: base models on two tasks, chat models on three."""
     chat = "chat" in variant
     tasks = dict(
         wmt18_de_en=task(num_prompts=100, max_new_tokens=128),
@@ -72,19 +73,22 @@ def _llama(variant: str) -> dict[str, Any]:
         pairs={variant: source},
         tasks=tasks,
         phase_repeats=5,
-        # Assumed, not measured: 60 % of what 2 TB/s allow, drafting and baseline alike.
+        # Assumed, not measured: 60 % of the rate that 2 TB/s allow, with and without drafting.
         estimate=dict(compile_seconds=60.0, tokens_per_second=45.0 if "13b" in variant else 90.0),
     )
 
 
 def pair(**values: Any) -> dict[str, Any]:
-    """See `PairSource`."""
+    """The settings of a pair, see `PairSource`; `values` replace the defaults."""
     unset = dict(shipped="", target="", draft="", adapter="", template=placeholder(str))
     return unset | dict(dtype="float32") | values
 
 
 def task(**values: Any) -> dict[str, Any]:
-    """See `TaskSettings`; `task` names it where the key does not."""
+    """The settings of a task, see `TaskSettings`; `values` replace the defaults.
+
+    `task` names the task if its key in the configuration does not.
+    """
     unset = dict(top_k=placeholder(int), top_p=1.0, task="", follow_ups=False)
     unset |= {name: placeholder(str) for name in ("category", "path", "data_dir", "metric")}
     return unset | dict(temperatures=(0.3,)) | values

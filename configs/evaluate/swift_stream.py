@@ -1,8 +1,8 @@
-"""SWIFT on a stream of prompts: the search goes on from one to the next, until it stops for good.
+"""SWIFT on a stream of prompts: the search goes on from prompt to prompt until it stops for good.
 
-Source: Xia et al. 2025 (arXiv 2410.06916), the figure of speed-up against the number of instances;
-settings of the search as published, but for the skip ratio of a small target and what a variant
-says.
+Source: Xia et al. 2025 (arXiv 2410.06916), the figure of speed-up against the number of instances.
+The settings of the search are the published ones, except for the skip ratio, which suits a small
+target, and for the changes of a variant.
 Command: python launch/stream.py --config=configs/evaluate/swift_stream.py
 then     python launch/plot.py runs/swift_stream-published/results.jsonl
 Expected: on two cores of an AMD EPYC 0.76 times the rate of autoregressive decoding with the
@@ -18,31 +18,33 @@ from ml_collections import ConfigDict
 from configs.evaluate import pairs
 from rsd_jax.search import SearchConfig
 
-# Nodes of a step by confidence (> .95, > .8, > .5, less), at T = 0 and above it.
+# Trees. `greedy_counts` (at T = 0) and `counts` (at T > 0) are the nodes of a step, by confidence
+# (> .95, > .8, > .5, less).
 PUBLISHED = dict(greedy_counts=(3, 5, 8, 10), counts=(1, 3, 5, 10), length=25, stop_below=0.8)
 NARROW = PUBLISHED | dict(greedy_counts=(1, 1, 2, 3), counts=(1, 1, 2, 3))
 CHAIN = dict(greedy_counts=(1, 1, 1, 1), counts=(1, 1, 1, 1), length=12, stop_below=0.5)
-# Pair, what differs from the published settings of the search, tree.
+# Per variant: the pair, the changes to the published settings of the search, and the tree.
 VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = dict(
     published=("quickstart", dict(ratio=0.5), PUBLISHED),
     narrow=("quickstart", dict(ratio=0.5), NARROW),
     chain=("quickstart", dict(ratio=0.5), CHAIN),
-    # A score is of 32 positions: above 0.99 are all of them.
+    # A score is a share of 32 positions, so only a perfect score is above 0.99.
     search=("quickstart", dict(ratio=0.67, max_score=0.99), CHAIN),
     adapted=("quickstart_skipping", dict(ratio=0.92, max_score=0.99), CHAIN | dict(stop_below=0.8)),
 )
 
 
 def get_config(variant: str = "published") -> ConfigDict:
-    """A target that ships on number words; keys as in `StreamSettings`.
+    """The stream of a variant: a target that ships, on `number_words`; keys as in `StreamSettings`.
 
-    After a colon comes the variant. `published`: trees as published. `narrow`, `chain`: fewer
-    siblings, or none and up to 12 tokens, for a CPU, where a wide pass costs many narrow ones.
-    `search`: a chain with 8 of 12 sub-layers skipped, and a search that goes on for long.
-    `adapted`: 11 of 12, by the target that was trained to have its sub-layers skipped.
+    A variant is named after a colon. `published`: trees as published. `narrow`: fewer siblings.
+    `chain`: no siblings, and up to 12 tokens. The latter two suit a CPU, where a wide pass takes as
+    long as many narrow ones. `search`: a chain with 8 of 12 sub-layers skipped, and a search that
+    goes on for long. `adapted`: a chain with 11 of 12 sub-layers skipped, by the target that was
+    trained to have its sub-layers skipped.
 
-    For another target: --config.pair.shipped= --config.pair.target=/models/Llama-2-13b-hf
-    --config.search.ratio=0.45, and a task of its own.
+    For another target, set --config.pair.shipped= --config.pair.target=/models/Llama-2-13b-hf
+    --config.search.ratio=0.45, and a task that suits the target.
 
     Raises:
       ValueError: no such variant.

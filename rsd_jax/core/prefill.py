@@ -1,4 +1,4 @@
-"""Filling a cache from a token buffer, in chunks, with one program for every prompt length."""
+"""Filling a cache from a token buffer, in chunks; one program serves all prompt lengths."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from rsd_jax.core.types import KVCache, LanguageModel, Params
 
 PREFILL_CHUNK = 64
-"""Tokens of one prefill pass; a batch of prompts takes as many passes as its longest needs."""
+"""Tokens of one prefill pass; a batch takes as many passes as its longest prompt needs."""
 
 
 def prefill_cache(
@@ -16,14 +16,14 @@ def prefill_cache(
     tokens: jax.Array,
     count: jax.Array,
 ) -> KVCache:
-    """Commits the first `count` tokens of every row; computes no logits.
+    """Commits the first `count` tokens of every row to the cache; computes no logits.
 
     Args:
       model: static.
       params: of the model.
       cache: empty, of capacity at least the largest count + PREFILL_CHUNK.
-      tokens: i32[B, T], T at least the largest count.
-      count: i32[B], may differ between rows and be 0.
+      tokens: i32[B, T], where T is at least the largest count.
+      count: i32[B], may differ between rows and may be 0.
 
     Returns:
       the cache, of length `count`.
@@ -36,7 +36,7 @@ def prefill_cache(
     def chunk(index: jax.Array, carry):
         cache, scratch = carry
         positions = index * width + slots
-        # The last chunk reaches past the buffer or the row; what it reads there is not kept.
+        # The last chunk may reach past the buffer or the row; what it reads there is not committed.
         inside = jnp.minimum(positions, tokens.shape[1] - 1)
         fed = jnp.take_along_axis(tokens, inside, axis=1)
         _, scratch = model.forward(

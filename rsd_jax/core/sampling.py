@@ -1,8 +1,10 @@
 """Randomness and laws: keys, Gumbel draws, truncated Gumbels, residuals.
 
-Numeric policy: probabilities are float32 (float64 if the caller's logits are), never bfloat16;
-filtered tokens have log probability minus infinity exactly; every categorical draw is a Gumbel
-argmax whose noise resolves the tail.
+A law is a probability distribution over the tokens.
+
+Numeric policy: probabilities are float32 (float64 if the caller's logits are), never bfloat16.
+Filtered tokens have log probability minus infinity exactly. Every categorical draw is an argmax
+of log probabilities plus Gumbel noise, and the noise resolves the tail (see `gumbels`).
 """
 
 import enum
@@ -17,9 +19,10 @@ _UNIT = 2.0**-24
 
 
 class Purpose(enum.IntEnum):
-    """What a number is drawn for; two purposes never share a key.
+    """What a random number is drawn for; two purposes never share a key.
 
-    A block draws either a residual or a bonus token, never both, so one purpose serves them.
+    A block draws either a token of the residual or a bonus token, never both, so `EMIT` serves
+    both.
     """
 
     DRAFT = 0
@@ -28,14 +31,14 @@ class Purpose(enum.IntEnum):
 
 
 def row_keys(seed: jax.Array | int, request_ids: jax.Array) -> jax.Array:
-    """One key per row from (seed, request id), independent of the row's place: key[B]."""
+    """key[B]: one key per row, from (seed, request id), whatever the row's place in the batch."""
     seeded = key_words(jax.random.key(seed, impl="threefry2x32"))
     words = tuple(jnp.broadcast_to(word, request_ids.shape) for word in seeded)
     return as_keys(fold_in((words[0], words[1]), request_ids))
 
 
 def block_keys(rows: jax.Array, block: jax.Array) -> jax.Array:
-    """key[B] of rows, i32[B] block counters of rows: key[B] for their current blocks."""
+    """The keys of the current blocks: key[B] of rows and their i32[B] block counters to key[B]."""
     return as_keys(fold_in(key_words(rows), block))
 
 
@@ -50,7 +53,7 @@ def _as_float(bits: jax.Array) -> jax.Array:
 
 
 def uniforms(keys: jax.Array, purpose: Purpose, size: int) -> jax.Array:
-    """f32[B, size] uniform on [0, 1), entry i of a row depending on its key and i alone."""
+    """f32[B, size] uniform on [0, 1); entry i of a row depends only on the row's key and i."""
     return _as_float(_words(keys, purpose, size)[0]) * _UNIT
 
 
@@ -59,16 +62,16 @@ def gumbels(
 ) -> jax.Array:
     """f32[B, *shape] standard Gumbel noise with a resolved tail.
 
-    A row's numbers are counted in one sequence; the result is those from `first` on (an int or
-    i32[]), so that a loop can draw what one call would have drawn.
+    The numbers of a row form one sequence, and the result starts at number `first` of it (an int
+    or i32[]). A loop can therefore draw the same numbers as a single call.
 
-    -log(E) of an exponential E = -log(1 - u), where u has 24 significant bits down to 2^-48: the
-    noise is resolved up to 33. With a plain float32 uniform it ends at 16, which biases a draw
-    from 32000 tokens by 2e-3 in total variation.
+    The noise is -log(E) of an exponential E = -log(1 - u), where u has 24 significant bits down to
+    2^-48, so the noise is resolved up to 33. Noise from a plain float32 uniform ends at 16, which
+    biases a draw from 32000 tokens by 2e-3 in total variation.
     """
     high, low = _words(keys, purpose, math.prod(shape), first)
     u = (_as_float(high) + (_as_float(low) + 0.5) * _UNIT) * _UNIT
-    # The largest u would round to 1, an impossible draw.
+    # The largest u would round to 1, where the noise is -inf.
     noise = -jnp.log(-jnp.log1p(-jnp.minimum(u, 1.0 - _UNIT)))
     return noise.reshape(keys.shape[0], *shape)
 
@@ -80,8 +83,9 @@ def gumbel_top_k(
 
     Args:
       logprobs: f32[..., V].
-      noise: standard Gumbel f32[..., V], or None for the k most likely, ties to the lowest id.
-      k: how many, static.
+      noise: standard Gumbel f32[..., V], or None for the k most likely tokens, where the lower id
+        wins a tie.
+      k: number of tokens, static.
 
     Returns:
       perturbed values f32[..., k] in descending order and tokens i32[..., k]. Where the support
@@ -91,7 +95,8 @@ def gumbel_top_k(
     if k == 1:
         values = perturbed.max(-1, keepdims=True)
         return values, argmax(perturbed)[..., None]
-    # As a matrix: XLA on CPU has a fast top-k for rank 2 and sorts the vocabulary otherwise.
+    # Reshaped to a matrix: XLA on CPU has a fast top-k for rank 2, and sorts the vocabulary for
+    # other ranks.
     rows = perturbed.reshape(-1, perturbed.shape[-1])
     values, tokens = jax.lax.top_k(rows, k)
     shape = (*perturbed.shape[:-1], k)
@@ -101,7 +106,8 @@ def gumbel_top_k(
 def argmax(x: jax.Array) -> jax.Array:
     """i32[...] of f32[..., V]: lowest index of the maximum; V - 1 if there is a NaN.
 
-    Two plain reductions, which vectorise where the index-carrying one does not (4 x on CPU).
+    Two plain reductions compute it. They vectorise, unlike the reduction of `jnp.argmax` that
+    carries an index (4 x as fast on CPU).
     """
     size = x.shape[-1]
     index = jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1)
@@ -117,8 +123,8 @@ def log1mexp(x: jax.Array) -> jax.Array:
 def truncated_gumbel(g: jax.Array, largest: jax.Array, bound: jax.Array) -> jax.Array:
     """Gumbels conditioned on their maximum being `bound` (Kool et al. 2019, appendix B.3).
 
-    Computes -log(exp(-bound) - exp(-largest) + exp(-g)) stably. Monotone in g; the largest g
-    becomes exactly `bound`.
+    Computes -log(exp(-bound) - exp(-largest) + exp(-g)) stably. The result is monotone in g, and
+    the largest g becomes exactly `bound`.
 
     Args:
       g: perturbed log probabilities of the children of one node; -inf where impossible.
@@ -137,14 +143,15 @@ def truncated_gumbel(g: jax.Array, largest: jax.Array, bound: jax.Array) -> jax.
 
 
 def is_law(logprobs: jax.Array) -> jax.Array:
-    """bool[...]: whether log probabilities f32[..., V] are a law: none NaN, some finite."""
+    """bool[...]: whether log probabilities f32[..., V] define a law: no NaN, not all -inf."""
     return jnp.isfinite(logprobs.max(-1))
 
 
 def residual(r: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """N[(r - q)+] over the last axis and its mass before normalisation f32[..., 1].
+    """The residual N[(r - q)+] over the last axis, and its mass before normalisation f32[..., 1].
 
-    Where the mass is exactly 0 the residual is undefined (NaN): the caller must accept.
+    N normalises. Where the mass is exactly 0, the residual is undefined (NaN), and the caller must
+    accept the token that it tests.
     """
     excess = jnp.maximum(r - q, 0.0)
     mass = excess.sum(-1, keepdims=True)

@@ -1,8 +1,8 @@
 """Skip sets: which sub-layers a target leaves out while it drafts for itself (Xia et al. 2025).
 
-A skip set is bool[layers, 2], attention and MLP of every layer. SWIFT never skips the first and the
-last layer, so a model of n layers has 2 (n - 2) switches: those of layers 1, ..., n - 2 in order,
-attention before MLP.
+A skip set is bool[layers, 2]: for the attention and the MLP of every layer, whether it is skipped.
+SWIFT never skips the first and the last layer, so a model of n layers has 2 (n - 2) switches: those
+of layers 1, ..., n - 2 in order, attention before MLP.
 """
 
 import numpy as np
@@ -13,10 +13,10 @@ _SUB_LAYERS = 2
 
 
 def num_switches(num_layers: int) -> int:
-    """2 (n - 2) sub-layers can be skipped.
+    """The number of sub-layers that can be skipped, 2 (n - 2).
 
     Raises:
-      ConfigError: fewer than 3 layers, of which none lies between the first and the last.
+      ConfigError: fewer than 3 layers, so that none lies between the first and the last.
     """
     if num_layers < 3:
         raise ConfigError(
@@ -64,7 +64,7 @@ def check_ratio(ratio: float) -> None:
 
 
 def num_skipped(num_layers: int, ratio: float) -> int:
-    """int(2 (n - 2) r): how many switches a set of skip ratio r turns on.
+    """int(2 (n - 2) r): the number of sub-layers that a set of skip ratio r skips.
 
     Raises:
       ConfigError: fewer than 3 layers, or a ratio outside [0, 1).
@@ -74,10 +74,10 @@ def num_skipped(num_layers: int, ratio: float) -> int:
 
 
 def check_skips(skips: np.ndarray, num_layers: int) -> np.ndarray:
-    """The set as bool[n, 2]; any set will do, since no set changes the law of the output.
+    """The set as bool[n, 2]. Every set is allowed, since no set changes the law of the output.
 
     Raises:
-      ConfigError: not booleans, or not of a model of n layers.
+      ConfigError: the values are not booleans, or the shape is not that of a model of n layers.
     """
     array = np.asarray(skips)
     if array.dtype != bool or array.shape != (num_layers, _SUB_LAYERS):

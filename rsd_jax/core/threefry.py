@@ -1,9 +1,9 @@
 """Threefry-2x32 (Salmon et al. 2011), the function behind JAX's keys, without a loop.
 
-On CPUs JAX runs the rounds in a loop whose steps cost more than their arithmetic, and a draw of
-32 bits keeps half of what was computed. Here the rounds are unrolled, so that they fuse with
-what uses the bits, and all 64 bits are handed out. Keys are JAX's own: `fold_in` gives the key
-that `jax.random.fold_in` gives.
+On CPUs, JAX runs the rounds in a loop whose steps take longer than their arithmetic, and a draw of
+32 bits throws away half of the computed bits. Here the rounds are unrolled, so that they fuse with
+the computation that uses the bits, and all 64 bits are returned. The keys are JAX's own keys:
+`fold_in` gives the same key as `jax.random.fold_in`.
 """
 
 import jax
@@ -28,11 +28,14 @@ def as_keys(words: Words) -> jax.Array:
 
 
 def threefry(key: Words, counter: Words) -> Words:
-    """64 bits of every counter: 20 rounds of Threefry-2x32.
+    """64 random bits for every counter, by 20 rounds of Threefry-2x32.
 
     Args:
-      key: two u32[...], of the counter's rank.
+      key: two u32[...], of the same rank as the counter.
       counter: two u32[...].
+
+    Returns:
+      two u32[...], of the shape to which key and counter broadcast.
     """
     schedule = (*key, key[0] ^ key[1] ^ jnp.uint32(_PARITY))
     x, y = counter[0] + schedule[0], counter[1] + schedule[1]
@@ -58,7 +61,8 @@ def fold_in(key: Words, data: jax.Array | int) -> Words:
 def random_words(key: Words, size: int, first: jax.Array | int = 0) -> Words:
     """64 random bits for each of `size` places; keys of shape [B] give two u32[B, size].
 
-    Place i depends on the key and i alone; they are counted from `first`, i32[] or an int.
+    The bits of place i depend only on the key and i. The places are numbered from `first` on, an
+    int or i32[].
     """
     places = jnp.arange(size, dtype=jnp.uint32) + jnp.asarray(first).astype(jnp.uint32)
     place = jnp.broadcast_to(places, (*key[0].shape, size))

@@ -1,8 +1,8 @@
 """The warp: from logits to the law that is sampled, by temperature, top-k and top-p.
 
-One function serves autoregressive decoding, verification and the bonus token alike. The maximum
-is subtracted before dividing by the temperature, filtered tokens have log probability minus
-infinity exactly, and nothing is sorted: thresholds are found by bisection.
+One function serves autoregressive decoding, verification and the bonus token alike. It subtracts
+the maximum before it divides by the temperature. Filtered tokens have log probability minus
+infinity exactly. Nothing is sorted: bisection finds the thresholds.
 """
 
 import math
@@ -16,7 +16,7 @@ from rsd_jax.errors import ConfigError, is_number, positive_integer
 
 
 def _ordered_bits(weights: jax.Array) -> jax.Array:
-    """Bits of non-negative floats, ordered like the floats themselves."""
+    """Bits of non-negative floats as integers, which are ordered like the floats themselves."""
     dtype = jnp.int32 if weights.dtype == jnp.float32 else jnp.int64
     return jax.lax.bitcast_convert_type(weights, dtype)
 
@@ -26,7 +26,8 @@ def _largest_bound(bits: jax.Array, holds: Callable[[jax.Array], jax.Array]) -> 
 
     Args:
       bits: int[..., V], non-negative.
-      holds: from bool[..., V] to bool[..., 1]; once false, false for every larger set.
+      holds: from a set bool[..., V] to bool[..., 1]; if it is false for a set, it must be false for
+        every larger set.
 
     Returns:
       int[..., 1].
@@ -41,7 +42,7 @@ def _largest_bound(bits: jax.Array, holds: Callable[[jax.Array], jax.Array]) -> 
 
 
 def _keep_top_k(logits: jax.Array, top_k: jax.Array) -> jax.Array:
-    """Sets all but the k largest of logits <= 0 to -inf; ties with the k-th are kept."""
+    """Sets all but the k largest logits to -inf and keeps ties with the k-th; logits are <= 0."""
     bits = _ordered_bits(jnp.abs(logits))
     bound = _largest_bound(
         bits, lambda above: above.sum(-1, keepdims=True, dtype=jnp.int32) < top_k
@@ -50,10 +51,10 @@ def _keep_top_k(logits: jax.Array, top_k: jax.Array) -> jax.Array:
 
 
 def _keep_top_p(logprobs: jax.Array, drop_mass: jax.Array) -> jax.Array:
-    """Drops the ascending tail of mass <= drop_mass; never the most likely token.
+    """Drops the ascending tail of mass <= drop_mass, but never the most likely token.
 
-    A token stays iff it and all tokens not above it have more mass than `drop_mass`; ties
-    with the last one kept are kept.
+    A token stays iff the tokens that are at most as likely, itself included, have more mass than
+    `drop_mass`. Tokens that tie with the least likely token that stays, stay too.
     """
     probs = jnp.exp(logprobs)
     bits = _ordered_bits(probs)
@@ -69,15 +70,16 @@ def _keep_top_p(logprobs: jax.Array, drop_mass: jax.Array) -> jax.Array:
 class Warp:
     """From logits to the law that is sampled: temperature, then top-k, then top-p.
 
-    Same order and semantics as Hugging Face's processors. Which steps are on is static, so a
-    step that is off costs nothing; the values are traced, so changing them does not recompile.
+    Order and semantics are those of the logits processors of Hugging Face transformers. Which steps
+    are on is static, so a step that is off costs nothing. The values are traced, so changing them
+    does not recompile.
 
     Attributes:
       temperature: f32[], positive.
       top_k: i32[], used if `use_top_k`.
       drop_mass: f32[], 1 - top_p, used if `use_top_p`.
-      greedy: T = 0. The warp is then the plain softmax, by which drafts are ranked; targets
-        are decided by argmax, and top-k and top-p are ignored.
+      greedy: whether T = 0. The warp is then the plain softmax, which serves to rank drafts; the
+        target's token is the argmax, and top-k and top-p are ignored.
     """
 
     temperature: jax.Array
@@ -88,7 +90,7 @@ class Warp:
     use_top_p: bool = struct.field(pytree_node=False)
 
     def __call__(self, logits: jax.Array) -> jax.Array:
-        """Log probabilities f32[..., V] of logits f32[..., V]; NaN where they are no law."""
+        """Log probabilities f32[..., V] of logits f32[..., V]; NaN where these define no law."""
         x = logits - logits.max(-1, keepdims=True)
         if self.greedy:
             return jax.nn.log_softmax(x)
@@ -126,7 +128,7 @@ def make_warp(temperature: float, top_k: int | None = None, top_p: float = 1.0) 
     greedy = temperature == 0.0
     return Warp(
         temperature=jnp.asarray(1.0 if greedy else temperature, jnp.float32),
-        # More than any vocabulary holds keeps everything, and fits the device's integers.
+        # The cap fits the device's integers and is larger than any vocabulary, so it keeps all.
         top_k=jnp.asarray(min(top_k or 0, 2**31 - 1), jnp.int32),
         drop_mass=jnp.asarray(1.0 - top_p, jnp.float32),
         greedy=greedy,

@@ -18,10 +18,10 @@ _NO_TOKEN = -1
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """One batch on the host; rows beyond `rows` are padding, of length 0.
+    """One batch on the host; rows beyond the first `rows` are padding, of length 0.
 
     Attributes:
-      rows: real rows.
+      rows: number of rows that hold a prompt.
       first: index of the first row among all prompts.
       tokens: i32[B, T].
       prompt_length: i32[B].
@@ -36,14 +36,18 @@ class Batch:
 
 
 def bucket(size: int) -> int:
-    """The next power of two, at least 128: lengths in one bucket share a program."""
+    """The smallest power of two >= size, at least 128; sizes in one bucket share a program."""
     return max(_SMALLEST_BUCKET, 1 << (size - 1).bit_length())
 
 
 def check_prompts(
     prompts: Sequence[Sequence[int]], max_new_tokens: int, models: Iterable[LanguageModel]
 ) -> None:
-    """Raises `ConfigError` naming the first prompt that cannot be decoded, and why."""
+    """Checks the prompts.
+
+    Raises:
+      ConfigError: a prompt cannot be decoded; names the first such prompt and the reason.
+    """
     if not isinstance(prompts, (Sequence, np.ndarray)):
         raise ConfigError(f"prompts must be a list of lists of token ids; got {type(prompts)}")
     if len(prompts) == 0:
@@ -93,7 +97,11 @@ def check_models(method: Method, target: LanguageModel, draft: LanguageModel | N
 
 
 def eos_array(eos_ids: Sequence[int], vocab_size: int) -> np.ndarray:
-    """i32[E], padded so that the number of ids seldom changes the shape."""
+    """i32[E]: the EOS ids, padded so that their number seldom changes the shape.
+
+    Raises:
+      ConfigError: an id is outside the vocabulary.
+    """
     for token in eos_ids:
         if not is_integer(token) or not 0 <= token < vocab_size:
             raise ConfigError(f"eos_id {token!r} is outside the vocabulary [0, {vocab_size})")
@@ -105,9 +113,9 @@ def split(request: Request, method: Method, *, multiple: int = 1) -> Iterator[Ba
     """Cuts the prompts of a request into batches of one shape.
 
     Args:
-      request: with checked prompts.
-      method: decides the spare capacity.
-      multiple: rows are padded to a multiple of this (shards of the data axis).
+      request: its prompts have been checked by `check_prompts`.
+      method: its drafter decides how much spare capacity is needed.
+      multiple: the number of rows is padded to a multiple of this (the shards of the data axis).
 
     Raises:
       ConfigError: request_ids, batch_size or capacity cannot be used.
@@ -135,10 +143,10 @@ def split(request: Request, method: Method, *, multiple: int = 1) -> Iterator[Ba
 
 
 def capacity_of(request: Request, method: Method) -> int:
-    """Positions of the caches that a request is decoded in; one program is compiled for each.
+    """Number of positions of the caches for a request; each such number compiles a program.
 
     Raises:
-      ConfigError: capacity is no positive integer.
+      ConfigError: the request's capacity is not a positive integer.
     """
     least = 1
     if request.capacity is not None:

@@ -25,11 +25,11 @@ from rsd_jax.engine.state import DecodeState
 from rsd_jax.errors import NonFiniteLogitsError, positive_integer
 
 UNLIMITED = np.int32(2**31 - 1)
-"""More blocks than any run has."""
+"""A limit on the number of blocks that no run reaches."""
 
 
 def read_state(state: DecodeState) -> dict[str, Any]:
-    """The one host read: everything that a result needs, in one transfer."""
+    """Reads everything that a result needs from the device, in a single transfer."""
     names = ("tokens", "prompt_length", "end", "done", "hit_eos", "failed_block", "stats")
     return jax.device_get({name: getattr(state, name) for name in names})
 
@@ -57,7 +57,7 @@ def to_result(read: dict[str, Any], rows: int) -> GenerateResult:
 
 
 def join_results(results: list[GenerateResult]) -> GenerateResult:
-    """Rows of consecutive batches."""
+    """Joins the results of consecutive batches, row after row."""
     return GenerateResult(
         tokens=[row for result in results for row in result.tokens],
         num_tokens=np.concatenate([result.num_tokens for result in results]),
@@ -67,13 +67,17 @@ def join_results(results: list[GenerateResult]) -> GenerateResult:
 
 
 def failed_rows(read: dict[str, Any], batch: Batch) -> dict[int, int]:
-    """From prompts whose logits were no law to the block in which they were read."""
+    """Maps each prompt of the batch whose logits defined no law to the block of these logits."""
     failed = read["failed_block"][: batch.rows]
     return {batch.first + int(row): int(failed[row]) for row in np.flatnonzero(failed != NEVER)}
 
 
 def decode(job: Job) -> GenerateResult:
-    """Decodes the batches of a job, each without interruption; errors as `generate`."""
+    """Decodes the batches of a job, each without interruption.
+
+    Raises:
+      NonFiniteLogitsError: as `generate`.
+    """
     results: list[GenerateResult] = []
     failures: dict[int, int] = {}
     for batch in job.batches:
@@ -102,10 +106,11 @@ def generate(
     Args:
       method: from `build_method`.
       target: from `load_model`.
-      draft: likewise, with the target's vocabulary; None for methods without a draft model.
+      draft: from `load_model`, with the target's vocabulary; None if the method needs no draft
+        model.
       prompts: lists of token ids; lengths may differ.
-      skips: bool[layers, 2], for methods that draft with the target: the sub-layers (attention,
-        MLP) left out while drafting; None for every second layer (`rsd_jax.core.skips.start_set`).
+      skips: bool[layers, 2], for methods that draft with the target: which sub-layers (attention,
+        MLP) are skipped in drafting. None for every second layer (`rsd_jax.core.skips.start_set`).
       **options: see `RequestOptions`.
 
     Returns:
@@ -113,8 +118,8 @@ def generate(
 
     Raises:
       ConfigError: an argument cannot be used; nothing has run yet.
-      NonFiniteLogitsError: some rows met logits that are no law; the error carries what all
-        rows produced.
+      NonFiniteLogitsError: the logits of some rows defined no law (NaN, or all -inf); the error
+        holds what all rows produced.
     """
     return decode(prepare(method, target, draft, Request.of(prompts, skips=skips, **options)))
 
@@ -130,7 +135,7 @@ def stream(
     blocks_per_step: int = 4,
     **options: Unpack[RequestOptions],
 ) -> Iterator[tuple[int, list[int]]]:
-    """`generate`, handing out tokens as they come; the same tokens, the same arguments.
+    """Decodes like `generate`, with the same arguments and tokens, and yields tokens on the way.
 
     Args:
       method, target, draft, prompts, skips: as in `generate`.
@@ -138,7 +143,7 @@ def stream(
       **options: see `RequestOptions`.
 
     Yields:
-      (row, new tokens of that row since its last turn).
+      (row, tokens of that row that are new since its last pair).
 
     Raises:
       as `generate`; arguments are checked when `stream` is called, not at the first token.

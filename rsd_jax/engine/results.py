@@ -11,16 +11,17 @@ FINISH_ERROR = "error"
 
 @dataclasses.dataclass(frozen=True)
 class GenerateStats:
-    """Counts per row (see `rsd_jax.engine.state.DecodeStats`) and what follows from them.
+    """Counts per row (see `rsd_jax.engine.state.DecodeStats`) and the block efficiency.
 
     Attributes:
-      blocks: i32[B], target calls.
+      blocks: i32[B], blocks, which are target calls.
       drafted: i32[B], depths of the drafted trees, summed over blocks: the row's draft passes.
-      produced: i32[B], tokens produced, the last block counted whole unless EOS cut it.
-      accepted_depths: i32[B, D + 1], blocks by number of accepted nodes.
-      accepted_ranks: i32[B, K], accepted nodes by the number of siblings rejected before.
-      empty_residuals: i32[B], children accepted for want of a residual; 0 unless the draft's
-        law equals the target's.
+      produced: i32[B], tokens produced; the last block counts whole unless EOS cut it.
+      accepted_depths: i32[B, D + 1], entry d counts the blocks with d accepted nodes.
+      accepted_ranks: i32[B, K], entry k counts the accepted nodes of which k earlier siblings
+        were rejected.
+      empty_residuals: i32[B], children that were accepted because the residual after them would
+        have had no mass; 0 unless the draft's law equals the target's.
     """
 
     blocks: np.ndarray
@@ -43,8 +44,8 @@ class GenerateResult:
 
     Attributes:
       tokens: new tokens of each row, EOS included, cut at EOS and at max_new_tokens.
-      num_tokens: i32[B], their lengths.
-      finish_reason: "eos", "length" or, in the result that an error carries, "error".
+      num_tokens: i32[B], number of new tokens of each row.
+      finish_reason: "eos", "length" or, in the result of a `NonFiniteLogitsError`, "error".
       stats: counts.
     """
 

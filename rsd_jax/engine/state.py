@@ -1,4 +1,4 @@
-"""The state of a batch that is being decoded, and what is counted on the way."""
+"""The state of a batch that is being decoded, and its counts."""
 
 from typing import Any
 
@@ -13,17 +13,19 @@ from rsd_jax.drafters.base import DraftContext
 
 @struct.dataclass
 class DecodeStats:
-    """Counts of a batch; the counted blocks are those that ran while the row was decoding.
+    """Counts of a batch. A block counts for a row only if the row was not done before the block.
 
     Attributes:
-      blocks: i32[B], target calls.
+      blocks: i32[B], blocks, which are target calls.
       drafted: i32[B], depths of the drafted trees, summed over blocks: the row's draft passes.
       produced: i32[B], tokens produced: accepted + 1 of every block, cut at EOS but not at
         max_new_tokens (docs/methods.md), so that produced / blocks is the block
         efficiency.
-      accepted_depths: i32[B, D + 1], blocks by number of accepted nodes.
-      accepted_ranks: i32[B, K], accepted nodes by the number of siblings rejected before.
-      empty_residuals: i32[B], children accepted because their residual had no mass.
+      accepted_depths: i32[B, D + 1], entry d counts the blocks with d accepted nodes.
+      accepted_ranks: i32[B, K], entry k counts the accepted nodes of which k earlier siblings
+        were rejected.
+      empty_residuals: i32[B], children that were accepted because the residual after them would
+        have had no mass.
     """
 
     blocks: jax.Array
@@ -36,19 +38,19 @@ class DecodeStats:
 
 @struct.dataclass
 class DecodeState:
-    """Everything that changes while a batch decodes; donated from call to call.
+    """Everything that changes while a batch decodes; its buffers are donated from call to call.
 
-    Invariants: the target's cache holds length - 1 positions (the last committed token, the
-    root of the next tree, is in no cache); a row that is done never changes.
+    Invariants: the target's cache holds length - 1 positions, because the last committed token,
+    the root of the next tree, is in no cache; a row that is done never changes.
 
     Attributes:
-      tokens: i32[B, T], prompt then committed tokens; the rest is garbage.
+      tokens: i32[B, T], the prompt and then the committed tokens; the rest is garbage.
       prompt_length: i32[B], at least 1.
-      length: i32[B], committed tokens n, prompt included, not cut at max_new_tokens.
+      length: i32[B], number n of committed tokens, prompt included, not cut at max_new_tokens.
       end: i32[B], end of the output: length cut at the first EOS and at max_new_tokens.
       done: bool[B].
       hit_eos: bool[B], whether the output ends with an EOS.
-      failed_block: i32[B], the block whose logits were no law, or `NEVER`.
+      failed_block: i32[B], the block whose logits defined no law, or `NEVER`.
       target_cache: of the target.
       target_scratch: for the N nodes of a tree.
       drafter: the drafter's own state.
@@ -80,7 +82,7 @@ class DecodeState:
 
 
 def zero_stats(shape: TreeShape, batch: int) -> DecodeStats:
-    """Counts before the first block; every field a buffer of its own, so it can be donated."""
+    """Counts before the first block; every field has its own buffer, so that it can be donated."""
     return DecodeStats(
         blocks=jnp.zeros((batch,), jnp.int32),
         drafted=jnp.zeros((batch,), jnp.int32),

@@ -1,8 +1,9 @@
-"""The one target pass of a block: all slots of a tree, or only its valid nodes side by side.
+"""The target pass of a block, over all slots of a tree or over its packed valid nodes.
 
-A tree whose size the data decide leaves most of its slots empty. Its valid nodes are then packed in
-slot order, parents before children as before, and the pass runs at the smallest of a few static
-widths that holds the largest tree of the batch. Place 0 is the root.
+A tree whose size depends on the data leaves most of its slots empty. The valid nodes of such a tree
+are packed side by side in slot order, which keeps parents before children. The pass then runs at
+the smallest of a few static widths that holds the largest tree of the batch. The positions of the
+packed nodes in the pass are called places; place 0 is the root.
 """
 
 import jax
@@ -20,12 +21,12 @@ def scratch_slots(shape: TreeShape, widths: Widths | None) -> int:
 
 
 def places(tree: DraftTree) -> jax.Array:
-    """i32[B, N]: where each valid node stands when they are packed; 0 for the first slots."""
+    """i32[B, N]: the place of each valid node among the packed ones; arbitrary for other slots."""
     return jnp.maximum(jnp.cumsum(tree.valid, axis=1, dtype=jnp.int32) - 1, 0)
 
 
 def _packed_slots(tree: DraftTree, width: int) -> tuple[jax.Array, jax.Array]:
-    """Slots i32[B, width] of the valid nodes in order, and which places are filled, bool."""
+    """Slots i32[B, width] of the valid nodes in order, and bool[B, width]: is the place filled."""
     upto = jnp.cumsum(tree.valid, axis=1, dtype=jnp.int32)
     order = jnp.arange(width, dtype=jnp.int32)[None]
     # The i-th valid node is the first slot with i + 1 valid ones up to it.
@@ -35,7 +36,7 @@ def _packed_slots(tree: DraftTree, width: int) -> tuple[jax.Array, jax.Array]:
 
 
 def _packed_mask(tree: DraftTree, slots: jax.Array, filled: jax.Array) -> jax.Array:
-    """bool[B, W, W]: filled places see their ancestors, and every place sees itself."""
+    """bool[B, W, W]: a filled place sees its ancestors, and every place sees itself."""
     ancestors = jnp.asarray(ancestor_mask(tree.shape, tree.parents))
     ancestors = jnp.broadcast_to(ancestors, (slots.shape[0], *ancestors.shape[1:]))
     rows = jnp.take_along_axis(ancestors, slots[..., None], axis=1)
@@ -57,15 +58,16 @@ def score_tree(
     Args:
       model: the target; static.
       params: of the model.
-      tree: drafted.
-      length: i32[B], committed tokens n, the root included.
-      cache: of n - 1 positions; read only.
-      scratch: of `scratch_slots`.
-      widths: ascending, the last holding every tree; None for a pass over all slots.
+      tree: the drafted tree.
+      length: i32[B], number n of committed tokens, the root included.
+      cache: of n - 1 positions; not changed.
+      scratch: with `scratch_slots` slots.
+      widths: ascending; every tree fits the last one. None for a pass over all slots.
 
     Returns:
-      logits f32[B, N, V] at the nodes, or, with widths, f32[B, widths[-1], V] at the places, of
-      which those beyond the width of the pass are 0; and the scratch, laid out likewise.
+      without widths, logits f32[B, N, V] at the nodes; with widths, logits f32[B, widths[-1], V] at
+      the places, which are 0 beyond the width of the pass. Then the scratch, with the keys and
+      values of the same nodes or places.
     """
     depths = jnp.asarray(tree.shape.depths)
     if widths is None:

@@ -1,4 +1,6 @@
-"""The search for a skip set while decoding (Xia et al. 2025, SWIFT, section 4).
+"""The search for a skip set during decoding (Xia et al. 2025, SWIFT, section 4).
+
+Example:
 
 from rsd_jax.search import SearchConfig, SearchState, generate_with_search
 

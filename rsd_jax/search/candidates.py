@@ -1,4 +1,4 @@
-"""Which skip set is tried next: a random one, or now and then a Bayesian suggestion."""
+"""Candidates: the next skip set to score is random or, at regular intervals, a suggestion."""
 
 import contextlib
 import io
@@ -11,10 +11,13 @@ from rsd_jax.search.state import Candidate, SearchState
 
 
 def propose(state: SearchState) -> Candidate:
-    """The candidate after those of `state`; it depends on the state alone.
+    """The candidate that follows those in `state`; a function of the state alone.
 
-    Candidates are numbered from 1. Number i is a uniform random subset of the required size, but
-    every `bayes_every`-th is a suggestion.
+    Candidates are numbered from 1. A candidate is a uniform random subset of the required size, but
+    every `bayes_every`-th candidate is a suggestion of Bayesian optimisation.
+
+    Raises:
+      ConfigError: a suggestion is due and bayesian-optimization is not installed.
     """
     number, size = state.iterations + 1, state.switches.size
     count = num_skipped(size // 2 + 2, state.config.ratio)
@@ -35,7 +38,8 @@ def propose(state: SearchState) -> Candidate:
 def _suggestion(state: SearchState, number: int) -> np.ndarray:
     """f64[2 (n - 2)] in [0, 1]: where the upper confidence bound of a Gaussian process is largest.
 
-    The process is fitted anew, so that a search that was saved goes on as if it had not been.
+    The process is fitted anew for every suggestion, so that a search that was saved and loaded goes
+    on exactly as one that was not interrupted.
     """
     try:
         from bayes_opt import BayesianOptimization
@@ -55,7 +59,7 @@ def _suggestion(state: SearchState, number: int) -> np.ndarray:
         verbose=0,
         allow_duplicate_points=True,
     )
-    # Each repeated point would be a line on the terminal.
+    # The package prints a line for each repeated point.
     with contextlib.redirect_stdout(io.StringIO()):
         for point, score in zip(state.points, state.scores, strict=True):
             optimizer.register(params=point, target=float(score))

@@ -9,17 +9,17 @@ from rsd_jax.errors import ConfigError, is_integer, is_number, positive_integer
 
 @dataclasses.dataclass(frozen=True)
 class SearchConfig:
-    """What is tried, how often, and when the search ends for good.
+    """Which candidates are tried, how often, and when the search ends for good.
 
     Attributes:
-      ratio: skip ratio r; a candidate skips int(2 (n - 2) r) sub-layers of n layers.
-      context: C, positions over which a candidate is scored.
+      ratio: skip ratio r; for a model of n layers, a candidate skips int(2 (n - 2) r) sub-layers.
+      context: C, number of positions over which a candidate is scored.
       opt_interval: decode steps (blocks) from one candidate to the next.
-      bayes_every: every such candidate is a Bayesian suggestion, the others are random.
-      kappa: of the upper confidence bound that suggestions maximise.
-      max_score: an adopted score above it ends the search,
-      max_tolerance: as do more candidates than this in a row that were not adopted,
-      max_iterations: and more candidates than this in all.
+      bayes_every: every `bayes_every`-th candidate is a Bayesian suggestion, the others are random.
+      kappa: weight of the standard deviation in the upper confidence bound of suggestions.
+      max_score: an adopted candidate with a score above it ends the search.
+      max_tolerance: more than this many candidates in a row without an adoption end the search.
+      max_iterations: more than this many candidates in all end the search.
       seed: of random candidates and suggestions.
     """
 

@@ -1,4 +1,4 @@
-"""Decoding while searching: a candidate is scored between blocks, and a better set is adopted."""
+"""Decoding with a search: candidates are scored between blocks, and better ones are adopted."""
 
 import dataclasses
 from collections import Counter
@@ -33,9 +33,9 @@ class SearchRun:
     """What `generate_with_search` returns.
 
     Attributes:
-      result: as `generate` would return it.
-      state: the search afterwards; hand it to the next call, or save it.
-      instances: one per batch.
+      result: as from `generate`.
+      state: the state of the search after this call, to be passed to the next call or saved.
+      instances: one trace per batch.
       iterations: one per candidate that was scored.
     """
 
@@ -46,11 +46,11 @@ class SearchRun:
 
 
 Advance = Callable[[Engine, ModelParams, DecodeState, DecodeOptions, Any], DecodeState]
-"""What runs blocks: `decoding.advance`, or what does the same and looks at it."""
+"""The function that runs blocks: `decoding.advance`, or one that also measures the blocks."""
 
 
 class _Search:
-    """A search that moves with the batches of one call."""
+    """The search during one call: its state changes from batch to batch."""
 
     def __init__(self, job: Job, state: SearchState, advance: Advance):
         self.job, self.state, self._advance = job, state, advance
@@ -58,7 +58,7 @@ class _Search:
         self._next: Candidate | None = None
 
     def decode(self, batch: Batch, instance: int) -> tuple[dict[str, Any], InstanceTrace]:
-        """Decodes one batch; returns what `read_state` reads, and the trace."""
+        """Decodes one batch; returns the output of `read_state` and the trace."""
         clock, steps, before = Clock(), 0, len(self.iterations)
         passes: Counter[tuple[int, int]] = Counter()
         with clock.phase("prefill"):
@@ -92,7 +92,7 @@ class _Search:
         return read, trace
 
     def _try_candidate(self, decoding: DecodeState, instance: int, clock: Clock) -> Reading:
-        """Scores the next candidate if a row is long enough for it."""
+        """Scores the next candidate if the response of some row is long enough."""
         with clock.phase("suggest"):
             candidate = self._next = self._next or propose(self.state)
         engine = self.job.engine
@@ -119,7 +119,7 @@ class _Search:
 
 
 def _skipped(skips: np.ndarray) -> tuple[int, int]:
-    """Attentions and MLPs of a skip set."""
+    """The numbers of attentions and of MLPs that a skip set skips."""
     attentions, mlps = skips.sum(axis=0).tolist()
     return attentions, mlps
 
@@ -134,22 +134,23 @@ def generate_with_search(
 ) -> SearchRun:
     """Decodes prompts and searches for a skip set on the way (Xia et al. 2025, SWIFT).
 
-    Every `opt_interval` blocks a candidate is scored on what has been decoded, and adopted if it is
-    better than all before. The set changes between blocks only and depends on committed tokens
-    only, so the output has exactly the target's law; but which tokens a row draws may depend on its
-    batch. Once the search has stopped, a batch runs without interruption, as in `generate`. Nothing
-    is compiled for a new set.
+    Every `opt_interval` blocks, a candidate is scored on the tokens decoded so far, and adopted if
+    its score is better than all scores before. The set changes only between blocks and depends
+    only on committed tokens, so the output has exactly the target's law. But the tokens that a row
+    draws may depend on the other rows of its batch. Once the search has stopped, a batch runs
+    without interruption, as in `generate`. Nothing is compiled for a new set.
 
     Args:
-      method: one that drafts with its target: `swift`, `self_rsd_s`, ...
-      target: what `state` was made or loaded for.
-      prompts: as in `generate`. A row is used once its response has more than
-        `config.context` + 1 tokens: shorter ones leave the search where it is.
-      state: from `SearchState.new` or `.load`; not changed. With `.at_rest()` nothing is searched.
+      method: a method that drafts with its target: `swift`, `self_rsd_s`, ...
+      target: the model that `state` was made or loaded for.
+      prompts: as in `generate`. Candidates are scored on a row only if its response has more than
+        `config.context` + 1 tokens; while no row has, the search does not advance.
+      state: from `SearchState.new` or `.load`; not changed. With a state from `.at_rest()`, no
+        candidate is scored.
       **options: see `RequestOptions`.
 
     Raises:
-      ConfigError: as `generate`; a method that skips nothing; a state of another model.
+      ConfigError: as `generate`; the method skips nothing; the state is of another model.
       NonFiniteLogitsError: as `generate`.
     """
     job = prepare(method, target, None, Request.of(prompts, **options))
@@ -163,12 +164,12 @@ def generate_with_search(
 
 
 def search_through(job: Job, state: SearchState, advance: Advance = advance) -> SearchRun:
-    """The batches of a checked job, one after the other.
+    """Decodes the batches of a checked job, one after the other, and searches on the way.
 
     Args:
       job: of a method that drafts with its target.
       state: of a search for that target.
-      advance: runs the blocks; another one can time their phases.
+      advance: runs the blocks; a caller can pass a function that also times their phases.
 
     Raises:
       NonFiniteLogitsError: as `generate`.

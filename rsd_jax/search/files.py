@@ -18,7 +18,7 @@ def _checksum(fields: dict[str, Any]) -> str:
 
 
 def write(path: str | pathlib.Path, fields: dict[str, Any]) -> None:
-    """Writes fields that JSON can hold; an interrupted write leaves the old file."""
+    """Writes fields that JSON can hold; if the write is interrupted, the old file stays."""
     path = pathlib.Path(path)
     content = {
         "format": _FORMAT,
@@ -36,7 +36,7 @@ def read(path: str | pathlib.Path) -> dict[str, Any]:
     """The fields of a file.
 
     Raises:
-      ConfigError: there is none, or it is not as it was written.
+      ConfigError: the file is missing, of another version, or not as `write` wrote it.
     """
     try:
         content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))

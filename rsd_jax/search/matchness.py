@@ -1,4 +1,4 @@
-"""Matchness: how often the draft that a skip set makes would have said what was said."""
+"""Matchness: how often a skip set's likeliest draft token equals the token that was decoded."""
 
 import functools
 
@@ -18,8 +18,8 @@ class Reading:
 
     Attributes:
       score: f32[], matchness; 0 if no row could be used.
-      scored: bool[], whether one could.
-      all_done: bool[], whether the batch is finished.
+      scored: bool[], whether a row could be used.
+      all_done: bool[], whether all rows are done.
       drafted: i32[], draft passes of all rows so far.
     """
 
@@ -40,9 +40,10 @@ def read_matchness(
 ) -> Reading:
     """Scores a skip set on the response of a row that is being decoded.
 
-    The first C + 1 response tokens of the lowest-numbered unfinished row that has more than that
-    are fed at once, in draft mode, on the prompt's keys and values of the whole model. Matchness is
-    the share of C positions whose likeliest draft token is the next response token.
+    The row is the lowest-numbered unfinished one whose response has more than C + 1 tokens. One
+    pass feeds the first C tokens of the response in draft mode, on the keys and values of the
+    prompt, which the whole model computed. Matchness is the share of these C positions whose
+    likeliest draft token is the next token of the response.
 
     Args:
       model: the target; static.
@@ -53,8 +54,8 @@ def read_matchness(
       layout: the mesh that all arrays live on, or None for one device; static.
     """
 
-    # Each data shard scores its own first row: to fetch the one that counts, XLA would gather the
-    # caches of all rows on every device.
+    # Each data shard scores its own first usable row. If only the first row of all shards were
+    # scored, XLA would gather the caches of all rows on every device to fetch that row.
     @over_rows(layout, (False, True, False))
     def first_row(
         params: Params, state: DecodeState, skips: jax.Array
@@ -86,7 +87,7 @@ def read_matchness(
         none = functools.partial(jnp.zeros, (1,), jnp.float32)
         return jax.lax.cond(usable.any(), score, none), usable.any(keepdims=True)
 
-    scores, scored = first_row(params, state, skips)  # one per shard, in the order of their rows
+    scores, scored = first_row(params, state, skips)  # one per shard, in the order of the rows
     return Reading(
         score=scores[jnp.argmax(scored)],
         scored=scored.any(),

@@ -1,4 +1,4 @@
-"""What a search knows: the set in use, its score, and everything that was tried."""
+"""The state of a search: the set in use, its score, and all candidates with their scores."""
 
 import dataclasses
 import pathlib
@@ -23,10 +23,11 @@ class Candidate:
     """A skip set that is to be scored.
 
     Attributes:
-      switches: bool[2 (n - 2)].
-      point: f64[2 (n - 2)], where it is registered: the switches as 0 and 1, or the suggestion of
-        which they are the largest coordinates.
-      suggested: whether it is a Bayesian suggestion.
+      switches: bool[2 (n - 2)], true where a sub-layer is skipped.
+      point: f64[2 (n - 2)], the point that is registered with the Gaussian process: the switches as
+        0 and 1 or, for a suggestion, the suggested point, whose largest coordinates are the
+        switches that are on.
+      suggested: whether the candidate is a Bayesian suggestion.
     """
 
     switches: np.ndarray
@@ -41,18 +42,18 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SearchState:
-    """A search between two candidates; everything that comes next follows from it.
+    """A search between two candidates. The state determines everything that comes next.
 
     Attributes:
-      config: its settings.
+      config: the settings of the search.
       identity: of the model, see `model_identity`.
       switches: bool[2 (n - 2)], the set in use.
-      best_score: its score; 0 for the start set, which is never scored.
-      iterations: candidates scored.
-      since_adopted: of those, how many since the set in use was adopted.
-      points: f64[iterations, 2 (n - 2)], where candidates were registered.
-      scores: f64[iterations].
-      resting: whether the set is used and nothing is searched.
+      best_score: score of the set in use; 0 for the start set, which is never scored.
+      iterations: number of candidates that were scored.
+      since_adopted: number of candidates that were scored since the set in use was adopted.
+      points: f64[iterations, 2 (n - 2)], the `point` of every candidate.
+      scores: f64[iterations], the score of every candidate.
+      resting: whether the search is off; the set stays in use.
     """
 
     config: SearchConfig
@@ -67,10 +68,10 @@ class SearchState:
 
     @classmethod
     def new(cls, target: LoadedModel, config: SearchConfig | None = None) -> "SearchState":
-        """Starts from every second layer, with a score that anything beats.
+        """Starts from skipping every second layer, with score 0.
 
         Raises:
-          ConfigError: a target of fewer than 3 layers.
+          ConfigError: the target has fewer than 3 layers.
         """
         layers = target.model.num_layers
         size = num_switches(layers)
@@ -92,7 +93,7 @@ class SearchState:
 
     @property
     def stopped(self) -> str | None:
-        """Why there is no search: "score", "tolerance", "iterations" or "at rest"; or None."""
+        """Why the search is over: "score", "tolerance", "iterations" or "at rest"; None if not."""
         config = self.config
         if self.resting:
             return AT_REST
@@ -120,7 +121,7 @@ class SearchState:
         return dataclasses.replace(self, resting=True)
 
     def save(self, path: str | pathlib.Path) -> None:
-        """Writes the state to a file, whole or not at all."""
+        """Writes the state to a file; an interrupted write leaves the old file."""
         fields: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         fields["config"] = dataclasses.asdict(self.config)
         for name in ("switches", "points", "scores"):
@@ -132,7 +133,7 @@ class SearchState:
         """Reads what `save` wrote.
 
         Raises:
-          ConfigError: no such file, a corrupt one, or one of another model.
+          ConfigError: the file is missing, corrupt, or of another model.
         """
         fields = files.read(path)
         check_identity(f"the search {path}", fields.get("identity"), model_identity(target))

@@ -1,4 +1,4 @@
-"""What a search leaves behind: its iterations, and where the time of each batch went."""
+"""The trace of a search: its iterations, and the time of each batch by phase."""
 
 import contextlib
 import dataclasses
@@ -7,19 +7,19 @@ from collections.abc import Iterator
 
 PHASES = ("prefill", "decode", "suggest", "matchness", "read")
 SEARCHING = ("suggest", "matchness", "read")
-"""The phases that are there for the search alone."""
+"""The phases that only a search has."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Iteration:
-    """One candidate.
+    """One candidate that was scored.
 
     Attributes:
-      instance: index of the batch in which it was scored.
-      score: its matchness.
-      adopted: whether it is used since.
-      suggested: whether it was a Bayesian suggestion.
-      skipped: sub-layers that it skips.
+      instance: index of the batch in which the candidate was scored.
+      score: matchness of the candidate.
+      adopted: whether the candidate became the set in use.
+      suggested: whether the candidate was a Bayesian suggestion.
+      skipped: number of sub-layers that the candidate skips.
     """
 
     instance: int
@@ -31,19 +31,20 @@ class Iteration:
 
 @dataclasses.dataclass(frozen=True)
 class InstanceTrace:
-    """One batch of prompts, from prefill to its last token; compilation is in the first.
+    """One batch of prompts, from prefill to the last token; the first one includes compilation.
 
     Attributes:
-      tokens: new tokens, cut at EOS and at max_new_tokens.
-      iterations: candidates scored in it.
-      best_score: best score so far at its end.
+      tokens: number of new tokens, cut at EOS and at max_new_tokens.
+      iterations: number of candidates scored during the batch.
+      best_score: best score so far, at the end of the batch.
       steps: calls of `advance`.
       host_reads: transfers from the device, the final one included.
-      draft_passes: by (attentions, MLPs) skipped in them, as in `stats.drafted` of all rows: what
-        the cost of a draft pass follows from.
+      draft_passes: number of draft passes (as in `stats.drafted`, over all rows) by the numbers of
+        (attentions, MLPs) that the passes skip, which determine the cost of a pass.
       seconds: by phase: "prefill"; "decode", the calls of `advance`; "suggest", the proposal of
-        candidates on the host; "matchness", their passes; "read", the transfers of scores.
-      total_seconds: of the batch, by the clock.
+        candidates on the host; "matchness", the passes that score candidates; "read", the transfers
+        of scores.
+      total_seconds: wall-clock time of the batch.
     """
 
     tokens: int
@@ -65,7 +66,7 @@ class Clock:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Counts what runs inside."""
+        """Adds the time inside the `with` block to a phase."""
         begin = time.perf_counter()
         yield
         self.seconds[name] += time.perf_counter() - begin

@@ -1,4 +1,4 @@
-"""Prompts and references to decode and score against."""
+"""Tasks: prompts to decode, and references to score the answers against."""
 
 import inspect
 import pathlib
@@ -16,13 +16,13 @@ from rsd_jax.tasks.spec_bench import spec_bench_task
 from rsd_jax.tasks.wmt18 import WMT18_DE_EN
 from rsd_jax.tasks.xsum import XSUM
 
-# What ships with the package: texts that are used as they are.
+# Tasks that ship with the package; their texts are used as they are, without a template.
 TASKS: dict[str, Task] = {
     "completion": COMPLETION,
     "docstrings": DOCSTRINGS,
     "number_words": NUMBER_WORDS,
 }
-# What is read from disk; the keyword arguments of each are the options that it takes.
+# Tasks that are read from disk; the keyword arguments of a function are the options of the task.
 DISK_TASKS: dict[str, Callable[..., Task]] = {
     "dolly": DOLLY.task,
     "jsonl": jsonl_task,
@@ -44,17 +44,19 @@ def get_task(
     """The task of that name, with a template applied.
 
     Args:
-      name: one of `TASKS`, which need no data, or of `DISK_TASKS`.
+      name: a key of `TASKS`, which need no data, or of `DISK_TASKS`.
       template: one of `Task.templates`; None: the first.
-      path: a JSONL file of prompts, for those of `DISK_TASKS`; instead of the data set for `dolly`,
-        `wmt18_de_en` and `xsum` (see `SourceTask.task`), and needed by `jsonl` and `spec_bench`.
+      path: a JSONL file of prompts, for the tasks of `DISK_TASKS`. `jsonl` and `spec_bench` need
+        it; `dolly`, `wmt18_de_en` and `xsum` read it instead of the data set (see
+        `SourceTask.task`).
       data_dir: where TensorFlow Datasets keeps the data set of `dolly`, `wmt18_de_en` or `xsum`.
-      category: of the questions of `spec_bench`, one or several; None: all.
-      metric: for `jsonl`, what answers are scored with.
+      category: one category or several of the questions of `spec_bench`; None: all.
+      metric: for `jsonl`, the metric of the answers.
 
     Raises:
-      ConfigError: there is no such task or template; an option is one that the task does not take,
-        or lacks; see also `jsonl_task`, `spec_bench_task` and `SourceTask.task`.
+      ConfigError: there is no such task or template; the task does not take a given option, or
+        lacks an option that it needs; see also `jsonl_task`, `spec_bench_task` and
+        `SourceTask.task`.
     """
     given: dict[str, Any] = {
         option: value
@@ -82,7 +84,7 @@ def get_task(
 
 
 def _check_options(name: str, given: dict[str, Any], known: dict[str, bool]) -> None:
-    """`known` says of each option whether the task needs it."""
+    """Checks the options of a task; `known` maps each option to whether the task needs it."""
     if unknown := sorted(set(given) - set(known)):
         raise ConfigError(f"the task {name!r} takes no {unknown}; its options: {sorted(known)}")
     if missing := [option for option, needed in known.items() if needed and option not in given]:

@@ -1,4 +1,4 @@
-"""What a task is: prompts, what their answers are scored with, and where an answer ends."""
+"""`Task`: prompts, the metric of the answers, and where an answer ends."""
 
 import dataclasses
 import sys
@@ -13,26 +13,26 @@ PLAIN = "plain"
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """Prompts of one kind, none of which took part in training the pair that ships.
+    """Prompts of one kind; the pair that ships was not trained on any of these prompts.
 
-    A text that a model trains on is `<s>` prompt reference `</s>`, so that a model that has
-    learned the task ends its answer with EOS.
+    A training text is `<s>` prompt reference `</s>`, so a model that has learned the task ends its
+    answer with EOS.
 
     Attributes:
       name: as `rsd_jax.tasks.get_task` takes it.
-      metric: what answers are scored with against the references, one of `METRICS`; None where
-        no reference is the right one.
-      stop: text that ends an answer of a model that does not end it with EOS; None: nothing does.
-      max_new_tokens: enough for a reference and EOS, in tokens of a tokenizer that has learned
-        on the task; for `completion`, which does not end, how much is asked for, and for data
-        sets that are read from disk our choice.
+      metric: one of `METRICS`, which scores answers against the references; None if a good answer
+        can differ from the reference.
+      stop: text that ends an answer of a model that does not write EOS there; None: no text does.
+      max_new_tokens: for `number_words` and `docstrings`, enough for a reference and EOS, in tokens
+        of a tokenizer that was trained on the task; for the other tasks, our choice.
       first: `first(count)` gives the first prompts, fewer than `count` if there are no more.
-      template: which of the templates made the prompts; None: the texts are as they are.
-      templates: those that `get_task` knows for this task, the default first; `PLAIN` stands for
-        texts as they are.
-      strip: whether white space around an answer is no part of it; where `stop` is set it never is.
+      template: name of the template that made the prompts; None if none was applied.
+      templates: names of the templates that `get_task` knows for this task, the default first;
+        `PLAIN` stands for texts without a template.
+      strip: whether white space around an answer is removed; if `stop` is set, it always is.
       endless: whether there is no last prompt.
-      follow: from the first turn's prompt and the answers so far to the next turn's, or None.
+      follow: function from the prompt of the first turn and the answers so far to the prompt of
+        the next turn, or to None if there is no next turn; None if the task has no second turns.
     """
 
     name: str
@@ -56,11 +56,11 @@ class Task:
         """The first `count` test prompts; the same ones on every machine and in every run.
 
         Args:
-          count: None for all that there are.
+          count: number of prompts; None for all.
 
         Raises:
-          ConfigError: `count` is not positive, the task has fewer prompts, or all are asked for and
-            there is no last one.
+          ConfigError: `count` is not positive, the task has fewer prompts, or `count` is None and
+            the task has no last prompt.
         """
         if count is None:
             if self.endless:
@@ -86,7 +86,7 @@ class Task:
         """The next turn of a conversation, with what was said before in its text.
 
         Args:
-          prompt: of the first turn, one of this task's.
+          prompt: a prompt of this task, of a first turn.
           answers: generated texts, as for `score`, one for every turn so far.
 
         Returns:
@@ -107,12 +107,12 @@ class Task:
         """Scores generated texts against the references of their prompts.
 
         Args:
-          texts: one per prompt, decoded without special tokens; what follows an answer may still
-            be there, `answer` cuts it off.
-          prompts: whose references count, without the whitespace around them.
+          texts: one per prompt, decoded without special tokens. A text may go on after its answer;
+            `answer` cuts it.
+          prompts: the prompts of the texts; white space around their references does not count.
 
         Raises:
-          ConfigError: the task has no metric; there are no texts, or not one for each prompt.
+          ConfigError: the task has no metric; there are no texts; there is not one text per prompt.
         """
         if self.metric is None:
             raise ConfigError(

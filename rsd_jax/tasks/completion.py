@@ -1,4 +1,4 @@
-"""Python code completion: stands in for open-ended generation, and has no metric.
+"""The task `completion`: Python code to continue. Stands in for open-ended generation; no metric.
 
 Source: held-out files of CPython's standard library, see rsd_jax/assets/quickstart/README.md.
 """

@@ -1,7 +1,8 @@
-"""Data sets that TensorFlow Datasets has prepared on disk, read at random without TensorFlow.
+"""Data sets that TensorFlow Datasets has prepared on disk; records are read without TensorFlow.
 
-`tfds.builder_from_directory` knows a data set from its files alone, and its data source reads
-ArrayRecord files with numpy. The code of the data set, which may need TensorFlow, is not imported.
+`tfds.builder_from_directory` makes a builder from the files of a data set alone, and the builder's
+data source reads any record of ArrayRecord files with numpy. The code of the data set, which may
+need TensorFlow, is not imported.
 """
 
 import dataclasses
@@ -22,11 +23,11 @@ class DataSet:
     """A data set of TensorFlow Datasets and one of its splits.
 
     Attributes:
-      builders: names, with the configuration behind a slash, in the order in which they are looked
-        for; all have the same records.
-      split: which of its splits.
-      fields: texts that every record has.
-      prepare: command that downloads it and writes it in the format that is read.
+      builders: names of builders, with the configuration behind a slash, in the order in which they
+        are looked for; all give the same records.
+      split: name of the split.
+      fields: names of the texts that every record has.
+      prepare: command that downloads the data set and writes it in the format ArrayRecord.
     """
 
     builders: tuple[str, ...]
@@ -36,10 +37,16 @@ class DataSet:
 
 
 class Records(Sequence[dict[str, str]]):
-    """The records of a split, each a dict of texts, read when it is asked for by its index."""
+    """The records of a split, each a dict of texts; a record is read when it is indexed."""
 
     def __init__(self, data_source: Sequence, place: str, otherwise: str):
-        """`place` and `otherwise` are the ends of what is said of a record that cannot be read."""
+        """Takes the records of `data_source`.
+
+        Args:
+          data_source: from TensorFlow Datasets.
+          place: where the records are, for error messages.
+          otherwise: how to repair them, for error messages.
+        """
         self._data_source, self._place, self._otherwise = data_source, place, otherwise
 
     def __len__(self) -> int:
@@ -58,17 +65,18 @@ class Records(Sequence[dict[str, str]]):
 
 
 def open_data_set(data_set: DataSet, data_dir: str | pathlib.Path | None, task: str) -> Records:
-    """The records of a data set's split; the first one is read, to see that it can be.
+    """The records of a data set's split; the first record is read, to check that it can be read.
 
     Args:
-      data_set: which.
-      data_dir: where TensorFlow Datasets keeps its data; by default where it would itself, the
-        environment variable TFDS_DATA_DIR or ~/tensorflow_datasets.
-      task: for error messages.
+      data_set: the data set and its split.
+      data_dir: where TensorFlow Datasets keeps its data; by default its own default, the
+        environment variable TFDS_DATA_DIR or else ~/tensorflow_datasets.
+      task: name of the task, for error messages.
 
     Raises:
-      ConfigError: the data set is not there, says how to prepare it; it is there in a format that
-        has no random access, damaged, or of other fields; TensorFlow Datasets is not installed.
+      ConfigError: the data set is missing (the error says how to prepare it); it is in a format
+        without random access, is damaged, or has other fields; TensorFlow Datasets is not
+        installed.
     """
     root = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     root = root.expanduser()
@@ -87,7 +95,7 @@ def open_data_set(data_set: DataSet, data_dir: str | pathlib.Path | None, task: 
 
 
 def _newest(directory: pathlib.Path) -> pathlib.Path | None:
-    """The highest version of a data set."""
+    """The folder of the highest version of a data set; None if there is none."""
     versions = {
         tuple(map(int, path.parent.name.split("."))): path.parent
         for path in directory.glob("*/dataset_info.json")
@@ -105,7 +113,7 @@ def _open(data_set: DataSet, directory: pathlib.Path, prepare: str) -> Records:
             f"{_INSTALL}"
         ) from None
     otherwise = f"prepare it again, once that folder is gone:\n\n{prepare}"
-    # What is wrong with the files can be any error of several libraries.
+    # Damaged files can raise any error of several libraries.
     try:
         builder = tfds.builder_from_directory(str(directory))
         splits, features = list(builder.info.splits), set(builder.info.features)

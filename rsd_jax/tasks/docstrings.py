@@ -1,8 +1,8 @@
-"""From a Python function to the first line of its docstring: stands in for summarisation.
+"""The task `docstrings`: from a Python function to the first line of its docstring.
 
-Source: held-out files of CPython's standard library, see rsd_jax/assets/quickstart/README.md.
-The test prompts are a file, so that they do not depend on the interpreter that runs;
-`rsd_jax.distillation.data.functions` cut it.
+The task stands in for summarisation. Source: held-out files of CPython's standard library, see
+rsd_jax/assets/quickstart/README.md. The test prompts are stored in a file, so that they do not
+depend on the running interpreter; `rsd_jax.distillation.data.functions` made that file.
 """
 
 from rsd_jax.tasks.base import Task
@@ -13,7 +13,7 @@ MARKER = "\n# Summary:"
 
 
 def docstring_prompt(name: str, source: str, summary: str) -> Prompt:
-    """Asks for the `summary` of a function, given its `source` without the docstring."""
+    """The prompt that asks for the `summary` of a function whose `source` has no docstring."""
     return Prompt(name, source + MARKER, f" {summary}")
 
 

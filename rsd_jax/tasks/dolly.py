@@ -1,8 +1,8 @@
-"""Databricks-Dolly-15k: instructions of several kinds and what a person answered.
+"""The task `dolly`: Databricks-Dolly-15k, instructions of several kinds with answers by people.
 
-Source: https://github.com/databrickslabs/dolly, CC BY-SA 3.0. There is one split, `train`, which is
-what the prompts are of: fine-tuned models may have seen them. Open-ended: an answer can be good
-and share no word with the reference, so there is no metric. The order is that of TensorFlow
+Source: https://github.com/databrickslabs/dolly, CC BY-SA 3.0. The prompts are from the split
+`train`, because there is no other; fine-tuned models may have seen them. The task has no metric,
+because a good answer need not share a word with the reference. The order is that of TensorFlow
 Datasets, as in `wmt18`. Templates and lengths are our choice.
 """
 

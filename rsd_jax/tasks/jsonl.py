@@ -1,7 +1,8 @@
-"""Objects of a JSONL file, one a line, in UTF-8; and any prompts from one as a task.
+"""Reading the objects of a JSONL file, one per line, in UTF-8; and the task `jsonl`.
 
-A line of the task `jsonl` has the field `prompt`, and may have `reference` and `name`. The prompt
-is given to the model as it is, or as what the user says in a chat.
+The task `jsonl` decodes the user's own prompts. A line of its file has the field `prompt`, and may
+have `reference` and `name`. The model is given the prompt as it is, or as the text of the user in
+a chat.
 """
 
 import codecs
@@ -30,12 +31,12 @@ def jsonl_task(
 
     Args:
       path: the file.
-      template: "plain", the prompts as they are, by default; or "chat", see `chat_turns`.
-      metric: what answers are scored with, one of `METRICS`; None: they are not.
+      template: "plain", the default, for the prompts as they are; or "chat", see `chat_turns`.
+      metric: one of `METRICS`, which scores the answers; None: answers are not scored.
 
     Raises:
-      ConfigError: the template or metric is unknown; the file is missing or empty, or a line is not
-        as it should be; a metric is given, and a line has no reference. Names file and line.
+      ConfigError: the template or metric is unknown; the file is missing or empty; a line is
+        invalid, or has no reference although a metric is given. Names file and line.
     """
     chosen = choose(TEMPLATES, template, "jsonl")
     if metric is not None and metric not in METRICS:
@@ -52,7 +53,7 @@ def jsonl_task(
     check_names([(name, where) for name, _, _, where in records])
     if chosen.chat:
         records = [(n, text, ref and f" {ref.strip()}", where) for n, text, ref, where in records]
-    # Otherwise the reference goes on where the prompt ends, and white space may be a part of it.
+    # Without chat, the reference continues the prompt, and leading white space may be part of it.
     prompts = [Prompt(name, chosen.render([text]), ref or "") for name, text, ref, _ in records]
     return Task(
         name="jsonl",
@@ -69,10 +70,11 @@ def jsonl_task(
 def read_objects(path: str | pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
     """The objects of a JSONL file, each with "file, line number" for error messages.
 
-    Lines of white space alone are left out.
+    Lines that hold only white space are left out.
 
     Raises:
-      ConfigError: the file is missing, cannot be read or is empty, or a line is not such an object.
+      ConfigError: the file is missing, cannot be read or is empty, or a line is not a JSON object
+        in UTF-8.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -82,7 +84,7 @@ def read_objects(path: str | pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error})") from None
     objects = []
-    # Not by `splitlines` of the text, which also splits at characters that JSON does not escape.
+    # `splitlines` of the text would also split at characters that JSON does not escape.
     for number, line in enumerate(data.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
         where = f"{path}, line {number}"
         try:
@@ -102,10 +104,10 @@ def read_objects(path: str | pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def text_of(values: dict[str, Any], field: str, where: str) -> str:
-    """A field that has to be a string with more than white space in it.
+    """The text of a field, which has to be a string with more than white space in it.
 
     Raises:
-      ConfigError: it is not; says `where`.
+      ConfigError: the field is missing or is no such string; names `where`.
     """
     if field not in values:
         raise ConfigError(f"{where}: no field {field!r}; it has {sorted(values)[:9]}")
@@ -113,10 +115,10 @@ def text_of(values: dict[str, Any], field: str, where: str) -> str:
 
 
 def check_text(text: Any, what: str) -> str:
-    """The text, if it is one that can be encoded and is not blank; errors start with `what`.
+    """The text, after a check; `what` names the text in error messages.
 
     Raises:
-      ConfigError: it is not.
+      ConfigError: the text is not a string, is blank, or cannot be encoded in UTF-8.
     """
     if not isinstance(text, str):
         raise ConfigError(f"{what} is {type(text).__name__}, not a string")
@@ -130,17 +132,24 @@ def check_text(text: Any, what: str) -> str:
 
 
 def check_fields(values: dict[str, Any], known: Sequence[str], where: str) -> None:
-    """A misspelled field would be a reference that is not there.
+    """Checks the names of the fields: a misspelled `reference` would pass for a missing one.
 
     Raises:
-      ConfigError: there is a field that is not known.
+      ConfigError: a field is not known.
     """
     if unknown := sorted(set(values) - set(known)):
         raise ConfigError(f"{where}: unknown fields {unknown[:9]}; known ones: {list(known)}")
 
 
 def check_names(names: Sequence[tuple[str, str]]) -> None:
-    """Raises ConfigError if a name, given with where it stands, is given twice."""
+    """Checks that no name occurs twice.
+
+    Args:
+      names: pairs of a name and where the name stands.
+
+    Raises:
+      ConfigError: a name occurs twice; names both places.
+    """
     known: dict[str, str] = {}
     for name, where in names:
         if name in known:
@@ -149,6 +158,6 @@ def check_names(names: Sequence[tuple[str, str]]) -> None:
 
 
 def default_name(where: str) -> str:
-    """The file without its folder, and the line: `prompts.jsonl:3`."""
+    """The name of a prompt without one: the file without its folder, and the line."""
     path, _, line = where.rpartition(", line ")
     return f"{pathlib.Path(path).name}:{line}"

@@ -1,7 +1,7 @@
-"""From English number words to German ones: stands in for translation.
+"""The task `number_words`: from English number words to German ones. Stands in for translation.
 
 Source: integers derived from a hash and spelled by the package num2words. An example is a
-function of (split, index), the same on every machine; there is no last one.
+function of (split, index), the same on every machine. The number of examples has no limit.
 """
 
 import functools
@@ -17,7 +17,7 @@ SPLITS = ("train", "test")
 # Models learn to align the languages on short lists; test lists have at least five.
 _LENGTHS = {"train": (1, 2, 3, 4, 5, 6, 7, 8), "test": (5, 6, 7, 8)}
 _MAX_DIGITS = 6
-_SMALL = 1000  # every integer below is in both splits, every one from here on in one
+_SMALL = 1000  # smaller integers may occur in both splits, the others in one split only
 _TEST_PER_MILLE = 50
 
 
@@ -28,7 +28,7 @@ def is_test_number(number: int) -> bool:
 
 
 def _draws(key: str) -> Iterator[int]:
-    """Uniform 64-bit integers without end. A hash, as libraries' generators change."""
+    """Uniform 64-bit integers without end, from a hash, because generators of libraries change."""
     for counter in itertools.count():
         digest = hashlib.sha256(f"{key}/{counter}".encode()).digest()
         for i in range(0, len(digest), 8):
@@ -36,7 +36,7 @@ def _draws(key: str) -> Iterator[int]:
 
 
 def _number(draws: Iterator[int], split: str) -> int:
-    """Uniform in the number of its digits, and among the split's integers of so many."""
+    """An integer of the split: uniform in its number of digits, and uniform given that number."""
     digits = 1 + next(draws) % _MAX_DIGITS
     low = 10 ** (digits - 1) if digits > 1 else 0
     while True:
@@ -46,9 +46,10 @@ def _number(draws: Iterator[int], split: str) -> int:
 
 
 def integers(split: str, index: int) -> list[int]:
-    """The integers, 0 to 999 999, of an example: 5 to 8 for testing, 1 to 8 for training.
+    """The integers of an example, from 0 to 999 999: 5 to 8 in test, 1 to 8 in training examples.
 
-    At least one is from 1000 on, which keeps the splits disjoint: no list of one is in the other.
+    At least one integer is 1000 or more. Such an integer occurs in one split only, so no list of
+    one split is in the other.
 
     Raises:
       ConfigError: there is no such split, or the index is negative.
@@ -68,7 +69,7 @@ def integers(split: str, index: int) -> list[int]:
 
 @functools.lru_cache(maxsize=4 * _SMALL)
 def spell(number: int, language: str) -> str:
-    """An integer in words of the language ("en", "de"), without the commas inside of English."""
+    """An integer in words of a language ("en", "de"), without the commas that English has."""
     from num2words import num2words
 
     return num2words(number, lang=language).replace(",", "")

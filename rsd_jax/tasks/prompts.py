@@ -1,4 +1,4 @@
-"""A prompt, and files of them: the held-out prompts that ship with the package."""
+"""`Prompt`, and files of prompts, such as the held-out prompts that ship with the package."""
 
 import dataclasses
 import json
@@ -11,14 +11,14 @@ QUICKSTART_PROMPTS = pathlib.Path(__file__).parents[1] / "assets/quickstart/prom
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    """A prompt and what the source goes on with.
+    """A prompt and its reference.
 
     Attributes:
       name: where the text is from: file of the standard library and first line, split and index
-        of an example, or what its file says.
+        of an example, or the name in the file of prompts.
       text: what the model is given; ends at the end of a line or word.
-      reference: the text that follows in the source, or the right answer to a prompt, leading
-        whitespace included; empty where there is none.
+      reference: the text that follows in the source, or a right answer to the prompt, with its
+        leading white space; empty if there is none.
     """
 
     name: str
@@ -30,13 +30,13 @@ def load_prompts(path: str | pathlib.Path = QUICKSTART_PROMPTS) -> list[Prompt]:
     """Reads prompts from JSON lines with the fields of `Prompt`; the shipped ones by default.
 
     Raises:
-      ConfigError: the file is missing, or a line is not such a record.
+      ConfigError: the file is missing, or a line is not an object with these fields.
     """
     path = pathlib.Path(path)
     if not path.is_file():
         raise ConfigError(f"there is no prompt file {path}")
     prompts = []
-    # Not by `splitlines`, which also splits at characters that JSON does not escape.
+    # `splitlines` would also split at characters that JSON does not escape.
     with path.open(encoding="utf-8") as file:
         lines = list(file)
     for number, line in enumerate(lines, start=1):
@@ -50,7 +50,7 @@ def load_prompts(path: str | pathlib.Path = QUICKSTART_PROMPTS) -> list[Prompt]:
 
 
 def save_prompts(prompts: list[Prompt], path: str | pathlib.Path) -> None:
-    """Writes what `load_prompts` reads."""
+    """Writes prompts to a file that `load_prompts` can read."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(dataclasses.asdict(prompt), ensure_ascii=False) for prompt in prompts)

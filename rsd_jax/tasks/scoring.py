@@ -1,8 +1,8 @@
-"""Answers against references: corpus BLEU and ROUGE-2, with intervals over prompts.
+"""Scores of answers against references: corpus BLEU and ROUGE-2, with intervals over prompts.
 
-BLEU (Papineni et al. 2002) as `sacrebleu` computes it by default (Post 2018); ROUGE-2 F1 (Lin
-2004) as `rouge-score` does by default: lower case, a to z and digits only, no stemming. Both from
-0 to 100.
+BLEU (Papineni et al. 2002) is computed by `sacrebleu` with its default settings (Post 2018), and
+ROUGE-2 F1 (Lin 2004) by `rouge-score` with its default settings: lower case, a to z and digits
+only, no stemming. Both scores are from 0 to 100.
 """
 
 import dataclasses
@@ -23,8 +23,8 @@ class Score:
       metric: one of `METRICS`.
       value: 0 to 100.
       interval: ends of the 95 % percentile bootstrap interval over prompts, under a fixed seed.
-      num_prompts: answers that were scored.
-      signature: what the value depends on besides the texts: settings and version of the library.
+      num_prompts: number of answers that were scored.
+      signature: settings and version of the library, on which the value depends besides the texts.
     """
 
     metric: str
@@ -38,13 +38,14 @@ def score(metric: str, answers: Sequence[str], references: Sequence[str]) -> Sco
     """Scores answers, each against one reference.
 
     Args:
-      metric: "bleu" of all answers together (the mean of sentences' BLEU is another number), or
+      metric: "bleu", BLEU of all answers together (which is not the mean BLEU of the answers), or
         "rouge2", the mean of the answers' F1.
-      answers: what is scored, without special tokens; may be empty strings.
+      answers: texts without special tokens; a text may be empty.
       references: one per answer.
 
     Raises:
-      ConfigError: the metric is unknown, there are no answers, or not one reference for each.
+      ConfigError: the metric is unknown, there are no answers, or the numbers of answers and
+        references differ.
     """
     scorer = _scorer(metric, answers, references)
     counts = scorer.counts(answers, references)
@@ -56,16 +57,16 @@ def score(metric: str, answers: Sequence[str], references: Sequence[str]) -> Sco
 def score_ratio(
     metric: str, answers: Sequence[str], base: Sequence[str], references: Sequence[str]
 ) -> tuple[float, Interval | None] | None:
-    """The score of answers over that of other answers to the same prompts.
+    """The score of answers divided by the score of base answers to the same prompts.
 
     Args:
       metric, answers, references: as for `score`.
-      base: the other answers, in the same order.
+      base: the base answers, in the same order.
 
     Returns:
-      the ratio, and the ends of its 95 % percentile bootstrap interval over prompts, paired: a
-      resample takes the same prompts for both. No interval if the other answers score 0 in some
-      resample, and nothing if they score 0 altogether: the ratio has no bound then.
+      the ratio, and the ends of its 95 % percentile bootstrap interval over prompts. The bootstrap
+      is paired: a resample takes the same prompts for both scores. The interval is None if the base
+      answers score 0 in some resample. The result is None if the base answers score 0.
 
     Raises:
       ConfigError: as `score`.
@@ -84,24 +85,24 @@ def score_ratio(
 
 
 class _Scorer(Protocol):
-    """A score that is a function of sums over prompts, which is what the bootstrap resamples."""
+    """A metric whose score is a function of sums over prompts; the bootstrap resamples the sums."""
 
     def counts(self, answers: Sequence[str], references: Sequence[str]) -> np.ndarray:
-        """[P, C], what the score depends on, prompt by prompt."""
+        """[P, C]: for each of P prompts, the C counts that the score depends on."""
         ...
 
     def value(self, sums: np.ndarray) -> float:
-        """The score, 0 to 100, of prompts whose counts add up to these."""
+        """The score, 0 to 100, of prompts whose counts add up to `sums`."""
         ...
 
     def signature(self) -> str: ...
 
 
 class _Bleu:
-    """The counts of n-grams and lengths, as sacrebleu takes them of each sentence.
+    """BLEU; the counts are those of n-grams and lengths that sacrebleu takes of each sentence.
 
-    Not resampled by `n_bootstrap` of sacrebleu, whose seed is an environment variable and whose
-    interval is symmetric.
+    The intervals do not come from `n_bootstrap` of sacrebleu, because its seed is an environment
+    variable and its interval is symmetric.
     """
 
     def __init__(self):
@@ -133,7 +134,7 @@ class _Bleu:
 
 
 class _Rouge2:
-    """The F1 of each answer, and 1."""
+    """ROUGE-2; the counts of an answer are its F1 and 1, so that the score is a mean."""
 
     def counts(self, answers: Sequence[str], references: Sequence[str]) -> np.ndarray:
         from rouge_score.rouge_scorer import RougeScorer

@@ -1,4 +1,4 @@
-"""Tasks of a data set: from the files of TensorFlow Datasets or JSONL, with their templates."""
+"""Tasks that are made from a data set, in files of TensorFlow Datasets or in a JSONL file."""
 
 import dataclasses
 import pathlib
@@ -33,14 +33,14 @@ class _Record:
 
 @dataclasses.dataclass(frozen=True)
 class SourceTask:
-    """What makes a data set a task.
+    """A data set with the settings that make it a task.
 
     Attributes:
       name: of the task.
-      data_set: as TensorFlow Datasets has it.
-      source: the field that a prompt is made of.
+      data_set: the data set in TensorFlow Datasets.
+      source: the field that a prompt is made from.
       reference: the field that is the right answer.
-      context: a field that goes behind the source if it is not blank; None: there is none.
+      context: a field that is appended to the source if it is not blank; None: no such field.
       templates: the default first.
       metric, max_new_tokens: see `Task`.
     """
@@ -63,19 +63,19 @@ class SourceTask:
     ) -> Task:
         """The task, with a template applied.
 
-        Records without text are left out; none is cut, however long. The order is that of the
+        Records without text are left out. No record is cut, however long. The order is that of the
         files.
 
         Args:
-          template: one of the task's; None: the first.
-          path: a JSONL file to read instead of the data set. A line has the fields of the data set,
-            others are ignored; or `prompt`, which is the source, and it may have `reference` and
-            `name`. If there are no references, the task has no metric.
+          template: name of one of the task's templates; None: the first.
+          path: a JSONL file to read instead of the data set. A line has either the fields of the
+            data set (other fields are ignored), or `prompt`, which is used as the source, and
+            optionally `reference` and `name`. If there are no references, the task has no metric.
           data_dir: see `open_data_set`.
 
         Raises:
-          ConfigError: the template is unknown, `path` and `data_dir` are given both; see
-            `open_data_set` and `read_objects`; a line has not these fields.
+          ConfigError: the template is unknown; both `path` and `data_dir` are given; a line does
+            not have these fields; see also `open_data_set` and `read_objects`.
         """
         chosen = choose(self.templates, template, self.name)
         if path is not None and data_dir is not None:
@@ -92,7 +92,7 @@ class SourceTask:
 
         def first(count: int) -> list[Prompt]:
             usable = (record for record in records() if record.usable)
-            # In this order, or a record is read that nobody asked for.
+            # The range comes first: otherwise `zip` would read one record more than it needs.
             return [
                 _prompt(record, chosen) for _, record in zip(range(count), usable, strict=False)
             ]

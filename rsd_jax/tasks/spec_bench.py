@@ -1,9 +1,9 @@
-"""Spec-Bench: questions of several categories, some with a second turn; read from its own file.
+"""The task `spec_bench`: questions of several categories, some with a second turn.
 
 Source: Xia et al. 2024, https://github.com/hemingkx/Spec-Bench, `data/spec_bench/question.jsonl`,
-Apache-2.0; what it is put together from has licences of its own. A line has `question_id`,
-`category`, `turns` and, in some, `reference`: one for each turn, a string or a list of strings.
-Templates and lengths are our choice, not those of Spec-Bench.
+Apache-2.0; the data sets that Spec-Bench is put together from have licences of their own. A line of
+that file has `question_id`, `category`, `turns` and, in some lines, `reference`: for each turn a
+string or a list of strings. Templates and lengths are our choice, not those of Spec-Bench.
 """
 
 import dataclasses
@@ -17,7 +17,8 @@ from rsd_jax.tasks.jsonl import check_names, check_text, read_objects, text_of
 from rsd_jax.tasks.prompts import Prompt
 from rsd_jax.tasks.templates import Template, choose
 
-# Of the other categories no reference is the right one, or what counts is a number inside of it.
+# The other categories have no metric: a good answer may differ from the reference, or only a number
+# in the answer counts.
 CATEGORY_METRICS = {"translation": "bleu", "summarization": "rouge2"}
 TEMPLATES = (
     Template("chat", chat=True),
@@ -33,8 +34,8 @@ class Question:
     Attributes:
       name: `spec_bench/` and the question's id.
       category: as in the file.
-      turns: what is asked, one turn after the other.
-      references: of the turns, "" where there is none.
+      turns: the text of the user in every turn.
+      references: one per turn, "" if there is none.
     """
 
     name: str
@@ -49,17 +50,17 @@ def spec_bench_task(
     template: str | None = None,
     category: str | Sequence[str] | None = None,
 ) -> Task:
-    """The first turns as prompts; `Task.follow_up` gives the others.
+    """The task whose prompts are the first turns; `Task.follow_up` gives the later turns.
 
     Args:
-      path: the file, as it is.
-      template: "chat" by default, or "base".
-      category: one or several; None: all. The order is that of the file. The task has a metric
-        where that of all categories is the same, see `CATEGORY_METRICS`.
+      path: the file of Spec-Bench, unchanged.
+      template: "chat", the default, or "base".
+      category: one category or several; None: all. The order is that of the file. The task has a
+        metric if all its categories have the same one, see `CATEGORY_METRICS`.
 
     Raises:
       ConfigError: the template or a category is unknown; the file is missing or empty, or a line is
-        not as it should be; names file and line.
+        invalid; names file and line.
     """
     chosen = choose(TEMPLATES, template, "spec_bench")
     questions = _selected(read_questions(path), category, path)
@@ -128,7 +129,7 @@ def _question(values: dict[str, Any], where: str) -> Question:
 
 
 def _references(values: Any, turns: int, where: str) -> tuple[str, ...]:
-    """One for each turn; of several strings, which are parts of an answer, a line each."""
+    """The reference of each turn; the strings of a list, parts of an answer, become its lines."""
     if not values:
         return ("",) * turns
     if not isinstance(values, list) or len(values) > turns:

@@ -1,7 +1,7 @@
-"""How a source text becomes a prompt: for base models, and in the format of Llama-2-Chat.
+"""Templates: from source texts to prompts for base models or in the format of Llama-2-Chat.
 
-Which prompts the papers used is not known; the templates of each task are our choice, declared in
-the task's module.
+The prompts of the papers are not known. The templates of each task are our choice and stand in the
+module of the task.
 """
 
 import dataclasses
@@ -15,12 +15,12 @@ _BOS, _EOS = "<s>", "</s>"
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """How a source text becomes a prompt.
+    """Turns a source text into a prompt.
 
     Attributes:
       name: as in `Task.templates`.
-      text: with `{source}` in the place of the source; for chat, what the user says.
-      stop: text that ends an answer; None where the model ends it with EOS.
+      text: with `{source}` in the place of the source; for chat, the text of the user.
+      stop: text that ends an answer; None if the model ends its answer with EOS.
       chat: whether the prompt is in the format of Llama-2-Chat.
       system: the system message of the chat, without the tags; None: there is none.
     """
@@ -32,12 +32,12 @@ class Template:
     system: str | None = None
 
     def render(self, sources: Sequence[str], answers: Sequence[str] = ()) -> str:
-        """The prompt of the last of `sources`; the earlier ones have been answered.
+        """The prompt that asks for an answer to the last of `sources`.
 
-        Outside of chat, turns are apart by an empty line.
+        Outside of chat, an empty line separates turns.
 
         Args:
-          sources: of every turn, the one to answer last.
+          sources: the source of every turn; the turn to answer comes last.
           answers: one for each earlier turn.
         """
         turns = [self.text.format(source=source) for source in sources]
@@ -50,22 +50,23 @@ class Template:
 def chat_turns(
     turns: Sequence[str], answers: Sequence[str] = (), *, system: str | None = None
 ) -> list[str]:
-    """A conversation in the format of Llama-2-Chat, up to what is to be answered.
+    """A conversation in the format of Llama-2-Chat, up to the turn to answer.
 
-    Source: `chat_completion` of Meta's reference code for Llama 2 (Touvron et al. 2023), which
-    encodes every turn alone, with BOS in front and, behind the answered ones, EOS. Neither is in
-    these strings: BOS at the start is the tokenizer's business. Joined with `</s><s>` the strings
-    are what the chat template of the published checkpoints gives, but for the BOS in front; that
-    text is for tokenizers that read the names of special tokens in it, as those of transformers do.
+    Source: `chat_completion` of Meta's reference code for Llama 2 (Touvron et al. 2023). That code
+    encodes every turn alone, with BOS in front, and with EOS behind answered turns. These strings
+    contain neither BOS nor EOS; the tokenizer adds the BOS at the start. The chat template of the
+    published checkpoints gives the same text as these strings joined with `</s><s>`, except for the
+    BOS in front. The joined text is for tokenizers that read the names of special tokens in a text,
+    as the tokenizers of transformers do.
 
     Args:
-      turns: what the user says, the turn to answer last.
+      turns: the texts of the user; the turn to answer comes last.
       answers: one for each earlier turn.
-      system: goes in front of the first turn, in its tags.
+      system: system message, which is put in front of the first turn, in tags.
 
     Returns:
-      One string per turn, `[INST] turn [/INST]`, and for answered ones ` answer ` behind it. White
-      space around turns and answers is dropped, as in both sources.
+      one string per turn, `[INST] turn [/INST]`, followed by ` answer ` if the turn is answered.
+      White space around turns and answers is dropped, as in both sources.
     """
     if system is not None:
         turns = [f"<<SYS>>\n{system}\n<</SYS>>\n\n{turns[0]}", *turns[1:]]
@@ -75,10 +76,10 @@ def chat_turns(
 
 
 def choose(templates: Sequence[Template], name: str | None, task: str) -> Template:
-    """The template of that name, the first if it is None.
+    """The template of that name; the first template if the name is None.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: there is no template of that name.
     """
     if name is None:
         return templates[0]

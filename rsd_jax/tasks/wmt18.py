@@ -1,8 +1,9 @@
-"""WMT18 German to English: the test set newstest2018 of the news translation task.
+"""The task `wmt18_de_en`: newstest2018, the test set of WMT18 news translation, German to English.
 
 Source: Bojar et al. 2018, http://www.statmt.org/wmt18/translation-task.html; TensorFlow Datasets
-names no licence. The first prompts are the first records as TensorFlow Datasets has shuffled them,
-which depends on the names of its records alone. Templates and lengths are our choice.
+names no licence. The prompts are in the order of the records on disk. TensorFlow Datasets has
+shuffled the records, in an order that depends only on their names. Templates and lengths are our
+choice.
 """
 
 from rsd_jax.tasks.data_sets import DataSet
@@ -10,7 +11,7 @@ from rsd_jax.tasks.sources import SourceTask
 from rsd_jax.tasks.templates import Template
 
 _DATA_SET = DataSet(
-    # The first is the test set alone: the second comes with all that there is to train on.
+    # The first builder has the test set alone, the second one also downloads all training data.
     builders=("wmt_translate/de-en.newstest2018", "wmt18_translate/de-en"),
     split="test",
     fields=("de", "en"),

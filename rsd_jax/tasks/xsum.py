@@ -1,4 +1,4 @@
-"""XSum: articles of the BBC and one sentence that sums each up; the test split.
+"""The task `xsum`: articles of the BBC, each with a sentence that sums it up; the test split.
 
 Source: Narayan et al. 2018, https://github.com/EdinburghNLP/XSum; the articles are the BBC's, and
 TensorFlow Datasets names no licence. The order is that of TensorFlow Datasets, as in `wmt18`.
@@ -13,7 +13,7 @@ _DATA_SET = DataSet(
     builders=("xsum",),
     split="test",
     fields=("document", "summary"),
-    # TensorFlow is what the command needs, not what the files are read with.
+    # The command needs TensorFlow; reading the files does not.
     prepare="""pip install tensorflow
 tfds build xsum --file_format=array_record --manual_dir=MANUAL_DIR
 

@@ -62,7 +62,7 @@ def adapted():
 
 @pytest.mark.parametrize("which", ["pair", "adapted"])
 def test_the_target_has_learned_to_translate(which, request):
-    """Greedy answers; docs/training.md has the score on more prompts."""
+    """Greedy answers; docs/results/training.md has the score on more prompts."""
     task, pair = get_task("number_words"), request.getfixturevalue(which)
     prompts = task.test_prompts(12)
     ids = [pair.tokenizer(prompt.text).input_ids for prompt in prompts]
