@@ -9,7 +9,7 @@ from rsd_jax.distillation.answers import encode_prompts, task_answers
 from rsd_jax.distillation.data.training_prompts import prompts_from_files
 from rsd_jax.distillation.draft_decoding import DecodedRow, TaskPrompts, measure_decoding
 from rsd_jax.distillation.files import write_json
-from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
+from rsd_jax.distillation.workspace import DRAFT, Workspace
 from rsd_jax.engine.methods import build_method
 from rsd_jax.tasks import get_task
 
@@ -51,7 +51,7 @@ def decode_draft(workspace: Workspace, target: LoadedModel, draft: LoadedModel) 
         temperature=options["temperature"],
         seed=options["seed"],
         batch_size=options["batch_size"],
-        eos_ids=workspace.model(TARGET).config.eos_ids,
+        eos_ids=workspace.ends[1],
     )
 
 
@@ -81,7 +81,7 @@ def _scores(workspace: Workspace, target: LoadedModel) -> dict[str, Any]:
             task,
             count,
             batch_size=options["batch_size"],
-            eos_ids=workspace.model(TARGET).config.eos_ids,
+            eos_ids=workspace.ends[1],
         )
         scores[name] = dataclasses.asdict(task.score(answers, task.test_prompts(count)))
     return scores

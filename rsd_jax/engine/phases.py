@@ -91,7 +91,8 @@ def verify(
     options: DecodeOptions,
 ) -> VerifyResult:
     """Phase 3: which nodes are accepted, and the token that ends the block."""
-    target = TargetLaws(logits=logits, warp=options.target_warp, places=_places(engine, tree))
+    backend = engine.models.target.backend
+    target = TargetLaws(logits, options.target_warp, _places(engine, tree), backend)
     return engine.verifier.verify(tree, target, block_keys(state.row_keys, state.stats.blocks))
 
 

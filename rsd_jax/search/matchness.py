@@ -55,9 +55,9 @@ def read_matchness(
 
     # Each data shard scores its own first row: to fetch the one that counts, XLA would gather the
     # caches of all rows on every device.
-    @over_rows(layout, (False, True, False))
+    @over_rows(layout)
     def first_row(
-        params: Params, state: DecodeState, skips: jax.Array
+        params: Params, skips: jax.Array, *, state: DecodeState
     ) -> tuple[jax.Array, jax.Array]:
         usable = ~state.done & (state.length - state.prompt_length > context + 1)
         row = jnp.argmax(usable)
@@ -86,7 +86,9 @@ def read_matchness(
         none = functools.partial(jnp.zeros, (1,), jnp.float32)
         return jax.lax.cond(usable.any(), score, none), usable.any(keepdims=True)
 
-    scores, scored = first_row(params, state, skips)  # one per shard, in the order of their rows
+    scores, scored = first_row(
+        params, skips, state=state
+    )  # one per shard, in the order of their rows
     return Reading(
         score=scores[jnp.argmax(scored)],
         scored=scored.any(),

@@ -83,8 +83,8 @@ def test_what_a_pass_with_skipped_sub_layers_reads():
     attention, mlp = 4 * 4 + 2 * 4 * 2 + 4 * 4 + 4, 3 * 4 * 6 + 4
     whole = 3 * (attention + mlp) + 4 + 10 * 4
     assert config.num_parameters == whole
-    assert kept_fraction(config, (2, 0)) == pytest.approx(1 - 2 * attention / whole)
-    assert kept_fraction(config, (0, 1)) == pytest.approx(1 - mlp / whole)
+    assert kept_fraction(model, (2, 0)) == pytest.approx(1 - 2 * attention / whole)
+    assert kept_fraction(model, (0, 1)) == pytest.approx(1 - mlp / whole)
     cache = 2 * 1 * 2 * 5 * 3  # keys and values of a head of 2 numbers, 5 positions, 3 rows
     kept = 1 - (attention + cache) / (whole + 3 * cache)
-    assert kept_fraction(config, (1, 0), batch=3, context=5) == pytest.approx(kept)
+    assert kept_fraction(model, (1, 0), batch=3, context=5) == pytest.approx(kept)
