@@ -86,9 +86,8 @@ def read_matchness(
         none = functools.partial(jnp.zeros, (1,), jnp.float32)
         return jax.lax.cond(usable.any(), score, none), usable.any(keepdims=True)
 
-    scores, scored = first_row(
-        params, skips, state=state
-    )  # one per shard, in the order of their rows
+    # One per shard, in the order of their rows.
+    scores, scored = first_row(params, skips, state=state)
     return Reading(
         score=scores[jnp.argmax(scored)],
         scored=scored.any(),

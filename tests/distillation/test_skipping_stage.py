@@ -144,9 +144,8 @@ def test_the_stage_leaves_an_adapter_that_helps(params, tmp_path, monkeypatch):
     assert measured["before"]["forward_kl"] == pytest.approx(0.0, abs=1e-6)
     assert measured["after"]["matchness_2"] > measured["before"]["matchness_2"]
     saved = Checkpoints(tmp_path / "skipping/checkpoints")
-    _, state = saved.restore(
-        abstract_state(SkippingStudent(LlamaModel(_CONFIG), rank=4, most=3), recipe)
-    )
+    student = SkippingStudent(LlamaModel(_CONFIG), rank=4, most=3)
+    _, state = saved.restore(abstract_state(student, recipe))
     saved.close()
     jax.tree.map(np.testing.assert_array_equal, state.params["target"], params)
     # Finished, it trains no more, and writes the same again.
