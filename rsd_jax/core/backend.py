@@ -3,7 +3,7 @@
 import dataclasses
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
 
 from rsd_jax.core.sharding import MeshLayout
 
@@ -49,5 +49,5 @@ def backend_of(layout: MeshLayout | None) -> Backend:
       layout: of the mesh, whose devices need not be attached (see `jax.experimental.topologies`);
         None for the one device on which JAX puts new arrays.
     """
-    devices = jnp.zeros(()).devices() if layout is None else layout.mesh.devices.flat
+    devices = jax.device_put(0.0).devices() if layout is None else layout.mesh.devices.flat
     return CPU if all(device.platform == "cpu" for device in devices) else ACCELERATOR
