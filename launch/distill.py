@@ -15,10 +15,10 @@ import sys
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
 
-import jax  # noqa: E402
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
+from rsd_jax.core.sharding import make_mesh  # noqa: E402
 from rsd_jax.distillation.pipeline import EXTRA_STAGES, STAGES, Pipeline  # noqa: E402
 from rsd_jax.distillation.report import report  # noqa: E402
 from rsd_jax.distillation.responses.generate import Progress  # noqa: E402
@@ -44,7 +44,7 @@ def main(_: list[str]) -> None:
     workdir = pathlib.Path(_WORKDIR.value or config.workdir)
     export_dir = pathlib.Path(_EXPORT_DIR.value or workdir / "export")
     try:
-        pipeline = Pipeline(config, workdir, export_dir, _mesh())
+        pipeline = Pipeline(config, workdir, export_dir, make_mesh(_MESH.value or ()))
         if _STAGE.value == "report":
             print(report(workdir))
             return
@@ -61,18 +61,6 @@ def _show(progress: Progress) -> None:
         f"{progress.tokens_per_second:.0f} tokens/s",
         flush=True,
     )
-
-
-def _mesh() -> jax.sharding.Mesh | None:
-    if _MESH.value is None:
-        return None
-    try:
-        data, model = map(int, _MESH.value)
-        return jax.make_mesh((data, model), ("data", "model"))
-    except ValueError as error:
-        raise ConfigError(
-            f"mesh={','.join(_MESH.value)} cannot be made of {jax.device_count()} devices: {error}"
-        ) from error
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from ml_collections import config_flags  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 import rsd_jax  # noqa: E402
-from launch.pairs import load_pair, make_mesh  # noqa: E402
+from launch.pairs import load_pair  # noqa: E402
+from rsd_jax.core.sharding import make_mesh  # noqa: E402
 from rsd_jax.evaluation.sweep.cells import Turn, missing_cells, turns  # noqa: E402
 from rsd_jax.evaluation.sweep.definition import Sweep  # noqa: E402
 from rsd_jax.evaluation.sweep.estimate import TimeEstimate, in_words  # noqa: E402

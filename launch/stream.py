@@ -7,6 +7,7 @@ results.jsonl in the configuration's `out_dir`, and the search a file. Started a
 Any value can be set, e.g. --config.task.num_prompts=20. launch/plot.py draws the rows.
 """
 
+import dataclasses
 import os
 import pathlib
 import sys
@@ -20,7 +21,7 @@ from ml_collections import config_flags  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 import rsd_jax  # noqa: E402
-from launch.pairs import load_target  # noqa: E402
+from launch.pairs import load_pair  # noqa: E402
 from rsd_jax.evaluation.stream.session import Session  # noqa: E402
 from rsd_jax.evaluation.stream.settings import StreamSettings  # noqa: E402
 from rsd_jax.records.rows import Row  # noqa: E402
@@ -34,7 +35,8 @@ def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # jax tells which accelerators are missing
     try:
         settings = StreamSettings.from_config(_CONFIG.value)
-        session = Session(settings, *load_target(settings.pair))
+        pair = load_pair(dataclasses.replace(settings.pair, draft=""))
+        session = Session(settings, pair.target, pair.tokenizer)
         count = len(session.encoded.tokens)
         bar = tqdm(total=count * (1 + settings.phases), disable=None, bar_format=_FORMAT)
         bar.update(len(session.done))

@@ -7,7 +7,7 @@ crosses it; the model axis is left to the compiler.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -115,13 +115,14 @@ class MeshLayout:
         return jax.tree.map(constrain, state)
 
 
-def over_rows(layout: MeshLayout | None, rowwise: tuple[bool, ...]) -> Callable[[Any], Any]:
+def over_rows(layout: MeshLayout | None) -> Callable[[Any], Any]:
     """Decorates a function of pytrees so that each data shard runs it on its own rows.
+
+    What is passed by name has rows, a leading batch axis in every leaf, and so has the result;
+    what is passed by position is the same for all shards.
 
     Args:
       layout: None leaves the function alone.
-      rowwise: for each argument, whether its leaves have a leading batch axis; the others are
-        the same for all shards. The result's leaves have one.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -129,49 +130,66 @@ def over_rows(layout: MeshLayout | None, rowwise: tuple[bool, ...]) -> Callable[
             return function
 
         @functools.wraps(function)
-        def mapped(*args: Any) -> Any:
-            shard = _on_shards(layout, function, rowwise, PartitionSpec(DATA))
-            return layout.place_buffers(shard(*args))
+        def mapped(*shared: Any, **rows: Any) -> Any:
+            run = _on_shards(layout, function, PartitionSpec(DATA))
+            return layout.place_buffers(run(shared, rows))
 
         return mapped
 
     return decorate
 
 
-def mean_over_rows(layout: MeshLayout | None, rowwise: tuple[bool, ...]) -> Callable[[Any], Any]:
+def mean_over_rows(layout: MeshLayout | None) -> Callable[[Any], Any]:
     """Decorates a function whose result is a mean over rows, such as a loss and its gradient.
 
     Each data shard runs it on its own rows, which must be as many on all, and the results are
     averaged: that is all that crosses the data axis.
 
     Args:
-      layout, rowwise: see `over_rows`. The result's leaves are floating, without a batch axis.
+      layout: see `over_rows`, also for how rows are passed. The result's leaves are floating,
+        without a batch axis.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         if layout is None:
             return function
 
-        def averaged(*args: Any) -> Any:
-            return jax.lax.pmean(function(*args), DATA)
+        def averaged(*shared: Any, **rows: Any) -> Any:
+            return jax.lax.pmean(function(*shared, **rows), DATA)
 
-        return _on_shards(layout, averaged, rowwise, PartitionSpec())
+        run = _on_shards(layout, averaged, PartitionSpec())
+        return lambda *shared, **rows: run(shared, rows)
 
     return decorate
 
 
 def _on_shards(
-    layout: MeshLayout,
-    function: Callable[..., Any],
-    rowwise: tuple[bool, ...],
-    out_specs: PartitionSpec,
-) -> Callable[..., Any]:
-    rows = PartitionSpec(DATA)
+    layout: MeshLayout, function: Callable[..., Any], out_specs: PartitionSpec
+) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
     return jax.shard_map(
-        function,
+        lambda shared, rows: function(*shared, **rows),
         mesh=layout.mesh,
-        in_specs=tuple(rows if split else PartitionSpec() for split in rowwise),
+        in_specs=(PartitionSpec(), PartitionSpec(DATA)),
         out_specs=out_specs,
         axis_names={DATA},
         check_vma=False,
     )
+
+
+def make_mesh(sizes: Sequence[int | str]) -> Mesh | None:
+    """A mesh of the process's devices, of these sizes of its axes "data" and "model".
+
+    Args:
+      sizes: of a configuration or a flag; none for one device and no mesh.
+
+    Raises:
+      ConfigError: the sizes are not two numbers, or the devices are not enough.
+    """
+    try:
+        data, model = map(int, sizes or (0, 0))
+        return jax.make_mesh((data, model), (DATA, MODEL)) if sizes else None
+    except ValueError as error:
+        raise ConfigError(
+            f"mesh={','.join(map(str, sizes))} cannot be made of {jax.device_count()} devices: "
+            f"{error}"
+        ) from error

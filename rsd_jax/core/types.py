@@ -11,12 +11,15 @@ Axis legend, used in every docstring of the package:
 """
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 
+from rsd_jax.core.backend import CPU, Backend
 from rsd_jax.core.sharding import MeshLayout
+from rsd_jax.errors import ConfigError
 
 NO_NODE = -1
 """Padding of a path: no node was accepted at this depth."""
@@ -84,12 +87,53 @@ class VerifyResult:
     empty_residuals: jax.Array
 
 
+class ModelSizes(Protocol):
+    """Counts of scalars, from which the cost of a pass follows; configurations fulfil it."""
+
+    @property
+    def num_parameters(self) -> int:
+        """All parameters, a tied head counted once."""
+        ...
+
+    @property
+    def num_parameters_read(self) -> int:
+        """Parameters that one decoding step reads: all but an untied input table (a gather)."""
+        ...
+
+    @property
+    def attention_parameters(self) -> int:
+        """Parameters of one attention sub-layer, the norm before it included."""
+        ...
+
+    @property
+    def mlp_parameters(self) -> int:
+        """Parameters of one MLP sub-layer, the norm before it included."""
+        ...
+
+    @property
+    def cache_numbers(self) -> int:
+        """Numbers that one position has in the cache of one layer."""
+        ...
+
+
 class LanguageModel(Protocol):
     """A causal language model with explicit state; frozen, hashable, without arrays.
 
     The committed region of a cache is read-only to `forward`; only `commit` writes it. That is
     what lets XLA keep the cache in place inside a loop.
+
+    A model whose class names this one as its base inherits everything that has a body here.
     """
+
+    @property
+    def dtype(self) -> str:
+        """Name of the floating type that the model computes in, e.g. "bfloat16"."""
+        return "float32"
+
+    @property
+    def backend(self) -> Backend:
+        """What is chosen by the devices that the model lives on or is compiled for."""
+        return CPU
 
     @property
     def vocab_size(self) -> int:
@@ -105,6 +149,16 @@ class LanguageModel(Protocol):
     def num_layers(self) -> int:
         """Layers, each of two sub-layers that `skips` can turn off."""
         ...
+
+    @property
+    def sizes(self) -> ModelSizes | None:
+        """Counts of scalars; None for a model without weights. See `sizes_of`."""
+        return None
+
+    def with_max_positions(self, limit: int) -> Self:
+        """The same model with another limit on positions: capacities are timed, not long texts."""
+        changed: Self = dataclasses.replace(self, max_positions=limit)  # type: ignore[type-var]
+        return changed
 
     def init_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache for `batch` rows of `capacity` positions."""
@@ -166,6 +220,37 @@ class LanguageModel(Protocol):
           count: i32[B], how many of the R entries count; length becomes start + count.
         """
         ...
+
+    def score(self, params: Params, tokens: jax.Array, skips: jax.Array | None = None) -> jax.Array:
+        """Logits f32[B, Q, V] after every token of whole sequences i32[B, Q]; no state kept.
+
+        Args:
+          params: of the model.
+          tokens: one sequence per row.
+          skips: bool[layers, 2], sub-layers that are skipped.
+        """
+        batch, length = tokens.shape
+        positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32)[None], tokens.shape)
+        causal = jnp.tril(jnp.ones((1, length, length), bool))
+        cache, scratch = self.init_cache(batch, 0), self.init_scratch(batch, length)
+        logits, _ = self.forward(
+            params, tokens, positions, cache, scratch, slot=0, mask=causal, skips=skips
+        )
+        return logits
+
+
+def sizes_of(model: LanguageModel) -> ModelSizes:
+    """The model's counts of scalars.
+
+    Raises:
+      ConfigError: the model has none.
+    """
+    if (sizes := model.sizes) is None:
+        raise ConfigError(
+            f"a {type(model).__name__} has no sizes, so the cost of its passes cannot be measured; "
+            "use a model that load_model returns, or give yours a property `sizes`"
+        )
+    return sizes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from rsd_jax.distillation.answers import encode_prompts, task_answers
 from rsd_jax.distillation.data.training_prompts import prompts_from_files
 from rsd_jax.distillation.draft_decoding import DecodedRow, TaskPrompts, measure_decoding
 from rsd_jax.distillation.files import write_json
-from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
+from rsd_jax.distillation.workspace import DRAFT, Workspace
 from rsd_jax.engine.methods import build_method
 from rsd_jax.engine.request import Sampling
 from rsd_jax.tasks import get_task
@@ -52,7 +52,7 @@ def decode_draft(workspace: Workspace, target: LoadedModel, draft: LoadedModel) 
             max_new_tokens=options["max_new_tokens"],
             temperature=options["temperature"],
             seed=options["seed"],
-            eos_ids=workspace.model(TARGET).config.eos_ids,
+            eos_ids=workspace.ends[1],
         ),
         batch_size=options["batch_size"],
     )
@@ -79,9 +79,7 @@ def _scores(workspace: Workspace, target: LoadedModel) -> dict[str, Any]:
     for name, count in options["scored"].items():
         task = get_task(name)
         sampling = Sampling(
-            max_new_tokens=task.max_new_tokens,
-            temperature=0.0,
-            eos_ids=workspace.model(TARGET).config.eos_ids,
+            max_new_tokens=task.max_new_tokens, temperature=0.0, eos_ids=workspace.ends[1]
         )
         answers = task_answers(
             target, tokenizer, task, count, sampling, batch_size=options["batch_size"]

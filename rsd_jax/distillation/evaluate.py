@@ -8,7 +8,7 @@ import numpy as np
 
 from rsd_jax.core.sampling import Purpose, gumbels, row_keys
 from rsd_jax.core.sharding import MeshLayout
-from rsd_jax.core.types import Params
+from rsd_jax.core.types import LanguageModel, Params
 from rsd_jax.core.warp import make_warp
 from rsd_jax.distillation.losses import cross_entropy, expected_acceptance, forward_kl, log_law
 from rsd_jax.distillation.ranks import (
@@ -19,7 +19,6 @@ from rsd_jax.distillation.ranks import (
 from rsd_jax.distillation.simulation import block_starts, simulated_tokens
 from rsd_jax.distillation.training.placement import place_rows
 from rsd_jax.engine.methods import build_method
-from rsd_jax.models.llama import LlamaModel
 
 TEMPERATURES = (1.0, 0.3)
 
@@ -42,15 +41,15 @@ _Arrays = dict[str, jax.Array]
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _losses(model: LlamaModel, params: Params, windows: jax.Array) -> tuple[_Arrays, _Arrays]:
+def _losses(model: LanguageModel, params: Params, windows: jax.Array) -> tuple[_Arrays, _Arrays]:
     losses = cross_entropy(model.score(params, windows[:, :-1]), windows[:, 1:])
     return {"loss": losses.mean()}, {"loss": losses.mean(1)}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _pair_losses(
-    target: LlamaModel,
-    draft: LlamaModel,
+    target: LanguageModel,
+    draft: LanguageModel,
     target_params: Params,
     params: Params,
     windows: jax.Array,
@@ -80,7 +79,13 @@ def _pair_losses(
             starts = block_starts(logits.shape[1], drafted.drafter.shape.depth, BLOCKS)
             if len(starts):
                 by_position[f"block_efficiency_t{t:g}_{name}"] = simulated_tokens(
-                    drafted, target_logits, logits, starts, warp=make_warp(t), keys=keys
+                    drafted,
+                    target_logits,
+                    logits,
+                    starts,
+                    warp=make_warp(t),
+                    keys=keys,
+                    backend=target.backend,
                 ).astype(jnp.float32)
     means = {name: values.mean() for name, values in by_position.items()}
     return means | by_rank, {name: values.mean(1) for name, values in by_position.items()}
@@ -103,11 +108,11 @@ def _with_ranks(means: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def evaluate(
-    model: LlamaModel,
+    model: LanguageModel,
     params: Params,
     windows: np.ndarray,
     *,
-    teacher: tuple[LlamaModel, Params] | None = None,
+    teacher: tuple[LanguageModel, Params] | None = None,
     batch_size: int = 8,
     layout: MeshLayout | None = None,
 ) -> dict[str, float]:
@@ -137,11 +142,11 @@ def evaluate(
 
 
 def evaluate_windows(
-    model: LlamaModel,
+    model: LanguageModel,
     params: Params,
     windows: np.ndarray,
     *,
-    teacher: tuple[LlamaModel, Params] | None = None,
+    teacher: tuple[LanguageModel, Params] | None = None,
     batch_size: int = 8,
     layout: MeshLayout | None = None,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:

@@ -144,7 +144,7 @@ class Pipeline:
         method = build_method(**self.config["method"])
         draft = workspace.loaded(WARM_START) if method.drafter.needs_draft_model else None
         prompts = self._prompts()
-        own = {"eos_ids": workspace.model(TARGET).config.eos_ids}
+        own = {"eos_ids": workspace.ends[1]}
         generate_responses(
             target,
             prompts,

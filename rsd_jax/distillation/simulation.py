@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.backend import CPU, Backend
 from rsd_jax.core.sampling import block_keys
 from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.growth import grow_tree
@@ -38,6 +39,7 @@ def simulated_tokens(
     *,
     warp: Warp,
     keys: jax.Array,
+    backend: Backend = CPU,
 ) -> jax.Array:
     """Tokens of one block from each place, i32[B, C].
 
@@ -48,6 +50,7 @@ def simulated_tokens(
       starts: i32[C], see `block_starts`.
       warp: of both.
       keys: key[B].
+      backend: of the target.
 
     Raises:
       ConfigError: the method does not draft with a model.
@@ -69,7 +72,8 @@ def simulated_tokens(
         root = jnp.zeros((count,), jnp.int32)
         tree, _ = grow_tree(drafter.rule, score_level, None, root, warp=warp, keys=own)
         at_nodes = laws[:, np.asarray(drafter.shape.depths)]
-        result = method.verifier.verify(tree, TargetLaws(logits=at_nodes, warp=warp), own)
+        target_laws = TargetLaws(logits=at_nodes, warp=warp, backend=backend)
+        result = method.verifier.verify(tree, target_laws, own)
         return result.num_accepted + 1
 
     # Window by window: the laws of all trees at once would be the largest array of the run.

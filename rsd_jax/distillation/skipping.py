@@ -18,7 +18,7 @@ import numpy as np
 
 from rsd_jax.core.sampling import argmax
 from rsd_jax.core.skips import from_switches, num_switches
-from rsd_jax.core.types import Params
+from rsd_jax.core.types import LanguageModel, Params
 from rsd_jax.distillation.data import documents
 from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.export import rounded
@@ -30,7 +30,6 @@ from rsd_jax.distillation.training.train import train
 from rsd_jax.distillation.workspace import TARGET, Workspace
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.adapter import save_adapter
-from rsd_jax.models.llama import LlamaModel
 from rsd_jax.records.json_objects import build
 
 SKIPPING = "skipping"
@@ -95,19 +94,19 @@ def train_skipping(workspace: Workspace, directory: pathlib.Path) -> None:
     settings = SkippingSettings.from_config(workspace.config)
     target, recipe = workspace.target, settings.recipe
     model = workspace.model(TARGET, recipe.compute_dtype)
-    student = SkippingStudent(
-        model.config,
-        dtype=model.dtype,
-        rank=settings.rank,
-        fewest=settings.fewest,
-        most=settings.most,
-    )
+    student = SkippingStudent(model, rank=settings.rank, fewest=settings.fewest, most=settings.most)
     texts = {
         split: documents.open_mixture(workspace.root / "corpus", settings.mixture, split)
         for split in ("train", "heldout")
     }
     windows = texts["heldout"].spread_windows(count=recipe.eval_windows, length=recipe.window)
-    measure = functools.partial(_measured, student, windows=windows.tokens, teacher=target.params)
+    measure = functools.partial(
+        _measured,
+        student,
+        workspace.model(TARGET, "float32"),
+        windows=windows.tokens,
+        teacher=target.params,
+    )
     state = train(
         student,
         recipe,
@@ -141,7 +140,12 @@ def _start(student: SkippingStudent, target: Params, recipe: Recipe) -> Params:
 
 
 def _measured(
-    student: SkippingStudent, params: Params, *, windows: np.ndarray, teacher: Params
+    student: SkippingStudent,
+    model: LanguageModel,
+    params: Params,
+    *,
+    windows: np.ndarray,
+    teacher: Params,
 ) -> dict[str, float]:
     """Of the adapted target on held-out windows: its loss, its distance, and matchness.
 
@@ -150,37 +154,36 @@ def _measured(
       "matchness_K", K skipped sub-layers: how often the likeliest token stays what it is when
       nothing is skipped, the mean over random sets.
     """
-    llama = dataclasses.replace(student.llama, dtype="float32")
     adapted = jax.jit(student.adapted)(params)
-    values = evaluate(llama, adapted, windows)
+    values = evaluate(model, adapted, windows)
     sums: dict[str, list[float]] = {"forward_kl": []}
     sizes = sorted({student.fewest, (student.fewest + student.most + 1) // 2, student.most})
     rows = min(_ROWS, len(windows))
     for start in range(0, len(windows) - rows + 1, rows):
         tokens = jnp.asarray(windows[start : start + rows, :-1])
-        whole, distance = _whole(llama, adapted, teacher, tokens)
+        whole, distance = _whole(model, adapted, teacher, tokens)
         sums["forward_kl"].append(float(distance))
         for size in sizes:
-            for skips in _fixed_sets(llama.num_layers, size):
-                same = _same(llama, adapted, tokens, whole, skips)
+            for skips in _fixed_sets(model.num_layers, size):
+                same = _same(model, adapted, tokens, whole, skips)
                 sums.setdefault(f"matchness_{size}", []).append(float(same))
     return values | {name: float(np.mean(found)) for name, found in sums.items()}
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _whole(
-    llama: LlamaModel, params: Params, teacher: Params, tokens: jax.Array
+    model: LanguageModel, params: Params, teacher: Params, tokens: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """The likeliest tokens, and the mean distance from the teacher."""
-    logits = llama.score(params, tokens)
-    return argmax(logits), forward_kl(llama.score(teacher, tokens), logits).mean()
+    logits = model.score(params, tokens)
+    return argmax(logits), forward_kl(model.score(teacher, tokens), logits).mean()
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _same(
-    llama: LlamaModel, params: Params, tokens: jax.Array, whole: jax.Array, skips: jax.Array
+    model: LanguageModel, params: Params, tokens: jax.Array, whole: jax.Array, skips: jax.Array
 ) -> jax.Array:
-    return (argmax(llama.score(params, tokens, skips)) == whole).mean()
+    return (argmax(model.score(params, tokens, skips)) == whole).mean()
 
 
 def _fixed_sets(num_layers: int, count: int) -> list[jax.Array]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import Self
 
 import flax.traverse_util
 import jax
@@ -11,8 +12,8 @@ import numpy as np
 from rsd_jax.core.skips import num_switches
 from rsd_jax.core.types import Params
 from rsd_jax.errors import ConfigError, is_integer, positive_integer
-from rsd_jax.models.checkpoint import tensor_specs
-from rsd_jax.models.llama import LlamaModel
+from rsd_jax.models.families import family_of
+from rsd_jax.models.family import ModelConfig, Network
 
 _GROUPS = 2  # of rows that skip, each with a set of its own
 
@@ -26,24 +27,26 @@ def check_rows(rows: int) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class SkippingStudent(LlamaModel):
-    """A Llama and an adapter; every call of `score` skips other sub-layers.
+class SkippingStudent:
+    """A target and an adapter; every call of `score` skips other sub-layers.
 
-    Parameters are {"target": the Llama's, "adapter": {... "a" f32[in, r], "b" f32[r, out]}}; the
+    Parameters are {"target": the target's, "adapter": {... "a" f32[in, r], "b" f32[r, out]}}; the
     target's have no gradient.
 
     Attributes:
+      network: the target's.
       rank: r, of the adapter.
       fewest, most: sub-layers that are skipped, uniformly.
     """
 
+    network: Network
     rank: int = 1
     fewest: int = 1
     most: int = 1
 
     def __post_init__(self):
         positive_integer("skipping.rank", self.rank)
-        size = num_switches(self.num_layers)
+        size = num_switches(self.network.num_layers)
         given = (self.fewest, self.most)
         if not (all(map(is_integer, given)) and 1 <= self.fewest <= self.most <= size):
             raise ConfigError(
@@ -51,14 +54,25 @@ class SkippingStudent(LlamaModel):
                 f"from 1 to {size}, the sub-layers between the target's first and last layer"
             )
 
+    @property
+    def config(self) -> ModelConfig:
+        return self.network.config
+
+    @property
+    def vocab_size(self) -> int:
+        return self.network.vocab_size
+
+    def with_remat(self, remat: bool) -> Self:
+        return dataclasses.replace(self, network=self.network.with_remat(remat))
+
     def init_params(self, key: jax.Array) -> Params:
-        return self.start(super().init_params(key), key)
+        return self.start(self.network.init_params(key), key)
 
     def start(self, target: Params, key: jax.Array) -> Params:
         """A target's parameters and an adapter that adds nothing: A is normal, B is 0."""
         factors = {}
         flat = flax.traverse_util.flatten_dict(target)
-        for index, spec in enumerate(tensor_specs(self.config).values()):
+        for index, spec in enumerate(family_of(self.config).tensors(self.config).values()):
             if spec.path[-1] == "kernel":
                 inputs, outputs = flat[spec.path].shape
                 own = jax.random.fold_in(key, index)
@@ -68,7 +82,7 @@ class SkippingStudent(LlamaModel):
         return {"target": target, "adapter": flax.traverse_util.unflatten_dict(factors)}
 
     def adapted(self, params: Params) -> Params:
-        """The Llama's parameters with the adapter's products added."""
+        """The target's parameters with the adapter's products added."""
         flat = flax.traverse_util.flatten_dict(jax.lax.stop_gradient(params["target"]))
         factors = flax.traverse_util.flatten_dict(params["adapter"])
         for path in flat:
@@ -87,26 +101,20 @@ class SkippingStudent(LlamaModel):
           skips: bool[layers, 2], for all rows, instead of drawn sets and whole rows.
         """
         if skips is not None:
-            return self.llama.score(self.adapted(params), tokens, skips)
+            return self.network.score(self.adapted(params), tokens, skips)
         rows, whole = tokens.shape[0], max(1, tokens.shape[0] // 4)
         check_rows(rows)
-        llama = self.llama
         params, key = self.adapted(params), jax.random.key(tokens.sum())
         ends = np.linspace(whole, rows, _GROUPS + 1).astype(int)
-        logits = [llama.score(params, tokens[:whole])]
+        logits = [self.network.score(params, tokens[:whole])]
         for group, (start, end) in enumerate(itertools.pairwise(ends)):
             skips = self._draw(jax.random.fold_in(key, group))
-            logits.append(llama.score(params, tokens[start:end], skips))
+            logits.append(self.network.score(params, tokens[start:end], skips))
         return jnp.concatenate(logits)
-
-    @property
-    def llama(self) -> LlamaModel:
-        """The Llama alone."""
-        return LlamaModel(self.config, self.dtype, self.reads, self.remat)
 
     def _draw(self, key: jax.Array) -> jax.Array:
         """bool[layers, 2]: from `fewest` to `most` sub-layers, the first and last layer's not."""
         sizes, order = jax.random.split(key)
         count = jax.random.randint(sizes, (), self.fewest, self.most + 1)
-        switches = jax.random.permutation(order, num_switches(self.num_layers)) < count
+        switches = jax.random.permutation(order, num_switches(self.network.num_layers)) < count
         return jnp.pad(switches.reshape(-1, 2), ((1, 1), (0, 0)))

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from tokenizers import Tokenizer
 
 from rsd_jax.core.sharding import MeshLayout
@@ -23,10 +21,10 @@ from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.recipe import Recipe
 from rsd_jax.distillation.training.step import abstract_state
 from rsd_jax.errors import ConfigError
-from rsd_jax.models.checkpoint import load_params, read_config
+from rsd_jax.models.checkpoint import read_config
 from rsd_jax.models.config import LlamaConfig
-from rsd_jax.models.llama import LlamaModel
-from rsd_jax.models.partition import param_axes
+from rsd_jax.models.family import Network
+from rsd_jax.models.loading import build_model, load_model
 
 TARGET, WARM_START, DRAFT = "target", "draft_warm_start", "draft"
 
@@ -81,16 +79,15 @@ class Workspace:
         config = read_config(self.target_directory)
         return config.bos_id, config.eos_ids
 
-    def model(self, stage: str, dtype: str | None = None) -> LlamaModel:
+    def model(self, stage: str, dtype: str | None = None) -> Network:
         """The target, or the model that a stage trains; in f32, or as `loaded`, by default."""
         if stage == TARGET and self.target_directory is not None:
-            own = self.config["target_dtype"]
-            return LlamaModel(read_config(self.target_directory), dtype=dtype or own)
-        bos_id, eos_ids = self.ends
-        shape = self.config[stage]["model"]
-        return LlamaModel(
-            LlamaConfig(bos_id=bos_id, eos_ids=eos_ids, **shape), dtype=dtype or "float32"
-        )
+            config, own = read_config(self.target_directory), self.config["target_dtype"]
+        else:
+            bos_id, eos_ids = self.ends
+            shape = self.config[stage]["model"]
+            config, own = LlamaConfig(bos_id=bos_id, eos_ids=eos_ids, **shape), "float32"
+        return build_model(config, dtype=dtype or own, layout=self.layout)
 
     def recipe(self, stage: str) -> Recipe:
         """The recipe of a stage."""
@@ -117,20 +114,12 @@ class Workspace:
         That one is in the configuration's `target_dtype`.
 
         Raises:
-          CheckpointError: see `params`, `load_params`.
+          CheckpointError: see `params`, `load_model`.
         """
-        layout = self.layout
-        if stage != TARGET or self.target_directory is None:
-            return LoadedModel(self.model(stage), self.params(stage, run), layout)
-        model = self.model(stage)
-
-        def place(names: tuple[str, ...], array: np.ndarray) -> jax.Array:
-            if layout is None:
-                return jnp.asarray(array)
-            return layout.place(array, *param_axes(model.config, names))
-
-        params = load_params(self.target_directory, model.config, dtype=model.dtype, place=place)
-        return LoadedModel(model, params, layout)
+        if stage == TARGET and self.target_directory is not None:
+            dtype = self.config["target_dtype"]
+            return load_model(self.target_directory, dtype=dtype, mesh=self.mesh)
+        return LoadedModel(self.model(stage), self.params(stage, run), self.layout)
 
     @functools.cached_property
     def target(self) -> LoadedModel:

@@ -48,12 +48,13 @@ def prefill(
       the state before the first block.
     """
 
-    @over_rows(engine.layout, (False, True, True, False, True))
+    @over_rows(engine.layout)
     def run(
         params: ModelParams,
+        seed: jax.Array,
+        *,
         tokens: jax.Array,
         prompt_length: jax.Array,
-        seed: jax.Array,
         request_ids: jax.Array,
     ) -> DecodeState:
         batch, capacity = tokens.shape
@@ -84,7 +85,7 @@ def prefill(
             drafter_state = drafter.prefill(models, params, state.drafter, context)
             return dataclasses.replace(state, drafter=drafter_state)
 
-    return run(params, tokens, prompt_length, seed, request_ids)
+    return run(params, seed, tokens=tokens, prompt_length=prompt_length, request_ids=request_ids)
 
 
 @functools.partial(jax.jit, static_argnames=("engine",), donate_argnames=("state",))
@@ -105,9 +106,9 @@ def advance(
       max_blocks: i32[]; stepping by 1 gives the same tokens as one call.
     """
 
-    @over_rows(engine.layout, (False, True, False, False))
+    @over_rows(engine.layout)
     def run(
-        params: ModelParams, state: DecodeState, options: DecodeOptions, max_blocks: jax.Array
+        params: ModelParams, options: DecodeOptions, max_blocks: jax.Array, *, state: DecodeState
     ) -> DecodeState:
         def unfinished(carry: tuple[jax.Array, DecodeState]) -> jax.Array:
             count, state = carry
@@ -122,4 +123,4 @@ def advance(
         start = (jnp.asarray(0, jnp.int32), state)
         return jax.lax.while_loop(unfinished, step, start)[1]
 
-    return run(params, state, options, max_blocks)
+    return run(params, options, max_blocks, state=state)

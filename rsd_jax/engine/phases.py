@@ -9,7 +9,7 @@ from flax import struct
 from rsd_jax.core.sampling import block_keys
 from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.core.tree import DraftTree
-from rsd_jax.core.types import VerifyResult
+from rsd_jax.core.types import KVCache, VerifyResult
 from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.base import Drafter, ModelParams, Models
 from rsd_jax.engine.state import DecodeState, DecodeStats
@@ -91,8 +91,24 @@ def verify(
     options: DecodeOptions,
 ) -> VerifyResult:
     """Phase 3: which nodes are accepted, and the token that ends the block."""
-    target = TargetLaws(logits=logits, warp=options.target_warp, places=_places(engine, tree))
+    backend = engine.models.target.backend
+    target = TargetLaws(logits, options.target_warp, _places(engine, tree), backend)
     return engine.verifier.verify(tree, target, block_keys(state.row_keys, state.stats.blocks))
+
+
+@struct.dataclass
+class BlockTokens:
+    """What a block says, before it is known whether its row may go on.
+
+    Attributes:
+      tokens: i32[B, D + 1], accepted tokens, then the correction or bonus token; junk after it.
+      is_eos: bool[B, D + 1], tokens up to that one that end a row.
+      limit: i32[B], length at which a row ends.
+    """
+
+    tokens: jax.Array
+    is_eos: jax.Array
+    limit: jax.Array
 
 
 def commit(
@@ -103,48 +119,81 @@ def commit(
     options: DecodeOptions,
 ) -> DecodeState:
     """Phase 4: writes tokens and caches, and decides which rows are done."""
-    accepted = jnp.take_along_axis(tree.tokens, jnp.maximum(result.path, 0), axis=1)
-    block = jnp.concatenate([accepted, result.next_token[:, None]], axis=1)
-    order = jnp.arange(block.shape[1], dtype=jnp.int32)[None]
-    last = result.num_accepted[:, None]
-    block = jnp.where(order == last, result.next_token[:, None], block)
-    limit = state.prompt_length + options.max_new_tokens
-    is_eos = (block[..., None] == options.eos_ids[None, None]).any(-1) & (order <= last)
+    block = _block_tokens(state, tree, result, options)
+    failed = _failed(state, tree, result, block)
+    context = dataclasses.replace(state.context(), active=~state.done & ~failed)
+    new = jnp.where(context.active, result.num_accepted + 1, 0)
+    target_cache = _commit_target(engine, state, tree, result, new)
+    drafter = engine.drafter.commit(engine.models, state.drafter, context, tree, result)
+    return dataclasses.replace(
+        _commit_tokens(state, tree, result, block, failed, new),
+        target_cache=target_cache,
+        drafter=drafter,
+    )
 
+
+def _block_tokens(
+    state: DecodeState, tree: DraftTree, result: VerifyResult, options: DecodeOptions
+) -> BlockTokens:
+    accepted = jnp.take_along_axis(tree.tokens, jnp.maximum(result.path, 0), axis=1)
+    tokens = jnp.concatenate([accepted, result.next_token[:, None]], axis=1)
+    order = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]
+    last = result.num_accepted[:, None]
+    tokens = jnp.where(order == last, result.next_token[:, None], tokens)
+    is_eos = (tokens[..., None] == options.eos_ids[None, None]).any(-1) & (order <= last)
+    return BlockTokens(tokens, is_eos, state.prompt_length + options.max_new_tokens)
+
+
+def _failed(
+    state: DecodeState, tree: DraftTree, result: VerifyResult, block: BlockTokens
+) -> jax.Array:
+    """bool[B], rows whose block needs a law that is no law."""
     # A target's law that is none accepts nothing below its node, so only the last token of the
     # block comes from it; a row that has ended before that token does not need it.
-    ended = (is_eos & (order < last)).any(axis=1) | (state.length + result.num_accepted >= limit)
-    failed = ~state.done & ~(tree.finite & (result.finite | ended))
-    context = dataclasses.replace(state.context(), active=~state.done & ~failed)
-    active = context.active
-    new = jnp.where(active, result.num_accepted + 1, 0)
+    order = jnp.arange(block.tokens.shape[1], dtype=jnp.int32)[None]
+    ended_by_eos = (block.is_eos & (order < result.num_accepted[:, None])).any(axis=1)
+    ended = ended_by_eos | (state.length + result.num_accepted >= block.limit)
+    return ~state.done & ~(tree.finite & (result.finite | ended))
 
+
+def _commit_target(
+    engine: Engine, state: DecodeState, tree: DraftTree, result: VerifyResult, new: jax.Array
+) -> KVCache:
+    """The target's cache with the root and the accepted nodes, `new` i32[B] of them."""
     # The root's slot, 0, as a number that depends on the verdict: else XLA may write the cache
     # before the last layer has read it, and copies every buffer to be safe.
     root, nodes, at = jnp.minimum(result.next_token, 0)[:, None], result.path, _places(engine, tree)
     nodes = jnp.maximum(nodes, 0)
     nodes = nodes if at is None else jnp.take_along_axis(at, nodes, axis=1)
-    cached = jnp.concatenate([root, nodes], axis=1)
-    target_cache = engine.models.target.commit(
-        state.target_cache, state.target_scratch, cached, state.target_cache.length, new
+    slots = jnp.concatenate([root, nodes], axis=1)
+    return engine.models.target.commit(
+        state.target_cache, state.target_scratch, slots, state.target_cache.length, new
     )
-    drafter = engine.drafter.commit(engine.models, state.drafter, context, tree, result)
 
-    first_eos = jnp.argmax(is_eos, axis=1).astype(jnp.int32)
-    any_eos = is_eos.any(axis=1) & active
+
+def _commit_tokens(
+    state: DecodeState,
+    tree: DraftTree,
+    result: VerifyResult,
+    block: BlockTokens,
+    failed: jax.Array,
+    new: jax.Array,
+) -> DecodeState:
+    """The state with the block's tokens, what they end, and the counts; caches are left alone."""
+    active = ~state.done & ~failed
+    first_eos = jnp.argmax(block.is_eos, axis=1).astype(jnp.int32)
+    any_eos = block.is_eos.any(axis=1) & active
     produced = jnp.where(any_eos, first_eos + 1, new)
-    hit_eos = any_eos & (state.length + first_eos < limit)
-    done = state.done | failed | (active & (any_eos | (state.length + new >= limit)))
+    hit_eos = any_eos & (state.length + first_eos < block.limit)
+    full = state.length + new >= block.limit
     return dataclasses.replace(
         state,
-        tokens=_write_block(state.tokens, block, state.length, active),
+        tokens=_write_block(state.tokens, block.tokens, state.length, active),
         length=state.length + new,
-        end=jnp.where(active, jnp.minimum(state.length + produced, limit), state.end),
-        done=done,
+        end=jnp.where(active, jnp.minimum(state.length + produced, block.limit), state.end),
+        done=state.done | failed | (active & (any_eos | full)),
         hit_eos=state.hit_eos | hit_eos,
         failed_block=jnp.where(failed, state.stats.blocks, state.failed_block),
-        target_cache=target_cache,
-        drafter=drafter,
         stats=_count(state.stats, tree, result, active, produced),
     )
 

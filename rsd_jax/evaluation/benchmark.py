@@ -12,7 +12,6 @@ from rsd_jax.evaluation.floors import decode_floor
 from rsd_jax.evaluation.measured_rows import comparison_rows, with_times
 from rsd_jax.evaluation.peers import Peer
 from rsd_jax.evaluation.timing import BlockTimes, time_blocks
-from rsd_jax.models.llama import LlamaModel
 from rsd_jax.records.rows import Row
 
 Prompts = Sequence[Sequence[int]]
@@ -125,15 +124,12 @@ def capacity_ratio(
 
 def _unlimited(loaded: LoadedModel) -> LoadedModel:
     """The same model without its limit on positions: capacities are timed, not long texts."""
-    assert isinstance(loaded.model, LlamaModel)
-    config = dataclasses.replace(loaded.model.config, max_positions=2**20)
-    return dataclasses.replace(loaded, model=dataclasses.replace(loaded.model, config=config))
+    return dataclasses.replace(loaded, model=loaded.model.with_max_positions(2**20))
 
 
 def bandwidth_fraction(
     target: LoadedModel, times: BlockTimes, *, batch: int, context: int, bandwidth: float
 ) -> float:
     """Least bytes of an autoregressive step over the time it took, as a share of `bandwidth`."""
-    assert isinstance(target.model, LlamaModel)
     floor = decode_floor(target.model, batch=batch, context=context, bandwidth=bandwidth)
     return floor.seconds / times.block

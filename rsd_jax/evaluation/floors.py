@@ -5,8 +5,7 @@ import math
 
 import jax.numpy as jnp
 
-from rsd_jax.models.config import LlamaConfig
-from rsd_jax.models.llama import LlamaModel
+from rsd_jax.core.types import LanguageModel, sizes_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Floor:
     seconds: float
 
 
-def decode_floor(model: LlamaModel, *, batch: int, context: int, bandwidth: float) -> Floor:
+def decode_floor(model: LanguageModel, *, batch: int, context: int, bandwidth: float) -> Floor:
     """The floor of one pass of `model` over `batch` rows.
 
     Args:
@@ -30,15 +29,18 @@ def decode_floor(model: LlamaModel, *, batch: int, context: int, bandwidth: floa
       batch: rows.
       context: committed positions of each row.
       bandwidth: bytes per second, as measured.
+
+    Raises:
+      ConfigError: a model without sizes.
     """
-    config, size = model.config, jnp.dtype(model.dtype).itemsize
-    cache = 2 * config.num_layers * config.num_kv_heads * config.head_dim * context * batch
-    total = size * (config.num_parameters_read + cache)
+    sizes = sizes_of(model)
+    cache = model.num_layers * sizes.cache_numbers * context * batch
+    total = jnp.dtype(model.dtype).itemsize * (sizes.num_parameters_read + cache)
     return Floor(total, total / bandwidth if bandwidth else math.nan)
 
 
 def kept_fraction(
-    config: LlamaConfig, skipped: tuple[int, int], *, batch: int = 1, context: int = 0
+    model: LanguageModel, skipped: tuple[int, int], *, batch: int = 1, context: int = 0
 ) -> float:
     """Numbers that a pass with sub-layers skipped reads over those of a whole one, in [0, 1].
 
@@ -46,12 +48,16 @@ def kept_fraction(
     rows of an untied input table. With a context of 0 it is r, by parameters.
 
     Args:
-      config: of the model.
+      model: whose passes they are.
       skipped: attentions and MLPs that are.
       batch: rows.
       context: committed positions of each row.
+
+    Raises:
+      ConfigError: a model without sizes.
     """
-    cache = 2 * config.num_kv_heads * config.head_dim * context * batch
+    sizes = sizes_of(model)
+    cache = sizes.cache_numbers * context * batch
     attentions, mlps = skipped
-    saved = attentions * (config.attention_parameters + cache) + mlps * config.mlp_parameters
-    return 1.0 - saved / (config.num_parameters_read + config.num_layers * cache)
+    saved = attentions * (sizes.attention_parameters + cache) + mlps * sizes.mlp_parameters
+    return 1.0 - saved / (sizes.num_parameters_read + model.num_layers * cache)

@@ -12,7 +12,6 @@ from rsd_jax.engine.request import Sampling
 from rsd_jax.evaluation.comparison import Measured, PeerRun
 from rsd_jax.evaluation.floors import kept_fraction
 from rsd_jax.evaluation.timing import BlockTimes
-from rsd_jax.models.llama import LlamaModel
 from rsd_jax.records import metrics
 from rsd_jax.records.hardware import Hardware, current_versions
 from rsd_jax.records.rows import BytesRatio, Row, config_hash
@@ -51,7 +50,7 @@ def comparison_rows(
         "seed": sampling.seed,
         "max_new_tokens": sampling.max_new_tokens,
         "batch_size": measured[0].batch_size,
-        "dtype": getattr(target.model, "dtype", None),
+        "dtype": target.model.dtype,
         "mesh": dict(target.layout.mesh.shape) if target.layout else None,
         "hardware": Hardware.current(),
         "versions": current_versions(),
@@ -110,9 +109,9 @@ def _self_drafting(measured: Measured, target: LanguageModel) -> dict[str, Any]:
     """Of a method that drafts with the target, its first skip set: draft passes as they were."""
     drafted = measured.stats.drafted
     values: dict[str, Any] = {"drafted": int(drafted.sum()), "bytes_ratio": None}
-    if isinstance(target, LlamaModel):
+    if target.sizes is not None:
         attentions, mlps = start_set(target.num_layers).sum(axis=0).tolist()
-        r = kept_fraction(target.config, (attentions, mlps))
+        r = kept_fraction(target, (attentions, mlps))
         cost = measured.stats.blocks + r * drafted
         values |= {
             "bytes_ratio": BytesRatio(r=r, r_bytes=r),
@@ -133,11 +132,9 @@ def _tokens_per_batch(measured: Measured) -> np.ndarray:
 
 def _bytes_ratio(target: LoadedModel, draft: LoadedModel | None) -> BytesRatio | None:
     """Costs of a draft pass; None for models whose size is not known."""
-    if draft is None or not isinstance(target.model, LlamaModel):
+    large, small = target.model.sizes, None if draft is None else draft.model.sizes
+    if draft is None or small is None or large is None:
         return None
-    if not isinstance(draft.model, LlamaModel):
-        return None
-    small, large = draft.model.config, target.model.config
     read = metrics.read_bytes_ratio(
         small, large, draft_dtype=draft.model.dtype, target_dtype=target.model.dtype
     )

@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsd_jax.core.skips import from_switches, num_switches
-from rsd_jax.core.types import KVCache, LoadedModel, Params
+from rsd_jax.core.types import KVCache, LanguageModel, LoadedModel, Params, sizes_of
 from rsd_jax.evaluation.floors import kept_fraction
-from rsd_jax.models.llama import LlamaModel
 from rsd_jax.records.hardware import Hardware, current_versions
 from rsd_jax.records.rows import Row, config_hash
 from rsd_jax.reporting.skip_costs import SKIPPING
@@ -61,7 +60,7 @@ def random_sets(num_layers: int, *, most: int = 20, seed: int = 0) -> list[np.nd
 
 @functools.partial(jax.jit, static_argnames=("model", "steps"))
 def _passes(
-    model: LlamaModel, params: Params, cache: KVCache, skips: jax.Array, steps: int
+    model: LanguageModel, params: Params, cache: KVCache, skips: jax.Array, steps: int
 ) -> jax.Array:
     """`steps` passes, each over the likeliest token after the one before."""
     batch = cache.length.shape[0]
@@ -95,19 +94,21 @@ def time_skipped_passes(
     """Times passes with the sub-layers of each set skipped, all sets in turns, by one program.
 
     Args:
-      target: a Llama.
+      target: with sizes.
       sets: bool[layers, 2] each; the first skips nothing.
       batch: rows.
       context: committed positions of each row; their values do not matter.
       steps: passes per timed call; None: as many as read 2^30 parameters, from 4 to 32.
       repeats: medians are over these, of times and of their ratios to the first in the same turn.
+
+    Raises:
+      ConfigError: a target without sizes.
     """
     model = target.model
-    assert isinstance(model, LlamaModel)
     cache = model.init_cache(batch, max(128, 1 << (context - 1).bit_length()))
     cache = dataclasses.replace(cache, length=jnp.full((batch,), context, jnp.int32))
     if steps is None:
-        steps = min(32, max(4, (1 << 30) // model.config.num_parameters_read))
+        steps = min(32, max(4, (1 << 30) // sizes_of(model).num_parameters_read))
     listed = [jnp.asarray(skips) for skips in sets]
 
     def seconds(skips: jax.Array) -> float:
@@ -122,7 +123,7 @@ def time_skipped_passes(
         SkippedPass(
             kept=int(skips.size - skips.sum()),
             kept_fraction=kept_fraction(
-                model.config, tuple(skips.sum(axis=0).tolist()), batch=batch, context=context
+                model, tuple(skips.sum(axis=0).tolist()), batch=batch, context=context
             ),
             seconds=statistics.median(turn[index] for turn in taken),
             time_fraction=statistics.median(turn[index] / turn[0] for turn in taken),
@@ -141,7 +142,6 @@ def skipping_rows(
       pair: name of the target in the rows.
     """
     model = target.model
-    assert isinstance(model, LlamaModel)
     settings = {
         "pair": pair,
         "batch": batch,

@@ -1,1 +1,1 @@
-"""Llama: network, cache, checkpoints, loading."""
+"""Families of models: networks, cache, checkpoints, loading."""

@@ -16,8 +16,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from rsd_jax.errors import CheckpointError, ConfigError
-from rsd_jax.models.checkpoint import Path, tensor_specs
-from rsd_jax.models.config import LlamaConfig
+from rsd_jax.models.families import family_of
+from rsd_jax.models.family import ModelConfig, Path
 from rsd_jax.models.weight_files import existing_directory, open_file, read_json, some
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -70,7 +70,7 @@ class Adapter:
         return adapted.astype(kernel.dtype)
 
 
-def load_adapter(directory: str | os.PathLike[str], config: LlamaConfig) -> Adapter:
+def load_adapter(directory: str | os.PathLike[str], config: ModelConfig) -> Adapter:
     """Reads adapter_config.json and adapter_model.safetensors, as PEFT writes them.
 
     Args:
@@ -92,7 +92,7 @@ def load_adapter(directory: str | os.PathLike[str], config: LlamaConfig) -> Adap
     with contextlib.ExitStack() as stack:
         file = open_file(path / WEIGHTS, stack)
         left = set(file.keys())
-        for name, spec in tensor_specs(config).items():
+        for name, spec in family_of(config).tensors(config).items():
             stem = f"{_PREFIX}{name.removesuffix(_MATRIX)}"
             keys = f"{stem}.lora_A{_MATRIX}", f"{stem}.lora_B{_MATRIX}"
             if not spec.transposed or left.isdisjoint(keys):
@@ -100,11 +100,11 @@ def load_adapter(directory: str | os.PathLike[str], config: LlamaConfig) -> Adap
             if absent := sorted(set(keys) - left):
                 raise CheckpointError(f"{path / WEIGHTS} lacks {absent[0]}; copy it again")
             a, b = (file.get_tensor(key).astype(np.float32) for key in keys)
-            if (a.shape, b.shape) != ((rank, spec.shape[1]), (spec.shape[0], rank)):
+            if (a.shape, b.shape) != ((rank, spec.stored[1]), (spec.stored[0], rank)):
                 raise CheckpointError(
                     f"{path}: the factors of {name} have shapes {list(a.shape)} and "
-                    f"{list(b.shape)}; rank {rank} and a matrix {list(spec.shape)} need "
-                    f"{[rank, spec.shape[1]]} and {[spec.shape[0], rank]}"
+                    f"{list(b.shape)}; rank {rank} and a matrix {list(spec.stored)} need "
+                    f"{[rank, spec.stored[1]]} and {[spec.stored[0], rank]}"
                 )
             factors[spec.path] = (a.T, b.T)
             left -= set(keys)
@@ -146,7 +146,7 @@ def _checked(path: pathlib.Path, values: Mapping[str, Any]) -> tuple[int, float]
 
 def save_adapter(
     directory: str | os.PathLike[str],
-    config: LlamaConfig,
+    config: ModelConfig,
     factors: Mapping[Path, tuple[np.ndarray, np.ndarray]],
     *,
     base: str,
@@ -170,7 +170,7 @@ def save_adapter(
     path = pathlib.Path(directory)
     path.mkdir(parents=True, exist_ok=True)
     tensors = {}
-    for name, spec in tensor_specs(config).items():
+    for name, spec in family_of(config).tensors(config).items():
         if spec.path in factors:
             for letter, factor in zip("AB", factors[spec.path], strict=True):
                 key = f"{_PREFIX}{name.removesuffix(_MATRIX)}.lora_{letter}{_MATRIX}"

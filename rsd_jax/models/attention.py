@@ -4,30 +4,12 @@ The prefix is read in chunks with an online softmax (Milakov & Gimelshein 2018),
 follows the live length and not the capacity of the cache.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
+from rsd_jax.core.backend import PrefixReads
+
 _Running = tuple[jax.Array, jax.Array, jax.Array]  # max f32[B,H,G], sum f32[B,H,G], mix [B,H,G,K]
-
-
-class PrefixReads(NamedTuple):
-    """How attention reads the committed prefix; static.
-
-    Attributes:
-      chunk: positions read at once, in a loop that ends with the live prefix.
-      whole_up_to: a buffer of at most this capacity is read whole, without a loop. On an
-        accelerator a loop costs more than a masked read of a short buffer; on a CPU the whole
-        read copies the buffer.
-    """
-
-    chunk: int = 128
-    whole_up_to: int = 0
-
-
-CPU_READS = PrefixReads()
-ACCELERATOR_READS = PrefixReads(chunk=1024, whole_up_to=1024)
 
 
 def accumulator(dtype: jax.typing.DTypeLike) -> jnp.dtype:

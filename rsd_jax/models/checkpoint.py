@@ -1,4 +1,4 @@
-"""A Hugging Face `LlamaForCausalLM` directory and the parameters of a `LlamaModel`.
+"""A Hugging Face model directory and the parameters of the model in it.
 
 Everything that can be wrong with a directory is found from the headers of its files, before a
 tensor is read. Tensors are then read, cast and placed one at a time, so the host never holds
@@ -11,7 +11,7 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.traverse_util
 import jax
@@ -21,13 +21,11 @@ from safetensors.numpy import save_file
 
 from rsd_jax.core.types import Params
 from rsd_jax.errors import CheckpointError, ConfigError
-from rsd_jax.models.config import LlamaConfig
-from rsd_jax.models.hf_config import config_from_hf, config_to_hf
+from rsd_jax.models.families import config_from_json, family_of
+from rsd_jax.models.family import ModelConfig, Path, TensorSpec
 from rsd_jax.models.weight_files import (
     CONFIG,
-    HEAD,
     INDEX,
-    TABLE,
     WEIGHTS,
     check_tensors,
     existing_directory,
@@ -36,53 +34,12 @@ from rsd_jax.models.weight_files import (
     some,
 )
 
-Path = tuple[str, ...]
 Place = Callable[[Path, np.ndarray], jax.Array]
 """Puts one parameter where it belongs: (path in the tree, host array) -> array."""
 
 
-class TensorSpec(NamedTuple):
-    """One tensor of a checkpoint.
-
-    Attributes:
-      path: of the parameter in the tree.
-      shape: in the file; matrices of dense layers are stored [out, in].
-      transposed: whether the parameter is the transpose, [in, out].
-    """
-
-    path: Path
-    shape: tuple[int, ...]
-    transposed: bool
-
-
-def tensor_specs(config: LlamaConfig) -> dict[str, TensorSpec]:
-    """What a checkpoint of `config` holds: Hugging Face's tensor name -> where it goes."""
-    d, m = config.hidden_size, config.intermediate_size
-    q, kv = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    dense = {
-        "self_attn": {"q_proj": (q, d), "k_proj": (kv, d), "v_proj": (kv, d), "o_proj": (d, q)},
-        "mlp": {"gate_proj": (m, d), "up_proj": (m, d), "down_proj": (d, m)},
-    }
-    biased = {"self_attn": config.attention_bias, "mlp": config.mlp_bias}
-    specs = {TABLE: TensorSpec(("embed_tokens", "embedding"), (config.vocab_size, d), False)}
-    for i in range(config.num_layers):
-        layer, prefix = f"layers_{i}", f"model.layers.{i}"
-        for block, projections in dense.items():
-            for name, shape in projections.items():
-                path, key = (layer, block, name), f"{prefix}.{block}.{name}"
-                specs[f"{key}.weight"] = TensorSpec((*path, "kernel"), shape, True)
-                if biased[block]:
-                    specs[f"{key}.bias"] = TensorSpec((*path, "bias"), shape[:1], False)
-        for name in ("input_layernorm", "post_attention_layernorm"):
-            specs[f"{prefix}.{name}.weight"] = TensorSpec((layer, name, "scale"), (d,), False)
-    specs["model.norm.weight"] = TensorSpec(("norm", "scale"), (d,), False)
-    if not config.tied_embeddings:
-        specs[HEAD] = TensorSpec(("lm_head",), (config.vocab_size, d), True)
-    return specs
-
-
-def read_config(directory: str | os.PathLike[str]) -> LlamaConfig:
-    """Reads `directory`/config.json.
+def read_config(directory: str | os.PathLike[str]) -> Any:
+    """Reads `directory`/config.json to the `ModelConfig` of its family.
 
     Raises:
       CheckpointError: there is no such directory or file, or it is not JSON.
@@ -91,7 +48,7 @@ def read_config(directory: str | os.PathLike[str]) -> LlamaConfig:
     path = existing_directory(directory) / CONFIG
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; a model directory needs its {CONFIG}")
-    return config_from_hf(read_json(path))
+    return config_from_json(read_json(path))
 
 
 def _float_dtype(dtype: Any) -> np.dtype:
@@ -106,7 +63,7 @@ def _float_dtype(dtype: Any) -> np.dtype:
 
 def load_params(
     directory: str | os.PathLike[str],
-    config: LlamaConfig,
+    config: ModelConfig,
     *,
     dtype: Any,
     place: Place | None = None,
@@ -123,7 +80,7 @@ def load_params(
         default `jnp.asarray`.
 
     Returns:
-      The parameter tree of `LlamaModel(config)`, leaves as returned by `place`.
+      The parameter tree of the family's network, leaves as returned by `place`.
 
     Raises:
       CheckpointError: files are missing, truncated or damaged; tensors are missing, unexpected,
@@ -134,11 +91,11 @@ def load_params(
     if kind == np.float64 and jnp.result_type(float) != np.float64:
         raise ConfigError("dtype='float64' needs jax.enable_x64; use 'float32' or 'bfloat16'")
     place = place or (lambda _, array: jnp.asarray(array))
-    specs = tensor_specs(config)
+    specs = family_of(config).tensors(config)
     params: dict[Path, jax.Array] = {}
     with contextlib.ExitStack() as stack:
         found = open_weights(path, stack)
-        check_tensors(path, found, {name: spec.shape for name, spec in specs.items()})
+        check_tensors(path, found, {name: spec.stored for name, spec in specs.items()})
         for name, spec in specs.items():
             array = found[name].file.get_tensor(name).astype(kind, copy=False)
             params[spec.path] = place(spec.path, array.T if spec.transposed else array)
@@ -150,7 +107,7 @@ def _plan_shards(specs: Mapping[str, TensorSpec], item_bytes: int, limit: int) -
     shards: list[list[str]] = [[]]
     room = limit
     for name, spec in specs.items():
-        size = math.prod(spec.shape) * item_bytes
+        size = math.prod(spec.stored) * item_bytes
         if size > room and shards[-1]:
             shards.append([])
             room = limit
@@ -160,7 +117,7 @@ def _plan_shards(specs: Mapping[str, TensorSpec], item_bytes: int, limit: int) -
 
 
 def _check_params(flat: Mapping[Path, Any], specs: Mapping[str, TensorSpec]) -> None:
-    shapes = {s.path: s.shape[::-1] if s.transposed else s.shape for s in specs.values()}
+    shapes = {spec.path: spec.shape for spec in specs.values()}
     if set(flat) != set(shapes):
         odd = sorted("/".join(path) for path in set(flat) ^ set(shapes))
         raise CheckpointError(
@@ -176,7 +133,7 @@ def _check_params(flat: Mapping[Path, Any], specs: Mapping[str, TensorSpec]) -> 
 
 def save_model(
     directory: str | os.PathLike[str],
-    config: LlamaConfig,
+    config: ModelConfig,
     params: Params,
     *,
     dtype: Any = "bfloat16",
@@ -192,7 +149,7 @@ def save_model(
     Args:
       directory: made if it does not exist.
       config: of the model.
-      params: the parameter tree of `LlamaModel(config)`.
+      params: the parameter tree of the family's network.
       dtype: floating dtype that is stored.
       max_shard_bytes: largest file, except that a tensor is never split.
 
@@ -203,7 +160,7 @@ def save_model(
     kind = _float_dtype(dtype)
     if max_shard_bytes < 1:
         raise ConfigError(f"max_shard_bytes={max_shard_bytes} must be at least 1")
-    specs = tensor_specs(config)
+    specs = family_of(config).tensors(config)
     flat = flax.traverse_util.flatten_dict(params)
     _check_params(flat, specs)
     target = pathlib.Path(directory)
@@ -226,12 +183,12 @@ def save_model(
                 metadata={"format": "pt"},
             )
         if len(shards) > 1:
-            total = sum(math.prod(s.shape) for s in specs.values()) * kind.itemsize
+            total = sum(math.prod(s.stored) for s in specs.values()) * kind.itemsize
             weight_map = {t: n for n, ts in zip(names, shards, strict=True) for t in ts}
             index = {"metadata": {"total_size": total}, "weight_map": weight_map}
             temporary(INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
         # "torch_dtype" is version 4's name; version 5 reads it as "dtype".
-        content = config_to_hf(config) | {"torch_dtype": kind.name}
+        content = family_of(config).write_config(config) | {"torch_dtype": kind.name}
         temporary(CONFIG).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
         _replace(target, written)
     finally:

@@ -1,6 +1,7 @@
-"""The static configuration of a Llama model; `hf_config` reads and writes config.json."""
+"""The static configuration of a Llama; `hf_config` reads and writes config.json."""
 
 import dataclasses
+from typing import ClassVar
 
 from rsd_jax.errors import ConfigError
 
@@ -63,7 +64,7 @@ class LlamaConfig:
       max_positions: the longest sequence the model was made for, in tokens.
       norm_eps: epsilon of the RMS normalisation.
       rope: rotary embedding.
-      attention_bias, mlp_bias: whether those projections carry a bias.
+      attention_bias, mlp_bias: whether those projections carry a bias; see `has_bias`.
       tied_embeddings: whether the output head is the input embedding.
       bos_id: id that opens a document, or None.
       eos_ids: ids that end one; may be empty.
@@ -71,6 +72,9 @@ class LlamaConfig:
     Raises:
       ConfigError: sizes that do not fit together, named as in config.json.
     """
+
+    model_type: ClassVar[str] = "llama"
+    architecture: ClassVar[str] = "LlamaForCausalLM"
 
     vocab_size: int
     hidden_size: int
@@ -112,17 +116,38 @@ class LlamaConfig:
             raise ConfigError(f"head_dim={self.head_dim} must be even for rotary embeddings")
 
     @property
+    def projections(self) -> dict[str, dict[str, tuple[int, int]]]:
+        """Shapes [out, in] of the dense layers of each kind of sub-layer, by their names."""
+        d, m = self.hidden_size, self.intermediate_size
+        q, kv = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
+        return {
+            "self_attn": {"q_proj": (q, d), "k_proj": (kv, d), "v_proj": (kv, d), "o_proj": (d, q)},
+            "mlp": {"gate_proj": (m, d), "up_proj": (m, d), "down_proj": (d, m)},
+        }
+
+    def has_bias(self, projection: str) -> bool:
+        """Whether the dense layer of this name carries a bias."""
+        return self.attention_bias if projection in self.projections["self_attn"] else self.mlp_bias
+
+    def _sublayer(self, kind: str) -> int:
+        """Parameters of the dense layers of a sub-layer and of the norm before it."""
+        layers = self.projections[kind].items()
+        return self.hidden_size + sum(o * (i + self.has_bias(name)) for name, (o, i) in layers)
+
+    @property
     def attention_parameters(self) -> int:
         """Number of parameters of one attention sub-layer, the norm before it included."""
-        d, heads = self.hidden_size, self.num_heads + self.num_kv_heads
-        biases = (heads + self.num_kv_heads) * self.head_dim + d if self.attention_bias else 0
-        return 2 * d * heads * self.head_dim + biases + d
+        return self._sublayer("self_attn")
 
     @property
     def mlp_parameters(self) -> int:
         """Number of parameters of one MLP sub-layer, the norm before it included."""
-        d, m = self.hidden_size, self.intermediate_size
-        return 3 * d * m + (2 * m + d if self.mlp_bias else 0) + d
+        return self._sublayer("mlp")
+
+    @property
+    def cache_numbers(self) -> int:
+        """Numbers that one position has in the cache of one layer."""
+        return 2 * self.num_kv_heads * self.head_dim
 
     @property
     def num_parameters(self) -> int:

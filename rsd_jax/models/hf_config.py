@@ -160,26 +160,28 @@ def _rope_from_hf(raw: Mapping[str, Any], max_positions: int) -> RopeConfig:
     return RopeConfig(**fields)
 
 
-def _check_kind(raw: Mapping[str, Any]) -> None:
-    """Raises ConfigError unless the file describes a plain Llama with a language-model head."""
-    if raw.get("model_type") != "llama":
-        raise ConfigError(f"model_type={raw.get('model_type')!r} is not supported; only 'llama' is")
-    names = raw.get("architectures") or ["LlamaForCausalLM"]
-    if not any(str(name).lower() == "llamaforcausallm" for name in names):
-        raise ConfigError(f"architectures={names!r} is not supported; only LlamaForCausalLM is")
+def _check_kind(raw: Mapping[str, Any], kind: type[LlamaConfig]) -> None:
+    """Raises ConfigError unless the file describes a plain model with a language-model head."""
+    if raw.get("model_type") != kind.model_type:
+        raise ConfigError(f"model_type={raw.get('model_type')!r} must be {kind.model_type!r}")
+    names = raw.get("architectures") or [kind.architecture]
+    if not any(str(name).lower() == kind.architecture.lower() for name in names):
+        raise ConfigError(f"architectures={names!r} is not supported; only {kind.architecture} is")
     if raw.get("hidden_act", "silu") not in ("silu", "swish"):
         raise ConfigError(f"hidden_act={raw['hidden_act']!r} is not supported; only 'silu' is")
     # A key this reader has never heard of may change the function, unless it is switched off.
     for key, value in raw.items():
         if key not in _READ_KEYS | _INERT_KEYS and value:
             raise ConfigError(
-                f"config.json sets {key}={value!r}, which this Llama does not implement; remove "
+                f"config.json sets {key}={value!r}, which this model does not implement; remove "
                 "the key if it does not change the model's outputs"
             )
 
 
-def config_from_hf(raw: Mapping[str, Any]) -> LlamaConfig:
+def config_from_hf(raw: Mapping[str, Any], kind: type[LlamaConfig] = LlamaConfig) -> LlamaConfig:
     """Builds a `LlamaConfig` from the contents of a Hugging Face config.json.
+
+    `kind` is the class of a family whose config.json has Llama's keys.
 
     Absent optional keys take the defaults of transformers' `LlamaConfig`; the five sizes of the
     model are required.
@@ -188,7 +190,7 @@ def config_from_hf(raw: Mapping[str, Any]) -> LlamaConfig:
       ConfigError: a required key is missing, a value has the wrong type, or a key holds a value
         that would change the function computed and is not supported. The message names the key.
     """
-    _check_kind(raw)
+    _check_kind(raw, kind)
     heads, hidden = _number(raw, "num_attention_heads", int), _number(raw, "hidden_size", int)
     if raw.get("head_dim") is None and (heads < 1 or hidden % heads):
         raise ConfigError(
@@ -196,7 +198,7 @@ def config_from_hf(raw: Mapping[str, Any]) -> LlamaConfig:
         )
     max_positions = _number(raw, "max_position_embeddings", int, 2048)
     bos = _ids(raw, "bos_token_id", 1)
-    return LlamaConfig(
+    return kind(
         vocab_size=_number(raw, "vocab_size", int),
         hidden_size=hidden,
         intermediate_size=_number(raw, "intermediate_size", int),
@@ -216,7 +218,7 @@ def config_from_hf(raw: Mapping[str, Any]) -> LlamaConfig:
 
 
 def config_to_hf(config: LlamaConfig) -> dict[str, Any]:
-    """The config.json of a `LlamaForCausalLM`, in the form that transformers 4 and 5 both read.
+    """The config.json of a Llama, in the form that transformers 4 and 5 both read.
 
     That is version 4's: version 5 reads rope_theta and rope_scaling as its rope_parameters, while
     version 4 would ignore rope_parameters silently.
@@ -233,8 +235,8 @@ def config_to_hf(config: LlamaConfig) -> dict[str, Any]:
     if len(config.eos_ids) == 1:
         eos = config.eos_ids[0]
     return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "architectures": [config.architecture],
+        "model_type": config.model_type,
         "hidden_act": "silu",
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,

@@ -1,14 +1,15 @@
 """Llama (Touvron et al. 2023) as a pure function of parameters, tokens and explicit state."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rsd_jax.core.types import KVCache, Params, Scratch
-from rsd_jax.models.attention import CPU_READS, PrefixReads, accumulator, attend
+from rsd_jax.core.backend import CPU, Backend, PrefixReads
+from rsd_jax.core.types import KVCache, LanguageModel, ModelSizes, Params, Scratch
+from rsd_jax.models.attention import accumulator, attend
 from rsd_jax.models.cache import commit_slots, empty_buffers
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.rope import rotate, rotation
@@ -29,10 +30,10 @@ class RMSNorm(nn.Module):
         return wide.astype(x.dtype) * scale.astype(x.dtype)[None, None]
 
 
-def _dense(features: int, use_bias: bool, name: str, dtype: jnp.dtype) -> nn.Dense:
+def _dense(config: LlamaConfig, features: int, name: str, dtype: jnp.dtype) -> nn.Dense:
     return nn.Dense(
         features,
-        use_bias=use_bias,
+        use_bias=config.has_bias(name),
         name=name,
         dtype=dtype,
         kernel_init=nn.initializers.normal(0.02),
@@ -59,7 +60,7 @@ class Attention(nn.Module):
         c = self.config
 
         def project(heads: int, name: str) -> jax.Array:
-            y = _dense(heads * c.head_dim, c.attention_bias, name, x.dtype)(x)
+            y = _dense(c, heads * c.head_dim, name, x.dtype)(x)
             return y.reshape(*x.shape[:2], heads, c.head_dim)
 
         queries = rotate(project(c.num_heads, "q_proj"), *rope)
@@ -73,7 +74,7 @@ class Attention(nn.Module):
         scratch = (store(scratch[0], keys), store(scratch[1], values))
         mixed = attend(queries, *committed, length, *scratch, mask, reads=self.reads)
         mixed = mixed.reshape(*x.shape[:2], -1)
-        return _dense(c.hidden_size, c.attention_bias, "o_proj", x.dtype)(mixed), scratch
+        return _dense(c, c.hidden_size, "o_proj", x.dtype)(mixed), scratch
 
 
 class MLP(nn.Module):
@@ -84,9 +85,9 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         c = self.config
-        gate = _dense(c.intermediate_size, c.mlp_bias, "gate_proj", x.dtype)(x)
-        up = _dense(c.intermediate_size, c.mlp_bias, "up_proj", x.dtype)(x)
-        return _dense(c.hidden_size, c.mlp_bias, "down_proj", x.dtype)(nn.silu(gate) * up)
+        gate = _dense(c, c.intermediate_size, "gate_proj", x.dtype)(x)
+        up = _dense(c, c.intermediate_size, "up_proj", x.dtype)(x)
+        return _dense(c, c.hidden_size, "down_proj", x.dtype)(nn.silu(gate) * up)
 
 
 class DecoderLayer(nn.Module):
@@ -194,20 +195,20 @@ class Llama(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class LlamaModel:
+class LlamaModel(LanguageModel):
     """A Llama as a `LanguageModel`: static, hashable, all state explicit.
 
     Attributes:
       config: shape and constants.
       dtype: of caches; the parameters' dtype decides the arithmetic. A name, e.g. "bfloat16".
         With float64 in both, everything is float64, the logits included.
-      reads: how attention reads the committed prefix.
+      backend: what is chosen by the devices.
       remat: whether a backward pass computes each layer again instead of keeping what is in it.
     """
 
     config: LlamaConfig
     dtype: str = "float32"
-    reads: PrefixReads = CPU_READS
+    backend: Backend = CPU
     remat: bool = False
 
     @property
@@ -222,9 +223,20 @@ class LlamaModel:
     def num_layers(self) -> int:
         return self.config.num_layers
 
+    @property
+    def sizes(self) -> ModelSizes:
+        return self.config
+
+    def with_max_positions(self, limit: int) -> Self:
+        config = dataclasses.replace(self.config, max_positions=limit)
+        return dataclasses.replace(self, config=config)
+
+    def with_remat(self, remat: bool) -> Self:
+        return dataclasses.replace(self, remat=remat)
+
     def init_params(self, key: jax.Array) -> Params:
         """Random float32 parameters (normal, 0.02), for training and tests."""
-        module = Llama(self.config, self.reads)
+        module = Llama(self.config, self.backend.reads)
         tokens = jnp.zeros((1, 1), jnp.int32)
         args = (tokens, tokens, self.init_cache(1, 1), self.init_scratch(1, 1))
         mask = jnp.ones((1, 1, 1), bool)
@@ -257,27 +269,10 @@ class LlamaModel:
         skips: jax.Array | None = None,
         logits_for: slice = slice(None),
     ) -> tuple[jax.Array, Scratch]:
-        out: Any = Llama(self.config, self.reads, self.remat).apply(
+        out: Any = Llama(self.config, self.backend.reads, self.remat).apply(
             {"params": params}, tokens, positions, cache, scratch, slot, mask, skips, logits_for
         )
         return out
-
-    def score(self, params: Params, tokens: jax.Array, skips: jax.Array | None = None) -> jax.Array:
-        """Logits f32[B, Q, V] after every token of whole sequences i32[B, Q]; no state kept.
-
-        Args:
-          params: of the model.
-          tokens: one sequence per row.
-          skips: bool[layers, 2], sub-layers that are skipped.
-        """
-        batch, length = tokens.shape
-        positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32)[None], tokens.shape)
-        causal = jnp.tril(jnp.ones((1, length, length), bool))
-        cache, scratch = self.init_cache(batch, 0), self.init_scratch(batch, length)
-        logits, _ = self.forward(
-            params, tokens, positions, cache, scratch, slot=0, mask=causal, skips=skips
-        )
-        return logits
 
     def commit(
         self,

@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.backend import backend_of
 from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.models.adapter import load_adapter
-from rsd_jax.models.attention import ACCELERATOR_READS, CPU_READS
-from rsd_jax.models.checkpoint import load_params, read_config, tensor_specs
-from rsd_jax.models.config import NAMED_CONFIGS, LlamaConfig
-from rsd_jax.models.llama import LlamaModel
-from rsd_jax.models.partition import param_axes
+from rsd_jax.models.checkpoint import load_params, read_config
+from rsd_jax.models.config import NAMED_CONFIGS
+from rsd_jax.models.families import family_of
+from rsd_jax.models.family import ModelConfig, Network
 
 _DTYPES = ("float32", "bfloat16")
 _ASSETS = pathlib.Path(__file__).parents[1] / "assets"
@@ -33,7 +33,7 @@ def load_model(
     mesh: jax.sharding.Mesh | None = None,
     adapter: str | pathlib.Path | None = None,
 ) -> LoadedModel:
-    """Loads a Hugging Face `LlamaForCausalLM` directory.
+    """Loads a Hugging Face directory of a family in `rsd_jax.models.families.FAMILIES`.
 
     Args:
       path: holds config.json and safetensors, single or sharded with an index.
@@ -47,7 +47,8 @@ def load_model(
       ConfigError: an unsupported config value, dtype, mesh or adapter.
     """
     config = read_config(path)
-    layout, model = _layout(mesh), _llama(config, dtype)
+    layout = _layout(mesh)
+    model = build_model(config, dtype=dtype, layout=layout)
     added = None if adapter is None else load_adapter(adapter, config)
 
     def place(names: tuple[str, ...], array: np.ndarray) -> jax.Array:
@@ -55,7 +56,7 @@ def load_model(
             array = added.added_to(names, array)
         if layout is None:
             return jnp.asarray(array)
-        return layout.place(array, *param_axes(config, names))
+        return family_of(config).place(layout, config, names, array)
 
     params = load_params(path, config, dtype=model.dtype, place=place)
     return LoadedModel(model, params, layout)
@@ -137,15 +138,15 @@ def random_model(
     config = NAMED_CONFIGS[name]
     if layers is not None:
         config = dataclasses.replace(config, num_layers=positive_integer("layers", layers))
-    layout, model = _layout(mesh), _llama(config, dtype)
-    specs = sorted({spec.path: spec for spec in tensor_specs(config).values()}.items())
+    layout, family = _layout(mesh), family_of(config)
+    model = build_model(config, dtype=dtype, layout=layout)
+    specs = sorted({spec.path: spec.shape for spec in family.tensors(config).values()}.items())
     flat = {}
-    for index, (path, spec) in enumerate(specs):
-        shape = spec.shape[::-1] if spec.transposed else spec.shape
+    for index, (path, shape) in enumerate(specs):
         key = jax.random.fold_in(jax.random.key(seed), index)
         flat[path] = _random_parameter(key, shape, model.dtype)
         if layout is not None:
-            flat[path] = layout.place(flat[path], *param_axes(config, path))
+            flat[path] = family.place(layout, config, path, flat[path])
     return LoadedModel(model, flax.traverse_util.unflatten_dict(flat), layout)
 
 
@@ -161,9 +162,18 @@ def _layout(mesh: jax.sharding.Mesh | None) -> MeshLayout | None:
     return None if mesh is None else MeshLayout.of(mesh)
 
 
-def _llama(config: LlamaConfig, dtype: Any) -> LlamaModel:
+def build_model(config: ModelConfig, *, dtype: Any, layout: MeshLayout | None = None) -> Network:
+    """The model of a configuration, without parameters, as its devices want it.
+
+    Args:
+      config: of a family.
+      dtype: float32 or bfloat16.
+      layout: the mesh that the model lives on or is compiled for; None for one device.
+
+    Raises:
+      ConfigError: another dtype.
+    """
     name = jnp.dtype(dtype).name
     if name not in _DTYPES:
         raise ConfigError(f"dtype={name!r} is not supported; choose one of {list(_DTYPES)}")
-    reads = CPU_READS if jax.default_backend() == "cpu" else ACCELERATOR_READS
-    return LlamaModel(config, dtype=name, reads=reads)
+    return family_of(config).network(config, dtype=name, backend=backend_of(layout))

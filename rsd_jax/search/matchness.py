@@ -56,9 +56,9 @@ def read_matchness(
 
     # Each data shard scores its own first usable row. If only the first row of all shards were
     # scored, XLA would gather the caches of all rows on every device to fetch that row.
-    @over_rows(layout, (False, True, False))
+    @over_rows(layout)
     def first_row(
-        params: Params, state: DecodeState, skips: jax.Array
+        params: Params, skips: jax.Array, *, state: DecodeState
     ) -> tuple[jax.Array, jax.Array]:
         usable = ~state.done & (state.length - state.prompt_length > context + 1)
         row = jnp.argmax(usable)
@@ -87,7 +87,8 @@ def read_matchness(
         none = functools.partial(jnp.zeros, (1,), jnp.float32)
         return jax.lax.cond(usable.any(), score, none), usable.any(keepdims=True)
 
-    scores, scored = first_row(params, state, skips)  # one per shard, in the order of the rows
+    # One per shard, in the order of the rows.
+    scores, scored = first_row(params, skips, state=state)
     return Reading(
         score=scores[jnp.argmax(scored)],
         scored=scored.any(),

@@ -15,7 +15,6 @@ import numpy as np
 
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.engine.results import GenerateResult
-from rsd_jax.models.llama import LlamaModel
 from rsd_jax.testing.tiny_llama import in_float64
 
 Run = Callable[[LoadedModel, LoadedModel | None], GenerateResult]
@@ -58,7 +57,6 @@ def first_divergence(
 
 def margin(target: LoadedModel, prefix: Sequence[int]) -> float:
     """Gap between the two largest logits of the target after a prefix."""
-    assert isinstance(target.model, LlamaModel)
     logits = target.model.score(target.params, jnp.asarray([list(prefix)], jnp.int32))
     second, first = np.sort(np.asarray(logits[0, -1], np.float64))[-2:]
     return float(first - second)

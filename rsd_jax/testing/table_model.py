@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsd_jax.core.types import KVCache, Params, Scratch
+from rsd_jax.core.types import KVCache, LanguageModel, Params, Scratch
 from rsd_jax.models.cache import commit_slots, empty_buffers
 
 _TOKEN = np.uint32(0x9E3779B1)
@@ -34,7 +34,7 @@ def entry_hash(tokens: Any, positions: Any) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class TableModel:
+class TableModel(LanguageModel):
     """A `LanguageModel` by table look-up; parameters are {"tables": f32[layers, 2, codes, V]}.
 
     Every sub-layer adds its row to the logits, so that skipping sub-layers changes them.

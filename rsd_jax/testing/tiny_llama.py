@@ -1,6 +1,7 @@
 """A tiny random Llama pair whose logits move visibly whenever attention sees something else."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,8 +69,8 @@ def tiny_pair(
 
 
 def in_float64(loaded: LoadedModel) -> LoadedModel:
-    """The same Llama with the same weights in float64; call it in an x64 context."""
-    assert isinstance(loaded.model, LlamaModel)
-    model = dataclasses.replace(loaded.model, dtype="float64")
+    """The same model with the same weights in float64; call it in an x64 context."""
+    static: Any = loaded.model
+    model = dataclasses.replace(static, dtype="float64")
     params = jax.tree.map(lambda w: jnp.asarray(w, jnp.float64), loaded.params)
     return LoadedModel(model, params, loaded.layout)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from rsd_jax.core.backend import CPU, Backend
 from rsd_jax.core.sampling import Purpose, argmax, gumbels, is_law, uniforms
 from rsd_jax.core.tree import DraftTree, SiblingLaw, TreeShape
 from rsd_jax.core.types import NO_NODE, VerifyResult
@@ -21,11 +22,13 @@ class TargetLaws:
       logits: f32[B, N, V], unwarped; or f32[B, W, V], of the valid nodes side by side.
       warp: of the target.
       places: i32[B, N], where the logits of each valid node are; None if they are in slot order.
+      backend: of the target; static.
     """
 
     logits: jax.Array
     warp: Warp
     places: jax.Array | None = None
+    backend: Backend = struct.field(pytree_node=False, default=CPU)
 
     def at(self, node: jax.Array) -> jax.Array:
         """log p at one node: i32[] to f32[V]; for one row (vmap over the batch)."""
@@ -104,7 +107,7 @@ class Verifier(abc.ABC):
         coins = uniforms(keys, Purpose.ACCEPT, tree.shape.num_nodes).astype(target.logits.dtype)
 
         def decide(row_tree: DraftTree, logits: jax.Array, places: Any, row_coins: jax.Array):
-            laws = TargetLaws(logits=logits, warp=target.warp, places=places)
+            laws = TargetLaws(logits, target.warp, places, target.backend)
             return self.decide(row_tree, laws, row_coins)
 
         decision = jax.vmap(decide)(tree, target.logits, target.places, coins)
@@ -120,19 +123,17 @@ class Verifier(abc.ABC):
         )
 
 
-def tests_all_nodes(choice: bool | None, chain: bool) -> bool:
+def tests_all_nodes(choice: bool | None, chain: bool, backend: Backend) -> bool:
     """Whether a verifier tests all nodes at once or only those that it reaches.
 
-    Testing all of them takes few, wide steps and no loop whose end depends on the data; testing
-    the reached ones reads less. On a CPU the second is faster for trees (two cores, RSD-S 6x5,
-    V = 32000: 3.6 times at batch 1, 2.5 times at batch 8) and the first for chains (1.9 times at
-    batch 8). On an accelerator the host would wait for the condition of every step.
+    See `Backend.all_nodes`; for chains all at once is faster on a CPU too (1.9 times at batch 8).
 
     Args:
       choice: of the verifier; None to decide here.
       chain: whether no node has more than one child.
+      backend: of the target.
     """
-    return choice if choice is not None else chain or jax.default_backend() != "cpu"
+    return choice if choice is not None else chain or backend.all_nodes
 
 
 def no_path(depth: int) -> jax.Array:

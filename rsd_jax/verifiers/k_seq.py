@@ -143,7 +143,8 @@ class KSeq(Verifier):
     def decide(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
         if tree.shape.depth == 0:
             return root_only(target)
-        if tests_all_nodes(self.all_nodes, chain=tree.shape.max_siblings == 1):
+        chain = tree.shape.max_siblings == 1
+        if tests_all_nodes(self.all_nodes, chain, target.backend):
             return self._decide_all(tree, target, uniforms)
         return self._decide_reached(tree, target, uniforms)
 

@@ -80,7 +80,7 @@ class RecursiveRejection(Verifier):
         if tree.shape.depth == 0:
             return root_only(target)
         chain = tree.shape.max_siblings == 1
-        if tests_all_nodes(self.all_nodes, chain):
+        if tests_all_nodes(self.all_nodes, chain, target.backend):
             return self._decide_all(tree, target, uniforms)
         return self._decide_reached(tree, target, uniforms)
 

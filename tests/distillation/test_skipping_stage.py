@@ -24,7 +24,7 @@ from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 pytestmark = pytest.mark.standard_promotion  # optax
 
 _CONFIG = dataclasses.replace(TINY_CONFIG, num_layers=4)
-_STUDENT = SkippingStudent(_CONFIG, rank=2, fewest=1, most=3)
+_STUDENT = SkippingStudent(LlamaModel(_CONFIG), rank=2, fewest=1, most=3)
 _TOKENS = jax.random.randint(jax.random.key(0), (8, 6), 0, _CONFIG.vocab_size)
 
 
@@ -92,7 +92,7 @@ def test_bad_options(moved):
     with pytest.raises(rsd_jax.ConfigError, match=r"skipping\.rank=0"):
         dataclasses.replace(_STUDENT, rank=0)
     with pytest.raises(rsd_jax.ConfigError, match="at least 3 layers"):
-        dataclasses.replace(_STUDENT, config=TINY_CONFIG)
+        dataclasses.replace(_STUDENT, network=LlamaModel(TINY_CONFIG))
     with pytest.raises(rsd_jax.ConfigError, match="batch_size / accumulate is 2"):
         _STUDENT.score(moved, _TOKENS[:2])
 
@@ -144,7 +144,8 @@ def test_the_stage_leaves_an_adapter_that_helps(params, tmp_path, monkeypatch):
     assert measured["before"]["forward_kl"] == pytest.approx(0.0, abs=1e-6)
     assert measured["after"]["matchness_2"] > measured["before"]["matchness_2"]
     saved = Checkpoints(tmp_path / "skipping/checkpoints")
-    _, state = saved.restore(abstract_state(SkippingStudent(_CONFIG, rank=4, most=3), recipe))
+    student = SkippingStudent(LlamaModel(_CONFIG), rank=4, most=3)
+    _, state = saved.restore(abstract_state(student, recipe))
     saved.close()
     jax.tree.map(np.testing.assert_array_equal, state.params["target"], params)
     # Finished, it trains no more, and writes the same again.

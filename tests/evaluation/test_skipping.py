@@ -37,7 +37,9 @@ def test_passes_become_rows_and_a_figure(tmp_path: pathlib.Path):
         time_skipped_passes(target, sets[::-1], context=20, steps=1, repeats=1)
     assert programs == [], "sets are data"
     assert [one.kept for one in passes] == [8, 7, 6, 5, 4]
-    expected = [kept_fraction(config, tuple(s.sum(axis=0).tolist()), context=20) for s in sets]
+    expected = [
+        kept_fraction(target.model, tuple(s.sum(axis=0).tolist()), context=20) for s in sets
+    ]
     assert [one.kept_fraction for one in passes] == pytest.approx(expected)
     assert passes[0].time_fraction == 1.0
     made = skipping_rows(passes, target, pair="tiny", batch=1, context=20)

@@ -164,7 +164,7 @@ def test_a_found_set_is_used_as_it_is(target, tmp_path):
         assert {row.searching for row in own} == {None}
         (stream,) = streams_of(rows)
         assert stream.stopped_after is None
-        kept = kept_fraction(target.model.config, tuple(found.skips.sum(axis=0).tolist()))
+        kept = kept_fraction(target.model, tuple(found.skips.sum(axis=0).tolist()))
         cost = [row.blocks + kept * row.drafted for row in own]
         assert [row.mbsu for row in own] == pytest.approx(
             [row.produced / c for row, c in zip(own, cost, strict=True)]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsd_jax.models.attention import PrefixReads
+from rsd_jax.core.backend import CPU, PrefixReads
 from rsd_jax.models.checkpoint import load_params, read_config, save_model
 from rsd_jax.models.config import LlamaConfig, RopeConfig
 from rsd_jax.models.llama import LlamaModel
@@ -182,6 +182,7 @@ _CONFIG = LlamaConfig(
 )
 _LENGTHS = np.array([0, 3, 20, 33], np.int32)  # committed tokens of each row
 _CAPACITY, _CHUNK = 44, 16  # three chunks, the last one starting early
+_IN_CHUNKS = dataclasses.replace(CPU, reads=PrefixReads(chunk=_CHUNK, whole_up_to=0))
 _FED = 8  # tokens of one prefill step
 _PARENTS = (-1, 0, 0, 1, 1, 2)  # of a tree with levels of 1, 2 and 3 nodes
 _LEVELS = (slice(0, 3), slice(3, 6))  # nodes of each forward pass
@@ -194,7 +195,7 @@ def _path(node: int) -> list[int]:
 
 
 def _model_and_params(dtype: str):
-    model = LlamaModel(_CONFIG, dtype=dtype, reads=PrefixReads(chunk=_CHUNK))
+    model = LlamaModel(_CONFIG, dtype=dtype, backend=_IN_CHUNKS)
     return model, random_params(model, dtype)
 
 
@@ -323,9 +324,7 @@ def test_skipped_sublayers_are_the_identity():
 
     none, last = np.zeros((2, 2), bool), np.array([[False, False], [True, True]])
     np.testing.assert_allclose(logits(none), score(model, params, tokens), atol=ATOL, rtol=0)
-    shorter = LlamaModel(
-        dataclasses.replace(_CONFIG, num_layers=1), reads=PrefixReads(chunk=_CHUNK)
-    )
+    shorter = LlamaModel(dataclasses.replace(_CONFIG, num_layers=1), backend=_IN_CHUNKS)
     kept = {name: value for name, value in params.items() if name != "layers_1"}
     np.testing.assert_allclose(logits(last), score(shorter, kept, tokens), atol=ATOL, rtol=0)
 

@@ -8,6 +8,7 @@ import pytest
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.floors import kept_fraction
 from rsd_jax.models.config import NAMED_CONFIGS, LlamaConfig
+from rsd_jax.models.llama import LlamaModel
 from rsd_jax.records import metrics
 
 _TARGET, _DRAFT = NAMED_CONFIGS["llama2_7b"], NAMED_CONFIGS["llama2_115m"]
@@ -83,8 +84,9 @@ def test_what_a_pass_with_skipped_sub_layers_reads():
     attention, mlp = 4 * 4 + 2 * 4 * 2 + 4 * 4 + 4, 3 * 4 * 6 + 4
     whole = 3 * (attention + mlp) + 4 + 10 * 4
     assert config.num_parameters == whole
-    assert kept_fraction(config, (2, 0)) == pytest.approx(1 - 2 * attention / whole)
-    assert kept_fraction(config, (0, 1)) == pytest.approx(1 - mlp / whole)
+    model = LlamaModel(config)
+    assert kept_fraction(model, (2, 0)) == pytest.approx(1 - 2 * attention / whole)
+    assert kept_fraction(model, (0, 1)) == pytest.approx(1 - mlp / whole)
     cache = 2 * 1 * 2 * 5 * 3  # keys and values of a head of 2 numbers, 5 positions, 3 rows
     kept = 1 - (attention + cache) / (whole + 3 * cache)
-    assert kept_fraction(config, (1, 0), batch=3, context=5) == pytest.approx(kept)
+    assert kept_fraction(model, (1, 0), batch=3, context=5) == pytest.approx(kept)

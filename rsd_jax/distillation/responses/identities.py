@@ -34,7 +34,7 @@ def model_identity(loaded: LoadedModel) -> dict[str, Any]:
     return {
         "vocab_size": loaded.model.vocab_size,
         "config": dataclasses.asdict(config) if config is not None else None,
-        "dtype": getattr(loaded.model, "dtype", None),
+        "dtype": loaded.model.dtype,
         "weights": weights_checksum(loaded.params),
     }
 

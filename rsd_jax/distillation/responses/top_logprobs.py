@@ -7,16 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsd_jax.core.types import LoadedModel, Params
+from rsd_jax.core.types import LanguageModel, LoadedModel, Params
 from rsd_jax.distillation.responses.shards import TOP_FIELDS, token_dtype
 from rsd_jax.distillation.truncated import truncate
 from rsd_jax.engine.batching import bucket
-from rsd_jax.models.llama import LlamaModel
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _top(
-    model: LlamaModel, params: Params, tokens: jax.Array, k: int
+    model: LanguageModel, params: Params, tokens: jax.Array, k: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """i32[B, Q, k], f32[B, Q, k] and f32[B, Q] after each token of i32[B, Q]."""
 
@@ -40,13 +39,12 @@ def top_logprobs(
     """The fields `TOP_FIELDS` of a `shards.Shard` with these sequences.
 
     Args:
-      target: a `LlamaModel`.
+      target: whose laws they are.
       sequences: prompts with their responses.
       prompt_lengths: tokens of each prompt, at least 1.
       k: how many tokens, at most the vocabulary.
       batch_size: sequences in one call of the device.
     """
-    assert isinstance(target.model, LlamaModel)
     length = bucket(max(map(len, sequences)))
     kept: list[list[np.ndarray]] = []
     for first in range(0, len(sequences), batch_size):

@@ -8,12 +8,11 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from rsd_jax.core.sharding import MeshLayout
-from rsd_jax.models.checkpoint import tensor_specs
-from rsd_jax.models.config import LlamaConfig
-from rsd_jax.models.partition import param_axes
+from rsd_jax.models.families import family_of
+from rsd_jax.models.family import ModelConfig
 
 
-def shardings(layout: MeshLayout, config: LlamaConfig, tree: Any) -> Any:
+def shardings(layout: MeshLayout, config: ModelConfig, tree: Any) -> Any:
     """The sharding of every leaf of a tree of parameters, or of one that has such trees in it.
 
     An optimiser keeps its moments in trees like the parameters'; a leaf whose path ends with a
@@ -25,16 +24,14 @@ def shardings(layout: MeshLayout, config: LlamaConfig, tree: Any) -> Any:
       config: of the model.
       tree: leaves with a shape: arrays or their abstract values.
     """
-    shapes = {
-        spec.path: spec.shape[::-1] if spec.transposed else spec.shape
-        for spec in tensor_specs(config).values()
-    }
+    family = family_of(config)
+    shapes = {spec.path: spec.shape for spec in family.tensors(config).values()}
 
     def sharding(path: tuple, leaf: Any) -> NamedSharding:
         names = tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
         for start in range(len(names)):
             if shapes.get(names[start:]) == leaf.shape:
-                spec = layout.spec(*param_axes(config, names[start:]))
+                spec = layout.spec(*family.axes(config, names[start:]))
                 # As a program hands it back: P(None) is not P() to jit, which would compile again.
                 return NamedSharding(layout.mesh, spec if any(spec) else PartitionSpec())
         return NamedSharding(layout.mesh, PartitionSpec())
@@ -42,7 +39,7 @@ def shardings(layout: MeshLayout, config: LlamaConfig, tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
-def place(layout: MeshLayout | None, config: LlamaConfig, tree: Any) -> Any:
+def place(layout: MeshLayout | None, config: ModelConfig, tree: Any) -> Any:
     """Puts the arrays of such a tree on the mesh; without one they stay where they are."""
     return tree if layout is None else jax.device_put(tree, shardings(layout, config, tree))
 

@@ -1,9 +1,8 @@
 """One training step: loss, gradient and update in a single program, on one device or a mesh."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +11,29 @@ import optax
 from flax import struct
 
 from rsd_jax.core.sharding import MeshLayout, mean_over_rows
-from rsd_jax.core.types import Params
+from rsd_jax.core.types import LanguageModel, Params
 from rsd_jax.distillation import losses
 from rsd_jax.distillation.data.windows import Windows
 from rsd_jax.distillation.training.placement import place_rows, shardings
 from rsd_jax.distillation.training.recipe import Recipe, optimizer
 from rsd_jax.distillation.truncated import TruncatedLogits
-from rsd_jax.models.llama import LlamaModel
+from rsd_jax.models.family import ModelConfig
+
+
+class Student(Protocol):
+    """What is trained; every `rsd_jax.models.family.Network` is one."""
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def init_params(self, key: jax.Array) -> Params: ...
+
+    def score(self, params: Params, tokens: jax.Array) -> jax.Array: ...
+
+    def with_remat(self, remat: bool) -> Self: ...
 
 
 @struct.dataclass
@@ -74,9 +89,7 @@ def init_state(params: Params, recipe: Recipe) -> TrainState:
     return TrainState(params, optimizer(recipe).init(params), jnp.zeros((), jnp.int32))
 
 
-def abstract_state(
-    model: LlamaModel, recipe: Recipe, layout: MeshLayout | None = None
-) -> TrainState:
+def abstract_state(model: Student, recipe: Recipe, layout: MeshLayout | None = None) -> TrainState:
     """Shapes, dtypes and, with a layout, shardings of a `TrainState`, without arrays."""
     state = jax.eval_shape(
         lambda key: init_state(model.init_params(key), recipe), jax.random.key(0)
@@ -95,8 +108,8 @@ def _cast(params: Params, dtype: str) -> Params:
 
 
 def mean_loss(
-    model: LlamaModel,
-    teacher: LlamaModel | None,
+    model: Student,
+    teacher: LanguageModel | None,
     recipe: Recipe,
     params: Params,
     teacher_params: Params | None,
@@ -149,8 +162,8 @@ def _loss_and_gradient(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=4)
 def train_step(
-    model: LlamaModel,
-    teacher: LlamaModel | None,
+    model: Student,
+    teacher: LanguageModel | None,
     recipe: Recipe,
     layout: MeshLayout | None,
     state: TrainState,
@@ -166,14 +179,14 @@ def train_step(
       The new state, laid out like the old one, and "loss" and "grad_norm", f32[], both before
       the update.
     """
-    model = dataclasses.replace(model, remat=recipe.remat)
+    model = model.with_remat(recipe.remat)
     gradient = functools.partial(
         _loss_and_gradient,
         functools.partial(mean_loss, model, teacher, recipe),
         recipe.accumulate,
     )
-    gradient = mean_over_rows(layout, (False, False, True))(gradient)
-    loss, grads = gradient(state.params, teacher_params, batch)
+    gradient = mean_over_rows(layout)(gradient)
+    loss, grads = gradient(state.params, teacher_params, batch=batch)
     updates, opt_state = optimizer(recipe).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}

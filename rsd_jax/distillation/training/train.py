@@ -18,6 +18,7 @@ from rsd_jax.distillation.training.log import Log
 from rsd_jax.distillation.training.placement import place
 from rsd_jax.distillation.training.recipe import Recipe
 from rsd_jax.distillation.training.step import (
+    Student,
     TrainState,
     abstract_state,
     as_batch,
@@ -25,16 +26,16 @@ from rsd_jax.distillation.training.step import (
     train_step,
 )
 from rsd_jax.errors import ConfigError
-from rsd_jax.models.llama import LlamaModel
+from rsd_jax.models.family import Network
 
-_Teacher = tuple[LlamaModel, Params]
+_Teacher = tuple[Network, Params]
 _Step = Callable[[int, TrainState], tuple[TrainState, dict[str, jax.Array]]]
 Evaluate = Callable[[Params], dict[str, float]]
 Rewrite = Callable[[Windows, Params, int], Windows]
 
 
 def _check(
-    model: LlamaModel,
+    model: Student,
     recipe: Recipe,
     draw: Callable[..., Windows],
     teacher: _Teacher | None,
@@ -63,7 +64,7 @@ def _draw(draw: Callable[..., Windows], recipe: Recipe, step: int) -> Windows:
 
 
 def train(
-    model: LlamaModel,
+    model: Student,
     recipe: Recipe,
     data: np.ndarray | Data,
     directory: str | pathlib.Path,
@@ -131,7 +132,7 @@ def _text(tokens: np.ndarray, **batch: int) -> Windows:
 
 
 def _compiled(
-    model: LlamaModel,
+    model: Student,
     recipe: Recipe,
     draw: Callable[..., Windows],
     teacher: _Teacher | None,

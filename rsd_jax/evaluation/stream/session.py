@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rsd_jax.core.types import LoadedModel
+from rsd_jax.core.types import LoadedModel, sizes_of
 from rsd_jax.engine.decoding import required_capacity
 from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import ConfigError
@@ -13,7 +13,6 @@ from rsd_jax.evaluation.stream.settings import StreamSettings
 from rsd_jax.evaluation.stream.stream_rows import SOURCE, instance_rows, whole_row
 from rsd_jax.evaluation.sweep.prompts import Encoded, encode, ends_of
 from rsd_jax.evaluation.sweep.subjects import fingerprint
-from rsd_jax.models.llama import LlamaModel
 from rsd_jax.records.files import append_row, known_rows
 from rsd_jax.records.hardware import Hardware, current_versions
 from rsd_jax.records.rows import Row
@@ -35,12 +34,11 @@ class Session:
         """Reads the prompts and what was done before.
 
         Raises:
-          ConfigError: the task cannot be read, no prompt fits, the target is no Llama of at least 3
-            layers, or the folder holds a stream with other settings, prompts or weights.
+          ConfigError: the task cannot be read, no prompt fits, the target has no sizes or
+            fewer than 3 layers, or the folder holds a stream with other settings, prompts or
+            weights.
         """
-        if not isinstance(target.model, LlamaModel):
-            raise ConfigError(f"a stream needs a Llama; got {type(target.model).__name__}")
-        self._model = target.model
+        sizes_of(target.model)
         self.settings, self.target, self.method = settings, target, settings.built_method()
         self._first = self._first_state()
         self.ends = ends_of(target, tokenizer)
@@ -102,7 +100,7 @@ class Session:
                 index,
                 self.done,
                 self.method,
-                self._model,
+                self.target.model,
                 len(tokens[index]),
                 self._shared,
             )
@@ -169,7 +167,7 @@ class Session:
             "max_new_tokens": task.max_new_tokens,
             "batch_size": 1,
             "skip_ratio": self._first.config.ratio,
-            "dtype": self._model.dtype,
+            "dtype": self.target.model.dtype,
             "num_skipped": self.encoded.num_skipped,
             "eos_ids": list(self.ends),
             "prompts_sha256": self.encoded.sha256,

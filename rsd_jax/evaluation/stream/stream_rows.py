@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from rsd_jax.core.types import LanguageModel
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.results import GenerateResult
 from rsd_jax.evaluation.floors import kept_fraction
 from rsd_jax.evaluation.stream.run import Instance
-from rsd_jax.models.llama import LlamaModel
 from rsd_jax.records import metrics
 from rsd_jax.records.rows import Row
 from rsd_jax.search.trace import SEARCHING
@@ -22,7 +22,7 @@ def instance_rows(
     index: int,
     before: Sequence[tuple[Row, Row]],
     method: Method,
-    model: LlamaModel,
+    model: LanguageModel,
     prompt_length: int,
     shared: Mapping[str, Any],
 ) -> tuple[Row, Row]:
@@ -176,19 +176,19 @@ def _counted(result: GenerateResult, seconds: float) -> dict[str, Any]:
     }
 
 
-def _mbsu(model: LlamaModel, instance: Instance) -> float:
+def _mbsu(model: LanguageModel, instance: Instance) -> float:
     """Tokens over target passes and what the draft passes cost in them; the search is apart."""
     cost = float(instance.result.stats.blocks.sum())
     for skipped, passes in instance.trace.draft_passes.items():
-        cost += passes * kept_fraction(model.config, skipped)
+        cost += passes * kept_fraction(model, skipped)
     return int(instance.result.stats.produced.sum()) / cost
 
 
-def _kept(model: LlamaModel, instance: Instance, context: int) -> float | None:
+def _kept(model: LanguageModel, instance: Instance, context: int) -> float | None:
     """Mean over the draft passes of an instance; None if there was none."""
     passes = instance.trace.draft_passes
     total = sum(passes.values())
     if not total:
         return None
-    kept = {skipped: kept_fraction(model.config, skipped, context=context) for skipped in passes}
+    kept = {skipped: kept_fraction(model, skipped, context=context) for skipped in passes}
     return sum(count * kept[skipped] for skipped, count in passes.items()) / total

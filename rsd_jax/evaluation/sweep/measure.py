@@ -114,7 +114,7 @@ def _coordinates(where: Turn | Cell, method: Method, subject: Subject) -> dict[s
         "seed": where.seed,
         "max_new_tokens": settings.max_new_tokens,
         "batch_size": sweep.batch_size,
-        "dtype": getattr(target.model, "dtype", None),
+        "dtype": target.model.dtype,
         "mesh": dict(target.layout.mesh.shape) if target.layout else None,
         "num_skipped": encoded.num_skipped,
         "eos_ids": list(subject.ends),

@@ -1,11 +1,31 @@
-"""Logical axes of the parameters of a Llama; `rsd_jax.core.sharding` maps them to a mesh."""
+"""The parameters of a Llama: their names in a checkpoint, shapes, and axes on a mesh."""
 
 from rsd_jax.models.config import LlamaConfig
+from rsd_jax.models.family import Axes, Path, TensorSpec
+from rsd_jax.models.weight_files import HEAD, TABLE
 
-_Axes = tuple[tuple[str | None, ...], tuple[int, ...]]
+
+def tensor_specs(config: LlamaConfig) -> dict[str, TensorSpec]:
+    """What a checkpoint of `config` holds: Hugging Face's tensor name -> where it goes."""
+    d = config.hidden_size
+    specs = {TABLE: TensorSpec(("embed_tokens", "embedding"), (config.vocab_size, d), False)}
+    for i in range(config.num_layers):
+        layer, prefix = f"layers_{i}", f"model.layers.{i}"
+        for block, projections in config.projections.items():
+            for name, shape in projections.items():
+                path, key = (layer, block, name), f"{prefix}.{block}.{name}"
+                specs[f"{key}.weight"] = TensorSpec((*path, "kernel"), shape, True)
+                if config.has_bias(name):
+                    specs[f"{key}.bias"] = TensorSpec((*path, "bias"), shape[:1], False)
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            specs[f"{prefix}.{name}.weight"] = TensorSpec((layer, name, "scale"), (d,), False)
+    specs["model.norm.weight"] = TensorSpec(("norm", "scale"), (d,), False)
+    if not config.tied_embeddings:
+        specs[HEAD] = TensorSpec(("lm_head",), (config.vocab_size, d), True)
+    return specs
 
 
-def param_axes(config: LlamaConfig, names: tuple[str, ...]) -> _Axes:
+def param_axes(config: LlamaConfig, names: Path) -> Axes:
     """Logical axes of one parameter and, for each, the number of units that must stay whole.
 
     Args:

@@ -1,0 +1,31 @@
+"""The table of model families, by `model_type` of config.json."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rsd_jax.errors import ConfigError
+from rsd_jax.models.family import Family
+from rsd_jax.models.hf_config import config_from_hf, config_to_hf
+from rsd_jax.models.llama import LlamaModel
+from rsd_jax.models.llama_params import param_axes, tensor_specs
+
+FAMILIES: dict[str, Family] = {
+    "llama": Family(config_from_hf, config_to_hf, tensor_specs, param_axes, LlamaModel),
+}
+
+
+def family_of(config: Any) -> Family:
+    """The family of a `ModelConfig`."""
+    return FAMILIES[config.model_type]
+
+
+def config_from_json(raw: Mapping[str, Any]) -> Any:
+    """The `ModelConfig` that the content of a config.json describes.
+
+    Raises:
+      ConfigError: the family is not known, or a key that its network does not implement.
+    """
+    kind = raw.get("model_type")
+    if kind not in FAMILIES:
+        raise ConfigError(f"model_type={kind!r} is not supported; supported: {sorted(FAMILIES)}")
+    return FAMILIES[kind].read_config(raw)

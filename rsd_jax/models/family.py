@@ -1,0 +1,106 @@
+"""What a family of models is: how its checkpoints are read, placed and computed with."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, Self
+
+import jax
+
+from rsd_jax.core.backend import Backend
+from rsd_jax.core.sharding import MeshLayout
+from rsd_jax.core.types import LanguageModel, ModelSizes, Params
+
+Path = tuple[str, ...]
+"""Where a parameter is in the tree, e.g. ("layers_0", "mlp", "up_proj", "kernel")."""
+
+Axes = tuple[tuple[str | None, ...], tuple[int, ...]]
+"""Logical axes of a parameter and, for each, how many units must stay whole; see `MeshLayout`."""
+
+
+class TensorSpec(NamedTuple):
+    """One tensor of a checkpoint.
+
+    Attributes:
+      path: of the parameter in the tree.
+      stored: shape in the file; matrices of dense layers are stored [out, in].
+      transposed: whether the parameter is the transpose, [in, out].
+    """
+
+    path: Path
+    stored: tuple[int, ...]
+    transposed: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the parameter."""
+        return self.stored[::-1] if self.transposed else self.stored
+
+
+class ModelConfig(ModelSizes, Protocol):
+    """A frozen dataclass: shape and constants of a model.
+
+    Attributes:
+      model_type: the key of the family in `FAMILIES`, as config.json has it.
+    """
+
+    @property
+    def model_type(self) -> str: ...
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def num_layers(self) -> int: ...
+
+    @property
+    def bos_id(self) -> int | None: ...
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]: ...
+
+
+class Network(LanguageModel, Protocol):
+    """A language model with weights, which can be trained."""
+
+    @property
+    def config(self) -> Any:
+        """A `ModelConfig`."""
+        ...
+
+    def init_params(self, key: jax.Array) -> Params:
+        """Random float32 parameters."""
+        ...
+
+    def with_remat(self, remat: bool) -> Self:
+        """The same model; says if a backward pass computes layers again instead of keeping them."""
+        ...
+
+
+class MakeNetwork(Protocol):
+    """The constructor of a `Network`."""
+
+    def __call__(self, config: Any, *, dtype: str, backend: Backend) -> Network: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Everything that loading, saving, adapting and placing a model asks of its family.
+
+    Attributes:
+      read_config: from the content of config.json to a `ModelConfig`; raises `ConfigError` that
+        names the key for what the network does not implement.
+      write_config: back to the content of config.json.
+      tensors: what a checkpoint of a configuration holds: the tensor's name -> where it goes.
+      axes: of one parameter, by configuration and path.
+      network: from a configuration to the model.
+    """
+
+    read_config: Callable[[Mapping[str, Any]], Any]
+    write_config: Callable[[Any], dict[str, Any]]
+    tensors: Callable[[Any], dict[str, TensorSpec]]
+    axes: Callable[[Any, Path], Axes]
+    network: MakeNetwork
+
+    def place(self, layout: MeshLayout, config: Any, path: Path, array: Any) -> jax.Array:
+        """Puts one parameter on a mesh, shard by shard."""
+        return layout.place(array, *self.axes(config, path))
