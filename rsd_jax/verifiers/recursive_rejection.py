@@ -14,9 +14,9 @@ from rsd_jax.verifiers.walk import NodeVerifier, Verdict, repeat
 
 @struct.dataclass
 class _Siblings:
-    """Where the tests of the children of one node stand; `slot` is the next child, N if none."""
+    """Where the tests of the children of one node stand."""
 
-    slot: jax.Array  # i32[]
+    tested: jax.Array  # i32[], the next one in draw order
     rejected: jax.Array  # i32[]
     accepted: jax.Array  # i32[], the accepted child or NO_NODE
     r: jax.Array  # f32[V], residual after the rejections so far
@@ -46,15 +46,16 @@ class RecursiveRejection(NodeVerifier):
         *,
         unrolled: bool,
     ) -> Verdict:
-        none = tree.shape.num_nodes
-        slots = jnp.arange(none, dtype=jnp.int32)
-        children = (tree.parents == node) & tree.valid
+        none, most = tree.shape.num_nodes, tree.shape.max_siblings
+        children = _children(tree, node)
 
-        def next_child(after: jax.Array) -> jax.Array:
-            return jnp.where(children & (slots > after), slots, none).min()
+        def goes_on(state: _Siblings) -> jax.Array:
+            child = children[jnp.minimum(state.tested, most - 1)]
+            return (state.tested < most) & (child < none) & (state.accepted == NO_NODE)
 
         def test_next(state: _Siblings) -> _Siblings:
-            pending, child = state.slot < none, jnp.minimum(state.slot, none - 1)
+            child = jnp.minimum(children[state.tested], none - 1)
+            pending = (children[state.tested] < none) & (state.accepted == NO_NODE)
             x = tree.tokens[child]
             q = jnp.exp(tree.law_of(child, state.left))
             rest, mass = residual(state.r, q)
@@ -62,7 +63,7 @@ class RecursiveRejection(NodeVerifier):
             empty = (mass[0] == 0.0) & ~passed
             accepts, rejects = pending & (passed | empty), pending & ~(passed | empty)
             return _Siblings(
-                slot=jnp.where(accepts, none, next_child(state.slot)),
+                tested=state.tested + 1,
                 rejected=state.rejected + rejects.astype(jnp.int32),
                 accepted=jnp.where(accepts, child, state.accepted),
                 r=jnp.where(rejects, rest, state.r),
@@ -72,7 +73,7 @@ class RecursiveRejection(NodeVerifier):
 
         zero = jnp.asarray(0, jnp.int32)
         start = _Siblings(
-            slot=next_child(node),
+            tested=zero,
             rejected=zero,
             accepted=jnp.asarray(NO_NODE, jnp.int32),
             r=jnp.exp(log_p),
@@ -80,11 +81,15 @@ class RecursiveRejection(NodeVerifier):
             left=tree.draft_logprobs_at(jnp.minimum(node, tree.shape.num_internal - 1)),
             empty=zero,
         )
-        end = repeat(
-            lambda state: state.slot < none,
-            test_next,
-            start,
-            most=tree.shape.max_siblings,
-            unrolled=unrolled,
-        )
+        end = repeat(goes_on, test_next, start, most=most, unrolled=unrolled)
         return Verdict(end.accepted, end.rejected, end.r, end.empty)
+
+
+def _children(tree: DraftTree, node: jax.Array) -> jax.Array:
+    """i32[K]: slots of the valid children of a node in draw order; N where there are fewer."""
+    slots = jnp.arange(tree.shape.num_nodes, dtype=jnp.int32)
+    is_child = (tree.parents == node) & tree.valid
+    rank = jnp.cumsum(is_child, dtype=jnp.int32) - 1
+    ranks = jnp.arange(tree.shape.max_siblings, dtype=jnp.int32)
+    chosen = is_child & (rank == ranks[:, None])
+    return jnp.where(chosen, slots, tree.shape.num_nodes).min(axis=-1)

@@ -179,6 +179,8 @@ class NodeVerifier(Verifier):
             verdict = jax.tree.map(lambda leaf, place=place: leaf[place], integers)
             walk = dataclasses.replace(walk, going=walk.going & tested)
             walk = _after(walk, verdict, is_finite[place])
+        # Else XLA repeats the whole walk for every entry of the law that is read at its end.
+        walk = jax.lax.optimization_barrier(walk)
         # No verdict where no child is possible: what is emitted there has the target's law.
         place, tested = look_up(walk.node)
         bonus = target.at(walk.node)
