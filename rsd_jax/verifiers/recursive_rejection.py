@@ -91,5 +91,5 @@ def _children(tree: DraftTree, node: jax.Array) -> jax.Array:
     is_child = (tree.parents == node) & tree.valid
     rank = jnp.cumsum(is_child, dtype=jnp.int32) - 1
     ranks = jnp.arange(tree.shape.max_siblings, dtype=jnp.int32)
-    chosen = is_child & (rank == ranks[:, None])
-    return jnp.where(chosen, slots, tree.shape.num_nodes).min(axis=-1)
+    chosen = is_child[None] & (rank[None] == ranks[:, None])
+    return jnp.where(chosen, slots[None], tree.shape.num_nodes).min(axis=-1)
