@@ -156,3 +156,8 @@ def residual(r: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
     excess = jnp.maximum(r - q, 0.0)
     mass = excess.sum(-1, keepdims=True)
     return excess / mass, mass
+
+
+def exclude(log_q: jax.Array, x: jax.Array) -> jax.Array:
+    """The law log q, f32[V], without token x: in log space, never by 1 - (drawn mass)."""
+    return jax.nn.log_softmax(log_q.at[x].set(-jnp.inf))

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from rsd_jax.core.sampling import exclude
 from rsd_jax.core.types import NO_NODE
 from rsd_jax.errors import ConfigError
 
@@ -21,11 +22,29 @@ from rsd_jax.errors import ConfigError
 class SiblingLaw(enum.Enum):
     """How the children of a node are drawn; a verifier declares which of these it accepts."""
 
-    NONE = "none"
-    POINT = "point"
+    NONE = "none"  # nothing is drawn: the tree is only a root
+    POINT = "point"  # each child is proposed with certainty
     SINGLE = "single"  # one child per node: the tree is a chain
-    IID = "iid"
-    WITHOUT_REPLACEMENT = "without_replacement"
+    IID = "iid"  # each from the node's law
+    WITHOUT_REPLACEMENT = "without_replacement"  # likewise, all earlier siblings excluded
+    MIXED = "mixed"  # one child i.i.d., another without replacement or as a point mass
+
+    @property
+    def code(self) -> int:
+        """The entry of `DraftTree.child_laws` for a child drawn by this law."""
+        return _OF_ONE_CHILD.index(self)
+
+    @classmethod
+    def carried(cls, descriptions: "frozenset[SiblingLaw]") -> "SiblingLaw":
+        """`DraftTree.siblings` of a drafter, from every description that fits its draws.
+
+        Where several fit, the law that costs a verifier least. A single draw per node is i.i.d.
+        """
+        cheapest_first = (cls.IID, cls.WITHOUT_REPLACEMENT, cls.MIXED, cls.POINT)
+        return next((law for law in cheapest_first if law in descriptions), cls.IID)
+
+
+_OF_ONE_CHILD = (SiblingLaw.IID, SiblingLaw.WITHOUT_REPLACEMENT, SiblingLaw.POINT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +115,13 @@ class TreeShape:
         return np.arange(self.num_internal, dtype=np.int32)
 
     @functools.cached_property
+    def parent_index(self) -> np.ndarray:
+        """i32[N], the place of each slot in `parent_slots`; their number for all other slots."""
+        places = np.full(self.num_nodes, len(self.parent_slots), np.int32)
+        places[self.parent_slots] = np.arange(len(self.parent_slots))
+        return places
+
+    @functools.cached_property
     def static_parents(self) -> np.ndarray | None:
         """i32[N], parent of each slot (`NO_NODE` for the root); None if the data decide."""
         if self.backbone:
@@ -107,6 +133,20 @@ class TreeShape:
             nodes = np.arange(self.widths[level]) + self.starts[level]
             parents.append(np.repeat(nodes, children))
         return np.concatenate(parents).astype(np.int32)
+
+    @property
+    def words(self) -> str:
+        """The tree in words, as in the papers' tables: "4" for a chain, "6x5", "2-2-1".
+
+        "-" without drafted nodes; of a backbone its length.
+        """
+        if self.depth == 0:
+            return "-"
+        if max(self.widths) == 1 or self.backbone:
+            return str(self.depth)
+        if self.branching is None:
+            return f"{self.widths[1]}x{self.depth}"
+        return "-".join(map(str, self.branching))
 
 
 class DraftLaws(Protocol):
@@ -166,6 +206,9 @@ class DraftTree:
       laws: the draft's laws at internal nodes.
       finite: bool[B], whether every law that was sampled from is a law.
       shape: static.
+      siblings: static; which law every child was drawn from: `IID`, `WITHOUT_REPLACEMENT` or
+        `POINT`. `MIXED` if that differs from child to child.
+      child_laws: i8[B, N], `SiblingLaw.code` of each child's law if `siblings` is `MIXED`.
     """
 
     tokens: jax.Array
@@ -175,10 +218,40 @@ class DraftTree:
     laws: DraftLaws
     finite: jax.Array
     shape: TreeShape = struct.field(pytree_node=False)
+    siblings: SiblingLaw = struct.field(pytree_node=False)
+    child_laws: jax.Array | None = None
 
     def draft_logprobs_at(self, node: jax.Array) -> jax.Array:
         """log q at one node of one row: i32[] to f32[V]."""
         return self.laws.at(node)
+
+    def law_of(self, child: jax.Array, left: jax.Array) -> jax.Array:
+        """log q that one child of one row was drawn from, f32[V].
+
+        Siblings are read in draw order. Those of different parents may be read in turns.
+
+        Args:
+          child: i32[], its slot.
+          left: f32[V], the law of its parent for the first child; then what `left_after` made of
+            it for every sibling before this one.
+        """
+        if self.siblings in (SiblingLaw.IID, SiblingLaw.WITHOUT_REPLACEMENT):
+            return left
+        is_token = jnp.arange(left.shape[-1], dtype=jnp.int32) == self.tokens[child]
+        point = jnp.where(is_token, jnp.zeros_like(left), -jnp.inf)
+        if self.siblings is SiblingLaw.POINT:
+            return point
+        assert self.child_laws is not None
+        law = self.child_laws[child]
+        own = self.draft_logprobs_at(self.parents[child])
+        sampled = jnp.where(law == SiblingLaw.IID.code, own, left)
+        return jnp.where(law == SiblingLaw.POINT.code, point, sampled)
+
+    def left_after(self, child: jax.Array, left: jax.Array) -> jax.Array:
+        """The law of a parent, f32[V], for the children after `child`; see `law_of`."""
+        if self.siblings in (SiblingLaw.IID, SiblingLaw.POINT):
+            return left
+        return exclude(left, self.tokens[child])
 
 
 def level_visibility(
@@ -226,18 +299,3 @@ def ancestor_mask(shape: TreeShape, parents: jax.Array) -> jax.Array | np.ndarra
         return np.concatenate(rows, axis=1)
     batch = parents.shape[0]
     return jnp.concatenate([jnp.broadcast_to(row, (batch, *row.shape[1:])) for row in rows], axis=1)
-
-
-def children_table(tree: DraftTree) -> jax.Array:
-    """i32[P, K]: slots of the valid children of each parent slot in draw order, of one row.
-
-    P counts `shape.parent_slots`, K is `shape.max_siblings`; the entry is N where there are fewer.
-    """
-    shape = tree.shape
-    slots = jnp.arange(shape.num_nodes, dtype=jnp.int32)
-    parents = jnp.where(tree.valid, tree.parents, NO_NODE)
-    earlier = (parents[:, None] == parents[None]) & (slots[None] < slots[:, None])
-    rank = earlier.sum(axis=1, dtype=jnp.int32)
-    nodes, ranks = shape.parent_slots, jnp.arange(shape.max_siblings, dtype=jnp.int32)
-    is_child = (parents[None] == nodes[:, None])[:, None] & (rank[None] == ranks[:, None])[None]
-    return jnp.where(is_child, slots[None, None], shape.num_nodes).min(axis=-1)

@@ -1,5 +1,7 @@
 """Drafters and tree rules. Adding one: a file in this folder and a line in a registry below."""
 
+from typing import Any
+
 from rsd_jax.core.tree import SiblingLaw
 from rsd_jax.drafters.base import Drafter
 from rsd_jax.drafters.constant_branching import ConstantBranching
@@ -11,7 +13,7 @@ from rsd_jax.drafters.self_drafter import SelfDrafter
 from rsd_jax.drafters.stochastic_beam import StochasticBeam
 from rsd_jax.drafters.swift import SwiftDrafter
 
-TREE_RULES = {
+TREE_RULES: dict[str, type[Any]] = {
     "constant_branching": ConstantBranching,
     "independent_chains": IndependentChains,
     "stochastic_beam": StochasticBeam,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from rsd_jax.core.sampling import Purpose, gumbel_top_k, gumbels, is_law
-from rsd_jax.core.tree import BackboneLaws, DraftTree, TreeShape
+from rsd_jax.core.tree import BackboneLaws, DraftTree, SiblingLaw, TreeShape
 from rsd_jax.core.warp import Warp
 from rsd_jax.errors import ConfigError, is_integer, is_number, positive_integer
 
@@ -233,5 +233,6 @@ def grow_backbone(
         laws=BackboneLaws(logprobs=end.logprobs, shape=shape),
         finite=end.finite,
         shape=shape,
+        siblings=SiblingLaw.WITHOUT_REPLACEMENT,
     )
     return tree, end.carry

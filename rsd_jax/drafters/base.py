@@ -78,6 +78,11 @@ class Drafter(abc.ABC):
         """Every description that fits how siblings are drawn."""
 
     @property
+    def words(self) -> str:
+        """The tree in words, as in the papers' tables; what tells two trees of a method apart."""
+        return self.shape.words
+
+    @property
     def needs_draft_model(self) -> bool:
         """Whether `Models.draft` must be given."""
         return False

@@ -1,6 +1,8 @@
 """RSD-C: every node of level l gets b_l children without replacement (Jeon et al. 2024, 3.2.1)."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import numpy as np
 from rsd_jax.core.sampling import gumbel_top_k
 from rsd_jax.core.tree import SiblingLaw, TreeShape
 from rsd_jax.drafters.growth import Children, TreeRule
+from rsd_jax.errors import ConfigError, positive_integer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +22,20 @@ class ConstantBranching(TreeRule):
       branching: children per node of each level, b.
     """
 
+    method: ClassVar[str] = "rsd_c"
+
     branching: tuple[int, ...]
+
+    def __post_init__(self):
+        counts = self.branching
+        is_list = isinstance(counts, (Sequence, np.ndarray)) and not isinstance(counts, str)
+        if not is_list or len(counts) == 0:
+            raise ConfigError(
+                f"branching={counts!r} must be a sequence of child counts, one per level, "
+                "e.g. (2, 2, 1)"
+            )
+        checked = (positive_integer(f"branching[{i}]", count) for i, count in enumerate(counts))
+        object.__setattr__(self, "branching", tuple(checked))
 
     @property
     def shape(self) -> TreeShape:

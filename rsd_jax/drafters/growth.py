@@ -2,8 +2,8 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from rsd_jax.core.tree import (
 from rsd_jax.core.types import NO_NODE
 from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.base import Drafter
+from rsd_jax.drafters.tree_law import Levels, Table, trees_of_a_branching
 
 ScoreLevel = Callable[[int, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 """(level, tokens i32[B, w], visible bool[B or 1, w, N], carry) to (logits f32[B, w, V], carry).
@@ -38,21 +39,45 @@ class Children:
       parents: i32[B or 1, w'], as indices into the level above; numpy if static.
       valid: bool[B, w'].
       scores: f32[B, w'], descending among siblings.
+      laws: i8[B, w'], `SiblingLaw.code` of each, by a rule whose siblings are `MIXED`.
     """
 
     tokens: jax.Array
     parents: Any
     valid: jax.Array
     scores: jax.Array
+    laws: jax.Array | None = None
 
 
 class TreeRule(abc.ABC):
-    """Which children a level gets, given the draft's laws there. Frozen and hashable."""
+    """Which children a level gets, given the draft's laws there. Frozen and hashable.
+
+    Class attributes, which make a method for users of each rule in `TREE_RULES`:
+      method: its name; the method's options are the rule's fields. "" for no method.
+      verifier: its verifier, a name in `rsd_jax.verifiers.VERIFIERS`.
+    """
+
+    method: ClassVar[str] = ""
+    verifier: ClassVar[str] = "recursive_rejection"
 
     @property
     @abc.abstractmethod
     def shape(self) -> TreeShape:
         """Static shape of the trees."""
+
+    @property
+    def words(self) -> str:
+        """The tree in words, see `Drafter.words`."""
+        return self.shape.words
+
+    def drawn_levels(self, draft: Table) -> Iterator[tuple[float, Levels]]:
+        """Every tree that the rule can draw from a table, with its probability.
+
+        For the testing kit. A rule whose nodes do not draw their children independently of each
+        other, or whose branching is not static, has a method of its own.
+        """
+        siblings = SiblingLaw.carried(self.sibling_laws)
+        return trees_of_a_branching(self.shape, siblings, draft)
 
     @property
     @abc.abstractmethod
@@ -99,6 +124,10 @@ class RuleDrafter(Drafter):
     def sibling_laws(self) -> frozenset[SiblingLaw]:
         return self.rule.sibling_laws
 
+    @property
+    def words(self) -> str:
+        return self.rule.words
+
 
 def _noise_of_levels(
     rule: TreeRule, keys: jax.Array, vocab_size: int, dtype: jnp.dtype
@@ -136,6 +165,7 @@ def grow_tree(
     tokens, valid = [root[:, None]], [jnp.ones((batch, 1), bool)]
     parents = [jnp.full((batch, 1), NO_NODE, jnp.int32)]
     scores = [jnp.zeros((batch, 1), jnp.float32)]
+    child_laws = [jnp.zeros((batch, 1), jnp.int8)]  # the root's is never read
     laws, rule_carry = [], rule.start(batch)
     visible: jax.Array | np.ndarray = root_visibility(shape)
     noise: list[jax.Array] = []
@@ -155,11 +185,15 @@ def grow_tree(
         tokens.append(children.tokens)
         valid.append(children.valid)
         scores.append(children.scores.astype(jnp.float32))
+        if children.laws is not None:
+            child_laws.append(children.laws)
         slots = jnp.asarray(local, jnp.int32) + shape.starts[level]
         parents.append(jnp.broadcast_to(slots, children.tokens.shape))
     logprobs = jnp.concatenate(laws, axis=1)
     all_valid = jnp.concatenate(valid, axis=1)
     sampled = is_law(logprobs) | ~all_valid[:, : shape.num_internal]
+    siblings = SiblingLaw.carried(rule.sibling_laws)
+    is_mixed = siblings is SiblingLaw.MIXED
     tree = DraftTree(
         tokens=jnp.concatenate(tokens, axis=1),
         parents=jnp.concatenate(parents, axis=1),
@@ -168,5 +202,7 @@ def grow_tree(
         laws=DenseLaws(logprobs=logprobs),
         finite=sampled.all(axis=1),
         shape=shape,
+        siblings=siblings,
+        child_laws=jnp.concatenate(child_laws, axis=1) if is_mixed else None,
     )
     return tree, carry

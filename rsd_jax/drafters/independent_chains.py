@@ -1,6 +1,7 @@
 """SpecTr's drafts: K independent chains of length L (Sun et al. 2023, section 4)."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 from rsd_jax.core.sampling import gumbel_top_k
 from rsd_jax.core.tree import SiblingLaw, TreeShape
 from rsd_jax.drafters.growth import Children, TreeRule
+from rsd_jax.errors import positive_integer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +22,23 @@ class IndependentChains(TreeRule):
       length: tokens of each, L.
     """
 
+    method: ClassVar[str] = "spectr"
+    verifier: ClassVar[str] = "k_seq"
+
     num_drafts: int
     length: int
+
+    def __post_init__(self):
+        for name in ("num_drafts", "length"):
+            object.__setattr__(self, name, positive_integer(name, getattr(self, name)))
 
     @property
     def shape(self) -> TreeShape:
         return TreeShape.from_branching((self.num_drafts,) + (1,) * (self.length - 1))
+
+    @property
+    def words(self) -> str:
+        return f"{self.num_drafts}x{self.length}" if self.num_drafts > 1 else super().words
 
     @property
     def sibling_laws(self) -> frozenset[SiblingLaw]:

@@ -46,5 +46,6 @@ class NoDraft(Drafter):
             laws=PointLaws(proposals=root, vocab_size=models.target.vocab_size),
             finite=jnp.ones((batch,), bool),
             shape=self.shape,
+            siblings=SiblingLaw.IID,
         )
         return tree, state

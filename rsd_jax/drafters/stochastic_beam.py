@@ -1,6 +1,9 @@
 """RSD-S: a stochastic beam of width W (Jeon et al. 2024, 3.2.2; Kool et al. 2019)."""
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +11,8 @@ import jax.numpy as jnp
 from rsd_jax.core.sampling import gumbel_top_k, truncated_gumbel
 from rsd_jax.core.tree import SiblingLaw, TreeShape
 from rsd_jax.drafters.growth import Children, TreeRule
+from rsd_jax.drafters.tree_law import Levels, Prefix, Table, prefix_row
+from rsd_jax.errors import positive_integer
 
 _Beam = tuple[jax.Array, jax.Array]  # phi f32[B, w], G f32[B, w]
 
@@ -25,8 +30,14 @@ class StochasticBeam(TreeRule):
       length: L.
     """
 
+    method: ClassVar[str] = "rsd_s"
+
     width: int
     length: int
+
+    def __post_init__(self):
+        for name in ("width", "length"):
+            object.__setattr__(self, name, positive_integer(name, getattr(self, name)))
 
     @property
     def shape(self) -> TreeShape:
@@ -73,3 +84,44 @@ class StochasticBeam(TreeRule):
             scores=kept,
         )
         return children, (jnp.where(valid, keep(child_phi), -jnp.inf), kept)
+
+    def drawn_levels(self, draft: Table) -> Iterator[tuple[float, Levels]]:
+        """A stochastic beam as an exponential race between all sequences (Kool et al. 2019, 3).
+
+        The beam of level l is the first W prefixes of length l that a race with rates Q(sequence)
+        reaches. Races are memoryless: once the deepest beam is full, the next prefix that a level
+        above still misses is drawn in proportion to its probability, whatever happened before.
+        """
+        vocab, width = draft[0].shape[-1], self.width
+        mass: dict[Prefix, float] = {(): 1.0}
+        for level in range(self.length):
+            for prefix in itertools.product(range(vocab), repeat=level):
+                for x in range(vocab):
+                    mass[(*prefix, x)] = mass[prefix] * draft[level][prefix_row(prefix, vocab), x]
+
+        def race(
+            probability: float, level: int, seen: tuple[tuple[Prefix, ...], ...]
+        ) -> Iterator[tuple[float, Levels]]:
+            if level == 0:
+                padded = [(*nodes, *[None] * (width - len(nodes))) for nodes in seen[1:]]
+                yield probability, (((),), *padded)
+                return
+            left = [
+                p
+                for p in itertools.product(range(vocab), repeat=level)
+                if p not in seen[level] and mass[p] > 0.0
+            ]
+            if len(seen[level]) == width or not left:
+                yield from race(probability, level - 1, seen)
+                return
+            total = sum(mass[p] for p in left)
+            for prefix in left:
+                after = tuple(
+                    (*nodes, prefix[:d])
+                    if 0 < d <= level and prefix[:d] not in nodes and len(nodes) < width
+                    else nodes
+                    for d, nodes in enumerate(seen)
+                )
+                yield from race(probability * mass[prefix] / total, level, after)
+
+        return race(1.0, self.length, ((),) * (self.length + 1))

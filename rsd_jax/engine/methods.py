@@ -6,13 +6,11 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from rsd_jax.core.warp import Warp, check_warp
 from rsd_jax.drafters import DRAFTERS, TREE_RULES
 from rsd_jax.drafters.backbone import BackboneRule
 from rsd_jax.drafters.base import Drafter
-from rsd_jax.drafters.model import ModelDrafter
+from rsd_jax.drafters.growth import TreeRule
 from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.verifiers import VERIFIERS
@@ -66,19 +64,8 @@ class Method:
 
     @property
     def tree(self) -> str:
-        """The tree in words, as in the papers' tables: "4", "6x5", "2-2-1"; "-" without one.
-
-        For `swift` its greatest depth.
-        """
-        shape = self.drafter.shape
-        if shape.depth == 0:
-            return "-"
-        if max(shape.widths) == 1 or shape.backbone:
-            return str(shape.depth)
-        chains = self.name.removeprefix("self_") == "spectr"
-        if shape.branching is None or (set(shape.branching[1:]) <= {1} and chains):
-            return f"{shape.widths[1]}x{shape.depth}"
-        return "-".join(map(str, shape.branching))
+        """The tree in words, as in the papers' tables: "4", "6x5", "2-2-1"; "-" without one."""
+        return self.drafter.words
 
     def draft_warp(self, sampling: Sampling) -> Warp:
         """The warp of q for a target's sampling; greedy drafts are ranked by the plain softmax."""
@@ -88,48 +75,28 @@ class Method:
         return dataclasses.replace(sampling, temperature=temperature, top_k=top_k).target_warp
 
 
-def _model_tree(rule: str, **options: Any) -> Drafter:
-    return DRAFTERS["model"](TREE_RULES[rule](**options))
+def _of_rule(rule: type[TreeRule], drafter: str) -> Recipe:
+    """A rule's trees, grown by a drafter of `DRAFTERS`; the options are the fields of the rule."""
+
+    @functools.wraps(rule, updated=())
+    def build(*args: Any, **options: Any) -> tuple[Drafter, Verifier]:
+        return DRAFTERS[drafter](rule(*args, **options)), VERIFIERS[rule.verifier]()
+
+    return build
+
+
+def _chain(drafter: str) -> Recipe:
+    """Speculative decoding: a branching of (1, ..., 1)."""
+
+    def build(length: int) -> tuple[Drafter, Verifier]:
+        of_branching = _of_rule(TREE_RULES["constant_branching"], drafter)
+        return of_branching((1,) * positive_integer("length", length))
+
+    return build
 
 
 def _ar() -> tuple[Drafter, Verifier]:
     return DRAFTERS["no_draft"](), VERIFIERS["recursive_rejection"]()
-
-
-def _sd(length: int) -> tuple[Drafter, Verifier]:
-    branching = (1,) * positive_integer("length", length)
-    drafter = _model_tree("constant_branching", branching=branching)
-    return drafter, VERIFIERS["recursive_rejection"]()
-
-
-def _spectr(num_drafts: int, length: int) -> tuple[Drafter, Verifier]:
-    drafter = _model_tree(
-        "independent_chains",
-        num_drafts=positive_integer("num_drafts", num_drafts),
-        length=positive_integer("length", length),
-    )
-    return drafter, VERIFIERS["k_seq"]()
-
-
-def _rsd_c(branching: Sequence[int]) -> tuple[Drafter, Verifier]:
-    is_list = isinstance(branching, (Sequence, np.ndarray)) and not isinstance(branching, str)
-    if not is_list or len(branching) == 0:
-        raise ConfigError(
-            f"branching={branching!r} must be a sequence of child counts, one per level, "
-            "e.g. (2, 2, 1)"
-        )
-    counts = [positive_integer(f"branching[{i}]", count) for i, count in enumerate(branching)]
-    drafter = _model_tree("constant_branching", branching=tuple(counts))
-    return drafter, VERIFIERS["recursive_rejection"]()
-
-
-def _rsd_s(width: int, length: int) -> tuple[Drafter, Verifier]:
-    drafter = _model_tree(
-        "stochastic_beam",
-        width=positive_integer("width", width),
-        length=positive_integer("length", length),
-    )
-    return drafter, VERIFIERS["recursive_rejection"]()
 
 
 def _swift(
@@ -150,29 +117,19 @@ def _swift(
     return DRAFTERS["swift"](rule, tuple(widths)), VERIFIERS["recursive_rejection"]()
 
 
-def _drafted_by_target(recipe: Recipe) -> Recipe:
-    """The trees and the verifier of a recipe, drafted by the layer-skipping target."""
-
-    @functools.wraps(recipe)
-    def build(*args: Any, **options: Any) -> tuple[Drafter, Verifier]:
-        drafter, verifier = recipe(*args, **options)
-        assert isinstance(drafter, ModelDrafter)
-        return DRAFTERS["self"](drafter.rule), verifier
-
-    return build
-
+_DRAFTED_BY = {"": "model", "self_": "self"}
+"""Prefix of a method's name: the drafter that grows its trees."""
 
 METHODS: dict[str, Recipe] = {
     "ar": _ar,
-    "rsd_c": _rsd_c,
-    "rsd_s": _rsd_s,
-    "sd": _sd,
-    "self_rsd_c": _drafted_by_target(_rsd_c),
-    "self_rsd_s": _drafted_by_target(_rsd_s),
-    "self_sd": _drafted_by_target(_sd),
-    "self_spectr": _drafted_by_target(_spectr),
-    "spectr": _spectr,
     "swift": _swift,
+    **{f"{prefix}sd": _chain(drafter) for prefix, drafter in _DRAFTED_BY.items()},
+    **{
+        f"{prefix}{rule.method}": _of_rule(rule, drafter)
+        for prefix, drafter in _DRAFTED_BY.items()
+        for rule in TREE_RULES.values()
+        if rule.method
+    },
 }
 
 _DRAFT_OPTIONS = ("draft_temperature", "draft_top_k")
@@ -238,25 +195,21 @@ def method_of_tree(name: str, tree: str, **shared_options: Any) -> Method:
     if name not in METHODS:
         raise ConfigError(f"unknown method {name!r}; known methods: {sorted(METHODS)}")
     every = inspect.signature(METHODS[name]).parameters
-    # Of a method whose options all have defaults, the length is what its tree is called by.
+    # If all options of a method have defaults, its tree is written by its length.
     needed = [key for key, p in every.items() if p.default is inspect.Parameter.empty]
     parameters = needed or [key for key in every if key == "length"]
-    split, example = {
-        (): (None, "-"),
-        ("length",): (None, "4"),
-        ("branching",): ("-", "2-2-1"),
-    }.get(tuple(parameters), ("x", "6x5"))
     given = {key: value for key, value in shared_options.items() if value is not None}
     if not parameters and tree == "-":
         return build_method(name)
-    parts = tree.split(split) if split else [tree]
-    branching = parameters == ["branching"]
+    is_branching = len(parameters) == 1 and every[parameters[0]].annotation is not int
+    parts = tree.split("-" if is_branching else "x")
     if not all(part.isdecimal() for part in parts) or not (
-        branching or len(parts) == len(parameters)
+        is_branching or len(parts) == len(parameters)
     ):
+        example = "2-2-1" if is_branching else "x".join("654321"[: len(parameters)]) or "-"
         raise ConfigError(
             f"tree {tree!r} of method {name!r} is not understood; write it like {example!r}"
         )
     numbers = [int(part) for part in parts]
-    options = {"branching": numbers} if branching else dict(zip(parameters, numbers, strict=True))
-    return build_method(name, **options, **given)
+    values = [numbers] if is_branching else numbers
+    return build_method(name, **dict(zip(parameters, values, strict=True)), **given)

@@ -9,16 +9,8 @@ import numpy as np
 
 from rsd_jax.core.tree import SiblingLaw
 from rsd_jax.drafters.backbone import BackboneRule, ScoreStep
-from rsd_jax.testing.drawn_trees import (
-    DrawnTrees,
-    Prefix,
-    ordered_samples,
-    pack_trees,
-    prefix_row,
-)
-from rsd_jax.testing.instances import Table
-
-_Levels = tuple[tuple[Prefix | None, ...], ...]
+from rsd_jax.drafters.tree_law import Levels, Prefix, Table, ordered_samples, prefix_row
+from rsd_jax.testing.drawn_trees import DrawnTrees, pack_trees
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +27,14 @@ class CandidateTrees(BackboneRule):
     def drawn_trees(self, draft: Table) -> DrawnTrees:
         """All trees drawn from a table."""
         # (probability, levels of prefixes, whether the draft goes on)
-        trees: list[tuple[float, _Levels, bool]] = [(1.0, (((),),), True)]
+        trees: list[tuple[float, Levels, bool]] = [(1.0, (((),),), True)]
         for level in range(self.length):
             grown = []
             for probability, levels, going in trees:
                 for weight, nodes, goes_on in self._steps(draft[level], levels[-1][0], going):
                     grown.append((probability * weight, (*levels, nodes), goes_on))
             trees = grown
-        return pack_trees(self.shape, [(probability, levels) for probability, levels, _ in trees])
+        return pack_trees(self.shape, ((probability, levels) for probability, levels, _ in trees))
 
     def _steps(
         self, laws: np.ndarray, chain: Prefix | None, going: bool

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsd_jax.core.tree import DenseLaws, DraftTree, TreeShape
+from rsd_jax.core.tree import DenseLaws, DraftTree, SiblingLaw, TreeShape
 from rsd_jax.core.types import NO_NODE
 from rsd_jax.core.warp import make_warp
 from rsd_jax.testing.drawn_trees import DrawnTrees
@@ -35,6 +35,7 @@ class Problem:
       prefix: int[Z, N], row of a node's prefix in the table of its depth.
       log_q: f64[Z, I, V], what the verifier is told about the draft.
       logits: f64[Z, N, V], of the target before its warp.
+      siblings, child_laws: as in `DrawnTrees`.
     """
 
     shape: TreeShape
@@ -46,6 +47,8 @@ class Problem:
     prefix: np.ndarray
     log_q: np.ndarray
     logits: np.ndarray
+    siblings: SiblingLaw
+    child_laws: np.ndarray | None = None
 
     def ancestors(self) -> np.ndarray:
         """bool[Z, N, N]: entry (i, j) says whether j is a proper ancestor of i."""
@@ -67,8 +70,8 @@ class Problem:
 
 
 def make_problem(trees: Sequence[DrawnTrees], instances: Sequence[Instance]) -> Problem:
-    """Joins the trees of several instances; all shapes equal."""
-    shape, parts = trees[0].shape, []
+    """Joins the trees of several instances; all of one shape and one law of siblings."""
+    shape, siblings, parts = trees[0].shape, trees[0].siblings, []
     for i, (drawn, instance) in enumerate(zip(trees, instances, strict=True)):
         prefix = prefix_indices(shape, drawn.tokens, drawn.parents, instance.vocab_size)
         target = laws_at(instance.target[: shape.depth + 1], shape, prefix)
@@ -84,9 +87,10 @@ def make_problem(trees: Sequence[DrawnTrees], instances: Sequence[Instance]) -> 
                 "log_q": log(draft),
                 "logits": log(target) * _TEMPERATURE,
             }
+            | ({} if drawn.child_laws is None else {"child_laws": drawn.child_laws})
         )
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Problem(shape=shape, **joined)
+    return Problem(shape=shape, siblings=siblings, **joined)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,13 +112,13 @@ class Decisions:
 
 @functools.partial(
     jax.jit,
-    static_argnames=("verifier", "shape"),
+    static_argnames=("verifier", "shape", "siblings"),
     compiler_options={"xla_backend_optimization_level": 1},
 )
-def _decide(verifier, shape, tokens, parents, valid, log_q, logits, uniforms):
+def _decide(verifier, shape, siblings, tokens, parents, valid, child_laws, log_q, logits, uniforms):
     warp = make_warp(_TEMPERATURE)
 
-    def one(tokens, parents, valid, log_q, logits, uniforms) -> Decision:
+    def one(tokens, parents, valid, child_laws, log_q, logits, uniforms) -> Decision:
         tree = DraftTree(
             tokens=tokens,
             parents=parents,
@@ -123,10 +127,12 @@ def _decide(verifier, shape, tokens, parents, valid, log_q, logits, uniforms):
             laws=DenseLaws(logprobs=log_q),
             finite=jnp.asarray(True),
             shape=shape,
+            siblings=siblings,
+            child_laws=child_laws,
         )
         return verifier.decide(tree, TargetLaws(logits=logits, warp=warp), uniforms)
 
-    return jax.vmap(one)(tokens, parents, valid, log_q, logits, uniforms)
+    return jax.vmap(one)(tokens, parents, valid, child_laws, log_q, logits, uniforms)
 
 
 def _device() -> jax.Device:
@@ -163,9 +169,12 @@ def decide_rows(
         coins = np.full((_ROWS, problem.shape.num_nodes), 0.5, dtype)
         coins[: len(rows)] = uniforms[start : start + _ROWS]
         structure = (problem.tokens[trees], problem.parents[trees], problem.valid[trees])
+        child_laws = None if problem.child_laws is None else problem.child_laws[trees]
         laws = (problem.log_q[trees].astype(dtype), problem.logits[trees].astype(dtype))
         with jax.enable_x64(True), jax.default_device(_device()):
-            decision = _decide(verifier, problem.shape, *structure, *laws, coins)
+            decision = _decide(
+                verifier, problem.shape, problem.siblings, *structure, child_laws, *laws, coins
+            )
         fields = (decision.num_accepted, decision.path, decision.law)
         out.append([np.asarray(field)[: len(rows)] for field in fields])
     decisions = Decisions(*(np.concatenate(parts) for parts in zip(*out, strict=True)))

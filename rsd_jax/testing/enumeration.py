@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from rsd_jax.drafters.tree_law import Table
 from rsd_jax.testing.decisions import Decisions, Problem, decide_rows, make_problem
 from rsd_jax.testing.drawn_trees import drawn_trees
-from rsd_jax.testing.instances import Instance, Table, sequence_law
+from rsd_jax.testing.instances import Instance, sequence_law
 from rsd_jax.verifiers.base import Verifier
 
 _TOP = 1.0 - 2.0**-53  # the largest uniform

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsd_jax.core.sampling import Purpose, residual, uniforms
-from rsd_jax.core.tree import DraftTree
+from rsd_jax.core.tree import DraftTree, SiblingLaw
 from rsd_jax.core.types import NO_NODE, VerifyResult
 from rsd_jax.verifiers import base, k_seq
 from rsd_jax.verifiers.base import Decision, TargetLaws, Verifier
-from rsd_jax.verifiers.recursive_rejection import RecursiveRejection, _Node
+from rsd_jax.verifiers.recursive_rejection import RecursiveRejection
+from rsd_jax.verifiers.walk import Verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,14 +29,21 @@ class FaultyRejection(RecursiveRejection):
     all_nodes: bool | None = False  # the faults are in the tests of one node
     fault: str = ""
 
-    def test_children(
-        self, tree: DraftTree, node: jax.Array, p: jax.Array, uniforms: jax.Array
-    ) -> _Node:
-        size = tree.shape.num_nodes
+    def test(
+        self,
+        tree: DraftTree,
+        node: jax.Array,
+        log_p: jax.Array,
+        uniforms: jax.Array,
+        *,
+        unrolled: bool,
+    ) -> Verdict:
+        size, p = tree.shape.num_nodes, jnp.exp(log_p)
         slots = jnp.arange(size, dtype=jnp.int32)
         children = (tree.parents == node) & tree.valid
         in_order = jnp.argsort(jnp.where(children, slots, size))[: tree.shape.max_siblings]
-        log_q = first = self.first_law(tree, node)
+        inner = jnp.minimum(node, tree.shape.num_internal - 1)
+        log_q = first = tree.draft_logprobs_at(inner)
         q_1, r, unnormalised = jnp.exp(first), p, p
         accepted, rejected = jnp.asarray(NO_NODE, jnp.int32), jnp.asarray(0, jnp.int32)
         for slot in in_order:
@@ -59,14 +67,44 @@ class FaultyRejection(RecursiveRejection):
         rest, mass = residual(p, q_1)
         emits = {"all rejected, p emitted": p, "residual of raw p and q": rest}.get(self.fault, r)
         r = jnp.where((rejected > 0) & (mass[0] > 0.0), emits, r)
-        return _Node(
-            slot=jnp.asarray(size),
-            rejected=rejected,
-            accepted=accepted,
-            r=r,
-            log_q=log_q,
-            empty=jnp.asarray(0, jnp.int32),
-        )
+        return Verdict(accepted, rejected, r, empty=jnp.asarray(0, jnp.int32))
+
+
+@dataclasses.dataclass(frozen=True)
+class Misinformed(Verifier):
+    """Holds all children to be drawn from one law, whatever the tree says.
+
+    Attributes:
+      verifier: a right one.
+      siblings: the law.
+    """
+
+    verifier: Verifier
+    siblings: SiblingLaw
+
+    @property
+    def accepts(self):
+        return self.verifier.accepts
+
+    def decide(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
+        shown = dataclasses.replace(tree, siblings=self.siblings, child_laws=None)
+        return self.verifier.decide(shown, target, uniforms)
+
+
+@dataclasses.dataclass(frozen=True)
+class PointsKept(RecursiveRejection):
+    """Leaves a point mass in the law of the siblings that are drawn after it."""
+
+    def decide(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
+        right = DraftTree.left_after
+
+        def left_after(tree: DraftTree, child: jax.Array, left: jax.Array) -> jax.Array:
+            assert tree.child_laws is not None
+            is_point = tree.child_laws[child] == SiblingLaw.POINT.code
+            return jnp.where(is_point, left, right(tree, child, left))
+
+        with mock.patch.object(DraftTree, "left_after", left_after):
+            return super().decide(tree, target, uniforms)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,7 @@ import numpy as np
 
 from rsd_jax.core.tree import DraftTree, TreeShape
 from rsd_jax.drafters.growth import ScoreLevel
-
-Table = tuple[np.ndarray, ...]
-"""A language model as laws over the next token: entry d is f64[V**d, V], one row per prefix of
-d tokens; the row of a prefix is the prefix read as a number in base V."""
+from rsd_jax.drafters.tree_law import Table
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -13,12 +13,12 @@ from rsd_jax.core.types import NO_NODE, VerifyResult
 from rsd_jax.core.warp import make_warp
 from rsd_jax.drafters.backbone import BackboneRule, grow_backbone
 from rsd_jax.drafters.growth import TreeRule, grow_tree
+from rsd_jax.drafters.tree_law import Table
 from rsd_jax.testing.candidate_trees import table_score_step
 from rsd_jax.testing.drawn_trees import DrawnTrees
 from rsd_jax.testing.enumeration import OutcomeLaw, outcome_laws
 from rsd_jax.testing.instances import (
     Instance,
-    Table,
     log_tables,
     prefix_indices,
     table_score_level,

@@ -14,13 +14,17 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from rsd_jax.core.tree import SiblingLaw
 from rsd_jax.drafters import TREE_RULES
+from rsd_jax.drafters.tree_law import Table
 from rsd_jax.testing.candidate_trees import CandidateTrees
-from rsd_jax.testing.drawn_trees import PaddedSiblings
+from rsd_jax.testing.drawn_trees import MixedSiblings, PaddedSiblings
 from rsd_jax.testing.faulty_verifiers import (
     FaultyRejection,
     FaultySelection,
     LawOfTheChain,
+    Misinformed,
+    PointsKept,
     Rearranged,
     SharedKey,
     UnwarpedBonus,
@@ -30,7 +34,7 @@ from rsd_jax.testing.faulty_verifiers import (
     likely,
     token_id,
 )
-from rsd_jax.testing.instances import KINDS, Instance, Table, log, random_instances
+from rsd_jax.testing.instances import KINDS, Instance, log, random_instances
 from rsd_jax.verifiers import VERIFIERS
 from rsd_jax.verifiers.base import Verifier
 
@@ -104,6 +108,13 @@ _WITHOUT, _CHAINS = TREE_RULES["constant_branching"], TREE_RULES["independent_ch
 _DISTINCT = (PaddedSiblings(_WITHOUT((2,)), 3), _WITHOUT((3,)))
 _IID = (PaddedSiblings(_CHAINS(2, 1), 3), _CHAINS(3, 1))
 
+_POINT, _SAMPLED = SiblingLaw.POINT, SiblingLaw.WITHOUT_REPLACEMENT
+# The point mass before and after sampled siblings; K = 2 in the shape of K = 3.
+_MIXED = (
+    PaddedSiblings(MixedSiblings((2,), (_POINT, _SAMPLED)), 3),
+    MixedSiblings((3,), (_POINT, _SAMPLED, _SAMPLED)),
+    MixedSiblings((3,), (_SAMPLED, _POINT, _SAMPLED)),
+)
 
 _OF_REJECTION: dict[str, Any] = {"right": _RRS(), "rules": _DISTINCT}
 # Trees that stop early, and classes of one, two and three nodes; K = 2 in the same shape.
@@ -197,18 +208,34 @@ LAW_MUTANTS: tuple[LawMutant, ...] = (
     ),
     LawMutant(
         "copies skipped",
-        "with replacement: a repeated token is not tested, nor its q subtracted",
-        verifier=Rearranged(_RRS(replacement=True), keep=is_new),
-        right=_RRS(replacement=True),
+        "i.i.d. siblings: a repeated token is not tested, nor its q subtracted",
+        verifier=Rearranged(_RRS(), keep=is_new),
+        right=_RRS(),
         rules=_IID,
         median_tv=(0.0051, 0.0128),
     ),
     LawMutant(
         "unconditional q",
         "siblings without replacement are held against q_1 throughout",
-        verifier=_RRS(replacement=True),
+        verifier=Misinformed(_RRS(), SiblingLaw.IID),
         median_tv=(0.0121, 0.0326),
         **_OF_REJECTION,
+    ),
+    LawMutant(
+        "a point mass held to be sampled",
+        "a proposed token is tested as if it were drawn from q",
+        verifier=Misinformed(_RRS(), SiblingLaw.WITHOUT_REPLACEMENT),
+        right=_RRS(),
+        rules=_MIXED[:2],
+        median_tv=(0.2473, 0.2473),
+    ),
+    LawMutant(
+        "a point mass not excluded",
+        "siblings drawn without a proposed token are held against a law that still has it",
+        verifier=PointsKept(),
+        right=_RRS(),
+        rules=_MIXED,
+        median_tv=(0.0, 0.0, 0.0),
     ),
     _faulty_rejection(
         "unconditional q in the test", "the test uses q_1, the residual q_k", 0.0, 0.0318

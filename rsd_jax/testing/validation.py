@@ -8,6 +8,7 @@ from rsd_jax.core.tree import DraftTree, SiblingLaw
 from rsd_jax.core.types import NO_NODE
 
 _ATOL = 1e-4  # of a float32 law over a large vocabulary
+_WITH_POINTS = (SiblingLaw.POINT, SiblingLaw.MIXED)
 
 
 def validate_tree(tree: DraftTree, vocab_size: int, *, sampling: SiblingLaw | None = None) -> None:
@@ -16,7 +17,7 @@ def validate_tree(tree: DraftTree, vocab_size: int, *, sampling: SiblingLaw | No
     Args:
       tree: any drafter's.
       vocab_size: V.
-      sampling: how siblings were drawn, to check more; None for unknown.
+      sampling: how siblings were drawn; None for what the tree says.
 
     Raises:
       AssertionError: naming the invariant, the row and the slot.
@@ -46,7 +47,9 @@ def validate_tree(tree: DraftTree, vocab_size: int, *, sampling: SiblingLaw | No
         _all(parents == shape.static_parents, "parents are those of the branching")
     safe = np.maximum(parents, 0)
     _all(np.take_along_axis(valid, safe, axis=1) | ~valid, "a valid node has a valid parent")
-    _check_siblings(tree, tokens, parents, valid, scores, sampling)
+    carried = tree.siblings is SiblingLaw.MIXED
+    _all(np.full(batch, (tree.child_laws is not None) == carried), "mixed trees have child laws")
+    _check_siblings(tree, tokens, parents, valid, scores, sampling or tree.siblings)
     _check_laws(tree, tokens, safe, valid)
 
 
@@ -70,14 +73,16 @@ def _check_laws(tree, tokens, parents, valid) -> None:
         return
     laws = jax.vmap(lambda row: jax.vmap(row.draft_logprobs_at)(internal))(tree)
     laws = np.asarray(laws, np.float64)  # [B, I, V]
-    # A law that nothing was drawn from is nobody's: a drafter may stop before a node.
+    # A drafter may stop before a node: what stands there as its law was not drawn from.
     used = _with_children(tree, parents, valid)[:, : tree.shape.num_internal]
     with np.errstate(invalid="ignore"):
         sums = np.exp(laws).sum(-1)
     _all((np.abs(sums - 1.0) < _ATOL) | ~used, "laws sum to 1")
     each = np.arange(len(tokens))[:, None]
     of_child = laws[each, np.minimum(parents, tree.shape.num_internal - 1), tokens]
-    drawn = np.isfinite(of_child) | ~valid
+    codes = np.asarray(SiblingLaw.POINT.code) if tree.child_laws is None else tree.child_laws
+    is_point = (codes == SiblingLaw.POINT.code) & (tree.siblings in _WITH_POINTS)
+    drawn = np.isfinite(of_child) | ~valid | is_point
     drawn[:, 0] = True
     _all(drawn, "drawn tokens have a finite log probability")
 

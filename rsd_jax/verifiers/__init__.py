@@ -1,9 +1,22 @@
 """Verifiers. Adding one: a file in this folder and a line in the registry below."""
 
-from rsd_jax.verifiers.base import Decision, TargetLaws, Verifier
+from typing import Any
+
+from rsd_jax.verifiers.base import Decision, Reads, TargetLaws, Verifier
 from rsd_jax.verifiers.k_seq import KSeq
 from rsd_jax.verifiers.recursive_rejection import RecursiveRejection
+from rsd_jax.verifiers.walk import NodeVerifier, Verdict
 
-VERIFIERS = {"k_seq": KSeq, "recursive_rejection": RecursiveRejection}
+VERIFIERS: dict[str, type[Any]] = {"k_seq": KSeq, "recursive_rejection": RecursiveRejection}
 
-__all__ = ["VERIFIERS", "Decision", "KSeq", "RecursiveRejection", "TargetLaws", "Verifier"]
+__all__ = [
+    "VERIFIERS",
+    "Decision",
+    "KSeq",
+    "NodeVerifier",
+    "Reads",
+    "RecursiveRejection",
+    "TargetLaws",
+    "Verdict",
+    "Verifier",
+]

@@ -1,6 +1,7 @@
 """What a verifier is: a decision about one row's tree, and the one draw that ends a block."""
 
 import abc
+import enum
 from typing import Any
 
 import jax
@@ -57,7 +58,7 @@ class Decision:
       path: i32[D], accepted nodes, padded with `NO_NODE`.
       ranks: i32[D], siblings rejected before each; padded with `NO_NODE`.
       law: f32[V], probabilities that the correction or bonus token is drawn from.
-      finite: bool[], whether the target laws that were read are laws.
+      finite: bool[], whether the target's laws at the nodes that `Verifier.reads` are laws.
       empty_residuals: i32[], children accepted for want of a residual.
     """
 
@@ -69,17 +70,29 @@ class Decision:
     empty_residuals: jax.Array
 
 
+class Reads(enum.Enum):
+    """At which nodes a verifier needs the target's laws; elsewhere a NaN must not matter."""
+
+    REACHED = "reached"  # the root and the accepted nodes
+    VALID = "valid"  # every valid node
+
+
 class Verifier(abc.ABC):
     """Decides which nodes of a tree to accept so that the output has exactly the target's law.
 
-    Implementations are frozen, hashable dataclasses. They write `decide` for one row; batching,
-    the greedy branch and the final draw are here.
+    Implementations are frozen, hashable dataclasses. They write `decide` for one row, or, as a
+    `NodeVerifier`, the test of one node; batching, the greedy branch and the final draw are here.
     """
 
     @property
     @abc.abstractmethod
     def accepts(self) -> frozenset[SiblingLaw]:
         """Ways of drawing siblings for which `decide` is lossless."""
+
+    @property
+    def reads(self) -> Reads:
+        """The target's laws that `Decision.finite` answers for."""
+        return Reads.VALID
 
     def check_shape(self, shape: TreeShape) -> None:  # noqa: B027
         """Raises `ConfigError` if `decide` cannot take trees of this shape; any shape will do."""
@@ -121,19 +134,6 @@ class Verifier(abc.ABC):
             finite=decision.finite & jnp.isfinite(decision.law.sum(-1)),
             empty_residuals=decision.empty_residuals,
         )
-
-
-def tests_all_nodes(choice: bool | None, chain: bool, backend: Backend) -> bool:
-    """Whether a verifier tests all nodes at once or only those that it reaches.
-
-    See `Backend.all_nodes`; for chains all at once is faster on a CPU too (1.9 times at batch 8).
-
-    Args:
-      choice: of the verifier; None to decide here.
-      chain: whether no node has more than one child.
-      backend: of the target.
-    """
-    return choice if choice is not None else chain or backend.all_nodes
 
 
 def no_path(depth: int) -> jax.Array:

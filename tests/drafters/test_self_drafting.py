@@ -14,7 +14,7 @@ import pytest
 import rsd_jax
 from rsd_jax.core import skips
 from rsd_jax.core.sampling import row_keys
-from rsd_jax.core.tree import BackboneLaws, DraftTree
+from rsd_jax.core.tree import BackboneLaws, DraftTree, SiblingLaw
 from rsd_jax.core.warp import make_warp
 from rsd_jax.drafters.backbone import BackboneRule, grow_backbone
 from rsd_jax.drafters.swift import SwiftDrafter
@@ -290,6 +290,7 @@ def test_the_target_pass_is_as_narrow_as_the_largest_tree_allows(sizes, width):
         laws=BackboneLaws(logprobs=jnp.zeros((batch, 2, 3), jnp.float32), shape=shape),
         finite=jnp.ones((batch,), bool),
         shape=shape,
+        siblings=SiblingLaw.WITHOUT_REPLACEMENT,
     )
     logits, _ = score_tree(
         model,

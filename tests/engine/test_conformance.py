@@ -5,8 +5,6 @@ Parts are built from the types of their fields, so that a new one is tested by b
 
 import dataclasses
 import functools
-import itertools
-import typing
 
 import jax
 import numpy as np
@@ -16,15 +14,15 @@ import rsd_jax
 from rsd_jax.core.tree import SiblingLaw, TreeShape
 from rsd_jax.core.types import NEVER
 from rsd_jax.drafters import DRAFTERS, TREE_RULES
-from rsd_jax.drafters.backbone import BackboneRule
-from rsd_jax.drafters.growth import TreeRule
 from rsd_jax.drafters.independent_chains import IndependentChains
 from rsd_jax.engine import decoding, phases
 from rsd_jax.engine.job import prepare, start
+from rsd_jax.engine.methods import method_of_tree
 from rsd_jax.engine.request import Request
 from rsd_jax.testing.validation import validate_tree
 from rsd_jax.verifiers import VERIFIERS
 from tests import joint_law, parts
+from tests.small_parts import every, fits
 
 FALSE_ALARM = 1e-6 / 60  # tests of a law in this file
 NUM_TOKENS = 5
@@ -33,35 +31,11 @@ ALL_DRAFTERS = DRAFTERS | parts.DRAFTERS
 ALL_VERIFIERS = VERIFIERS | parts.VERIFIERS
 
 
-def instances(part: type) -> list:
-    """Small instances of a dataclass, by the types of its fields; defaults stay, flags vary."""
-    types = typing.get_type_hints(part)
-    options = [
-        small_values(types[field.name])
-        if field.default is dataclasses.MISSING or isinstance(field.default, bool)
-        else [field.default]
-        for field in dataclasses.fields(part)
-    ]
-    return [part(*chosen) for chosen in itertools.product(*options)]
-
-
-def small_values(kind) -> list:
-    if kind is TreeRule:
-        return [rule for name in TREE_RULES for rule in instances(TREE_RULES[name])]
-    if kind is BackboneRule:
-        return [BackboneRule(2, 0.4, (0.7, 0.5), (1, 2, 3), (1, 2, 3))]
-    return {bool: [False, True], int: [2], tuple[int, ...]: [(1, 1), (2, 2)]}[kind]
-
-
-def every(registry: dict[str, type]) -> list:
-    return [part for name in registry for part in instances(registry[name])]
-
-
 PAIRS = [
     rsd_jax.Method("conformance", drafter, verifier)
     for drafter in every(ALL_DRAFTERS)
     for verifier in every(ALL_VERIFIERS)
-    if drafter.sibling_laws & verifier.accepts
+    if fits(verifier, drafter)
 ]
 """All pairs that fit, as methods."""
 
@@ -157,12 +131,10 @@ def test_a_drafter_is_greedy_at_temperature_0(method):
 @pytest.mark.parametrize("method", ONE_PER_DRAFTER, ids=name)
 def test_its_trees_are_valid(method):
     job, state = _prepared(method)
-    sampling = min(
-        method.drafter.sibling_laws, key=lambda s: s is not SiblingLaw.WITHOUT_REPLACEMENT
-    )
     tree, _ = jax.jit(phases.draft, static_argnums=0)(job.engine, job.params, state, job.options)
     assert tree.shape == method.drafter.shape
-    validate_tree(tree, joint_law.MODEL.vocab_size, sampling=sampling)
+    assert tree.siblings is SiblingLaw.carried(method.drafter.sibling_laws)
+    validate_tree(tree, joint_law.MODEL.vocab_size)
 
 
 @pytest.mark.parametrize("method", ONE_PER_PART, ids=name)
@@ -203,9 +175,21 @@ def test_k_seq_takes_chains_only():
 
 
 def test_parts_that_do_not_fit_are_refused():
-    drafter = DRAFTERS["model"](TREE_RULES["independent_chains"](2, 2))
-    expected = r"draws siblings as \['iid'\].*lossless only for \[.*'without_replacement'\]"
+    drafter = DRAFTERS["model"](TREE_RULES["constant_branching"]((2, 2)))
+    expected = r"draws siblings as \['without_replacement'\].*lossless only for \['iid', 'none'\]"
     with pytest.raises(rsd_jax.ConfigError, match=expected):
-        rsd_jax.Method("wrong", drafter, VERIFIERS["recursive_rejection"]())
+        rsd_jax.Method("wrong", drafter, VERIFIERS["k_seq"]())
     with pytest.raises(rsd_jax.ConfigError, match="single"):
         rsd_jax.Method("wrong", drafter, parts.VERIFIERS["block_verification"]())
+    with pytest.raises(rsd_jax.ConfigError, match=r"siblings as \['mixed'\]"):
+        rsd_jax.Method("wrong", parts.DRAFTERS["likeliest_first"](), VERIFIERS["k_seq"]())
+
+
+@pytest.mark.parametrize("rule", every(TREE_RULES), ids=str)
+def test_a_rule_makes_a_method_that_its_words_name(rule):
+    """A chain is written by its length, whatever rule grew it."""
+    if rule.shape.max_siblings > 1:
+        assert method_of_tree(rule.method, rule.words).drafter == DRAFTERS["model"](rule)
+        assert method_of_tree(f"self_{rule.method}", rule.words).tree == rule.words
+    else:
+        assert rule.words == str(rule.shape.depth)

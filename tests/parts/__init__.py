@@ -5,10 +5,12 @@ Each is one file and one line of a registry; here the line is a test fixture's.
 
 from tests.parts.block_verification import BlockVerification
 from tests.parts.first_layers_drafter import FirstLayersDrafter
+from tests.parts.likeliest_first import LikeliestFirstDrafter
 from tests.parts.ngram_drafter import NgramDrafter
 
 DRAFTERS = {
     "first_layers": FirstLayersDrafter,
+    "likeliest_first": LikeliestFirstDrafter,
     "ngram": NgramDrafter,
 }
 

@@ -47,6 +47,7 @@ class NgramDrafter(Drafter):
             laws=PointLaws(proposals=proposals[:, slots], vocab_size=models.target.vocab_size),
             finite=jnp.ones((batch,), bool),
             shape=self.shape,
+            siblings=SiblingLaw.POINT,
         )
         return tree, state
 

@@ -4,6 +4,7 @@ The errors of right verifiers are below 1e-12; the bound is 1e-6. Sampled checks
 false-alarm rate and power.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -11,14 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsd_jax.core.sampling import block_keys, row_keys
+from rsd_jax.core.sampling import block_keys, exclude, row_keys
 from rsd_jax.core.tree import DenseLaws, DraftTree, SiblingLaw, TreeShape
 from rsd_jax.core.types import NO_NODE
 from rsd_jax.core.warp import make_warp
 from rsd_jax.drafters import TREE_RULES
 from rsd_jax.testing.candidate_trees import CandidateTrees
 from rsd_jax.testing.decisions import decide_rows, make_problem
-from rsd_jax.testing.drawn_trees import PaddedSiblings, PredictableBranching, drawn_trees
+from rsd_jax.testing.drawn_trees import (
+    MixedSiblings,
+    PaddedSiblings,
+    PredictableBranching,
+    drawn_trees,
+)
 from rsd_jax.testing.enumeration import (
     assert_lossless,
     assert_strict,
@@ -31,10 +37,11 @@ from rsd_jax.testing.instances import KINDS, Instance, random_instances, sequenc
 from rsd_jax.testing.monte_carlo import ROWS, assert_sampled_law, flat, sample_outcomes
 from rsd_jax.testing.mutants import LAW_MUTANTS, LawMutant, most_likely, mutant_instances
 from rsd_jax.testing.statistics import power
-from rsd_jax.verifiers import VERIFIERS
+from rsd_jax.verifiers import VERIFIERS, NodeVerifier, Reads
 from rsd_jax.verifiers.base import Decision, TargetLaws, Verifier
 from rsd_jax.verifiers.k_seq import KSeq, division_factor
-from rsd_jax.verifiers.recursive_rejection import RecursiveRejection, _exclude
+from rsd_jax.verifiers.recursive_rejection import RecursiveRejection
+from tests import parts, small_parts
 
 ATOL = 1e-6
 FALSE_ALARM = 1e-6  # of each sampled check
@@ -43,34 +50,36 @@ _FIXED = TREE_RULES["constant_branching"]
 _BEAM = TREE_RULES["stochastic_beam"]
 _CHAINS = TREE_RULES["independent_chains"]
 
+_POINT, _SAMPLED = SiblingLaw.POINT, SiblingLaw.WITHOUT_REPLACEMENT
+_CANDIDATES = CandidateTrees(2, 0.3, (0.7, 0.4), (1, 2, 3), (1, 2, 3))
+_MIXED = MixedSiblings((2, 2), (_POINT, _SAMPLED))
+
 # (rule, V, instances of each kind); every verifier is held against the rules it accepts.
 RULES = (
+    *((rule, 3, 3) for rule in small_parts.largest_of_each_rule()),
     (_FIXED((1, 1)), 3, 3),
     (PaddedSiblings(_FIXED((2,)), 3), 4, 3),
     (_FIXED((3,)), 4, 3),
-    (_FIXED((2, 2)), 3, 3),
     (_FIXED((3, 1)), 4, 1),
-    (_BEAM(2, 2), 3, 3),
     (_BEAM(3, 2), 3, 1),
     (PaddedSiblings(_CHAINS(2, 1), 3), 4, 3),
     (_CHAINS(3, 1), 4, 3),
-    (_CHAINS(2, 2), 3, 3),
     (_CHAINS(3, 2), 3, 1),
-    (CandidateTrees(2, 0.3, (0.7, 0.4), (1, 2, 3), (1, 2, 3)), 3, 3),
+    (_CANDIDATES, 3, 3),
     (CandidateTrees(1, 0.3, (0.7, 0.4), (2, 3, 4), (2, 3, 4)), 4, 1),
+    (_MIXED, 3, 3),
+    (MixedSiblings((3,), (_POINT, _SAMPLED, _SAMPLED)), 4, 1),
+    (MixedSiblings((3,), (_SAMPLED, _POINT, _SAMPLED)), 4, 1),
+    (MixedSiblings((3,), (SiblingLaw.IID, _SAMPLED, SiblingLaw.IID)), 4, 1),
+    (MixedSiblings((3,), (_SAMPLED, SiblingLaw.IID, _POINT)), 4, 1),
 )
-_ALL = {name: make() for name, make in VERIFIERS.items()}
-_ALL["recursive_rejection with replacement"] = RecursiveRejection(replacement=True)
-
-
-def _samplings(rule) -> frozenset[SiblingLaw]:
-    return rule.rule.sibling_laws if isinstance(rule, PaddedSiblings) else rule.sibling_laws
+_VERIFIERS = {name: make() for name, make in VERIFIERS.items()}
 
 
 def _pairs():
-    for name, verifier in _ALL.items():
+    for name, verifier in _VERIFIERS.items():
         for rule, vocab, each in RULES:
-            if _samplings(rule) & verifier.accepts:
+            if small_parts.fits(verifier, rule):
                 label = f"{name}-{str(rule).replace('branching=', '')}"
                 yield pytest.param(verifier, rule, vocab, each * len(KINDS), id=label)
 
@@ -81,16 +90,23 @@ def test_output_law_is_the_targets(verifier, rule, vocab, count):
     assert assert_lossless(verifier, rule, instances, atol=ATOL) < 1e-12
 
 
+_BOTH_WAYS = (
+    *((rule, 3) for rule in small_parts.largest_of_each_rule()),
+    (PaddedSiblings(_FIXED((2,)), 3), 4),
+    (_CANDIDATES, 3),
+    (PaddedSiblings(_CHAINS(2, 1), 3), 4),
+    (_CHAINS(3, 2), 3),
+    (_MIXED, 3),
+)
+
+
 @pytest.mark.parametrize(
     ("verifier", "rule", "vocab"),
     [
-        (RecursiveRejection, PaddedSiblings(_FIXED((2,)), 3), 4),
-        (RecursiveRejection, _FIXED((2, 2)), 3),
-        (RecursiveRejection, _BEAM(2, 2), 3),
-        (RecursiveRejection, CandidateTrees(2, 0.3, (0.7, 0.4), (1, 2, 3), (1, 2, 3)), 3),
-        (functools.partial(RecursiveRejection, replacement=True), _CHAINS(3, 2), 3),
-        (KSeq, PaddedSiblings(_CHAINS(2, 1), 3), 4),
-        (KSeq, _CHAINS(3, 2), 3),
+        (verifier, *case)
+        for verifier in _VERIFIERS.values()
+        for case in _BOTH_WAYS
+        if isinstance(verifier, NodeVerifier) and small_parts.fits(verifier, case[0])
     ],
     ids=str,
 )
@@ -100,14 +116,13 @@ def test_all_nodes_at_once_decide_like_those_reached(verifier, rule, vocab):
     problem = make_problem([drawn_trees(rule, i.draft) for i in instances], instances)
     which = np.repeat(np.arange(len(problem.tokens)), 4)
     coins = np.random.default_rng(0).random((len(which), problem.shape.num_nodes))
-    reached, every = (
-        decide_rows(verifier(all_nodes=choice), problem, which, coins) for choice in (False, True)
-    )
-    assert len(np.unique(reached.num_accepted)) == rule.shape.depth + 1
-    np.testing.assert_array_equal(reached.num_accepted, every.num_accepted)
-    np.testing.assert_array_equal(reached.path, every.path)
-    np.testing.assert_allclose(reached.law, every.law, atol=1e-12)
-    assert assert_lossless(verifier(all_nodes=True), rule, instances, atol=ATOL) < 1e-12
+    reached, every = (dataclasses.replace(verifier, all_nodes=way) for way in (False, True))
+    ours, other = (decide_rows(way, problem, which, coins) for way in (reached, every))
+    assert len(np.unique(ours.num_accepted)) == rule.shape.depth + 1
+    np.testing.assert_array_equal(ours.num_accepted, other.num_accepted)
+    np.testing.assert_array_equal(ours.path, other.path)
+    np.testing.assert_allclose(ours.law, other.law, atol=1e-12)
+    assert assert_lossless(every, rule, instances, atol=ATOL) < 1e-12
 
 
 def test_instances_cover_what_they_promise():
@@ -143,7 +158,7 @@ def test_point_masses_are_lossless():
 
 def test_no_draft_samples_the_target():
     rule = PredictableBranching((), lambda law, first: 1)
-    for verifier in _ALL.values():
+    for verifier in _VERIFIERS.values():
         (instance,) = random_instances(3, 1, 1)
         law = output_law(verifier, rule, instance)
         np.testing.assert_allclose(law, sequence_law(instance.target), atol=1e-12)
@@ -196,10 +211,10 @@ def test_mutant_is_caught(mutant):
 
 
 def test_acceptance_is_strict():
-    distinct, independent = _FIXED((3,)), _CHAINS(3, 1)
-    for verifier in _ALL.values():
-        fits = distinct.sibling_laws & verifier.accepts
-        assert_strict(verifier, distinct if fits else independent, vocab_size=4)
+    rules = (_FIXED((3,)), _CHAINS(3, 1), _FIXED((1,)))
+    for verifier in _VERIFIERS.values():
+        fitting = next(rule for rule in rules if small_parts.fits(verifier, rule))
+        assert_strict(verifier, fitting, vocab_size=4)
     (mutant,) = _of_check("assert_strict")
     with pytest.raises(AssertionError, match="probability 0"):
         assert_strict(mutant.verifier, mutant.rules[-1], vocab_size=mutant.vocab_size)
@@ -227,7 +242,7 @@ def test_reference_value():
 _SAMPLED = (
     (RecursiveRejection(), _FIXED((2, 2))),
     (RecursiveRejection(), _BEAM(2, 2)),
-    (RecursiveRejection(), CandidateTrees(2, 0.3, (0.7, 0.4), (1, 2, 3), (1, 2, 3))),
+    (RecursiveRejection(), _CANDIDATES),
     (KSeq(), _CHAINS(2, 2)),
 )
 
@@ -328,7 +343,7 @@ def test_laws_of_later_siblings_in_float32():
     for gap in (5.0, 12.0, 17.0, 30.0):
         logits = np.asarray([gap, 1.0, 0.5, 0.0, -1.0])
         log_q = jax.nn.log_softmax(jnp.asarray(logits, jnp.float32))
-        law = np.exp(np.asarray(_exclude(log_q, jnp.asarray(0)), np.float64))
+        law = np.exp(np.asarray(exclude(log_q, jnp.asarray(0)), np.float64))
         exact = np.where(np.arange(5) == 0, 0.0, np.exp(logits))
         np.testing.assert_allclose(law, exact / exact.sum(), rtol=1e-5)
 
@@ -362,24 +377,51 @@ def _hand_made_tree(rows: int) -> tuple[DraftTree, np.ndarray]:
         laws=DenseLaws(logprobs=jnp.full((rows, 3, 4), -np.log(4.0), jnp.float32)),
         finite=jnp.ones((rows,), bool),
         shape=shape,
+        siblings=SiblingLaw.IID,
     )
     return tree, np.zeros((rows, 5, 4), np.float32)
 
 
-@pytest.mark.parametrize("all_nodes", [False, True])
-@pytest.mark.parametrize("name", sorted(VERIFIERS))
-def test_laws_that_are_none_are_flagged_where_they_are_read(name, all_nodes):
+def _one_of_the_chains(tree: DraftTree) -> DraftTree:
+    """The chain 0 1 of a hand-made tree, for verifiers of a chain."""
+    shape, slots = TreeShape.from_branching((1, 1)), np.asarray([0, 1, 3])
+    one = jax.tree.map(lambda x: x[:, slots], tree.replace(laws=None, finite=None))
+    return one.replace(
+        parents=jnp.broadcast_to(shape.static_parents, one.parents.shape),
+        laws=DenseLaws(logprobs=tree.laws.logprobs[:, :2]),
+        finite=tree.finite,
+        shape=shape,
+    )
+
+
+_READ = {
+    Reads.REACHED: [True, False, False, True, False, True],
+    Reads.VALID: [True, False, False, False, False, False],
+}
+
+
+@pytest.mark.parametrize("name", sorted(VERIFIERS | parts.VERIFIERS))
+def test_laws_that_are_none_are_flagged_where_they_are_read(name):
     tree, logits = _hand_made_tree(6)
     logits[1, 0, 2] = np.nan  # the root is always read
     logits[2, 0] = -np.inf
     logits[3, 0, :2], logits[3, 1:] = -np.inf, np.nan  # nothing is accepted: not read
     logits[4, 0, 1:], logits[4, 1, 0] = -np.inf, np.nan  # token 0, node 1, must be accepted
-    logits[5, 0, 1:], logits[5, 2] = -np.inf, np.nan  # node 2 is not reached
+    logits[5, 0, 1:], logits[5, 1, [0, 2, 3]] = -np.inf, -np.inf  # accepts 0, then 1
+    logits[5, 2] = np.nan  # node 2 is not reached
     keys = block_keys(row_keys(0, jnp.arange(6)), jnp.zeros((6,), jnp.int32))
+    verifier = (VERIFIERS | parts.VERIFIERS)[name]()
+    if not small_parts.fits(verifier, _CHAINS(2, 2)):
+        tree = _one_of_the_chains(tree)
+        logits[5, 3], logits = np.nan, logits[:, [0, 1, 3]]
     target = TargetLaws(logits=jnp.asarray(logits), warp=make_warp(1.0))
-    result = jax.jit(VERIFIERS[name](all_nodes=all_nodes).verify)(tree, target, keys)
-    np.testing.assert_array_equal(result.finite, [True, False, False, True, False, True])
-    assert not result.empty_residuals.any()
+    ways = [verifier]
+    if isinstance(verifier, NodeVerifier):
+        ways = [dataclasses.replace(verifier, all_nodes=choice) for choice in (False, True)]
+    verify = jax.jit(lambda tree, target: [way.verify(tree, target, keys) for way in ways])
+    for result in verify(tree, target):
+        np.testing.assert_array_equal(result.finite, _READ[verifier.reads])
+        assert not result.empty_residuals.any()
 
 
 def test_empty_residuals_are_counted():

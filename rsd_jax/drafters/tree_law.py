@@ -1,0 +1,104 @@
+"""Every tree that a rule can draw from small laws, with its probability; in plain numpy.
+
+The testing kit holds verifiers and sampled trees against it.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from rsd_jax.core.tree import SiblingLaw, TreeShape
+from rsd_jax.errors import ConfigError
+
+Table = tuple[np.ndarray, ...]
+"""A language model as laws over the next token: entry d is f64[V**d, V], one row per prefix of
+d tokens; the row of a prefix is the prefix read as a number in base V."""
+
+Prefix = tuple[int, ...]
+
+Levels = tuple[tuple[Prefix | None, ...], ...]
+"""A tree: for each level the prefix at each slot, None for an invalid node."""
+
+
+def prefix_row(prefix: Prefix, vocab: int) -> int:
+    """The row of a prefix in the table of its length."""
+    row = 0
+    for token in prefix:
+        row = row * vocab + token
+    return row
+
+
+def ordered_samples(law: np.ndarray, count: int) -> Iterator[tuple[float, Prefix]]:
+    """Ordered samples of up to `count` tokens without replacement: (probability, tokens).
+
+    A support smaller than `count` gives shorter samples.
+    """
+    support = [int(x) for x in np.flatnonzero(law)]
+    for tokens in itertools.permutations(support, min(count, len(support))):
+        probability, left = 1.0, 1.0
+        for drawn, x in enumerate(tokens):
+            # The last token of the support is certain; 1 - (drawn mass) would be off by an ulp.
+            probability *= law[x] / left if drawn < len(support) - 1 else 1.0
+            left = law[[y for y in support if y not in tokens[: drawn + 1]]].sum()
+        yield float(probability), tokens
+
+
+def independent_samples(law: np.ndarray, count: int) -> Iterator[tuple[float, Prefix]]:
+    """Samples of `count` tokens, each from the same law: (probability, tokens)."""
+    for tokens in itertools.product(np.flatnonzero(law).tolist(), repeat=count):
+        yield float(np.prod(law[list(tokens)])), tokens
+
+
+_SAMPLES = {
+    SiblingLaw.IID: independent_samples,
+    SiblingLaw.WITHOUT_REPLACEMENT: ordered_samples,
+}
+
+
+def trees_of_a_branching(
+    shape: TreeShape, siblings: SiblingLaw, draft: Table
+) -> Iterator[tuple[float, Levels]]:
+    """Trees with static branching whose nodes draw their children independently of each other.
+
+    Args:
+      shape: with `branching`.
+      siblings: `IID` or `WITHOUT_REPLACEMENT`, for every node.
+      draft: the laws that children are drawn from.
+
+    Raises:
+      ConfigError: another shape or another law.
+    """
+    if shape.branching is None or siblings not in _SAMPLES:
+        raise ConfigError(
+            f"trees of shape {shape} with {siblings.value} siblings are not enumerated here; "
+            "give the rule a method `drawn_levels` of its own"
+        )
+    return grow_levels(shape.branching, _SAMPLES[siblings], draft)
+
+
+def grow_levels(branching, samples, draft: Table) -> Iterator[tuple[float, Levels]]:
+    """Trees whose nodes draw their children independently of each other.
+
+    Args:
+      branching: slots per node of each level.
+      samples: from (law f64[V], slots) to an iterator of (probability, tokens of the children).
+      draft: the laws.
+    """
+    vocab = draft[0].shape[-1]
+    trees: list[tuple[float, Levels]] = [(1.0, (((),),))]
+    for level, slots in enumerate(branching):
+        draws = [list(samples(law, slots)) for law in draft[level]]
+        grown = []
+        for probability, levels in trees:
+            nodes = levels[-1]
+            choices = [[(1.0, ())] if n is None else draws[prefix_row(n, vocab)] for n in nodes]
+            for choice in itertools.product(*choices):
+                below: list[Prefix | None] = []
+                for node, (_, tokens) in zip(nodes, choice, strict=True):
+                    below += [(*node, x) for x in tokens] if node is not None else []
+                    below += [None] * (slots - len(tokens))
+                weight = probability * float(np.prod([p for p, _ in choice]))
+                grown.append((weight, (*levels, tuple(below))))
+        trees = grown
+    yield from trees

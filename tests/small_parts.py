@@ -1,0 +1,52 @@
+"""Small instances of parts, built from the types of their fields: registering a part tests it."""
+
+import dataclasses
+import itertools
+import typing
+
+from rsd_jax.drafters import TREE_RULES, TreeRule
+from rsd_jax.drafters.backbone import BackboneRule
+from rsd_jax.errors import ConfigError
+from rsd_jax.verifiers import Verifier
+
+
+def instances(part: type) -> list:
+    """Small instances of a dataclass, by the types of its fields; defaults stay, flags vary."""
+    types = typing.get_type_hints(part)
+    options = [
+        small_values(types[field.name])
+        if field.default is dataclasses.MISSING or isinstance(field.default, bool)
+        else [field.default]
+        for field in dataclasses.fields(part)
+    ]
+    return [part(*chosen) for chosen in itertools.product(*options)]
+
+
+def small_values(kind) -> list:
+    if kind is TreeRule:
+        return every(TREE_RULES)
+    if kind is BackboneRule:
+        return [BackboneRule(2, 0.4, (0.7, 0.5), (1, 2, 3), (1, 2, 3))]
+    return {bool: [False, True], int: [2], tuple[int, ...]: [(1, 1), (2, 2)]}[kind]
+
+
+def every(registry: dict[str, type]) -> list:
+    return [part for name in registry for part in instances(registry[name])]
+
+
+def largest_of_each_rule() -> list[TreeRule]:
+    """Of each registered tree rule the small instance with the most slots."""
+    return [max(instances(rule), key=_slots) for rule in TREE_RULES.values()]
+
+
+def _slots(rule: TreeRule) -> int:
+    return rule.shape.num_nodes
+
+
+def fits(verifier: Verifier, draws) -> bool:
+    """Whether a verifier takes the trees of a drafter or rule."""
+    try:
+        verifier.check_shape(draws.shape)
+    except ConfigError:
+        return False
+    return bool(draws.sibling_laws & verifier.accepts)
