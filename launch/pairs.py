@@ -1,5 +1,7 @@
 """Pairs for the launchers, from where a configuration says they are."""
 
+from collections.abc import Sequence
+
 import jax
 import transformers
 
@@ -7,7 +9,7 @@ import rsd_jax
 from rsd_jax.evaluation.sweep.settings import PairSource
 
 
-def make_mesh(sizes: list[int]) -> jax.sharding.Mesh | None:
+def make_mesh(sizes: Sequence[int]) -> jax.sharding.Mesh | None:
     """A mesh of these sizes of data and model; None for no sizes.
 
     Raises:

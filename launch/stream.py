@@ -7,36 +7,26 @@ results.jsonl in the configuration's `out_dir`, and the search a file. Started a
 Any value can be set, e.g. --config.task.num_prompts=20. launch/plot.py draws the rows.
 """
 
-import os
-import pathlib
-import sys
+from launcher import Parser, run
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(_ROOT))
-os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch is missing
+from tqdm import tqdm
 
-from absl import app, logging  # noqa: E402
-from ml_collections import config_flags  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+from launch.pairs import load_target
+from rsd_jax.evaluation.stream.session import Session
+from rsd_jax.evaluation.stream.settings import StreamSettings
+from rsd_jax.records.rows import Row
+from rsd_jax.reporting import streams as tables
 
-import rsd_jax  # noqa: E402
-from launch.pairs import load_target  # noqa: E402
-from rsd_jax.evaluation.stream.session import Session  # noqa: E402
-from rsd_jax.evaluation.stream.settings import StreamSettings  # noqa: E402
-from rsd_jax.records.rows import Row  # noqa: E402
-from rsd_jax.reporting import streams as tables  # noqa: E402
-
-_CONFIG = config_flags.DEFINE_config_file("config", str(_ROOT / "configs/evaluate/swift_stream.py"))
 _FORMAT = "{l_bar}{bar}| [{elapsed}<{remaining}{postfix}]"
 
 
-def main(_: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # jax tells which accelerators are missing
-    try:
-        settings = StreamSettings.from_config(_CONFIG.value)
-        session = Session(settings, *load_target(settings.pair))
-        count = len(session.encoded.tokens)
-        bar = tqdm(total=count * (1 + settings.phases), disable=None, bar_format=_FORMAT)
+def main() -> None:
+    args = Parser(__doc__, config="configs/evaluate/swift_stream.py").read()
+    settings = StreamSettings.from_config(args.config)
+    session = Session(settings, *load_target(settings.pair))
+    count = len(session.encoded.tokens)
+    total = count * (1 + settings.phases)
+    with tqdm(total=total, disable=None, bar_format=_FORMAT) as bar:
         bar.update(len(session.done))
 
         def watch(what: str, row: Row | None) -> None:
@@ -47,9 +37,6 @@ def main(_: list[str]) -> None:
                     print(f"{len(session.done)}/{count} {_in_words(row)}", flush=True)
 
         rows = session.run(watch)
-        bar.close()
-    except (rsd_jax.ConfigError, rsd_jax.CheckpointError, rsd_jax.NonFiniteLogitsError) as error:
-        sys.exit(f"error: {error}")
     streams = tables.streams_of(rows)
     print(tables.summary_table(streams).aligned())
     for stream in streams:
@@ -70,4 +57,4 @@ def _in_words(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

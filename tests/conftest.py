@@ -1,7 +1,7 @@
 """Strict settings for every test.
 
-- Eight CPU devices, for the mesh tests. Set before jax is imported; JAX_PLATFORMS in the
-  environment wins, so the suite can be pointed at an accelerator.
+- Eight CPU devices, for the mesh tests. JAX_PLATFORMS in the environment wins, so the suite can be
+  pointed at an accelerator.
 - Rank promotion is an error, and so is mixing dtypes implicitly. They are global settings rather
   than a fixture so that programs compiled in module-scoped fixtures are under them too. Optimisers
   (optax) need the standard dtype promotion: mark such tests `standard_promotion`.
@@ -12,14 +12,11 @@
 
 import os
 
-_DEVICES = "--xla_force_host_platform_device_count=8"
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-if _DEVICES.split("=")[0] not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}".strip()
+import jax
+import pytest
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
-
+jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
+jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_disable_most_optimizations", True)

@@ -15,7 +15,7 @@ assert (package / "py.typed").is_file(), "py.typed is missing"
 rsd_jax.load_pair("quickstart_skipping")
 pair = rsd_jax.load_pair("quickstart")
 prompts = [pair.tokenizer("import os\n").input_ids]
-tokens = [
+by_ar, by_rsd = (
     rsd_jax.generate(
         rsd_jax.build_method(name, **options),
         pair.target,
@@ -23,8 +23,9 @@ tokens = [
         prompts,
         max_new_tokens=8,
         temperature=0.0,
-    ).tokens
+    ).tokens[0]
     for name, options in (("ar", {}), ("rsd_s", {"width": 2, "length": 2}))
-]
-assert tokens[0] == tokens[1] and len(tokens[0][0]) == 8, tokens
-print(f"rsd_jax {rsd_jax.__version__} decodes {pair.tokenizer.decode(tokens[0][0])!r}")
+)
+assert by_rsd == by_ar, (by_rsd, by_ar)
+assert len(by_ar) == 8, by_ar
+print(f"rsd_jax {rsd_jax.__version__} decodes {pair.tokenizer.decode(by_ar)!r}")
