@@ -46,14 +46,23 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--draft_shape", default=DRAFT_OF_SHAPE, help="the draft's, with --shape")
     parser.add_argument("--layers", type=int, help="of the target, instead of those of the shape")
     parser.add_argument("--dtype", help="of random weights; bfloat16 if not given")
-    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--draft_length", type=int, default=4)
-    parser.add_argument("--num_prompts", type=int, default=16)
-    parser.add_argument("--max_new_tokens", type=int, default=128)
-    parser.add_argument("--temperature", type=float, default=0.3)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--capacity", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument(
+        "--batch_sizes", type=int, nargs="+", default=[1, 8], help="prompts decoded together"
+    )
+    parser.add_argument("--draft_length", type=int, default=4, help="of every tree")
+    parser.add_argument("--num_prompts", type=int, default=16, help="to decode")
+    parser.add_argument("--max_new_tokens", type=int, default=128, help="of a prompt")
+    parser.add_argument("--temperature", type=float, default=0.3, help="0 is greedy")
+    parser.add_argument("--repeats", type=int, default=7, help="of every measurement")
+    parser.add_argument(
+        "--peers", action=argparse.BooleanOptionalAction, default=True, help="time Hugging Face too"
+    )
+    parser.add_argument(
+        "--capacity",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="time a block at two capacities of the cache",
+    )
     parser.add_argument(
         "--verification", action="store_true", help="only times verification, by both ways"
     )
@@ -64,7 +73,12 @@ def _arguments() -> argparse.Namespace:
         "--context", type=int, default=128, help="committed tokens, with --skipping"
     )
     parser.add_argument("--megabytes", type=int, default=1024, help="of the bandwidth probe")
-    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "runs/benchmark/rows.jsonl")
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=ROOT / "runs/benchmark/rows.jsonl",
+        help="file that rows are appended to",
+    )
     args = parser.read()
     if args.shape is None and (args.layers or args.dtype):
         parser.error("--layers and --dtype are of random weights; give a --shape")

@@ -17,7 +17,12 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch 
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows the head of the launcher as it is written, and the default of each flag."""
+    """Shows the head of the launcher as it is written, and the defaults of flags that have one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
@@ -76,8 +81,12 @@ class Parser(argparse.ArgumentParser):
                 "config", config, flag_values=values, sys_argv=overrides
             )
             unread = values([self.prog, *overrides])[1:]
-        except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-            self.error(str(error.args[0] if error.args else error))
+        except flags.Error as error:
+            self.error(str(error))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            # ml_collections names the key alone, quoted twice, and what may be meant on a new line.
+            reason = str(error).replace("\\n", " ").replace("\\", "")
+            self.error(f"{' '.join(overrides)}: the configuration has no such value ({reason})")
         if unread:
             self.error(f"unrecognized arguments: {' '.join(unread)}")
         return values["config"].value

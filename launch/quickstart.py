@@ -45,12 +45,17 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--pair_dir", type=pathlib.Path, help="folder with target/ and draft/ of another pair"
     )
-    parser.add_argument("--num_prompts", type=int, default=16)
-    parser.add_argument("--max_new_tokens", type=int, default=128)
-    parser.add_argument("--temperature", type=float, default=0.3)
-    parser.add_argument("--top_p", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out_dir", type=pathlib.Path, default=ROOT / "runs/quickstart-results")
+    parser.add_argument("--num_prompts", type=int, default=16, help="to decode")
+    parser.add_argument("--max_new_tokens", type=int, default=128, help="of a prompt")
+    parser.add_argument("--temperature", type=float, default=0.3, help="0 is greedy")
+    parser.add_argument("--top_p", type=float, default=1.0, help="1 keeps every token")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    parser.add_argument(
+        "--out_dir",
+        type=pathlib.Path,
+        default=ROOT / "runs/quickstart-results",
+        help="of rows and figure",
+    )
     return parser.read()
 
 
