@@ -17,7 +17,10 @@ import numpy as np
 from rsd_jax.drafters import TREE_RULES
 from rsd_jax.testing.candidate_trees import CandidateTrees
 from rsd_jax.testing.drawn_trees import PaddedSiblings
-from rsd_jax.testing.faulty_verifiers import (
+from rsd_jax.testing.instances import KINDS, Instance, Table, log, random_instances
+from rsd_jax.verifiers import VERIFIERS
+from rsd_jax.verifiers.base import Verifier
+from tests.mutants.faulty_verifiers import (
     FaultyRejection,
     FaultySelection,
     LawOfTheChain,
@@ -30,9 +33,6 @@ from rsd_jax.testing.faulty_verifiers import (
     likely,
     token_id,
 )
-from rsd_jax.testing.instances import KINDS, Instance, Table, log, random_instances
-from rsd_jax.verifiers import VERIFIERS
-from rsd_jax.verifiers.base import Verifier
 
 
 def _each(table: Table, change: Callable[[np.ndarray], np.ndarray]) -> Table:
