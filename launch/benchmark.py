@@ -8,36 +8,33 @@ python launch/benchmark.py --skipping           a pass of the target with sub-la
 """
 
 import argparse
-import os
 import pathlib
 import sys
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(_ROOT))
-os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+from launcher import ROOT, Parser, run
 
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
+import jax
+import numpy as np
 
-import rsd_jax  # noqa: E402
-from rsd_jax.core.warp import make_warp  # noqa: E402
-from rsd_jax.engine.request import Sampling  # noqa: E402
-from rsd_jax.evaluation import benchmark  # noqa: E402
-from rsd_jax.evaluation.measured_rows import peer_row  # noqa: E402
-from rsd_jax.evaluation.peers import Peer, TransformersPeer  # noqa: E402
-from rsd_jax.evaluation.phase_table import phase_table  # noqa: E402
-from rsd_jax.evaluation.skipping import (  # noqa: E402
+import rsd_jax
+from rsd_jax.core.warp import make_warp
+from rsd_jax.engine.request import Sampling
+from rsd_jax.evaluation import benchmark
+from rsd_jax.evaluation.measured_rows import peer_row
+from rsd_jax.evaluation.peers import Peer, TransformersPeer
+from rsd_jax.evaluation.phase_table import phase_table
+from rsd_jax.evaluation.skipping import (
     random_sets,
     skipping_rows,
     time_skipped_passes,
 )
-from rsd_jax.evaluation.timing import copy_bandwidth  # noqa: E402
-from rsd_jax.evaluation.verification import time_verification  # noqa: E402
-from rsd_jax.models.loading import random_model, shipped_pair_directory  # noqa: E402
-from rsd_jax.records.files import append_row  # noqa: E402
-from rsd_jax.reporting.skip_costs import skip_cost_table, skip_costs_of  # noqa: E402
-from rsd_jax.reporting.tables import comparison_table  # noqa: E402
-from rsd_jax.tasks.prompts import load_prompts  # noqa: E402
+from rsd_jax.evaluation.timing import copy_bandwidth
+from rsd_jax.evaluation.verification import time_verification
+from rsd_jax.models.loading import random_model, shipped_pair_directory
+from rsd_jax.records.files import append_row
+from rsd_jax.reporting.skip_costs import skip_cost_table, skip_costs_of
+from rsd_jax.reporting.tables import comparison_table
+from rsd_jax.tasks.prompts import load_prompts
 
 DRAFT_OF_SHAPE = "llama2_115m"
 RANDOM_PROMPT_LENGTH = 128
@@ -45,22 +42,28 @@ VOCABULARIES = (2048, 32000)  # of the shipped pair and of Llama-2
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--shape", help="a named config, e.g. llama2_7b, with random weights")
     parser.add_argument("--draft_shape", default=DRAFT_OF_SHAPE, help="the draft's, with --shape")
     parser.add_argument("--layers", type=int, help="of the target, instead of those of the shape")
     parser.add_argument("--dtype", help="of random weights; bfloat16 if not given")
-    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--draft_length", type=int, default=4)
-    parser.add_argument("--num_prompts", type=int, default=16)
-    parser.add_argument("--max_new_tokens", type=int, default=128)
-    parser.add_argument("--temperature", type=float, default=0.3)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--capacity", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument(
+        "--batch_sizes", type=int, nargs="+", default=[1, 8], help="prompts decoded together"
+    )
+    parser.add_argument("--draft_length", type=int, default=4, help="of every tree")
+    parser.add_argument("--num_prompts", type=int, default=16, help="to decode")
+    parser.add_argument("--max_new_tokens", type=int, default=128, help="of a prompt")
+    parser.add_argument("--temperature", type=float, default=0.3, help="0 is greedy")
+    parser.add_argument("--repeats", type=int, default=7, help="of every measurement")
+    parser.add_argument(
+        "--peers", action=argparse.BooleanOptionalAction, default=True, help="time Hugging Face too"
+    )
+    parser.add_argument(
+        "--capacity",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="time a block at two capacities of the cache",
+    )
     parser.add_argument(
         "--verification", action="store_true", help="only times verification, by both ways"
     )
@@ -71,8 +74,13 @@ def _arguments() -> argparse.Namespace:
         "--context", type=int, default=128, help="committed tokens, with --skipping"
     )
     parser.add_argument("--megabytes", type=int, default=1024, help="of the bandwidth probe")
-    parser.add_argument("--out", type=pathlib.Path, default=_ROOT / "runs/benchmark/rows.jsonl")
-    args = parser.parse_args()
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=ROOT / "runs/benchmark/rows.jsonl",
+        help="file that rows are appended to",
+    )
+    args = parser.read()
     if args.shape is None and (args.layers or args.dtype):
         parser.error("--layers and --dtype are of random weights; give a --shape")
     return args
@@ -154,16 +162,17 @@ def _skipping_at(
     )
     rows = skipping_rows(passes, target, pair=name, batch=batch, context=context)
     (costs,) = skip_costs_of(rows)
-    print(costs.label)
-    print(skip_cost_table(costs).aligned())
     for row in rows:
         append_row(args.out, row)
+    print(costs.label)
+    print(skip_cost_table(costs).aligned())
 
 
 def main() -> None:
     args = _arguments()
     if args.verification:
         return _verification(args.batch_sizes)
+    args.out.parent.mkdir(parents=True, exist_ok=True)  # fails before it measures
     name, target, draft, prompts, weights = _models(args)
     if args.skipping:
         return _skipping(name, target, args)
@@ -191,7 +200,9 @@ def main() -> None:
             peers=_peers(peer, sampling, args.draft_length, batch_size),
         )
         rows = [m.row for m in measured]
-        rows += [peer_row(run, rows[0]) for run in others]
+        rows += [peer_row(peer_run, rows[0]) for peer_run in others]
+        for row in rows:
+            append_row(args.out, row)
         print(f"\nbatch {batch_size}: whole calls, prefill included, compilation not")
         print(comparison_table(rows))
         print(
@@ -203,8 +214,6 @@ def main() -> None:
             target, measured[0].times, batch=batch_size, context=context, bandwidth=bandwidth
         )
         print(f"\nbare AR step: {share:.0%} of the copy bandwidth (bytes floor / time)")
-        for row in rows:
-            append_row(args.out, row)
     if args.capacity:
         chain = methods[2]
         ratio = benchmark.capacity_ratio(chain, target, draft, prompts[:1], sampling)
@@ -213,7 +222,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (rsd_jax.ConfigError, rsd_jax.CheckpointError) as error:
-        sys.exit(f"error: {error}")
+    run(main)

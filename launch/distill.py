@@ -5,54 +5,52 @@ checkpoint, generating responses at the first shard that is missing. `--stage=al
 in order; besides, `--stage=losses` trains one draft per loss and compares them, `--stage=prompts`
 cuts new held-out prompts, `--stage=skipping` adapts the target to draft for itself with sub-layers
 skipped, and `--stage=report` prints the results as tables. Any value of the
-configuration can be set, e.g. --config.draft.recipe.steps=20000; `--mesh=4,2` trains on 4 x 2
+configuration can be set, e.g. --config.draft.recipe.steps=20000; `--mesh 4 2` trains on 4 x 2
 devices.
 """
 
+import argparse
 import pathlib
-import sys
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(_ROOT))
+from launcher import Parser, run
 
-from absl import app, flags, logging  # noqa: E402
-from ml_collections import config_flags  # noqa: E402
-
-from rsd_jax.core.sharding import make_mesh  # noqa: E402
-from rsd_jax.distillation.pipeline import EXTRA_STAGES, STAGES, Pipeline  # noqa: E402
-from rsd_jax.distillation.report import report  # noqa: E402
-from rsd_jax.distillation.responses.generate import Progress  # noqa: E402
-from rsd_jax.distillation.training.log import NonFiniteLossError  # noqa: E402
-from rsd_jax.errors import CheckpointError, ConfigError, NonFiniteLogitsError  # noqa: E402
-
-_CONFIG = config_flags.DEFINE_config_file("config", str(_ROOT / "configs/distill/quickstart.py"))
-_STAGE = flags.DEFINE_enum(
-    "stage", "all", ("all", *STAGES, *EXTRA_STAGES, "report"), "What to run."
-)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Overrides the configuration's work directory.")
-_EXPORT_DIR = flags.DEFINE_string(
-    "export_dir", None, "Where the pair goes; default: `export` in the work directory."
-)
-_MESH = flags.DEFINE_list(
-    "mesh", None, "Sizes of the mesh's axes data,model, e.g. 4,2; default: one device."
-)
+from rsd_jax.core.sharding import make_mesh
+from rsd_jax.distillation.pipeline import EXTRA_STAGES, STAGES, Pipeline
+from rsd_jax.distillation.report import report
+from rsd_jax.distillation.responses.generate import Progress
 
 
-def main(_: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # orbax reports every save
-    config = _CONFIG.value
-    workdir = pathlib.Path(_WORKDIR.value or config.workdir)
-    export_dir = pathlib.Path(_EXPORT_DIR.value or workdir / "export")
-    try:
-        pipeline = Pipeline(config, workdir, export_dir, make_mesh(_MESH.value or ()))
-        if _STAGE.value == "report":
-            print(report(workdir))
-            return
-        for stage in STAGES if _STAGE.value == "all" else (_STAGE.value,):
-            print(f"stage {stage}", flush=True)
-            pipeline.run(stage, _show)
-    except (ConfigError, CheckpointError, NonFiniteLogitsError, NonFiniteLossError) as error:
-        sys.exit(f"error: {error}")
+def _arguments() -> argparse.Namespace:
+    parser = Parser(__doc__, config="configs/distill/quickstart.py")
+    parser.add_argument(
+        "--stage", default="all", choices=("all", *STAGES, *EXTRA_STAGES, "report"), help="to run"
+    )
+    parser.add_argument(
+        "--workdir", type=pathlib.Path, help="instead of the configuration's work directory"
+    )
+    parser.add_argument(
+        "--export_dir",
+        type=pathlib.Path,
+        help="where the pair goes, if not to `export` in the work directory",
+    )
+    parser.add_argument(
+        "--mesh", type=int, nargs=2, default=(), help="sizes of the mesh's axes data and model"
+    )
+    return parser.read()
+
+
+def main() -> None:
+    args = _arguments()
+    workdir = args.workdir or pathlib.Path(args.config.workdir)
+    pipeline = Pipeline(
+        args.config, workdir, args.export_dir or workdir / "export", make_mesh(args.mesh)
+    )
+    if args.stage == "report":
+        print(report(workdir))
+        return
+    for stage in STAGES if args.stage == "all" else (args.stage,):
+        print(f"stage {stage}", flush=True)
+        pipeline.run(stage, _show)
 
 
 def _show(progress: Progress) -> None:
@@ -64,4 +62,4 @@ def _show(progress: Progress) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

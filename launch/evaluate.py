@@ -7,58 +7,58 @@ Any value can be set, e.g. --config.tasks.number_words.num_prompts=8, or
 may take. launch/plot.py draws the rows.
 """
 
+import argparse
+import contextlib
 import functools
-import os
-import pathlib
 import sys
 import time
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(_ROOT))
-os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch is missing
+from launcher import Parser, run
 
-from absl import app, flags, logging  # noqa: E402
-from ml_collections import config_flags  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+from tqdm import tqdm
 
-import rsd_jax  # noqa: E402
-from launch.pairs import load_pair  # noqa: E402
-from rsd_jax.core.sharding import make_mesh  # noqa: E402
-from rsd_jax.evaluation.sweep.cells import Turn, missing_cells, turns  # noqa: E402
-from rsd_jax.evaluation.sweep.definition import Sweep  # noqa: E402
-from rsd_jax.evaluation.sweep.estimate import TimeEstimate, in_words  # noqa: E402
-from rsd_jax.evaluation.sweep.listing import listing  # noqa: E402
-from rsd_jax.evaluation.sweep.run import results_path, run_sweep  # noqa: E402
-from rsd_jax.records.files import known_rows  # noqa: E402
-from rsd_jax.records.rows import Row  # noqa: E402
-from rsd_jax.reporting.panels import latest_rows  # noqa: E402
-
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", str(_ROOT / "configs/evaluate/experiment1.py:quick")
-)
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Lists the cells and the estimated time.")
-_TASKS = flags.DEFINE_list(
-    "tasks", None, "Measures these alone, for sharing a sweep; each process has its own out_dir."
-)
-_RETRY = flags.DEFINE_bool("retry_failed", False, "Measures cells that failed before once more.")
+from launch.pairs import load_pair
+from rsd_jax.core.sharding import make_mesh
+from rsd_jax.evaluation.sweep.cells import Turn, missing_cells, turns
+from rsd_jax.evaluation.sweep.definition import Sweep
+from rsd_jax.evaluation.sweep.estimate import TimeEstimate, in_words
+from rsd_jax.evaluation.sweep.listing import listing
+from rsd_jax.evaluation.sweep.run import results_path, run_sweep
+from rsd_jax.records.files import known_rows
+from rsd_jax.records.rows import Row
+from rsd_jax.reporting.panels import latest_rows
 
 
-def main(_: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # jax tells which accelerators are missing
-    try:
-        chosen = {"tasks": _TASKS.value, "retry_failed": _RETRY.value}
-        sweep = Sweep.from_config(_CONFIG.value)
-        rows = known_rows(results_path(sweep))
-        missing = missing_cells(sweep, rows, **chosen)
-        if _DRY_RUN.value:
-            print(listing(sweep, missing, TimeEstimate(sweep, rows)))
-            return
-        watcher = _Watcher(sweep, turns(sweep, missing), len(missing))
-        load = functools.partial(load_pair, mesh=make_mesh(sweep.mesh))
+def _arguments() -> argparse.Namespace:
+    parser = Parser(__doc__, config="configs/evaluate/experiment1.py:quick")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="only lists the cells and the estimated time"
+    )
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        help="only these, for sharing a sweep; each process has its own out_dir",
+    )
+    parser.add_argument(
+        "--retry_failed", action="store_true", help="measures cells that failed before once more"
+    )
+    return parser.read()
+
+
+def main() -> None:
+    args = _arguments()
+    chosen = {"tasks": args.tasks, "retry_failed": args.retry_failed}
+    sweep = Sweep.from_config(args.config)
+    rows = known_rows(results_path(sweep))
+    missing = missing_cells(sweep, rows, **chosen)
+    if args.dry_run:
+        print(listing(sweep, missing, TimeEstimate(sweep, rows)))
+        return
+    results_path(sweep).parent.mkdir(parents=True, exist_ok=True)  # fails before it measures
+    load = functools.partial(load_pair, mesh=make_mesh(sweep.mesh))
+    watcher = _Watcher(sweep, turns(sweep, missing), len(missing))
+    with contextlib.closing(watcher):
         written = run_sweep(sweep, load, watcher, **chosen)
-        watcher.close()
-    except (rsd_jax.ConfigError, rsd_jax.CheckpointError, rsd_jax.NonFiniteLogitsError) as error:
-        sys.exit(f"error: {error}")
     counts = ", ".join(f"{count} {status}" for status, count in sorted(written.items()))
     print(f"{counts or 'nothing was missing'}; rows: {results_path(sweep)}")
     failed = sum(row.status == "failed" for row in latest_rows(known_rows(results_path(sweep))))
@@ -115,4 +115,4 @@ class _Watcher:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

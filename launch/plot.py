@@ -10,23 +10,19 @@ import pathlib
 import sys
 import warnings
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(_ROOT))
+from launcher import Parser, run
 
-from rsd_jax.errors import ConfigError  # noqa: E402
-from rsd_jax.records.files import read_rows  # noqa: E402
-from rsd_jax.records.rows import Row  # noqa: E402
-from rsd_jax.reporting.figures.base import FORMATS  # noqa: E402
-from rsd_jax.reporting.report import write_report  # noqa: E402
-from rsd_jax.reporting.report_sections import Output  # noqa: E402
-from rsd_jax.reporting.selection import BEST_BY  # noqa: E402
+from rsd_jax.errors import ConfigError
+from rsd_jax.records.files import read_rows
+from rsd_jax.records.rows import Row
+from rsd_jax.reporting.figures.base import FORMATS
+from rsd_jax.reporting.report import write_report
+from rsd_jax.reporting.report_sections import Output
+from rsd_jax.reporting.selection import BEST_BY
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser(__doc__)
     parser.add_argument("rows", type=pathlib.Path, nargs="+", help="files of result rows")
     parser.add_argument(
         "--out_dir", type=pathlib.Path, help="default: a folder `report` beside the first file"
@@ -43,7 +39,7 @@ def _arguments() -> argparse.Namespace:
         "--config_hash", nargs="+", help="only rows of these runs, where a file holds several"
     )
     parser.add_argument("--title", default="rsd_jax: results", help="of the page")
-    return parser.parse_args()
+    return parser.read()
 
 
 def _of_runs(rows: list[Row], hashes: list[str] | None) -> list[Row]:
@@ -76,7 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
+    run(main)

@@ -4,28 +4,26 @@ python launch/quickstart.py --help; launch/quickstart.sh makes an environment fi
 """
 
 import argparse
-import os
+import contextlib
 import pathlib
-import sys
 import textwrap
 import time
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(_ROOT))
-os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch is missing
+from launcher import ROOT, Parser, run
 
-import transformers  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+from tqdm import tqdm
 
-import rsd_jax  # noqa: E402
-from rsd_jax.engine.request import Sampling  # noqa: E402
-from rsd_jax.evaluation.comparison import compare, steps  # noqa: E402
-from rsd_jax.evaluation.measured_rows import comparison_rows  # noqa: E402
-from rsd_jax.records.files import append_row  # noqa: E402
-from rsd_jax.reporting.plots import plot_comparison  # noqa: E402
-from rsd_jax.reporting.tables import comparison_table  # noqa: E402
-from rsd_jax.tasks import get_task  # noqa: E402
-from rsd_jax.tasks.prompts import load_prompts  # noqa: E402
+import rsd_jax
+from launch.pairs import load_pair
+from rsd_jax.engine.request import Sampling
+from rsd_jax.evaluation.comparison import compare, steps
+from rsd_jax.evaluation.measured_rows import comparison_rows
+from rsd_jax.evaluation.sweep.settings import PairSource
+from rsd_jax.records.files import append_row
+from rsd_jax.reporting.plots import plot_comparison
+from rsd_jax.reporting.tables import comparison_table
+from rsd_jax.tasks import get_task
+from rsd_jax.tasks.prompts import load_prompts
 
 # Small trees: on a CPU a wide pass costs several narrow ones.
 METHODS = (
@@ -44,31 +42,29 @@ RULE = "-" * 80
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser(__doc__)
     parser.add_argument(
         "--pair_dir", type=pathlib.Path, help="folder with target/ and draft/ of another pair"
     )
-    parser.add_argument("--num_prompts", type=int, default=16)
-    parser.add_argument("--max_new_tokens", type=int, default=128)
-    parser.add_argument("--temperature", type=float, default=0.3)
-    parser.add_argument("--top_p", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out_dir", type=pathlib.Path, default=_ROOT / "runs/quickstart-results")
-    return parser.parse_args()
+    parser.add_argument("--num_prompts", type=int, default=16, help="to decode")
+    parser.add_argument("--max_new_tokens", type=int, default=128, help="of a prompt")
+    parser.add_argument("--temperature", type=float, default=0.3, help="0 is greedy")
+    parser.add_argument("--top_p", type=float, default=1.0, help="1 keeps every token")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    parser.add_argument(
+        "--out_dir",
+        type=pathlib.Path,
+        default=ROOT / "runs/quickstart-results",
+        help="of rows and figure",
+    )
+    return parser.read()
 
 
 def _load_pair(directory: pathlib.Path | None) -> tuple[str, rsd_jax.LoadedPair]:
     if directory is None:
         return PAIR, rsd_jax.load_pair(PAIR)
-    pair = rsd_jax.LoadedPair(
-        target=rsd_jax.load_model(directory / "target"),
-        draft=rsd_jax.load_model(directory / "draft"),
-        tokenizer=transformers.AutoTokenizer.from_pretrained(directory / "target"),
-    )
-    return directory.name, pair
+    source = PairSource(target=str(directory / "target"), draft=str(directory / "draft"))
+    return directory.name, load_pair(source)
 
 
 class _Progress:
@@ -135,6 +131,7 @@ def main() -> None:
         raise rsd_jax.ConfigError(
             f"--num_prompts={args.num_prompts} must lie between 1 and {len(shipped)}"
         )
+    args.out_dir.mkdir(parents=True, exist_ok=True)  # fails before it measures
     prompts = shipped[: args.num_prompts]
     name, pair = _load_pair(args.pair_dir)
     methods = [rsd_jax.build_method(method, **options) for method, options in METHODS]
@@ -152,9 +149,8 @@ def main() -> None:
         f"T = {args.temperature:g}, batch 1; the first run also compiles",
         flush=True,
     )
-    progress = _Progress(steps(methods, ids))
-    measured, _ = compare(methods, pair.target, pair.draft, ids, sampling, progress)
-    progress.close()
+    with contextlib.closing(_Progress(steps(methods, ids))) as progress:
+        measured, _ = compare(methods, pair.target, pair.draft, ids, sampling, progress)
 
     rows = comparison_rows(
         measured, pair.target, pair.draft, sampling, source="quickstart", pair=name, task=TASK
@@ -183,7 +179,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (rsd_jax.ConfigError, rsd_jax.CheckpointError, rsd_jax.NonFiniteLogitsError) as error:
-        sys.exit(f"error: {error}")
+    run(main)

@@ -8,37 +8,28 @@ Any value can be set, e.g. --config.task.num_prompts=20. launch/plot.py draws th
 """
 
 import dataclasses
-import os
-import pathlib
-import sys
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(_ROOT))
-os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch is missing
+from launcher import Parser, run
 
-from absl import app, logging  # noqa: E402
-from ml_collections import config_flags  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+from tqdm import tqdm
 
-import rsd_jax  # noqa: E402
-from launch.pairs import load_pair  # noqa: E402
-from rsd_jax.evaluation.stream.session import Session  # noqa: E402
-from rsd_jax.evaluation.stream.settings import StreamSettings  # noqa: E402
-from rsd_jax.records.rows import Row  # noqa: E402
-from rsd_jax.reporting import streams as tables  # noqa: E402
+from launch.pairs import load_pair
+from rsd_jax.evaluation.stream.session import Session
+from rsd_jax.evaluation.stream.settings import StreamSettings
+from rsd_jax.records.rows import Row
+from rsd_jax.reporting import streams as tables
 
-_CONFIG = config_flags.DEFINE_config_file("config", str(_ROOT / "configs/evaluate/swift_stream.py"))
 _FORMAT = "{l_bar}{bar}| [{elapsed}<{remaining}{postfix}]"
 
 
-def main(_: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # jax tells which accelerators are missing
-    try:
-        settings = StreamSettings.from_config(_CONFIG.value)
-        pair = load_pair(dataclasses.replace(settings.pair, draft=""))
-        session = Session(settings, pair.target, pair.tokenizer)
-        count = len(session.encoded.tokens)
-        bar = tqdm(total=count * (1 + settings.phases), disable=None, bar_format=_FORMAT)
+def main() -> None:
+    args = Parser(__doc__, config="configs/evaluate/swift_stream.py").read()
+    settings = StreamSettings.from_config(args.config)
+    pair = load_pair(dataclasses.replace(settings.pair, draft=""))
+    session = Session(settings, pair.target, pair.tokenizer)
+    count = len(session.encoded.tokens)
+    total = count * (1 + settings.phases)
+    with tqdm(total=total, disable=None, bar_format=_FORMAT) as bar:
         bar.update(len(session.done))
 
         def watch(what: str, row: Row | None) -> None:
@@ -49,9 +40,6 @@ def main(_: list[str]) -> None:
                     print(f"{len(session.done)}/{count} {_in_words(row)}", flush=True)
 
         rows = session.run(watch)
-        bar.close()
-    except (rsd_jax.ConfigError, rsd_jax.CheckpointError, rsd_jax.NonFiniteLogitsError) as error:
-        sys.exit(f"error: {error}")
     streams = tables.streams_of(rows)
     print(tables.summary_table(streams).aligned())
     for stream in streams:
@@ -72,4 +60,4 @@ def _in_words(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

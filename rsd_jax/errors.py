@@ -60,3 +60,19 @@ class NonFiniteLogitsError(RuntimeError):
             f"non-finite logits (NaN, or every token masked) in {where}; check the weights and "
             "dtype of the models. The other rows' tokens are in this error's `.result`."
         )
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss or the gradient of a step was NaN or infinite.
+
+    Attributes:
+      step: the step, counted from 0.
+    """
+
+    def __init__(self, step: int, loss: float, grad_norm: float, kept: int | None):
+        self.step = step
+        last = "no checkpoint was written" if kept is None else f"checkpoint {kept} is intact"
+        super().__init__(
+            f"step {step} has loss {loss} and gradient norm {grad_norm}; {last}. Lower "
+            "`learning_rate` or `clip_norm`, lengthen `warmup_steps`, or use float32"
+        )

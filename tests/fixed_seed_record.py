@@ -23,11 +23,11 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
 import flax.traverse_util
 import jax
 import numpy as np
+from rsd_jax.models.partition import param_axes
 
 import rsd_jax
 from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.core.types import LoadedModel
-from rsd_jax.models.partition import param_axes
 from rsd_jax.testing.tiny_llama import tiny_pair
 
 _PATH = pathlib.Path(__file__).parent / "fixtures/fixed_seed_tokens.json"

@@ -15,6 +15,7 @@ _ABOVE_ALL = (_PACKAGE, f"{_PACKAGE}.testing")
 _OPTIONAL = (
     "optax",
     "orbax",
+    "tensorboardX",
     "ml_collections",
     "matplotlib",
     "num2words",

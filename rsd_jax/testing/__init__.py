@@ -21,22 +21,15 @@ from rsd_jax.testing.enumeration import (
 from rsd_jax.testing.instances import Instance, random_instances
 from rsd_jax.testing.joint_law import check_joint_law
 from rsd_jax.testing.monte_carlo import assert_sampled_law, sample_outcomes, sample_trees
-from rsd_jax.testing.mutants import LAW_MUTANTS, LawMutant, mutant_instances
-from rsd_jax.testing.state_mutants import DRAFT_MUTANTS, TARGET_MUTANTS, StateMutant
 from rsd_jax.testing.statistics import ChiSquare, chi_square, power
 from rsd_jax.testing.table_model import TableModel, sequence_law
 from rsd_jax.testing.tiny_llama import tiny_pair
 from rsd_jax.testing.validation import validate_tree
 
 __all__ = [
-    "DRAFT_MUTANTS",
-    "LAW_MUTANTS",
-    "TARGET_MUTANTS",
     "ChiSquare",
     "DrawnTrees",
     "Instance",
-    "LawMutant",
-    "StateMutant",
     "TableModel",
     "assert_lossless",
     "assert_same",
@@ -45,7 +38,6 @@ __all__ = [
     "check_joint_law",
     "chi_square",
     "drawn_trees",
-    "mutant_instances",
     "outcome_laws",
     "output_law",
     "power",

@@ -14,11 +14,10 @@ from rsd_jax.distillation.data import corpus, token_files
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.training.checkpoints import Checkpoints
-from rsd_jax.distillation.training.log import NonFiniteLossError
 from rsd_jax.distillation.training.recipe import Recipe, learning_rate
 from rsd_jax.distillation.training.step import init_state
 from rsd_jax.distillation.training.train import train
-from rsd_jax.errors import CheckpointError, ConfigError
+from rsd_jax.errors import CheckpointError, ConfigError, NonFiniteLossError
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.tasks.prompts import load_prompts
 from tests import tiny

@@ -25,7 +25,6 @@ from rsd_jax.engine.target_pass import score_tree
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.testing.candidate_trees import CandidateTrees, table_score_step
 from rsd_jax.testing.instances import log_tables, random_instances
-from rsd_jax.testing.self_draft_mutants import SELF_DRAFT_MUTANTS, SELF_TREE_MUTANTS
 from rsd_jax.testing.state_checks import (
     Phases,
     accepts_everything,
@@ -34,12 +33,13 @@ from rsd_jax.testing.state_checks import (
     self_draft_difference,
     target_difference,
 )
-from rsd_jax.testing.state_mutants import TARGET_MUTANTS
 from rsd_jax.testing.table_model import TableModel
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 from rsd_jax.testing.validation import validate_tree
 from tests import joint_law, tiny
 from tests.compile_meter import compilations
+from tests.mutants.self_draft_mutants import SELF_DRAFT_MUTANTS, SELF_TREE_MUTANTS
+from tests.mutants.state_mutants import TARGET_MUTANTS
 
 BLOCKS = 5
 WIDTH = 40  # longest prompt + 5 blocks of at most 4 tokens + a path of 3

@@ -14,7 +14,6 @@ from rsd_jax.core.tree import DraftTree, PointLaws, SiblingLaw
 from rsd_jax.core.warp import make_warp
 from rsd_jax.drafters import TREE_RULES
 from rsd_jax.drafters.growth import grow_tree
-from rsd_jax.testing.beam_mutants import BEAM_FAULTS, FaultyBeam
 from rsd_jax.testing.candidate_trees import CandidateTrees
 from rsd_jax.testing.drawn_trees import drawn_trees, ordered_samples
 from rsd_jax.testing.instances import (
@@ -29,6 +28,7 @@ from rsd_jax.testing.monte_carlo import ROWS, level_prefixes, sample_trees, tree
 from rsd_jax.testing.statistics import chi_square, power
 from rsd_jax.testing.validation import validate_tree
 from tests import small_parts
+from tests.mutants.beam_mutants import BEAM_FAULTS, FaultyBeam
 from tests.parts.likeliest_first import LikeliestFirst
 
 FALSE_ALARM = 1e-6

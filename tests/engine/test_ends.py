@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 import rsd_jax
-from rsd_jax.testing import engine_mutants
 from rsd_jax.testing.joint_law import check_joint_law
 from rsd_jax.testing.table_model import TableModel, table_rows
 from tests import joint_law
+from tests.mutants import engine_mutants
 
 FALSE_ALARM = 1e-8
 EOS = 2

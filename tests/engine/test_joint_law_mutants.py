@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import rsd_jax
-from rsd_jax.testing import engine_mutants
 from rsd_jax.testing.joint_law import check_joint_law
-from rsd_jax.testing.state_mutants import TARGET_MUTANTS
 from tests import joint_law
+from tests.mutants import engine_mutants
+from tests.mutants.state_mutants import TARGET_MUTANTS
 
 FALSE_ALARM = 1e-6 / 100  # far fewer tests than that follow
 

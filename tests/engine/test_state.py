@@ -20,8 +20,8 @@ from rsd_jax.testing.state_checks import (
     run_blocks,
     target_difference,
 )
-from rsd_jax.testing.state_mutants import DRAFT_MUTANTS, TARGET_MUTANTS, StateMutant
 from tests import tiny
+from tests.mutants.state_mutants import DRAFT_MUTANTS, TARGET_MUTANTS, StateMutant
 
 MUTATED = "rsd_c"
 BLOCKS = 5

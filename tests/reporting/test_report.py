@@ -34,6 +34,7 @@ def _write(path, rows):
 def _launch(*arguments, blocked=("jax", "flax")):
     code = (
         f"import sys, runpy; sys.modules.update(dict.fromkeys({blocked!r})); "
+        "sys.path.insert(0, 'launch'); "
         f"sys.argv = ['plot.py', *{[str(a) for a in arguments]!r}]; "
         "runpy.run_path('launch/plot.py', run_name='__main__')"
     )

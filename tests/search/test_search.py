@@ -20,13 +20,13 @@ from rsd_jax.search import Candidate, SearchConfig, SearchState, files, generate
 from rsd_jax.search.candidates import propose
 from rsd_jax.search.driver import search_through
 from rsd_jax.search.matchness import read_matchness
-from rsd_jax.testing import search_mutants
 from rsd_jax.testing.joint_law import check_joint_law
 from rsd_jax.testing.statistics import ChiSquare
 from rsd_jax.testing.table_model import TableModel, sequence_law
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 from tests import joint_law, tiny
 from tests.compile_meter import compilations
+from tests.mutants import search_mutants
 
 LAYERS, SWITCHES = 6, 8
 CONFIG = SearchConfig(ratio=0.3, context=5, bayes_every=20, seed=3)

@@ -32,16 +32,16 @@ from rsd_jax.testing.enumeration import (
     output_law,
     total_variations,
 )
-from rsd_jax.testing.faulty_verifiers import FaultyRejection
 from rsd_jax.testing.instances import KINDS, Instance, random_instances, sequence_law
 from rsd_jax.testing.monte_carlo import ROWS, assert_sampled_law, flat, sample_outcomes
-from rsd_jax.testing.mutants import LAW_MUTANTS, LawMutant, most_likely, mutant_instances
 from rsd_jax.testing.statistics import power
 from rsd_jax.verifiers import VERIFIERS, NodeVerifier, Reads
 from rsd_jax.verifiers.base import Decision, TargetLaws, Verifier
 from rsd_jax.verifiers.k_seq import KSeq, division_factor
 from rsd_jax.verifiers.recursive_rejection import RecursiveRejection
 from tests import parts, small_parts
+from tests.mutants.faulty_verifiers import FaultyRejection
+from tests.mutants.law_mutants import LAW_MUTANTS, LawMutant, most_likely, mutant_instances
 
 ATOL = 1e-6
 FALSE_ALARM = 1e-6  # of each sampled check

@@ -11,23 +11,8 @@ from tqdm import tqdm
 
 from rsd_jax.distillation.files import complete_file
 from rsd_jax.distillation.training.recipe import Recipe, learning_rate
-from rsd_jax.distillation.training.scalars import open_scalars
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss or the gradient of a step was NaN or infinite.
-
-    Attributes:
-      step: the step, counted from 0.
-    """
-
-    def __init__(self, step: int, loss: float, grad_norm: float, kept: int | None):
-        self.step = step
-        last = "no checkpoint was written" if kept is None else f"checkpoint {kept} is intact"
-        super().__init__(
-            f"step {step} has loss {loss} and gradient norm {grad_norm}; {last}. Lower "
-            "`learning_rate` or `clip_norm`, lengthen `warmup_steps`, or use float32"
-        )
+from rsd_jax.distillation.training.scalars import Scalars
+from rsd_jax.errors import NonFiniteLossError
 
 
 class Log:
@@ -48,7 +33,7 @@ class Log:
             unit_scale=True,
             mininterval=5,
         )
-        self._scalars = open_scalars(path.parent / "tensorboard", start)
+        self._scalars = Scalars(path.parent / "tensorboard", start)
         self._waiting: list[tuple[int, dict[str, jax.Array]]] = []
         self._since = time.perf_counter()
 
@@ -93,8 +78,7 @@ class Log:
         """Writes one row: of training, or with "step" and "heldout"."""
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
-        if self._scalars is not None:
-            self._scalars.add(row)
+        self._scalars.add(row)
 
     def restart_clock(self) -> None:
         """Leaves what happened since the last flush out of the next row's seconds."""
@@ -104,8 +88,7 @@ class Log:
         """Ends the bar and the files."""
         self._bar.close()
         self._file.close()
-        if self._scalars is not None:
-            self._scalars.close()
+        self._scalars.close()
 
 
 def _drop_rows_after(step: int, path: pathlib.Path) -> None:

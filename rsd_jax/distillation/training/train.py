@@ -87,7 +87,7 @@ def train(
       data: a text, tokens u16[n], or what draws the windows, e.g. a `Mixture` or, for stored log
         probabilities, a `ResponseSource`.
       directory: receives checkpoints/ and metrics.jsonl: training rows, and rows with "heldout";
-        and tensorboard/, if a library that writes it is installed.
+        and tensorboard/.
       init: gives the initial f32 parameters; random from the recipe's seed when None.
       teacher: model and parameters that the objectives of `LOSSES` distil; without one they need
         windows with stored log probabilities.

@@ -12,7 +12,7 @@ from rsd_jax.drafters.base import ModelParams
 from rsd_jax.engine import decoding, phases
 from rsd_jax.engine.phases import DecodeOptions, Engine
 from rsd_jax.engine.state import DecodeState
-from rsd_jax.testing.engine_mutants import skipping
+from tests.mutants.engine_mutants import skipping
 
 
 class SetChangedInsideBlocks:

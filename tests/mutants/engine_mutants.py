@@ -19,9 +19,9 @@ from rsd_jax.core.types import NO_NODE, VerifyResult
 from rsd_jax.engine import decoding, generation, job, phases
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.phases import Engine
-from rsd_jax.testing.state_mutants import Wrapped
 from rsd_jax.verifiers.base import TargetLaws
 from rsd_jax.verifiers.recursive_rejection import RecursiveRejection
+from tests.mutants.state_mutants import Wrapped
 
 
 @dataclasses.dataclass(frozen=True)

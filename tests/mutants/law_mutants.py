@@ -19,7 +19,10 @@ from rsd_jax.drafters import TREE_RULES
 from rsd_jax.drafters.tree_law import Table
 from rsd_jax.testing.candidate_trees import CandidateTrees
 from rsd_jax.testing.drawn_trees import MixedSiblings, PaddedSiblings
-from rsd_jax.testing.faulty_verifiers import (
+from rsd_jax.testing.instances import KINDS, Instance, log, random_instances
+from rsd_jax.verifiers import VERIFIERS
+from rsd_jax.verifiers.base import Verifier
+from tests.mutants.faulty_verifiers import (
     FaultyRejection,
     FaultySelection,
     LawOfTheChain,
@@ -34,9 +37,6 @@ from rsd_jax.testing.faulty_verifiers import (
     likely,
     token_id,
 )
-from rsd_jax.testing.instances import KINDS, Instance, log, random_instances
-from rsd_jax.verifiers import VERIFIERS
-from rsd_jax.verifiers.base import Verifier
 
 
 def _each(table: Table, change: Callable[[np.ndarray], np.ndarray]) -> Table:

@@ -1,4 +1,4 @@
-"""Verifiers that are wrong in the ways that real ones have been wrong; listed in `mutants`."""
+"""Verifiers that are wrong in the ways that real ones have been wrong; listed in `law_mutants`."""
 
 import dataclasses
 from collections.abc import Callable

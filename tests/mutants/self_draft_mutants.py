@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from rsd_jax.testing.state_mutants import DRAFT_MUTANTS, StateMutant, Wrapped
+from tests.mutants.state_mutants import DRAFT_MUTANTS, StateMutant, Wrapped
 
 # In the scratch the root is in slot 0; of a chain, the token of a step is in the slot of that
 # number; of a tree, a level is in the slots from shape.starts[level] on.
