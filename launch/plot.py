@@ -16,10 +16,10 @@ sys.path.insert(0, str(_ROOT))
 from rsd_jax.errors import ConfigError  # noqa: E402
 from rsd_jax.records.files import read_rows  # noqa: E402
 from rsd_jax.records.rows import Row  # noqa: E402
-from rsd_jax.reporting.figures.base import FORMATS  # noqa: E402
+from rsd_jax.reporting.experiment.selection import CHOICES  # noqa: E402
+from rsd_jax.reporting.figures import FORMATS  # noqa: E402
+from rsd_jax.reporting.page import Output  # noqa: E402
 from rsd_jax.reporting.report import write_report  # noqa: E402
-from rsd_jax.reporting.report_sections import Output  # noqa: E402
-from rsd_jax.reporting.selection import BEST_BY  # noqa: E402
 
 
 def _arguments() -> argparse.Namespace:
@@ -33,8 +33,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--best_by",
-        default=BEST_BY[0],
-        help=f"metric that the best structure is picked by, for all columns: {', '.join(BEST_BY)}",
+        default=CHOICES[0],
+        help=f"metric that the best structure is picked by, for all columns: {', '.join(CHOICES)}",
     )
     parser.add_argument(
         "--formats", nargs="+", default=["png", "pdf"], help=f"of figures: {', '.join(FORMATS)}"

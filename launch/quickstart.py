@@ -21,8 +21,8 @@ import rsd_jax  # noqa: E402
 from rsd_jax.evaluation.comparison import Sampling, compare, steps  # noqa: E402
 from rsd_jax.evaluation.measured_rows import comparison_rows  # noqa: E402
 from rsd_jax.records.files import append_row  # noqa: E402
-from rsd_jax.reporting.plots import plot_comparison  # noqa: E402
-from rsd_jax.reporting.tables import comparison_table  # noqa: E402
+from rsd_jax.reporting.comparison.bars import plot_comparison  # noqa: E402
+from rsd_jax.reporting.comparison.table import comparison_table  # noqa: E402
 from rsd_jax.tasks import get_task  # noqa: E402
 from rsd_jax.tasks.prompts import load_prompts  # noqa: E402
 

@@ -24,7 +24,8 @@ from launch.pairs import load_target  # noqa: E402
 from rsd_jax.evaluation.stream.session import Session  # noqa: E402
 from rsd_jax.evaluation.stream.settings import StreamSettings  # noqa: E402
 from rsd_jax.records.rows import Row  # noqa: E402
-from rsd_jax.reporting import streams as tables  # noqa: E402
+from rsd_jax.reporting.stream import tables  # noqa: E402
+from rsd_jax.reporting.stream.streams import streams_of  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", str(_ROOT / "configs/evaluate/swift_stream.py"))
 _FORMAT = "{l_bar}{bar}| [{elapsed}<{remaining}{postfix}]"
@@ -50,11 +51,11 @@ def main(_: list[str]) -> None:
         bar.close()
     except (rsd_jax.ConfigError, rsd_jax.CheckpointError, rsd_jax.NonFiniteLogitsError) as error:
         sys.exit(f"error: {error}")
-    streams = tables.streams_of(rows)
+    streams = streams_of(rows)
     print(tables.summary_table(streams).aligned())
     for stream in streams:
-        if stream.whole is not None and stream.whole.phase_times:
-            print(f"\nlatency per token\n{tables.latency_table(stream.whole).aligned()}")
+        if stream.phases:
+            print(f"\nlatency per token\n{tables.latency_table(stream).aligned()}")
     searches = tables.search_table(streams)
     if searches.rows:
         print(f"\nwhat the search takes, per token\n{searches.aligned()}")
@@ -62,10 +63,10 @@ def main(_: list[str]) -> None:
 
 
 def _in_words(row: Row) -> str:
-    search = "searching" if row.searching else "search over"
+    search = "searching" if row.value("searching") else "search over"
     return (
-        f"{row.token_rate_ratio:.2f} x AR, {row.overall_ratio:.2f} so far, "
-        f"matchness {row.matchness:.2f}, {search}"
+        f"{row.value('token_rate_ratio'):.2f} x AR, {row.value('overall_ratio'):.2f} so far, "
+        f"matchness {row.value('matchness'):.2f}, {search}"
     )
 
 
