@@ -7,9 +7,13 @@ from collections.abc import Sequence
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.records.rows import Row
-from rsd_jax.reporting import comparison, experiment, facts, figures, skipping, stream
+from rsd_jax.reporting import facts, figures
+from rsd_jax.reporting.comparison import section as comparison
+from rsd_jax.reporting.experiment import section as experiment
 from rsd_jax.reporting.page import Output, Section, page
 from rsd_jax.reporting.panels import panels_of
+from rsd_jax.reporting.skipping import section as skipping
+from rsd_jax.reporting.stream import section as stream
 from rsd_jax.reporting.table_formats import Table, escape_markdown
 
 # Of each kind of rows; each makes its sections of all rows.

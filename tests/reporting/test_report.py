@@ -14,7 +14,9 @@ from rsd_jax.reporting import figures as base
 from rsd_jax.reporting.experiment.definitions import EXPERIMENTS
 from rsd_jax.reporting.experiment.grid import grid_figure
 from rsd_jax.reporting.experiment.section import missing_methods
+from rsd_jax.reporting.experiment.selection import orderings
 from rsd_jax.reporting.experiment.structures import structures_figure
+from rsd_jax.reporting.experiment.tables import best_table
 from rsd_jax.reporting.facts import notices
 from rsd_jax.reporting.page import Output
 from rsd_jax.reporting.panels import panels_of
@@ -246,3 +248,20 @@ def test_bad_input_is_one_clear_error(tmp_path):
     with pytest.raises(ConfigError, match="'gif'"):
         write_report(rows, Output(tmp_path, formats=("gif",)))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_method_with_another_verifier_is_a_line_of_its_own():
+    """In the figure and the tables; the published ordering is that of the methods' own."""
+    rows = synthetic_rows.experiment1(_SOME[:1], lengths=(2, 3))
+    others = [
+        synthetic_rows.changed(row, verifier="k_seq", block_efficiency=9.0)
+        for row in rows
+        if row.method == "sd"
+    ]
+    (panel,) = panels_of([*rows, *others])
+    figure = grid_figure([panel], _FIRST, "block_efficiency", "")
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["SD", "SD, k_seq", "SpecTr", "RSD-C", "RSD-S"]
+    assert "SD, k_seq" in [row[1] for row in best_table(panel, _FIRST, "mbsu").rows]
+    links = orderings(panel, _FIRST)
+    assert {link.values[1] for link in links if link.below == "sd"}.isdisjoint({9.0})

@@ -33,8 +33,8 @@ class Sweep:
       pairs: by the name that the rows get.
       tasks: by the name that the rows get.
       trees: in words, by method; see `method_of_tree`. The baseline, "ar", is always there.
-      verifiers: by method, where another than its own is asked for, or several; in
-        `rsd_jax.verifiers.VERIFIERS`.
+      verifiers: of a method's trees, each of which is measured with all of them; in
+        `rsd_jax.verifiers.VERIFIERS`. A method without any is measured with its own.
       seeds: of the draws.
       batch_size: prompts decoded together; 1 gives intervals over prompts.
       cells_together: cells that take turns with one baseline; what a killed run loses at most.
@@ -100,18 +100,19 @@ class Sweep:
         known = sorted(set(METHODS) - {BASELINE})
         if unknown := [name for name in self.trees if name not in known]:
             raise ConfigError(f"trees: unknown method {unknown[0]!r}; known: {known}")
-        if unknown := [name for name in self.verifiers if name not in self.trees]:
+        asked = {name: listed for name, listed in self.verifiers.items() if listed}
+        if unknown := [name for name in asked if name not in self.trees]:
             raise ConfigError(
                 f"verifiers: method {unknown[0]!r} has no trees; it has to be one of "
                 f"{list(self.trees)}"
             )
-        for name, listed in self.verifiers.items():
+        for name, listed in asked.items():
             check_distinct(f"verifiers.{name}", listed)
         built = [
             method_of_tree(name, tree, verifier=verifier, **options)
             for name, trees in self.trees.items()
             for tree in trees
-            for verifier in self.verifiers.get(name, (None,))
+            for verifier in asked.get(name, (None,))
         ]
         built.sort(key=lambda method: (method.drafter.shape.depth, method.drafter.shape.num_nodes))
         keyed: dict[MethodKey, Method] = {}

@@ -1,5 +1,1 @@
-"""Rows of decoding outside of an experiment: bars and a table."""
-
-from rsd_jax.reporting.comparison.section import sections
-
-__all__ = ["sections"]
+"""Rows of decoding outside of an experiment."""
