@@ -13,6 +13,7 @@ from rsd_jax.errors import ConfigError
 
 FORMATS = ("png", "pdf", "svg")
 GREY = "#555555"
+_HANDLE, _LETTER = 0.78, 0.083  # inches that a line of a legend and a letter of its label take
 # Without dates and with fixed ids: the same rows give the same bytes.
 _METADATA: dict[str, dict[str, Any]] = {
     "png": {},
@@ -65,7 +66,7 @@ def style_of(variant: str) -> Style:
         label=f"{style.label}, {verifier}",
         color="#" + "".join(f"{int(style.color[i : i + 2], 16) * 3 // 5:02x}" for i in (1, 3, 5)),
         line=style.line,
-        marker=_VERIFIER_MARKERS.get(verifier, "x"),
+        marker=_VERIFIER_MARKERS.get(verifier, "X"),
     )
 
 
@@ -125,8 +126,9 @@ def wrapped(text: str, width: float) -> list[str]:
 
 
 def finish(figure: Any, handles: Sequence[Any], caption: Sequence[str]) -> None:
-    """Adds the legend at the bottom centre and the caption below it."""
+    """Adds the legend at the bottom centre, as large as fits, and the caption below it."""
     height = figure.get_figheight()
+    needed = sum(_HANDLE + _LETTER * len(handle.get_label()) for handle in handles)
     base = (0.16 * len(caption) + 0.12) / height
     figure.legend(
         handles=handles,
@@ -134,7 +136,7 @@ def finish(figure: Any, handles: Sequence[Any], caption: Sequence[str]) -> None:
         bbox_to_anchor=(0.5, base),
         ncols=len(handles),
         frameon=False,
-        fontsize=10,
+        fontsize=10 * min(1.0, figure.get_figwidth() / needed),
         handlelength=2.8,
         columnspacing=2.0,
     )
