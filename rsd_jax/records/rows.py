@@ -15,6 +15,7 @@ from typing import Any
 
 from rsd_jax.records.decoding import Decoding
 from rsd_jax.records.hardware import Hardware
+from rsd_jax.records.metrics import Interval
 from rsd_jax.records.parts import Scores, Search, SkippedPass, Stream, Timing
 
 SCHEMA_VERSION = 3
@@ -159,6 +160,11 @@ class Row:
             raise AttributeError(f"rows have no field {name!r}")
         found = (getattr(self, part) for part in FIELDS[name])
         return next((getattr(part, name) for part in found if part is not None), None)
+
+    def interval(self, metric: str) -> Interval | None:
+        """The interval of a metric; None where it has none."""
+        name = f"{metric}_interval"
+        return self.value(name) if name in FIELDS else None
 
 
 HEADER = tuple(field.name for field in dataclasses.fields(Row) if field.name not in PARTS)

@@ -69,7 +69,7 @@ class Structure:
 
     def interval(self, metric: str) -> Interval | None:
         """Means of the lower and of the upper ends; None if no seed has an interval."""
-        ends = [row.value(f"{metric}_interval") for row in self.rows]
+        ends = [row.interval(metric) for row in self.rows]
         found = [end for end in ends if end is not None]
         if not found:
             return None

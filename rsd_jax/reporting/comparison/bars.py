@@ -59,7 +59,7 @@ def _bars(axes: Any, rows: Sequence[Row], field: str) -> None:
         value = row.value(field)
         if value is None:
             continue
-        low, high = row.value(f"{field}_interval") or (value, value)
+        low, high = row.interval(field) or (value, value)
         axes.bar(place, value, width=0.72, color=style_of(row.variant).color, zorder=2)
         if high > low:
             error = [[max(value - low, 0.0)], [max(high - value, 0.0)]]
@@ -103,5 +103,5 @@ def _caption(row: Row) -> str:
         parts.append(f"batch {row.batch_size}")
     device = row.hardware.cpu if row.hardware.backend == "cpu" else row.hardware.device
     cores = f", {row.hardware.cores} cores" if row.hardware.backend == "cpu" else ""
-    bars = "  |  whiskers: 95 % over prompts" if row.value("block_efficiency_interval") else ""
+    bars = "  |  whiskers: 95 % over prompts" if row.interval("block_efficiency") else ""
     return "  |  ".join([*parts, f"{device}{cores}"]) + bars
