@@ -7,21 +7,21 @@ from typing import Any
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.records.rows import Row
+from rsd_jax.reporting import figures
 from rsd_jax.reporting.figures import style_of
 from rsd_jax.reporting.metrics import BARS, METRICS, shown_in
 
 _MOST_BESIDE = 7  # bars whose labels fit with the panels side by side; else one below the other
 
 
-def plot_comparison(rows: Sequence[Row], path: str | os.PathLike[str]) -> pathlib.Path:
+def comparison_figure(rows: Sequence[Row]) -> Any:
     """Draws one bar per row, with its interval, in a panel for each metric of `BARS`.
 
     Args:
       rows: of one pair and task, in the order of the bars; rows that are not "ok" are left out.
-      path: of the PNG, PDF or SVG; its folder is made if needed.
 
     Returns:
-      the path.
+      a matplotlib figure.
 
     Raises:
       ConfigError: no row can be drawn.
@@ -33,7 +33,6 @@ def plot_comparison(rows: Sequence[Row], path: str | os.PathLike[str]) -> pathli
     rows = [row for row in rows if row.status == "ok" and row.value("block_efficiency") is not None]
     if not rows:
         raise ConfigError("there is no finished row to draw; run the measurement first")
-    path = pathlib.Path(path)
     panels = shown_in(BARS)
     padded = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
     beside = len(rows) <= _MOST_BESIDE
@@ -48,8 +47,17 @@ def plot_comparison(rows: Sequence[Row], path: str | os.PathLike[str]) -> pathli
             0, 1.03, METRICS[field].unit, transform=axes.transAxes, fontsize=9, color="#555555"
         )
     figure.supxlabel(_caption(rows[0]), fontsize=8.5, x=0.012, ha="left", color="#555555")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    return figure
+
+
+def plot_comparison(rows: Sequence[Row], path: str | os.PathLike[str]) -> pathlib.Path:
+    """Writes `comparison_figure` to a PNG, PDF or SVG, whose folder is made if needed.
+
+    Raises:
+      ConfigError: no row can be drawn, or another format.
+    """
+    path = pathlib.Path(path)
+    figures.save(comparison_figure(rows), path.with_suffix(""), [path.suffix[1:]])
     return path
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from rsd_jax.records.rows import Row
 from rsd_jax.reporting.stream.streams import PromptStream
 from rsd_jax.reporting.table_formats import Table, number
 
@@ -80,20 +81,12 @@ def _of_whole(field: str, digits: int = 2) -> Callable[[PromptStream], str]:
     return tell
 
 
-def _accepted(stream: PromptStream) -> str:
-    """Accepted nodes per draft pass."""
-    whole = stream.whole
-    if whole is None or not whole.value("drafted"):
-        return "-"
-    return number((whole.value("produced") - whole.value("blocks")) / whole.value("drafted"), 2)
+def _per_draft_pass(count: Callable[[Row], int]) -> Callable[[PromptStream], str]:
+    def tell(stream: PromptStream) -> str:
+        passes = stream.whole and stream.whole.value("drafted")
+        return number(count(stream.whole) / passes, 2) if stream.whole and passes else "-"
 
-
-def _of_the_chain(stream: PromptStream) -> str:
-    """Accepted nodes that no sibling was rejected before, per draft pass."""
-    whole = stream.whole
-    if whole is None or not whole.value("drafted"):
-        return "-"
-    return number((whole.value("accepted_ranks") or [0])[0] / whole.value("drafted"), 2)
+    return tell
 
 
 def _speed_up(stream: PromptStream) -> str:
@@ -120,8 +113,9 @@ _SUMMARY: dict[str, Callable[[PromptStream], str]] = {
     "kept": _of_last("kept_fraction"),
     "tokens per call": _of_whole("block_efficiency"),
     "MBSU": _of_whole("mbsu"),
-    "accepted / drafted": _accepted,
-    "of the chain": _of_the_chain,
+    "accepted / drafted": _per_draft_pass(lambda row: row.value("produced") - row.value("blocks")),
+    # Those that no sibling was rejected before.
+    "of the chain": _per_draft_pass(lambda row: (row.value("accepted_ranks") or [0])[0]),
     "candidates": _of_whole("candidates", 0),
     "speed-up": _speed_up,
     "fused ms/token": _fused,
