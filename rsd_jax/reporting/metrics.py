@@ -3,20 +3,14 @@
 import dataclasses
 from collections.abc import Mapping
 
-GRID = "grid"
-"""A column of an experiment's figure, with its axis label."""
-STRUCTURES = "structures"
-"""A figure of all structures, with its axis label."""
-BARS = "bars"
-"""A panel of the bars of a comparison, with its title."""
-BEST_BY = "best_by"
-"""What the best structure can be picked by, as a sentence says it."""
-BEST = "best"
-"""A column of the table of best structures."""
-ALL = "all"
-"""A column of the table of all structures."""
-BRIEF = "brief"
-"""A column of the table of a comparison."""
+# The places where reports show metrics, and what a head is there.
+GRID = "grid"  # a column of an experiment's figure: the label of its axis
+STRUCTURES = "structures"  # a figure of all structures: the label of its axis
+BARS = "bars"  # a panel of the bars of a comparison: its title
+BEST_BY = "best_by"  # what the best structure can be picked by: the words in a sentence
+BEST = "best"  # a column of the table of best structures
+ALL = "all"  # a column of the table of all structures
+BRIEF = "brief"  # a column of the table of a comparison
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,19 +34,12 @@ class Metric:
 
 METRICS: dict[str, Metric] = {
     "block_efficiency": Metric(
-        heads={
-            GRID: "block efficiency",
-            STRUCTURES: "block efficiency",
-            BARS: "Block efficiency",
-            BEST_BY: "block efficiency",
-            BEST: "block efficiency",
-            ALL: "block efficiency",
-            BRIEF: "block efficiency",
-        },
+        heads=dict.fromkeys((GRID, STRUCTURES, BEST_BY, BEST, ALL, BRIEF), "block efficiency")
+        | {BARS: "Block efficiency"},
         unit="tokens per target call",
     ),
     "mbsu": Metric(
-        heads={place: "MBSU" for place in (GRID, BARS, BEST_BY, BEST, ALL, BRIEF)},
+        heads=dict.fromkeys((GRID, BARS, BEST_BY, BEST, ALL, BRIEF), "MBSU"),
         unit="memory-bound speed-up over AR",
     ),
     "token_rate": Metric(
