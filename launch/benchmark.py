@@ -23,7 +23,7 @@ from rsd_jax.evaluation import benchmark
 from rsd_jax.evaluation.measured_rows import peer_row
 from rsd_jax.evaluation.peers import Peer, TransformersPeer
 from rsd_jax.evaluation.phase_table import phase_table
-from rsd_jax.evaluation.skipping import (
+from rsd_jax.evaluation.skipped_passes import (
     random_sets,
     skipping_rows,
     time_skipped_passes,
@@ -32,8 +32,8 @@ from rsd_jax.evaluation.timing import copy_bandwidth
 from rsd_jax.evaluation.verification import time_verification
 from rsd_jax.models.loading import random_model, shipped_pair_directory
 from rsd_jax.records.files import append_row
-from rsd_jax.reporting.skip_costs import skip_cost_table, skip_costs_of
-from rsd_jax.reporting.tables import comparison_table
+from rsd_jax.reporting.comparison.table import comparison_table
+from rsd_jax.reporting.skipping.costs import skip_cost_table, skip_costs_of
 from rsd_jax.tasks.prompts import load_prompts
 
 DRAFT_OF_SHAPE = "llama2_115m"
@@ -153,14 +153,9 @@ def _skipping_at(
     name: str, target: rsd_jax.LoadedModel, args: argparse.Namespace, batch: int
 ) -> None:
     context = args.context
-    passes = time_skipped_passes(
-        target,
-        random_sets(target.model.num_layers),
-        batch=batch,
-        context=context,
-        repeats=args.repeats,
-    )
-    rows = skipping_rows(passes, target, pair=name, batch=batch, context=context)
+    sets = random_sets(target.model.num_layers)
+    passes = time_skipped_passes(target, sets, batch=batch, context=context, repeats=args.repeats)
+    rows = skipping_rows(passes, sets, target, pair=name, batch=batch, context=context)
     (costs,) = skip_costs_of(rows)
     for row in rows:
         append_row(args.out, row)
@@ -186,7 +181,7 @@ def main() -> None:
     print(f"{name} on {jax.devices()[0].device_kind}, T = {args.temperature:g}")
     print(f"copy bandwidth {bandwidth / 1e9:.1f} GB/s (read + write of {args.megabytes} MiB)")
     for batch_size in args.batch_sizes:
-        measured, others = benchmark.measure(
+        measured, others = benchmark.run_benchmark(
             methods,
             target,
             draft,

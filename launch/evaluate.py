@@ -1,7 +1,7 @@
 """Runs an experiment: python launch/evaluate.py --config=configs/evaluate/experiment1.py:quick.
 
-Every cell (pair, task, method, tree, temperature, seed) becomes a row of results.jsonl in the
-configuration's `out_dir` as soon as it is measured; started again, it goes on with what is missing.
+Every cell (pair, task, method, verifier, tree, temperature, seed) becomes a row of results.jsonl in
+the configuration's `out_dir` once it is measured; started again, it goes on with what is missing.
 Any value can be set, e.g. --config.tasks.number_words.num_prompts=8, or
 --config.pairs.llama2_7b.target=/models/Llama-2-7b-hf. `--dry_run` lists the cells and the time they
 may take. launch/plot.py draws the rows.
@@ -94,11 +94,12 @@ class _Watcher:
     def row(self, row: Row) -> None:
         self._rows += 1
         text = row.message or "measured"
-        if row.block_efficiency is not None and row.token_rate_ratio is not None:
-            text = f"{row.block_efficiency:.2f} tokens per call, {row.token_rate_ratio:.2f} x AR"
+        part = row.decoding
+        if part is not None:
+            text = f"{part.block_efficiency:.2f} tokens per call, {part.token_rate_ratio:.2f} x AR"
         line = (
             f"{self._rows}/{self._cells} {row.pair} {row.task} T={row.temperature:g} "
-            f"seed {row.seed} {row.method} {row.tree}: {text}"
+            f"seed {row.seed} {row.variant} {row.tree}: {text}"
         )
         if row.num_skipped:
             line += f" ({row.num_skipped} prompts too long, left out)"

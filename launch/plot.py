@@ -15,10 +15,10 @@ from launcher import Parser, run
 from rsd_jax.errors import ConfigError
 from rsd_jax.records.files import read_rows
 from rsd_jax.records.rows import Row
-from rsd_jax.reporting.figures.base import FORMATS
+from rsd_jax.reporting.experiment.selection import CHOICES
+from rsd_jax.reporting.figures import FORMATS
+from rsd_jax.reporting.page import Output
 from rsd_jax.reporting.report import write_report
-from rsd_jax.reporting.report_sections import Output
-from rsd_jax.reporting.selection import BEST_BY
 
 
 def _arguments() -> argparse.Namespace:
@@ -29,8 +29,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--best_by",
-        default=BEST_BY[0],
-        help=f"metric that the best structure is picked by, for all columns: {', '.join(BEST_BY)}",
+        default=CHOICES[0],
+        help=f"metric that the best structure is picked by, for all columns: {', '.join(CHOICES)}",
     )
     parser.add_argument(
         "--formats", nargs="+", default=["png", "pdf"], help=f"of figures: {', '.join(FORMATS)}"

@@ -20,8 +20,8 @@ from rsd_jax.evaluation.comparison import compare, steps
 from rsd_jax.evaluation.measured_rows import comparison_rows
 from rsd_jax.evaluation.sweep.settings import PairSource
 from rsd_jax.records.files import append_row
-from rsd_jax.reporting.plots import plot_comparison
-from rsd_jax.reporting.tables import comparison_table
+from rsd_jax.reporting.comparison.bars import plot_comparison
+from rsd_jax.reporting.comparison.table import comparison_table
 from rsd_jax.tasks import get_task
 from rsd_jax.tasks.prompts import load_prompts
 

@@ -17,7 +17,8 @@ from launch.pairs import load_pair
 from rsd_jax.evaluation.stream.session import Session
 from rsd_jax.evaluation.stream.settings import StreamSettings
 from rsd_jax.records.rows import Row
-from rsd_jax.reporting import streams as tables
+from rsd_jax.reporting.stream import tables
+from rsd_jax.reporting.stream.streams import streams_of
 
 _FORMAT = "{l_bar}{bar}| [{elapsed}<{remaining}{postfix}]"
 
@@ -40,11 +41,11 @@ def main() -> None:
                     print(f"{len(session.done)}/{count} {_in_words(row)}", flush=True)
 
         rows = session.run(watch)
-    streams = tables.streams_of(rows)
+    streams = streams_of(rows)
     print(tables.summary_table(streams).aligned())
     for stream in streams:
-        if stream.whole is not None and stream.whole.phase_times:
-            print(f"\nlatency per token\n{tables.latency_table(stream.whole).aligned()}")
+        if stream.phases:
+            print(f"\nlatency per token\n{tables.latency_table(stream).aligned()}")
     searches = tables.search_table(streams)
     if searches.rows:
         print(f"\nwhat the search takes, per token\n{searches.aligned()}")
@@ -52,10 +53,10 @@ def main() -> None:
 
 
 def _in_words(row: Row) -> str:
-    search = "searching" if row.searching else "search over"
+    search = "searching" if row.value("searching") else "search over"
     return (
-        f"{row.token_rate_ratio:.2f} x AR, {row.overall_ratio:.2f} so far, "
-        f"matchness {row.matchness:.2f}, {search}"
+        f"{row.value('token_rate_ratio'):.2f} x AR, {row.value('overall_ratio'):.2f} so far, "
+        f"matchness {row.value('matchness'):.2f}, {search}"
     )
 
 

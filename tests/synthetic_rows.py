@@ -6,7 +6,8 @@ import math
 import numpy as np
 
 from rsd_jax.records.hardware import Hardware
-from rsd_jax.records.rows import BytesRatio, Row
+from rsd_jax.records.rows import OWN_VERIFIERS, PARTS, SCHEMA_VERSION, Row
+from rsd_jax.records.validation import validate
 
 _HARDWARE = Hardware(cpu="synthetic CPU", cores=2, backend="cpu", device="cpu", num_devices=1)
 _R = 0.0174
@@ -35,6 +36,16 @@ _BUDGETS = {
 }
 
 
+def make(**fields) -> Row:
+    """A row from the fields of its header and of its parts, as on disk."""
+    return validate({"schema_version": SCHEMA_VERSION} | fields)
+
+
+def changed(row: Row, **fields) -> Row:
+    """The row with other values of fields of its header or of its parts."""
+    return validate(row.flat() | fields)
+
+
 def experiment1(panels=PANELS, seeds=(0,), lengths=_LENGTHS):
     """Rows of a sweep over draft lengths."""
     trees = []
@@ -57,13 +68,7 @@ def experiment2(panels=PANELS, seeds=(0,)):
 
 def failed(row, message):
     """The row of the same cell as a failure leaves it."""
-    numbers = [
-        field.name
-        for field in dataclasses.fields(Row)
-        if field.name in ("produced", "blocks", "tokens", "seconds", "t_block", "compile_time")
-        or field.name.startswith(("block_eff", "mbsu", "token_rate", "accuracy"))
-    ]
-    empty = dict.fromkeys(numbers)
+    empty = dict.fromkeys(PARTS)
     return dataclasses.replace(row, status="failed", message=message, **empty)
 
 
@@ -111,16 +116,20 @@ def _row(method, tree, acceptance, metric, rng):
         "token_rate": _with_interval(31.0 * rate, 0.05),
         "token_rate_ratio": _with_interval(rate, 0.05 * bool(widths)),
     }
+    fields = {}
     if metric is not None:
+        fields |= {"accuracy_metric": metric, "accuracy_signature": f"{metric}|synthetic:yes"}
         values["accuracy"] = _with_interval(24.0 * accuracy, 0.06)
         values["accuracy_ratio"] = _with_interval(accuracy, 0.04 * bool(widths))
-    fields = {name: value for name, (value, _) in values.items()}
+    fields |= {name: value for name, (value, _) in values.items()}
     fields |= {f"{name}_interval": ends for name, (_, ends) in values.items()}
-    return Row(
+    return make(
         source="synthetic",
+        kind="decoding",
         pair="",
         task="",
         method=method,
+        verifier=OWN_VERIFIERS[method],
         tree=tree,
         draft_length=length,
         target_budget=budget,
@@ -140,10 +149,8 @@ def _row(method, tree, acceptance, metric, rng):
         produced=math.floor(efficiency * blocks),
         seconds=blocks / (31.0 * rate),
         prefill_timed=True,
-        accuracy_metric=metric,
-        accuracy_signature=metric and f"{metric}|synthetic:yes",
         intervals_over="prompts",
-        bytes_ratio=BytesRatio(r=_R, r_bytes=0.0127),
+        bytes_ratio={"r": _R, "r_bytes": 0.0127},
         compile_time=2.5,
         config_hash="0123456789abcdef",
         **fields,

@@ -130,6 +130,7 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
         rsd_c=tuple(tree for trees in branchings.values() for tree in trees),
         rsd_s=tuple(products),
     )
+    config.verifiers = dict.fromkeys(config.trees, ())  # each method's own
     config.out_dir = f"runs/experiment1-{variant}"
     config.lock()
     return config

@@ -42,7 +42,7 @@ class Measurement:
     times: BlockTimes
 
 
-def measure(
+def run_benchmark(
     methods: Sequence[Method],
     target: LoadedModel,
     draft: LoadedModel,
@@ -84,15 +84,12 @@ def measure(
     )
     report("phases timed")
     context = max(map(len, prompts[:batch_size]))
-    ours = [
-        Measurement(
-            dataclasses.replace(
-                with_times(row, taken, times[0], context), compile_time=taken.compile
-            ),
-            taken,
-        )
-        for row, taken in zip(rows, times, strict=True)
-    ]
+    ours = []
+    for row, taken in zip(rows, times, strict=True):
+        assert row.decoding is not None
+        decoding = dataclasses.replace(row.decoding, compile_time=taken.compile)
+        timed = with_times(row, taken, times[0], context)
+        ours.append(Measurement(dataclasses.replace(timed, decoding=decoding), taken))
     return ours, others
 
 

@@ -1,4 +1,4 @@
-"""Result rows of what `comparison` measured."""
+"""Result rows: the header that all have in common, and parts from what `comparison` measured."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,13 +8,61 @@ import numpy as np
 
 from rsd_jax.core.skips import start_set
 from rsd_jax.core.types import LanguageModel, LoadedModel
+from rsd_jax.engine.methods import Method
 from rsd_jax.engine.request import Sampling
 from rsd_jax.evaluation.comparison import Measured, PeerRun
 from rsd_jax.evaluation.floors import kept_fraction
 from rsd_jax.evaluation.timing import BlockTimes
 from rsd_jax.records import metrics
+from rsd_jax.records.decoding import BytesRatio, Decoding, interval
 from rsd_jax.records.hardware import Hardware, current_versions
-from rsd_jax.records.rows import BytesRatio, Row, config_hash
+from rsd_jax.records.parts import Timing
+from rsd_jax.records.rows import OWN_VERIFIERS, Row, config_hash
+
+
+def header(
+    target: LoadedModel,
+    method: Method | None = None,
+    /,
+    *,
+    sampling: Sampling | None = None,
+    **others: Any,
+) -> dict[str, Any]:
+    """The fields of a row that are known before anything is measured, for every kind of row.
+
+    Args:
+      target: whose dtype and mesh it is.
+      method: that is measured, if it is one of ours.
+      sampling: how it decodes; None where nothing is drawn, which is as greedy as seed 0.
+      others: the fields that neither of them decides: source, kind, pair, task, ...
+    """
+    fields: dict[str, Any] = {
+        "temperature": 0.0,
+        "seed": 0,
+        "dtype": target.model.dtype,
+        "mesh": dict(target.layout.mesh.shape) if target.layout else None,
+        "hardware": Hardware.current(),
+        "versions": current_versions(),
+    }
+    if method is not None:
+        fields |= {
+            "method": method.name,
+            "verifier": method.verifier_name,
+            "tree": method.tree,
+            "draft_length": method.drafter.shape.depth,
+            "target_budget": method.drafter.max_nodes - 1,
+            "draft_temperature": method.draft_temperature,
+            "draft_top_k": method.draft_top_k,
+        }
+    if sampling is not None:
+        fields |= {
+            "temperature": float(sampling.temperature),
+            "top_k": sampling.top_k,
+            "top_p": float(sampling.top_p),
+            "seed": sampling.seed,
+            "max_new_tokens": sampling.max_new_tokens,
+        }
+    return fields | others
 
 
 def comparison_rows(
@@ -33,82 +81,76 @@ def comparison_rows(
       measured: from `compare`, with the same models and sampling.
       source, pair, task: fields of the rows.
     """
-    baseline = next((m for m in measured if m.method.name == "ar"), None)
-    ratio = _bytes_ratio(target, draft)
     settings = sampling.settings() | {
-        "methods": [[m.method.name, m.method.tree] for m in measured],
+        "methods": [_identity(m.method) for m in measured],
         "pair": pair,
         "task": task,
     }
-    shared: dict[str, Any] = {
+    shared = {
         "source": source,
+        "kind": "decoding",
         "pair": pair,
         "task": task,
-        "temperature": float(sampling.temperature),
-        "top_k": sampling.top_k,
-        "top_p": float(sampling.top_p),
-        "seed": sampling.seed,
-        "max_new_tokens": sampling.max_new_tokens,
         "batch_size": measured[0].batch_size,
-        "dtype": target.model.dtype,
-        "mesh": dict(target.layout.mesh.shape) if target.layout else None,
-        "hardware": Hardware.current(),
-        "versions": current_versions(),
-        "bytes_ratio": ratio,
-        "prefill_timed": True,
-        "intervals_over": "prompts" if measured[0].batch_size == 1 else "batches",
         "config_hash": config_hash(settings),
     }
-    return [Row(**(shared | _measurements(m, baseline, ratio, target.model))) for m in measured]
+    return [
+        Row(**header(target, one.method, sampling=sampling, **shared), decoding=part)
+        for one, part in zip(measured, decoding_parts(measured, target, draft), strict=True)
+    ]
 
 
-def _measurements(
-    measured: Measured, baseline: Measured | None, ratio: BytesRatio | None, target: LanguageModel
+def _identity(method: Method) -> list[str]:
+    """Of a method in settings; a verifier of its own goes without saying, as it always did."""
+    names = [method.name, method.tree]
+    own = method.verifier_name == OWN_VERIFIERS.get(method.name, method.verifier_name)
+    return names if own else [*names, method.verifier_name]
+
+
+def decoding_parts(
+    measured: Sequence[Measured], target: LoadedModel, draft: LoadedModel | None
+) -> list[Decoding]:
+    """What `compare` measured, with the same models, as parts of rows."""
+    baseline = next((m for m in measured if m.method.name == "ar"), None)
+    base = (_tokens_per_batch(baseline), baseline.seconds) if baseline is not None else None
+    ratio = _bytes_ratio(target, draft)
+    return [
+        Decoding.of(
+            one.stats,
+            _tokens_per_batch(one),
+            one.seconds,
+            base,
+            compile_time=one.compile_time,
+            **_draft_cost(one, ratio, target.model),
+        )
+        for one in measured
+    ]
+
+
+def _draft_cost(
+    measured: Measured, ratio: BytesRatio | None, target: LanguageModel
 ) -> dict[str, Any]:
-    """The fields of a row that differ from method to method."""
-    method, stats, seconds = measured.method, measured.stats, measured.seconds
-    counts = _tokens_per_batch(measured)
-    passes = method.drafter.shape.depth
-    efficiency = stats.block_efficiency
-    efficiency_ends = _interval(stats.produced, stats.blocks)
-    rate = metrics.token_rate(counts, seconds)
+    """What drafting costs in target passes, and the MBSU that follows."""
+    stats, passes = measured.stats, measured.method.drafter.shape.depth
+    if measured.method.drafter.needs_skips:
+        return _self_drafting(measured, target)
+    if ratio is None and passes:
+        return {"bytes_ratio": None}
+    r = ratio.r if ratio is not None else 0.0
     values: dict[str, Any] = {
-        "method": method.name,
-        "tree": method.tree,
-        "draft_length": passes,
-        "target_budget": method.drafter.max_nodes - 1,
-        "num_prompts": len(measured.tokens),
-        "tokens": int(counts.sum()),
-        "produced": int(stats.produced.sum()),
-        "blocks": int(stats.blocks.sum()),
-        "block_efficiency": efficiency,
-        "block_efficiency_interval": efficiency_ends,
-        "seconds": float(seconds.sum()),
-        "token_rate": rate,
-        "token_rate_interval": _interval(counts, seconds),
-        "accepted_depths": stats.accepted_depths.sum(axis=0).tolist(),
-        "accepted_ranks": stats.accepted_ranks.sum(axis=0).tolist(),
-        "compile_time": measured.compile_time,
+        "bytes_ratio": ratio,
+        "mbsu": metrics.mbsu(stats.block_efficiency, r, passes),
     }
-    if method.drafter.needs_skips:
-        values |= _self_drafting(measured, target)
-    elif ratio is not None or passes == 0:
-        r = ratio.r if ratio is not None else 0.0
-        values["mbsu"] = metrics.mbsu(efficiency, r, passes)
-        if efficiency_ends is not None:
-            low, high = (metrics.mbsu(end, r, passes) for end in efficiency_ends)
-            values["mbsu_interval"] = (low, high)
-    if baseline is not None:
-        base = _tokens_per_batch(baseline), baseline.seconds
-        values["token_rate_ratio"] = rate / metrics.token_rate(*base)
-        values["token_rate_ratio_interval"] = _interval(counts, seconds, base=base)
+    if (ends := interval(stats.produced, stats.blocks)) is not None:
+        low, high = (metrics.mbsu(end, r, passes) for end in ends)
+        values["mbsu_interval"] = (low, high)
     return values
 
 
 def _self_drafting(measured: Measured, target: LanguageModel) -> dict[str, Any]:
     """Of a method that drafts with the target, its first skip set: draft passes as they were."""
     drafted = measured.stats.drafted
-    values: dict[str, Any] = {"drafted": int(drafted.sum()), "bytes_ratio": None}
+    values: dict[str, Any] = {"drafted": int(drafted.sum())}
     if target.sizes is not None:
         attentions, mlps = start_set(target.num_layers).sum(axis=0).tolist()
         r = kept_fraction(target, (attentions, mlps))
@@ -116,14 +158,9 @@ def _self_drafting(measured: Measured, target: LanguageModel) -> dict[str, Any]:
         values |= {
             "bytes_ratio": BytesRatio(r=r, r_bytes=r),
             "mbsu": metrics.block_efficiency(measured.stats.produced, cost),
-            "mbsu_interval": _interval(measured.stats.produced, cost),
+            "mbsu_interval": interval(measured.stats.produced, cost),
         }
     return values
-
-
-def _interval(*arrays: np.ndarray, **options: Any) -> metrics.Interval | None:
-    """`bootstrap_interval`; None for a single prompt or batch, of which there is nothing to say."""
-    return metrics.bootstrap_interval(*arrays, **options) if len(arrays[0]) > 1 else None
 
 
 def _tokens_per_batch(measured: Measured) -> np.ndarray:
@@ -145,26 +182,27 @@ def with_times(row: Row, times: BlockTimes, baseline: BlockTimes, context: int) 
     """The row with the times of a block and its phases.
 
     Args:
-      row: of a method.
+      row: of a method, with its decoding.
       times: of that method.
       baseline: of autoregressive decoding, taken in turns with them.
       context: tokens of the longest prompt of the batch that was timed.
     """
-    r = row.bytes_ratio.r if row.bytes_ratio is not None else 0.0
-    passes = row.draft_length if row.drafted is None else row.drafted / (row.blocks or 1)
+    part = row.decoding
+    assert part is not None
+    r = part.bytes_ratio.r if part.bytes_ratio is not None else 0.0
+    passes = row.draft_length if part.drafted is None else part.drafted / (part.blocks or 1)
     phases = {
         name: seconds
         for name in ("prefill", "draft", "score", "verify", "commit", "forwards")
         if (seconds := getattr(times, name)) is not None
     }
-    return dataclasses.replace(
-        row,
+    timing = Timing(
         phase_times=phases,
         t_ar=baseline.block,
         t_block=times.block,
         realised_fraction=metrics.realised_fraction(baseline.block, times.block, r, passes),
-        context_length=context,
     )
+    return dataclasses.replace(row, timing=timing, context_length=context)
 
 
 def peer_row(run: PeerRun, baseline: Row) -> Row:
@@ -174,27 +212,22 @@ def peer_row(run: PeerRun, baseline: Row) -> Row:
       run: on the prompts of `baseline`.
       baseline: autoregressive decoding by our engine.
     """
-    assert baseline.token_rate is not None
+    assert baseline.decoding is not None
+    shared = ("source", "kind", "pair", "task", "temperature", "seed", "hardware", "versions")
     seconds = float(np.sum(run.seconds))
     rate = run.tokens / seconds
     return Row(
-        source=baseline.source,
-        pair=baseline.pair,
-        task=baseline.task,
+        **{name: getattr(baseline, name) for name in (*shared, "max_new_tokens", "batch_size")},
         method=run.peer.name,
         tree=str(run.peer.draft_length) if run.peer.draft_length else "-",
         draft_length=run.peer.draft_length,
-        temperature=baseline.temperature,
-        seed=baseline.seed,
-        hardware=baseline.hardware,
-        versions=baseline.versions,
-        max_new_tokens=baseline.max_new_tokens,
-        batch_size=baseline.batch_size,
         dtype="float32",
-        num_prompts=baseline.num_prompts,
-        tokens=run.tokens,
-        seconds=seconds,
-        prefill_timed=True,
-        token_rate=rate,
-        token_rate_ratio=rate / baseline.token_rate,
+        decoding=Decoding(
+            num_prompts=baseline.decoding.num_prompts,
+            tokens=run.tokens,
+            seconds=seconds,
+            prefill_timed=True,
+            token_rate=rate,
+            token_rate_ratio=rate / baseline.decoding.token_rate,
+        ),
     )

@@ -46,12 +46,12 @@ def phase_table(timed: Sequence[tuple[Row, BlockTimes]], *, markdown: bool = Fal
         )
         cells.append(
             (
-                row.method,
+                row.variant,
                 row.tree,
                 *(f"{1e3 * seconds:.2f}" for seconds in phases),
                 "-" if times.forwards is None else f"{1e3 * times.forwards:.2f}",
                 "-" if times.outside is None else f"{times.outside:.0%}",
-                number(row.realised_fraction, 2),
+                number(row.value("realised_fraction"), 2),
                 f"{times.compile:.1f}",
             )
         )

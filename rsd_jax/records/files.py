@@ -1,10 +1,9 @@
 """Files of result rows, one JSON object per line; rows are validated both ways.
 
-Every entry point that measures writes with `append_row`, and every plot and table reads with
-`read_rows`.
+Every entry point that measures writes with `append_row`, always in the current schema version, and
+every plot and table reads with `read_rows`, which takes rows of version 2 as well.
 """
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -12,12 +11,13 @@ import warnings
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.records.json_objects import json_object
-from rsd_jax.records.rows import Row, validate
+from rsd_jax.records.rows import Row
+from rsd_jax.records.validation import from_schema_2, validate
 
 
 def to_json(row: Row) -> str:
     """One line of strict JSON, validated; no line break."""
-    values = dataclasses.asdict(row)
+    values = row.flat()
     validate(values)
     return json.dumps(values, ensure_ascii=False, allow_nan=False)
 
@@ -88,7 +88,8 @@ def known_rows(path: str | os.PathLike[str]) -> list[Row]:
 
 
 def _parse(line: bytes) -> Row:
-    return validate(json_object(line))
+    values = json_object(line)
+    return validate(from_schema_2(values) if values.get("schema_version") == 2 else values)
 
 
 def _is_row(line: bytes) -> bool:

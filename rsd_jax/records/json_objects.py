@@ -5,13 +5,15 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rsd_jax.errors import ConfigError
 
 
-def build(kind: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
+def build(
+    kind: Any, values: Mapping[str, Any], prefix: str = "", without: Collection[str] = ()
+) -> Any:
     """Makes a `kind` of decoded JSON.
 
     Args:
@@ -19,17 +21,19 @@ def build(kind: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
         string keys, tuple of fixed length, or dataclasses of the same sort.
       values: the fields by name; those with a default may be missing.
       prefix: of the fields' names in errors.
+      without: fields that have defaults and may not be among the values.
 
     Raises:
       ConfigError: a field is unknown, missing, of another type, negative or not finite, or `kind`
         refuses it.
     """
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in without}
     for name in values:
         if name not in fields:
             raise ConfigError(f"unknown field '{prefix}{name}'")
     for name, field in fields.items():
-        if name not in values and field.default is dataclasses.MISSING:
+        defaults = (field.default, field.default_factory)
+        if name not in values and set(defaults) == {dataclasses.MISSING}:
             raise ConfigError(f"field '{prefix}{name}' is missing")
     hints = typing.get_type_hints(kind)
     built = {name: _cast(values[name], hints[name], prefix + name) for name in values}

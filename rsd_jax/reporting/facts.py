@@ -5,24 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from rsd_jax.records.hardware import Hardware
 from rsd_jax.records.rows import Row
-from rsd_jax.reporting.experiments import Experiment
-from rsd_jax.reporting.figures.base import METRICS, style_of
+from rsd_jax.reporting.figures import style_of
 from rsd_jax.reporting.panels import Panel, latest_rows
-from rsd_jax.reporting.selection import abscissas
-from rsd_jax.reporting.skip_costs import SkipCosts
-from rsd_jax.reporting.streams import Stream
 from rsd_jax.reporting.table_formats import Table, number
-
-_BEST = (
-    "the structure with the largest {metric} of those tried at that {label}, picked on the prompts "
-    "it is reported on, which is optimistic"
-)
-
-
-def selection(experiment: Experiment, best_by: str) -> str:
-    """How the best structure was picked, for the middle of a sentence."""
-    metric = METRICS[best_by].removesuffix(" (AR = 1)")
-    return _BEST.format(metric=metric, label=experiment.label)
 
 
 def caption(panels: Sequence[Panel], *, bands: bool) -> str:
@@ -34,7 +19,7 @@ def caption(panels: Sequence[Panel], *, bands: bool) -> str:
     """
     rows = [row for panel in panels for row in panel.rows]
     parts = []
-    over = sorted({row.intervals_over for row in rows if row.intervals_over})
+    over = sorted({over for row in rows if (over := row.value("intervals_over"))})
     if bands and over:
         rates = "; of rates over batches" if over == ["batches"] else ""
         parts.append(f"Bands: 95 % bootstrap intervals over prompts{rates}.")
@@ -43,39 +28,14 @@ def caption(panels: Sequence[Panel], *, bands: bool) -> str:
         ends = ", of the intervals' ends too" if bands and over else ""
         parts.append(f"Mean of seeds {', '.join(map(str, seeds))}{ends}.")
     settings = [
-        _shared("T = {}", (f"{row.temperature:g}" for row in rows)),
-        _shared("top-p {}", (f"{row.top_p:g}" for row in rows), silent="1"),
-        _shared("batch {}", (str(row.batch_size) for row in rows)),
-        _shared("{}", (str(row.dtype) for row in rows)),
-        _shared("{} prompts", (str(row.num_prompts) for row in rows)),
-        _shared("{}", (hardware_in_words(row.hardware) for row in rows)),
+        shared("T = {}", (f"{row.temperature:g}" for row in rows)),
+        shared("top-p {}", (f"{row.top_p:g}" for row in rows), silent="1"),
+        shared("batch {}", (str(row.batch_size) for row in rows)),
+        shared("{}", (str(row.dtype) for row in rows)),
+        shared("{} prompts", (str(row.value("num_prompts")) for row in rows)),
+        shared("{}", (hardware_in_words(row.hardware) for row in rows)),
     ]
     return " ".join([*parts, ", ".join(filter(None, settings)) + "."])
-
-
-def stream_caption(stream: Stream) -> str:
-    """What a reader of a stream's figure has to know."""
-    rows = stream.instances
-    parts = [
-        "Prefill and search are in the rates, compilation is not.",
-        f"{len(rows)} instances of at most {rows[0].max_new_tokens} new tokens,",
-        f"{rows[0].dtype}, {hardware_in_words(rows[0].hardware)}.",
-    ]
-    if stream.whole is not None and stream.whole.phase_times:
-        parts.append("Latencies: of a second run with a program for each phase.")
-    return " ".join(parts)
-
-
-def skipping_caption(costs: Sequence[SkipCosts]) -> str:
-    """What a reader of the figure of skipped passes has to know."""
-    rows = [row for one in costs for row in one.passes]
-    parts = [
-        _shared("batch {}", (str(row.batch_size) for row in rows)),
-        _shared("{} tokens of context", (str(row.context_length) for row in rows)),
-        _shared("{}", (hardware_in_words(row.hardware) for row in rows)),
-    ]
-    told = ", ".join(filter(None, parts))
-    return f"Passes over one token with random sub-layers skipped, medians of turns; {told}."
 
 
 def run_facts(rows: Sequence[Row], files: Sequence[str]) -> Table:
@@ -88,7 +48,7 @@ def run_facts(rows: Sequence[Row], files: Sequence[str]) -> Table:
     latest = latest_rows(rows)
     counts = Counter(row.status for row in latest)
     superseded = len(rows) - len(latest)
-    compiling = [row.compile_time for row in latest if row.compile_time is not None]
+    compiling = [seconds for row in latest if (seconds := row.value("compile_time")) is not None]
     versions = Counter(
         ", ".join(f"{name} {version}" for name, version in sorted(row.versions.items()))
         for row in latest
@@ -121,13 +81,13 @@ def panel_facts(panels: Sequence[Panel]) -> Table:
         if not rows:
             continue
         drafting = [row for row in rows if row.method != "ar"] or rows
-        ratio = next((row.bytes_ratio for row in drafting if row.bytes_ratio), None)
-        compiling = [row.compile_time for row in rows if row.compile_time is not None]
+        ratio = next((r for row in drafting if (r := row.value("bytes_ratio"))), None)
+        compiling = [seconds for row in rows if (seconds := row.value("compile_time")) is not None]
         lines.append(
             [
                 panel.experiment or "-",
                 panel.label,
-                _several(number(row.num_prompts, 0) for row in rows),
+                _several(number(row.value("num_prompts"), 0) for row in rows),
                 _several(str(row.num_skipped) for row in rows),
                 _several((row.prompts_sha256 or "-")[:8] for row in rows),
                 _several(row.template or "-" for row in rows),
@@ -136,9 +96,12 @@ def panel_facts(panels: Sequence[Panel]) -> Table:
                 _several(number(row.batch_size, 0) for row in rows),
                 _several(row.dtype or "-" for row in rows),
                 _several(str(row.seed) for row in rows),
-                _several({True: "in", False: "out", None: "-"}[row.prefill_timed] for row in rows),
+                _several(
+                    {True: "in", False: "out", None: "-"}[row.value("prefill_timed")]
+                    for row in rows
+                ),
                 f"{ratio.r:.4f} / {ratio.r_bytes:.4f}" if ratio else "-",
-                _several(row.accuracy_signature or row.accuracy_metric or "-" for row in rows),
+                _several(_scorer(row) or "-" for row in rows),
                 _several(row.config_hash or "-" for row in rows),
                 f"{sum(compiling):.1f}",
             ]
@@ -164,8 +127,13 @@ def panel_facts(panels: Sequence[Panel]) -> Table:
     return Table(heads, lines, frozenset({0, 1, 4, 5, 6, 9, 11, 13, 14}), "Prompts and settings")
 
 
-def notices(panel: Panel, experiment: Experiment | None) -> list[str]:
-    """What makes the numbers of a panel less comparable than they look; empty if nothing does."""
+def notices(panel: Panel, missing: Sequence[str] = ()) -> list[str]:
+    """What makes the numbers of a panel less comparable than they look; empty if nothing does.
+
+    Args:
+      panel: of any kind.
+      missing: what else is missing from it, in words.
+    """
     rows, found = panel.rows, []
     for what, values in (
         (
@@ -173,27 +141,37 @@ def notices(panel: Panel, experiment: Experiment | None) -> list[str]:
             {hardware_in_words(row.hardware) for row in rows},
         ),
         ("versions of libraries", {str(sorted(row.versions.items())) for row in rows}),
-        ("scorers of accuracy", {row.accuracy_signature for row in rows}),
+        ("scorers of accuracy", {row.value("accuracy_signature") for row in rows}),
     ):
         if len(values) > 1:
             found.append(f"its rows are of {len(values)} {what}")
     if panel.ar is None:
         found.append("autoregressive decoding was not measured")
-    if len({cell.seeds for cell in panel.cells}) > 1:
+    if len({structure.seeds for structure in panel.structures}) > 1:
         found.append("not every structure was measured with the same seeds")
-    if experiment is not None:
-        have = {(cell.method, getattr(cell.rows[0], experiment.field)) for cell in panel.cells}
-        missing = [
-            f"{style_of(method).label} at {at}"
-            for method in dict.fromkeys(cell.method for cell in panel.cells)
-            for at in abscissas([panel], experiment)
-            if (method, at) not in have
-        ]
-        if missing:
-            found.append(f"no finished row of {', '.join(missing)} ({experiment.label})")
+    found += missing
     if panel.unfinished:
         found.append(f"cells that did not finish, see below: {len(panel.unfinished)}")
     return [f"{panel.label}: {text}." for text in found]
+
+
+def unfinished_table(panels: Sequence[Panel]) -> Table:
+    """Cells and seeds without a finished row, and why."""
+    rows = [
+        [
+            row.experiment or "-",
+            panel.label,
+            style_of(row.variant).label,
+            row.tree,
+            str(row.seed),
+            row.status,
+            row.message or "-",
+        ]
+        for panel in panels
+        for row in panel.unfinished
+    ]
+    heads = ("experiment", "panel", "method", "tree", "seed", "status", "message")
+    return Table(heads, rows, frozenset({0, 1, 2, 3, 5, 6}), "Cells that did not finish")
 
 
 def hardware_in_words(hardware: Hardware) -> str:
@@ -201,6 +179,10 @@ def hardware_in_words(hardware: Hardware) -> str:
     if hardware.backend == "cpu":
         return f"{hardware.cores} core{'s' * (hardware.cores > 1)} of {hardware.cpu}"
     return f"{hardware.num_devices} x {hardware.device}"
+
+
+def _scorer(row: Row) -> str | None:
+    return row.value("accuracy_signature") or row.value("accuracy_metric")
 
 
 def _warp(row: Row) -> str:
@@ -212,7 +194,7 @@ def _warp(row: Row) -> str:
     return ", ".join(parts)
 
 
-def _shared(text: str, values: Iterable[str], silent: str = "None") -> str:
+def shared(text: str, values: Iterable[str], silent: str = "None") -> str:
     """The text with the value that all share; nothing if they differ or it goes without saying."""
     found = set(values)
     value = found.pop() if len(found) == 1 else silent

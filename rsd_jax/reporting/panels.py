@@ -1,9 +1,9 @@
-"""From result rows to panels: what is drawn in one row of a figure, cell by cell.
+"""From rows of decoding to panels: what is drawn in one row of a figure, structure by structure.
 
-A panel is what one pair does on one task with one set of settings, in one experiment. A cell of it
-is a method with one tree. A cell may have been measured with several seeds: they are combined by
-the unweighted mean, of values and of the ends of intervals alike. The seeds share their prompts,
-so an interval over prompts does not shrink with more seeds, and the mean keeps its width.
+A panel is what one pair does on one task with one set of settings, in one experiment. A structure
+of it is a method with one tree and one verifier. Several seeds of a structure are combined by the
+unweighted mean, of values and of the ends of intervals alike. The seeds share their prompts, so an
+interval over prompts does not shrink with more seeds, and the mean keeps its width.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from typing import Any
 from rsd_jax.errors import ConfigError
 from rsd_jax.records.metrics import Interval
 from rsd_jax.records.rows import Row
-from rsd_jax.reporting.experiments import pretty
+from rsd_jax.reporting.names import pretty
 
 AR = "ar"
 # What else has to be equal for two rows to be compared; a draft's warp means nothing to "ar".
@@ -40,8 +40,8 @@ _DRAFT_SETTINGS = ("draft_temperature", "draft_top_k")
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
-    """One method with one tree.
+class Structure:
+    """One method with one tree and one verifier.
 
     Attributes:
       rows: finished ones, one per seed; at least one.
@@ -50,8 +50,9 @@ class Cell:
     rows: tuple[Row, ...]
 
     @property
-    def method(self) -> str:
-        return self.rows[0].method
+    def variant(self) -> str:
+        """See `Row.variant`."""
+        return self.rows[0].variant
 
     @property
     def tree(self) -> str:
@@ -63,12 +64,12 @@ class Cell:
 
     def value(self, metric: str) -> float | None:
         """Mean of a field over the seeds that have it; None if none has."""
-        values = [getattr(row, metric) for row in self.rows]
+        values = [row.value(metric) for row in self.rows]
         return _mean([value for value in values if value is not None])
 
     def interval(self, metric: str) -> Interval | None:
         """Means of the lower and of the upper ends; None if no seed has an interval."""
-        ends = [getattr(row, f"{metric}_interval") for row in self.rows]
+        ends = [row.interval(metric) for row in self.rows]
         found = [end for end in ends if end is not None]
         if not found:
             return None
@@ -82,29 +83,34 @@ class Panel:
     Attributes:
       experiment: as in its rows; null outside of one.
       label: e.g. "Llama-2-7B / WMT", and what tells it from others of the same name.
-      cells: in the order in which they were first written, without "ar".
+      structures: in the order in which they were first written, without "ar".
       ar: autoregressive decoding, if it was measured.
-      unfinished: rows of cells and seeds that have no finished row.
+      unfinished: rows of structures and seeds that have no finished row.
     """
 
     experiment: str | None
     label: str
-    cells: tuple[Cell, ...]
-    ar: Cell | None
+    structures: tuple[Structure, ...]
+    ar: Structure | None
     unfinished: tuple[Row, ...]
 
     @property
     def rows(self) -> list[Row]:
         """All finished rows, those of "ar" first."""
-        cells = ([self.ar] if self.ar else []) + list(self.cells)
-        return [row for cell in cells for row in cell.rows]
+        every = ([self.ar] if self.ar else []) + list(self.structures)
+        return [row for structure in every for row in structure.rows]
 
 
 def latest_rows(rows: Sequence[Row]) -> list[Row]:
-    """One row per cell and seed: the last finished one, or the last if none has finished."""
+    """One row per structure and seed: the last finished one, or the last if none has finished."""
     latest: dict[tuple, Row] = {}
     for row in rows:
-        key = (_panel_key(row), _cell_key(row), row.seed, *(getattr(row, f) for f in _IDENTITY))
+        key = (
+            _panel_key(row),
+            _structure_key(row),
+            row.seed,
+            *(getattr(row, f) for f in _IDENTITY),
+        )
         if row.status == "ok" or key not in latest or latest[key].status != "ok":
             latest[key] = row
     return list(latest.values())
@@ -114,12 +120,13 @@ def panels_of(rows: Sequence[Row]) -> list[Panel]:
     """Groups rows, in the order in which panels were first written.
 
     Args:
-      rows: of any experiments; several rows of one cell and seed count once (`latest_rows`).
+      rows: of any experiments and kinds, of which those of decoding count; several rows of one
+        structure and seed count once (`latest_rows`).
 
     Raises:
       ConfigError: rows of one panel are from runs with different settings, weights or prompts.
     """
-    rows = latest_rows(rows)
+    rows = latest_rows([row for row in rows if row.kind == "decoding"])
     grouped: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
         if row.method != AR:
@@ -138,15 +145,15 @@ def _panel(group: Sequence[Row], references: Sequence[Row], label: str) -> Panel
     finished = _closest([row for row in alike if row.status == "ok"], group)
     own = [row for row in alike if row.experiment == first.experiment]
     _one_run(group, label)
-    cells: dict[tuple, list[Row]] = defaultdict(list)
+    structures: dict[tuple, list[Row]] = defaultdict(list)
     for row in group:
         if row.status == "ok":
-            cells[_cell_key(row)].append(row)
+            structures[_structure_key(row)].append(row)
     return Panel(
         experiment=first.experiment,
         label=label,
-        cells=tuple(Cell(tuple(rows)) for rows in cells.values()),
-        ar=Cell(tuple(finished)) if finished else None,
+        structures=tuple(Structure(tuple(rows)) for rows in structures.values()),
+        ar=Structure(tuple(finished)) if finished else None,
         unfinished=tuple(row for row in [*own, *group] if row.status != "ok"),
     )
 
@@ -206,8 +213,8 @@ def _panel_key(row: Row) -> tuple:
     return (row.experiment, *_shared_key(row), *warp)
 
 
-def _cell_key(row: Row) -> tuple:
-    return row.method, row.tree, row.draft_length, row.target_budget
+def _structure_key(row: Row) -> tuple:
+    return row.variant, row.tree, row.draft_length, row.target_budget
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -7,23 +7,17 @@ from collections.abc import Sequence
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.records.rows import Row
-from rsd_jax.reporting import experiment_tables, facts
-from rsd_jax.reporting.experiments import EXPERIMENTS
-from rsd_jax.reporting.figures import base
+from rsd_jax.reporting import facts, figures
+from rsd_jax.reporting.comparison import section as comparison
+from rsd_jax.reporting.experiment import section as experiment
+from rsd_jax.reporting.page import Output, Section, page
 from rsd_jax.reporting.panels import panels_of
-from rsd_jax.reporting.report_page import Section, page
-from rsd_jax.reporting.report_sections import (
-    Output,
-    comparison_section,
-    experiment_section,
-    skipping_section,
-    stream_section,
-)
-from rsd_jax.reporting.selection import check_best_by
-from rsd_jax.reporting.skip_costs import SKIPPING, skip_costs_of
-from rsd_jax.reporting.streams import STREAM, streams_of
+from rsd_jax.reporting.skipping import section as skipping
+from rsd_jax.reporting.stream import section as stream
 from rsd_jax.reporting.table_formats import Table, escape_markdown
 
+# Of each kind of rows; each makes its sections of all rows.
+_KINDS = (experiment.sections, comparison.sections, stream.sections, skipping.sections)
 _LATEX_HEAD = "% \\usepackage{booktabs,longtable}; tables of all structures want a landscape page."
 
 
@@ -46,34 +40,12 @@ def write_report(
     Raises:
       ConfigError: no row is finished, runs are mixed in a panel, or an unknown metric or format.
     """
-    check_best_by(output.best_by)
-    base.check_formats(output.formats)
-    streams = streams_of(rows)
-    costs = skip_costs_of(rows)
-    panels = panels_of([row for row in rows if row.experiment not in (STREAM, SKIPPING)])
-    if not streams and not costs and not any(panel.cells for panel in panels):
+    figures.check_formats(output.formats)
+    sections = [section for kind in _KINDS for section in kind(rows, output)]
+    if not sections:
         raise ConfigError(_why_nothing(rows))
-    sections, paths = [], []
-    for experiment in EXPERIMENTS.values():
-        own = [p for p in panels if p.experiment == experiment.name and p.cells]
-        if own:
-            section, written = experiment_section(own, experiment, output)
-            sections.append(section)
-            paths += written
-    others = [p for p in panels if p.experiment not in EXPERIMENTS and p.cells]
-    if others:
-        section, written = comparison_section(others, output)
-        sections.append(section)
-        paths += written
-    if streams:
-        section, written = stream_section(streams, output)
-        sections.append(section)
-        paths += written
-    if costs:
-        section, written = skipping_section(costs, output)
-        sections.append(section)
-        paths += written
-    unfinished = experiment_tables.unfinished_table(panels)
+    panels = panels_of(rows)
+    unfinished = facts.unfinished_table(panels)
     if unfinished.rows:
         sections.append(Section(unfinished.title, tables=[_untitled(unfinished)], style="failed"))
     run = facts.run_facts(rows, [pathlib.Path(file).name for file in files])
@@ -90,7 +62,8 @@ def write_report(
     output.folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (output.folder / name).write_text(text, encoding="utf-8")
-    return [*(output.folder / name for name in texts), *paths]
+    drawn = [path for section in sections for path in section.files]
+    return [*(output.folder / name for name in texts), *drawn]
 
 
 def _why_nothing(rows: Sequence[Row]) -> str:

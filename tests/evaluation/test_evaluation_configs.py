@@ -68,8 +68,8 @@ def test_it_builds_and_runs_shrunk(name, variant, tmp_path):
     sweep = Sweep.from_config(config)
     assert run_sweep(sweep, sweeping.load, sweeping.Watcher()) == {"ok": 2 * len(sweep.tasks)}
     for row in read_rows(results_path(sweep)):
-        assert row.num_prompts == 2
-        assert (row.accuracy is None) == (row.task in ("completion", "dolly"))
+        assert row.decoding.num_prompts == 2
+        assert (row.scores is None) == (row.task in ("completion", "dolly"))
 
 
 def test_every_variant_of_the_stream_builds():

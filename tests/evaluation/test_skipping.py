@@ -7,15 +7,16 @@ import pytest
 
 import rsd_jax
 from rsd_jax.evaluation.floors import kept_fraction
-from rsd_jax.evaluation.skipping import random_sets, skipping_rows, time_skipped_passes
+from rsd_jax.evaluation.skipped_passes import random_sets, skipping_rows, time_skipped_passes
 from rsd_jax.models.config import NAMED_CONFIGS
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.models.loading import random_model
 from rsd_jax.records.files import append_row, read_rows
+from rsd_jax.reporting.page import Output
 from rsd_jax.reporting.report import write_report
-from rsd_jax.reporting.report_sections import Output
-from rsd_jax.reporting.skip_costs import skip_cost_table, skip_costs_of
+from rsd_jax.reporting.skipping.costs import skip_cost_table, skip_costs_of
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
+from tests import synthetic_rows
 from tests.compile_meter import compilations
 
 
@@ -36,17 +37,17 @@ def test_passes_become_rows_and_a_figure(tmp_path: pathlib.Path):
     with compilations() as programs:
         time_skipped_passes(target, sets[::-1], context=20, steps=1, repeats=1)
     assert programs == [], "sets are data"
-    assert [one.kept for one in passes] == [8, 7, 6, 5, 4]
     expected = [
         kept_fraction(target.model, tuple(s.sum(axis=0).tolist()), context=20) for s in sets
     ]
     assert [one.kept_fraction for one in passes] == pytest.approx(expected)
-    assert passes[0].time_fraction == 1.0
-    made = skipping_rows(passes, target, pair="tiny", batch=1, context=20)
-    assert [row.t_draft_ratio for row in made] == [one.time_fraction for one in passes]
-    assert [row.t_draft for row in made] == [one.seconds for one in passes]
+    assert passes[0].t_draft_ratio == 1.0
+    made = skipping_rows(passes, sets, target, pair="tiny", batch=1, context=20)
+    assert [row.skipping for row in made] == passes
     # Times of such a model say nothing; those of the figure are made up.
-    made = [dataclasses.replace(row, t_draft_ratio=0.9 * row.kept_fraction) for row in made]
+    made = [
+        synthetic_rows.changed(row, t_draft_ratio=0.9 * row.skipping.kept_fraction) for row in made
+    ]
     path = tmp_path / "rows.jsonl"
     for row in made:
         append_row(path, row)

@@ -16,7 +16,7 @@ from rsd_jax.evaluation.stream.settings import StreamSettings
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.records.files import read_rows
 from rsd_jax.records.hardware import Hardware
-from rsd_jax.reporting.streams import streams_of
+from rsd_jax.reporting.stream.streams import streams_of
 from rsd_jax.search import SearchConfig, SearchState
 from rsd_jax.search.candidates import propose
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
@@ -68,13 +68,13 @@ def finished(target, tmp_path_factory):
 
 
 def _counts(rows):
-    return [tuple(getattr(row, name) for name in _COUNTED) for row in rows]
+    return [tuple(row.value(name) for name in _COUNTED) for row in rows]
 
 
 def test_a_stream_has_two_rows_per_instance_and_one_for_all(finished):
     session, rows, seen = finished
     assert read_rows(session.path) == rows
-    assert [(row.method, row.instance) for row in rows] == [
+    assert [(row.method, row.stream.instance) for row in rows] == [
         (name, i) for i in range(4) for name in ("ar", "swift")
     ] + [("swift", None)]
     assert [what for what, _ in seen] == ["decoded"] * 4 + ["timed"] * 4
@@ -82,32 +82,41 @@ def test_a_stream_has_two_rows_per_instance_and_one_for_all(finished):
     assert len(stream.instances) == 4
     own = rows[1:8:2]
     # At T = 0 method and baseline give the same tokens.
-    assert [row.tokens for row in own] == [row.tokens for row in rows[0:8:2]]
-    rates = [(row.token_rate, base.token_rate) for base, row in zip(rows[0::2], own, strict=False)]
+    assert [row.decoding.tokens for row in own] == [row.decoding.tokens for row in rows[0:8:2]]
+    rates = [
+        (row.decoding.token_rate, base.decoding.token_rate)
+        for base, row in zip(rows[0::2], own, strict=False)
+    ]
     for place, row in enumerate(own):
-        assert row.token_rate_ratio == pytest.approx(rates[place][0] / rates[place][1])
+        assert row.decoding.token_rate_ratio == pytest.approx(rates[place][0] / rates[place][1])
         so_far = list(zip(*rates[: place + 1], strict=True))
-        assert row.overall_ratio == pytest.approx(sum(so_far[0]) / sum(so_far[1]))
-        assert 0 < row.kept_fraction < 1
-        assert row.block_efficiency >= 1
+        assert row.stream.overall_ratio == pytest.approx(sum(so_far[0]) / sum(so_far[1]))
+        assert 0 < row.search.kept_fraction < 1
+        assert row.decoding.block_efficiency >= 1
     assert {row.target_budget for row in own} == {session.method.drafter.max_nodes - 1}
-    assert {row.skip_ratio for row in own} == {0.5}
-    assert {row.skip_ratio for row in rows[0:8:2]} == {None}
+    assert {row.search.skip_ratio for row in own} == {0.5}
+    assert {row.search for row in rows[0:8:2]} == {None}
     for row in own:
-        assert set(row.search_times) == {"suggest", "matchness", "read"}
-        assert all((value > 0) == (row.candidates > 0) for value in row.search_times.values())
-    matchness = [row.matchness for row in own]
+        assert set(row.search.search_times) == {"suggest", "matchness", "read"}
+        assert all(
+            (value > 0) == (row.search.candidates > 0) for value in row.search.search_times.values()
+        )
+    matchness = [row.search.matchness for row in own]
     assert matchness == sorted(matchness)
-    assert own[0].searching
-    assert not own[-1].searching, "at most eight candidates"
+    assert own[0].search.searching
+    assert not own[-1].search.searching, "at most eight candidates"
     whole = stream.whole
-    assert whole.produced == sum(row.produced for row in own)
-    spent = sum(row.search_times["matchness"] * row.tokens for row in own)
-    assert whole.search_times["matchness"] * whole.tokens == pytest.approx(spent)
-    assert set(whole.phase_times) == {"optimize", "draft", "verify", "others"}
-    assert set(whole.phase_deviations) == {*whole.phase_times, "total"}
-    assert whole.mbsu == pytest.approx(whole.produced / sum(row.produced / row.mbsu for row in own))
-    assert stream.stopped_after == 1 + next(i for i, row in enumerate(own) if not row.searching)
+    assert whole.decoding.produced == sum(row.decoding.produced for row in own)
+    spent = sum(row.search.search_times["matchness"] * row.decoding.tokens for row in own)
+    assert whole.search.search_times["matchness"] * whole.decoding.tokens == pytest.approx(spent)
+    assert set(whole.stream.token_phase_times) == {"optimize", "draft", "verify", "others"}
+    assert set(whole.stream.token_phase_deviations) == {*whole.stream.token_phase_times, "total"}
+    assert whole.decoding.mbsu == pytest.approx(
+        whole.decoding.produced / sum(row.decoding.produced / row.decoding.mbsu for row in own)
+    )
+    assert stream.stopped_after == 1 + next(
+        i for i, row in enumerate(own) if not row.search.searching
+    )
 
 
 def test_a_killed_stream_goes_on_with_its_search(finished, target, tmp_path):
@@ -159,15 +168,15 @@ def test_a_found_set_is_used_as_it_is(target, tmp_path):
         again = _settings(tmp_path / name, use_search=str(path), phases=False)
         rows = Session(again, target, sweeping.Letters()).run()
         own = [row for row in rows if row.method == "swift"]
-        assert {row.matchness for row in own} == {found.best_score}
-        assert {row.candidates for row in own} == {0}
-        assert {row.searching for row in own} == {None}
+        assert {row.search.matchness for row in own} == {found.best_score}
+        assert {row.search.candidates for row in own} == {0}
+        assert {row.search.searching for row in own} == {None}
         (stream,) = streams_of(rows)
         assert stream.stopped_after is None
         kept = kept_fraction(target.model, tuple(found.skips.sum(axis=0).tolist()))
-        cost = [row.blocks + kept * row.drafted for row in own]
-        assert [row.mbsu for row in own] == pytest.approx(
-            [row.produced / c for row, c in zip(own, cost, strict=True)]
+        cost = [row.decoding.blocks + kept * row.decoding.drafted for row in own]
+        assert [row.decoding.mbsu for row in own] == pytest.approx(
+            [row.decoding.produced / c for row, c in zip(own, cost, strict=True)]
         )
 
 

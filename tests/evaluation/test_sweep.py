@@ -22,6 +22,7 @@ from rsd_jax.evaluation.sweep.listing import listing
 from rsd_jax.evaluation.sweep.run import results_path, run_sweep
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.records.files import append_row, read_rows
+from rsd_jax.records.rows import OWN_VERIFIERS
 from rsd_jax.reporting.panels import panels_of
 from rsd_jax.tasks import get_task
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
@@ -66,7 +67,7 @@ _FIXED = {"method": "rsd_s", "tree": "40x1", "draft_length": 1, "target_budget":
 
 
 def _counts(rows):
-    counted = {Cell.of(row): tuple(getattr(row, name) for name in _COUNTED) for row in rows}
+    counted = {Cell.of(row): tuple(row.value(name) for name in _COUNTED) for row in rows}
     assert len(counted) == len(rows), "a cell was measured twice"
     return counted
 
@@ -84,16 +85,21 @@ def test_a_golden_run(finished):
     sweep, rows, watcher = finished
     assert [Cell.of(row) for row in rows] == all_cells(sweep)
     assert watcher.rows == rows
-    assert {(r.method, r.tree): (r.tokens, r.produced, r.blocks) for r in rows} == _GOLDEN
+    assert {
+        (r.method, r.tree): (r.decoding.tokens, r.decoding.produced, r.decoding.blocks)
+        for r in rows
+    } == _GOLDEN
     for row in rows:
-        assert row.token_rate_ratio is not None
-        assert row.token_rate_ratio_interval is not None
-        assert (row.intervals_over, row.batch_size, row.num_prompts) == ("prompts", 1, 3)
-        assert (row.accuracy_metric, row.accuracy) == ("bleu", 0)
-        assert row.accuracy_ratio is None  # over a score of 0
-        assert sum(row.accepted_depths) == row.blocks
-    baseline = rows[0]
-    assert (baseline.method, baseline.token_rate_ratio, baseline.mbsu) == ("ar", 1, 1)
+        assert row.decoding.token_rate_ratio is not None
+        assert row.decoding.token_rate_ratio_interval is not None
+        assert (row.kind, row.verifier) == ("decoding", OWN_VERIFIERS[row.method])
+        assert (row.decoding.intervals_over, row.decoding.num_prompts) == ("prompts", 3)
+        assert row.batch_size == 1
+        assert (row.scores.accuracy_metric, row.scores.accuracy) == ("bleu", 0)
+        assert row.scores.accuracy_ratio is None  # over a score of 0
+        assert sum(row.decoding.accepted_depths) == row.decoding.blocks
+    baseline = rows[0].decoding
+    assert (rows[0].method, baseline.token_rate_ratio, baseline.mbsu) == ("ar", 1, 1)
 
 
 def test_a_killed_sweep_goes_on(finished, tmp_path):
@@ -170,13 +176,13 @@ def test_prompts_that_are_too_long_are_counted(tmp_path):
     )
     assert run_sweep(some, sweeping.load, sweeping.Watcher()) == {"ok": 1}
     (row,) = read_rows(results_path(some))
-    assert (row.num_prompts, row.num_skipped) == (2, 1)
+    assert (row.decoding.num_prompts, row.num_skipped) == (2, 1)
     none = sweeping.sweep(
         tmp_path / "none", tasks={"number_words": task | {"max_new_tokens": 511}}, trees={}
     )
     assert run_sweep(none, sweeping.load, sweeping.Watcher()) == {"skipped": 1}
     (row,) = read_rows(results_path(none))
-    assert (row.status, row.num_skipped, row.num_prompts) == ("skipped", 3, None)
+    assert (row.status, row.num_skipped, row.decoding) == ("skipped", 3, None)
     assert "all 3 prompts are too long" in (row.message or "")
 
 
@@ -184,10 +190,10 @@ def test_phases_are_timed_where_asked(tmp_path):
     sweep = sweeping.sweep(tmp_path, trees={"sd": ("3",)}, phase_repeats=1)
     run_sweep(sweep, sweeping.load, sweeping.Watcher())
     for row in read_rows(results_path(sweep)):
-        assert set(row.phase_times or {}) >= {"draft", "score", "verify", "commit"}
-        assert row.t_ar
-        assert row.t_block
-        assert row.realised_fraction
+        assert set(row.timing.phase_times) >= {"draft", "score", "verify", "commit"}
+        assert row.timing.t_ar
+        assert row.timing.t_block
+        assert row.timing.realised_fraction
         assert row.context_length
 
 
@@ -207,7 +213,7 @@ def test_phases_are_timed_under_the_warp_of_the_rows(tmp_path, monkeypatch):
     sweep = sweeping.sweep(tmp_path, tasks={"number_words": task}, trees={}, phase_repeats=1)
     run_sweep(sweep, sweeping.load, sweeping.Watcher())
     (row,), (job,) = read_rows(results_path(sweep)), jobs
-    assert (row.temperature, row.top_k, row.top_p, row.t_ar) == (0.7, 5, 0.75, 1)
+    assert (row.temperature, row.top_k, row.top_p, row.timing.t_ar) == (0.7, 5, 0.75, 1)
     assert job.options.target_warp == job.options.draft_warp == make_warp(0.7, 5, 0.75)
 
 
@@ -223,10 +229,10 @@ def test_accuracy_is_held_against_that_of_the_baseline(tmp_path, monkeypatch):
     baseline, drafted = read_rows(results_path(sweep))
     base = get_task("number_words").score(worse, sweeping.prompts(3)).value
     assert 0 < base < 90
-    assert (baseline.accuracy, drafted.accuracy) == pytest.approx((base, 100))
-    assert (baseline.accuracy_ratio, *baseline.accuracy_ratio_interval) == (1, 1, 1)
-    assert drafted.accuracy_ratio == pytest.approx(100 / base)
-    assert drafted.accuracy_ratio_interval[1] > drafted.accuracy_ratio
+    assert (baseline.scores.accuracy, drafted.scores.accuracy) == pytest.approx((base, 100))
+    assert (baseline.scores.accuracy_ratio, *baseline.scores.accuracy_ratio_interval) == (1, 1, 1)
+    assert drafted.scores.accuracy_ratio == pytest.approx(100 / base)
+    assert drafted.scores.accuracy_ratio_interval[1] > drafted.scores.accuracy_ratio
 
 
 def test_methods_that_draft_with_the_target_need_no_draft(tmp_path):
@@ -245,11 +251,13 @@ def test_methods_that_draft_with_the_target_need_no_draft(tmp_path):
     _, chain, swift = read_rows(results_path(sweep))
     assert [(row.method, row.tree) for row in (chain, swift)] == [("self_sd", "2"), ("swift", "3")]
     for row in (chain, swift):
-        r = row.bytes_ratio.r
+        r = row.decoding.bytes_ratio.r
         assert 0 < r < 1
-        assert row.mbsu == pytest.approx(row.produced / (row.blocks + r * row.drafted))
-    assert chain.drafted == 2 * chain.blocks
-    assert swift.drafted <= 3 * swift.blocks
+        assert row.decoding.mbsu == pytest.approx(
+            row.decoding.produced / (row.decoding.blocks + r * row.decoding.drafted)
+        )
+    assert chain.decoding.drafted == 2 * chain.decoding.blocks
+    assert swift.decoding.drafted <= 3 * swift.decoding.blocks
 
 
 def test_later_turns_are_prompts_where_asked(tmp_path):
@@ -269,7 +277,9 @@ def test_later_turns_are_prompts_where_asked(tmp_path):
         sweep = sweeping.sweep(out_dir, pairs=chat, tasks=tasks, trees={})
         run_sweep(sweep, sweeping.load, sweeping.Watcher())
         (row,) = read_rows(results_path(sweep))
-        seen.append((row.num_prompts, row.num_skipped, row.prompts_sha256, row.config_hash))
+        seen.append(
+            (row.decoding.num_prompts, row.num_skipped, row.prompts_sha256, row.config_hash)
+        )
     assert seen[0][:2] == (3, 0)
     assert seen[1][:2] == (5, 1)
     assert seen[1] == seen[2]
@@ -299,6 +309,10 @@ def test_later_turns_are_prompts_where_asked(tmp_path):
         ({"seeds": (2**32,)}, r"seeds=\[4294967296\] must be below"),
         ({"tasks": {"number_words": sweeping.TASK | {"temperatures": (1, 1.0)}}}, "a value twice"),
         ({"tasks": {"number_words": sweeping.TASK | {"follow_ups": True}}}, "no later turns"),
+        ({"verifiers": {"swift": ("k_seq",)}}, "verifiers: method 'swift' has no trees"),
+        ({"verifiers": {"sd": ("greedy",)}}, "unknown verifier 'greedy'"),
+        ({"verifiers": {"rsd_s": ("k_seq",)}}, "KSeq is lossless only for"),
+        ({"verifiers": {"sd": ("k_seq", "k_seq")}}, "verifiers.sd=.* holds a value twice"),
         ({"mesh": (2,)}, r"mesh=\[2\] must be empty or"),
         ({"cells_together": 0}, "cells_together=0"),
     ],
@@ -335,7 +349,7 @@ def test_other_settings_prompts_or_weights_are_refused(finished, tmp_path):
     append_row(path, rows[0])
     more = sweeping.sweep(tmp_path, trees={"sd": ("3", "4")}, seeds=(0, 1))
     assert len(missing_cells(more, read_rows(path))) == 5
-    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    path.write_text(path.read_text().replace('"schema_version": 3', '"schema_version": 1'))
     with pytest.raises(ConfigError, match=r"results.jsonl, line 1: field 'schema_version' is 1"):
         again()
 
@@ -390,14 +404,14 @@ def test_turns_and_time(finished):
     sweep, rows, watcher = finished
     cut = turns(sweep, all_cells(sweep))
     assert [len(turn.cells) for turn in cut] == [3, 2]
-    assert all(turn.methods[0] == ("ar", "-") for turn in cut)
+    assert all(turn.methods[0] == ("ar", "-", "recursive_rejection") for turn in cut)
     assert [steps for _, steps, _ in watcher.turns] == [12, 12]
     # Three prompts of 6 tokens at 3 tokens a second, 2 s of compiling; 6 cells, two of them "ar".
     guess = TimeEstimate(sweep)
     assert guess.turns(cut) == pytest.approx(48)
     assert "5 cells, 0 done, 5 to measure: about 48 s" in listing(sweep, all_cells(sweep), guess)
     known = TimeEstimate(sweep, rows[:1])
-    seconds = rows[0].seconds * (1 + 2 / 3) + rows[0].compile_time
+    seconds = rows[0].decoding.seconds * (1 + 2 / 3) + rows[0].decoding.compile_time
     assert known.turns(cut) == pytest.approx(6 * seconds)
     assert [in_words(s) for s in (59.4, 60, 3599, 12000)] == [
         "59 s",
@@ -405,6 +419,25 @@ def test_turns_and_time(finished):
         "1 h 0 min",
         "3 h 20 min",
     ]
+
+
+def test_another_verifier_is_a_cell_of_its_own(finished, tmp_path):
+    """It shares the settings' hash, so that it can be added to the rows that are there."""
+    before, rows, _ = finished
+    verifiers = {"sd": ("recursive_rejection", "k_seq")}
+    sweep = sweeping.sweep(tmp_path, trees={"sd": ("3",)}, verifiers=verifiers)
+    assert sweep.hash_of("tiny", "number_words") == before.hash_of("tiny", "number_words")
+    for row in rows:
+        append_row(results_path(sweep), row)
+    (missing,) = missing_cells(sweep, rows)
+    assert missing.method == ("sd", "3", "k_seq")
+    assert "sd/k_seq 3" in listing(sweep, [missing], TimeEstimate(sweep, rows))
+    assert run_sweep(sweep, sweeping.load, sweeping.Watcher()) == {"ok": 1}
+    row = read_rows(results_path(sweep))[-1]
+    assert (row.method, row.verifier, row.variant) == ("sd", "k_seq", "sd/k_seq")
+    assert missing_cells(sweep, [*rows, row]) == []
+    (panel,) = panels_of([*rows, row])
+    assert [one.variant for one in panel.structures if one.tree == "3"] == ["sd", "sd/k_seq"]
 
 
 def test_batches_and_a_draft_of_another_temperature(finished, tmp_path):
@@ -416,11 +449,12 @@ def test_batches_and_a_draft_of_another_temperature(finished, tmp_path):
         run_sweep(sweep, sweeping.load, sweeping.Watcher())
         for row in read_rows(results_path(sweep)):
             (same,) = [one for one in alone if (one.method, one.tree) == (row.method, row.tree)]
-            assert (row.tokens, row.blocks) == (same.tokens, same.blocks)
-            assert row.block_efficiency_interval == same.block_efficiency_interval
-            assert (row.intervals_over, row.batch_size) == ("batches", size)
-            assert (row.token_rate_interval is not None) == over
-            assert (row.token_rate_ratio_interval is not None) == over
+            part, known = row.decoding, same.decoding
+            assert (part.tokens, part.blocks) == (known.tokens, known.blocks)
+            assert part.block_efficiency_interval == known.block_efficiency_interval
+            assert (part.intervals_over, row.batch_size) == ("batches", size)
+            assert (part.token_rate_interval is not None) == over
+            assert (part.token_rate_ratio_interval is not None) == over
     sweep = sweeping.sweep(tmp_path / "warm", trees=trees, draft_temperature=1.5)
     run_sweep(sweep, sweeping.load, sweeping.Watcher())
     baseline, drafted = read_rows(results_path(sweep))

@@ -6,45 +6,67 @@ import platform
 
 import pytest
 
+from rsd_jax.engine.methods import METHODS, method_of_tree
 from rsd_jax.errors import ConfigError
+from rsd_jax.records.decoding import BytesRatio
 from rsd_jax.records.files import append_row, known_rows, read_rows, to_json
 from rsd_jax.records.hardware import Hardware, current_versions
-from rsd_jax.records.rows import SCHEMA_VERSION, BytesRatio, Row, config_hash, validate
+from rsd_jax.records.parts import Timing
+from rsd_jax.records.rows import FIELDS, HEADER, OWN_VERIFIERS, SCHEMA_VERSION, config_hash
+from rsd_jax.records.validation import from_schema_2, validate
+from tests import synthetic_rows
 
 _HARDWARE = Hardware(cpu="a cpu", cores=2, backend="cpu", device="cpu", num_devices=1)
 
 
+_FIELDS = dict(
+    source="test",
+    kind="decoding",
+    pair="tiny",
+    task="none",
+    method="rsd_c",
+    verifier="recursive_rejection",
+    tree="2-1",
+    draft_length=2,
+    temperature=0.3,
+    seed=0,
+    hardware=_HARDWARE,
+    versions={"jax": "0.10.2"},
+    mesh={"data": 8},
+    num_prompts=3,
+    tokens=30,
+    seconds=1.5,
+    prefill_timed=True,
+    token_rate=20.0,
+    produced=33,
+    blocks=15,
+    block_efficiency=2.2,
+    block_efficiency_interval=(2.0, 2.4),
+    mbsu=2.0,
+    accepted_depths=[3, 6, 6],
+    accepted_ranks=[15, 3],
+    bytes_ratio={"r": 0.1, "r_bytes": 0.08},
+    intervals_over="prompts",
+)
+_TIMING = dict(phase_times={"draft": 0.1}, t_ar=0.1, t_block=0.2, realised_fraction=0.9)
+_STREAM = dict(kind="stream", experiment="stream", overall_ratio=1.5, instance=None)
+_SEARCH = dict(matchness=0.9, searching=False, kept_fraction=0.5)
+
+
 def _row(**changes):
-    row = Row(
-        source="test",
-        pair="tiny",
-        task="none",
-        method="rsd_c",
-        tree="2-1",
-        draft_length=2,
-        temperature=0.3,
-        seed=0,
-        hardware=_HARDWARE,
-        versions={"jax": "0.10.2"},
-        tokens=30,
-        produced=33,
-        blocks=15,
-        block_efficiency=2.2,
-        block_efficiency_interval=(2.0, 2.4),
-        accepted_depths=[3, 6, 6],
-        accepted_ranks=[15, 3],
-        phase_times={"draft": 0.1},
-        bytes_ratio=BytesRatio(r=0.1, r_bytes=0.08),
-        mesh={"data": 8},
-        prefill_timed=True,
-        intervals_over="prompts",
-    )
-    return dataclasses.replace(row, **changes)
+    return synthetic_rows.make(**_FIELDS | changes)
 
 
 def test_rows_come_back_as_written(tmp_path):
     path = tmp_path / "deeper" / "rows.jsonl"
-    rows = [_row(), _row(method="ar", tree="-", draft_length=0, mesh=None, top_k=5)]
+    rows = [
+        _row(**_TIMING),
+        _row(method="ar", tree="-", draft_length=0, mesh=None, top_k=5),
+        _row(accuracy=31.0, accuracy_metric="bleu"),
+        _row(**_STREAM, token_phase_times={"draft": 0.01}),
+        _row(**_STREAM | {"instance": 3}, **_SEARCH),
+        synthetic_rows.failed(_row(), "out of memory"),
+    ]
     for row in rows:
         append_row(path, row)
     assert read_rows(path) == known_rows(path) == rows
@@ -52,6 +74,76 @@ def test_rows_come_back_as_written(tmp_path):
         json.loads(line)["schema_version"] == SCHEMA_VERSION
         for line in path.read_text().splitlines()
     )
+
+
+def test_a_row_has_the_parts_of_what_was_measured():
+    row = _row(**_TIMING)
+    assert row.timing == Timing(**_TIMING)
+    assert (row.scores, row.stream, row.search, row.skipping) == (None,) * 4
+    assert row.decoding.bytes_ratio == BytesRatio(r=0.1, r_bytes=0.08)
+    assert row.value("t_ar") == 0.1
+    assert row.value("seed") == 0
+    assert row.value("matchness") is None
+    with pytest.raises(AttributeError, match="no field 'speed'"):
+        row.value("speed")
+    flat = row.flat()
+    assert (flat["token_rate"], flat["t_block"], flat["hardware"]["cores"]) == (20.0, 0.2, 2)
+    assert "matchness" not in flat
+    assert "decoding" not in flat
+
+
+def test_every_method_has_its_own_verifier_in_the_table():
+    """Rows of before say no verifier, and figures name one that is not the method's own."""
+    trees = {"rsd_c": "2-1", "rsd_s": "2x2", "spectr": "2x2", "sd": "2", "swift": "2", "ar": "-"}
+    for name in METHODS:
+        method = method_of_tree(name, trees[name.removeprefix("self_")])
+        assert method.verifier_name == OWN_VERIFIERS[name]
+    assert _row().variant == "rsd_c"
+    assert _row(verifier="match").variant == "rsd_c/match"
+    assert _row(method="hf_generate", verifier=None).variant == "hf_generate"
+
+
+def _as_schema_2(row):
+    """As version 2 wrote it: every field of every kind, null where nothing was measured."""
+    values = dict.fromkeys(FIELDS) | row.flat() | {"schema_version": 2}
+    del values["kind"], values["verifier"]
+    renamed = {name: values.pop(f"token_{name}") for name in ("phase_times", "phase_deviations")}
+    return values | {"phase_deviations": None} | {k: v for k, v in renamed.items() if v is not None}
+
+
+def test_rows_of_schema_2_are_read_beside_those_of_3(tmp_path):
+    skipping = dict(method="target", verifier=None, kind="skipping", experiment="skipping")
+    header = {name: value for name, value in _FIELDS.items() if name in HEADER} | skipping
+    rows = [
+        _row(**_TIMING),
+        _row(method="spectr", verifier="k_seq", tree="2x2"),
+        _row(method="hf_generate", verifier=None),
+        _row(**_STREAM, **_SEARCH, token_phase_times={"draft": 0.01}),
+        synthetic_rows.make(**header, kept_fraction=0.5, t_draft=0.1, t_draft_ratio=0.6),
+        synthetic_rows.failed(_row(), "out of memory"),
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(_plain(_as_schema_2(row))) + "\n" for row in rows))
+    append_row(path, rows[0])
+    assert read_rows(path) == [*rows, rows[0]]
+    with pytest.raises(ConfigError, match="unknown field 'kind'; schema version 2"):
+        from_schema_2(rows[0].flat())
+    for change, field in (
+        ({"speed": None}, "unknown field 'speed'"),
+        ({"tokens": None}, "field 'tokens' is missing"),
+        ({"tokens": "30"}, "'tokens' is '30'"),
+        ({"t_draft": 1.0}, "'t_draft' is of rows of kind skipping"),
+        ({"method": ["sd"]}, r"'method' is \['sd'\]"),
+    ):
+        with pytest.raises(ConfigError, match=field):
+            validate(from_schema_2(_as_schema_2(rows[0]) | change))
+
+
+def _plain(values):
+    return {
+        name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+        for name, value in values.items()
+    }
 
 
 def test_integers_are_numbers():
@@ -75,11 +167,17 @@ def test_integers_are_numbers():
         ({"mbsu_interval": [2.0, 1.0]}, "'mbsu_interval' is .*; the lower end comes first"),
         ({"bytes_ratio": {"r": 0.1}}, "'bytes_ratio.r_bytes' is missing"),
         ({"hardware": "fast"}, "'hardware' is 'fast'; expected an object"),
-        ({"phase_times": {"draft": "x"}}, "'phase_times.draft' is 'x'"),
+        ({"phase_times": {"draft": "x"}}, "'t_ar' is missing"),
+        (_TIMING | {"phase_times": {"draft": "x"}}, "'phase_times.draft' is 'x'"),
+        ({"matchness": 0.5}, "'matchness' is of rows of kind stream; this one is of kind 'decod"),
+        ({"kind": "stream"}, "'overall_ratio' is missing"),
+        ({"kind": "skipping"}, "'num_prompts' is of rows of kind decoding or stream"),
+        ({"kind": "speed"}, "'kind' is 'speed'; expected one of"),
+        ({"decoding": {}}, "unknown field 'decoding'"),
         ({"status": "good"}, "'status' is 'good'; expected one of"),
         ({"intervals_over": "rows"}, "'intervals_over' is 'rows'"),
         ({"speed": 1.0}, "unknown field 'speed'"),
-        ({"schema_version": 99}, "'schema_version' is 99, but rsd_jax .* version 2"),
+        ({"schema_version": 99}, "'schema_version' is 99, .* version 3 and reads 2 and 3"),
     ],
 )
 def test_a_malformed_row_is_named_with_its_line_and_field(tmp_path, change, field):
@@ -110,8 +208,8 @@ def test_a_missing_field_and_a_line_that_is_not_json_are_named(tmp_path):
 
 def test_a_malformed_row_is_not_written(tmp_path):
     path = tmp_path / "rows.jsonl"
-    with pytest.raises(ConfigError, match="field 'mbsu' is inf"):
-        append_row(path, _row(mbsu=float("inf")))
+    with pytest.raises(ConfigError, match="field 'top_p' is inf"):
+        append_row(path, dataclasses.replace(_row(), top_p=float("inf")))
     assert not path.exists()
 
 

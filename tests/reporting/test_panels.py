@@ -1,13 +1,12 @@
 """From rows to panels, best structures and verdicts on the published orderings."""
 
-import dataclasses
-
 import pytest
 
 from rsd_jax import ConfigError
-from rsd_jax.reporting.experiments import EXPERIMENTS, pretty
+from rsd_jax.reporting.experiment.definitions import EXPERIMENTS
+from rsd_jax.reporting.experiment.selection import best_structures, orderings
+from rsd_jax.reporting.names import pretty
 from rsd_jax.reporting.panels import latest_rows, panels_of
-from rsd_jax.reporting.selection import best_structures, orderings
 from tests import synthetic_rows
 
 _FIRST = EXPERIMENTS["experiment1"]
@@ -19,7 +18,7 @@ def _rows(**options):
 
 
 def _with(row, **values):
-    return dataclasses.replace(row, **values)
+    return synthetic_rows.changed(row, **values)
 
 
 def _set(rows, method, tree, value, half=0.1):
@@ -43,7 +42,7 @@ def test_the_last_finished_row_of_a_cell_wins():
     (panel,) = panels_of([failed, *_rows()])
     assert panel.unfinished == ()
     (panel,) = panels_of([row, _with(failed, tree="7x2")])
-    assert [cell.tree for cell in panel.cells] == [row.tree]
+    assert [cell.tree for cell in panel.structures] == [row.tree]
     assert [row.tree for row in panel.unfinished] == ["7x2"]
 
 
@@ -53,13 +52,13 @@ def test_seeds_are_combined_by_the_mean():
         row, seed=1, block_efficiency=4.0, block_efficiency_interval=(3.0, 5.0), mbsu=None
     )
     (panel,) = panels_of([row, other])
-    (cell,) = panel.cells
-    low, high = row.block_efficiency_interval
-    assert cell.seeds == (0, 1)
-    assert cell.value("block_efficiency") == pytest.approx((row.block_efficiency + 4) / 2)
-    assert cell.interval("block_efficiency") == pytest.approx(((low + 3) / 2, (high + 5) / 2))
-    assert cell.value("mbsu") == row.mbsu
-    assert cell.value("phase_times") is None
+    (found,) = panel.structures
+    low, high = row.decoding.block_efficiency_interval
+    assert found.seeds == (0, 1)
+    assert found.value("block_efficiency") == pytest.approx((row.decoding.block_efficiency + 4) / 2)
+    assert found.interval("block_efficiency") == pytest.approx(((low + 3) / 2, (high + 5) / 2))
+    assert found.value("mbsu") == row.decoding.mbsu
+    assert found.value("phase_times") is None
 
 
 def test_the_best_structure_is_picked_by_one_metric():

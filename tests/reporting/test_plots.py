@@ -17,9 +17,11 @@ from rsd_jax.evaluation.verification import time_verification
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.records.files import append_row, read_rows
-from rsd_jax.reporting.figures.base import STYLES, style_of
-from rsd_jax.reporting.plots import plot_comparison
-from rsd_jax.reporting.tables import comparison_table
+from rsd_jax.records.rows import OWN_VERIFIERS
+from rsd_jax.reporting.comparison.bars import plot_comparison
+from rsd_jax.reporting.comparison.table import comparison_table
+from rsd_jax.reporting.figures import STYLES, style_of
+from tests import synthetic_rows
 
 _SAMPLING = Sampling(max_new_tokens=6, temperature=0.7, seed=3)
 _PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9]]
@@ -58,8 +60,10 @@ def run():
         measured, target, draft, _SAMPLING, source="test", pair="tiny", task="none"
     )
     beside = peer_row(other, rows[0])
-    assert (beside.method, beside.tree, beside.tokens) == ("peer", "2", rows[0].tokens)
-    assert beside.token_rate_ratio == pytest.approx(beside.token_rate / rows[0].token_rate)
+    part, first = beside.decoding, rows[0].decoding
+    assert (beside.method, beside.tree, beside.verifier) == ("peer", "2", None)
+    assert part.tokens == first.tokens
+    assert part.token_rate_ratio == pytest.approx(part.token_rate / first.token_rate)
     return measured, rows, lines
 
 
@@ -85,16 +89,17 @@ def test_every_prompt_is_timed_with_every_method(run):
 def test_rows_follow_from_the_counts(run, tmp_path):
     (ar, sd), rows, _ = run
     assert [row.method for row in rows] == ["ar", "sd"]
-    assert rows[0].block_efficiency == rows[0].mbsu == rows[0].token_rate_ratio == 1.0
-    row = rows[1]
-    assert row.tokens == 18
-    assert row.produced == sd.stats.produced.sum()
-    assert row.block_efficiency == pytest.approx(row.produced / row.blocks)
-    assert row.mbsu == pytest.approx(row.block_efficiency / (1 + row.bytes_ratio.r))
-    assert row.token_rate_ratio == pytest.approx(ar.seconds.sum() / sd.seconds.sum())
-    low, high = row.token_rate_ratio_interval
-    assert low <= row.token_rate_ratio <= high
-    assert sum(row.accepted_depths) == row.blocks
+    first = rows[0].decoding
+    assert first.block_efficiency == first.mbsu == first.token_rate_ratio == 1.0
+    row, part = rows[1], rows[1].decoding
+    assert part.tokens == 18
+    assert part.produced == sd.stats.produced.sum()
+    assert part.block_efficiency == pytest.approx(part.produced / part.blocks)
+    assert part.mbsu == pytest.approx(part.block_efficiency / (1 + part.bytes_ratio.r))
+    assert part.token_rate_ratio == pytest.approx(ar.seconds.sum() / sd.seconds.sum())
+    low, high = part.token_rate_ratio_interval
+    assert low <= part.token_rate_ratio <= high
+    assert sum(part.accepted_depths) == part.blocks
     assert (row.draft_length, row.target_budget, row.tree) == (1, 1, "1")
     for one in rows:
         append_row(tmp_path / "rows.jsonl", one)
@@ -109,7 +114,7 @@ def test_the_table_has_a_line_per_row(run):
     assert lines[3].split()[-1] == "18"
     markdown = comparison_table(rows, markdown=True).splitlines()
     assert {line.count("|") for line in markdown} == {8}
-    unmeasured = dataclasses.replace(rows[1], mbsu=None)
+    unmeasured = synthetic_rows.changed(rows[1], mbsu=None)
     assert comparison_table([unmeasured]).splitlines()[2].split()[3] == "-"
 
 
@@ -117,7 +122,10 @@ def test_the_figure_shows_each_method_in_its_colour(run, tmp_path):
     from matplotlib import colors, image
 
     _, rows, _ = run
-    five = [dataclasses.replace(rows[1], method=method) for method in STYLES]
+    five = [
+        dataclasses.replace(rows[1], method=method, verifier=OWN_VERIFIERS[method])
+        for method in STYLES
+    ]
     picture = image.imread(plot_comparison(five, tmp_path / "deeper" / "figure.png"))[..., :3]
     assert picture.shape[0] > 400
     assert picture.shape[1] > 1000
@@ -134,5 +142,7 @@ def test_rows_that_cannot_be_drawn(run, tmp_path):
     with pytest.raises(ConfigError, match="no finished row"):
         plot_comparison([failed], tmp_path / "figure.png")
     assert style_of("another").label == "another"
+    assert style_of("rsd_s/match").label == "RSD-S, match"
+    assert style_of("rsd_s/match").color != STYLES["rsd_s"].color
     with pytest.raises(ConfigError, match="prompts is empty"):
         compare([], target, None, [], _SAMPLING)

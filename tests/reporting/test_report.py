@@ -10,14 +10,17 @@ import pytest
 
 from rsd_jax import ConfigError
 from rsd_jax.records.files import to_json
-from rsd_jax.reporting.experiments import EXPERIMENTS
+from rsd_jax.reporting import figures as base
+from rsd_jax.reporting.experiment.definitions import EXPERIMENTS
+from rsd_jax.reporting.experiment.grid import grid_figure
+from rsd_jax.reporting.experiment.section import missing_methods
+from rsd_jax.reporting.experiment.selection import orderings
+from rsd_jax.reporting.experiment.structures import structures_figure
+from rsd_jax.reporting.experiment.tables import best_table
 from rsd_jax.reporting.facts import notices
-from rsd_jax.reporting.figures import base
-from rsd_jax.reporting.figures.grid import grid_figure
-from rsd_jax.reporting.figures.structures import structures_figure
+from rsd_jax.reporting.page import Output
 from rsd_jax.reporting.panels import panels_of
 from rsd_jax.reporting.report import write_report
-from rsd_jax.reporting.report_sections import Output
 from rsd_jax.reporting.table_formats import Table, escape_latex
 from tests import ROOT, synthetic_rows
 
@@ -174,12 +177,12 @@ def test_the_grid_is_the_published_one(count):
 def test_gaps_and_single_points_are_drawn():
     rows = synthetic_rows.experiment1(_SOME[:1])
     rows = [r for r in rows if not (r.method == "rsd_s" and r.draft_length == 3)]
-    rows = [dataclasses.replace(r, accuracy_ratio=2.0) if r.tree == "2-1" else r for r in rows]
+    rows = [synthetic_rows.changed(r, accuracy_ratio=2.0) if r.tree == "2-1" else r for r in rows]
     (panel,) = panels_of(rows)
     figure = grid_figure([panel], _FIRST, "block_efficiency", "")
     blue = [k for k in figure.axes[0].get_lines() if k.get_color() == base.STYLES["rsd_s"].color]
     assert [4, 5] in [list(line.get_xdata()) for line in blue]
-    assert any("RSD-S at 3" in text for text in notices(panel, _FIRST))
+    assert "RSD-S at 3" in missing_methods(panel, _FIRST)[0]
 
 
 def test_every_structure_is_in_its_figure():
@@ -216,7 +219,7 @@ def test_what_makes_numbers_less_comparable_is_said():
     other = dataclasses.replace(rows[0].hardware, cores=64)
     rows[0] = dataclasses.replace(rows[0], hardware=other)
     (panel,) = panels_of(rows)
-    said = " ".join(notices(panel, _FIRST))
+    said = " ".join(notices(panel))
     for text in ("2 machines", "autoregressive decoding was not measured"):
         assert text in said
 
@@ -246,3 +249,20 @@ def test_bad_input_is_one_clear_error(tmp_path):
     with pytest.raises(ConfigError, match="'gif'"):
         write_report(rows, Output(tmp_path, formats=("gif",)))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_method_with_another_verifier_is_a_line_of_its_own():
+    """In the figure and the tables; the published ordering is that of the methods' own."""
+    rows = synthetic_rows.experiment1(_SOME[:1], lengths=(2, 3))
+    others = [
+        synthetic_rows.changed(row, verifier="k_seq", block_efficiency=9.0)
+        for row in rows
+        if row.method == "sd"
+    ]
+    (panel,) = panels_of([*rows, *others])
+    figure = grid_figure([panel], _FIRST, "block_efficiency", "")
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["SD", "SD, k_seq", "SpecTr", "RSD-C", "RSD-S"]
+    assert "SD, k_seq" in [row[1] for row in best_table(panel, _FIRST, "mbsu").rows]
+    links = orderings(panel, _FIRST)
+    assert {link.values[1] for link in links if link.below == "sd"}.isdisjoint({9.0})

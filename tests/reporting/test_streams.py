@@ -7,10 +7,11 @@ import pytest
 from rsd_jax.errors import ConfigError
 from rsd_jax.records.files import append_row, read_rows
 from rsd_jax.records.hardware import Hardware
-from rsd_jax.records.rows import Row
+from rsd_jax.reporting.page import Output
 from rsd_jax.reporting.report import write_report
-from rsd_jax.reporting.report_sections import Output
-from rsd_jax.reporting.streams import latency_table, search_table, streams_of, summary_table
+from rsd_jax.reporting.stream.streams import streams_of
+from rsd_jax.reporting.stream.tables import latency_table, search_table, summary_table
+from tests import synthetic_rows
 
 _HARDWARE = Hardware(cpu="a cpu", cores=2, backend="cpu", device="cpu", num_devices=1)
 _STOP = 15
@@ -20,6 +21,7 @@ _SEARCH = {"suggest": 10.0, "matchness": 90.0, "read": 20.0}  # microseconds per
 def _row(**values):
     shared = dict(
         source="stream",
+        kind="stream",
         experiment="stream",
         pair="llama2_13b",
         task="xsum",
@@ -36,9 +38,9 @@ def _row(**values):
         method="swift",
         tree="25",
         target_budget=130,
-        skip_ratio=0.45,
+        prefill_timed=True,
     )
-    return Row(**shared | values)
+    return synthetic_rows.make(**shared | values)
 
 
 def rows(count=60):
@@ -46,10 +48,13 @@ def rows(count=60):
     made = []
     for i in range(count):
         share = min(i, _STOP) / _STOP
-        made.append(_row(method="ar", tree="-", draft_length=0, instance=i, token_rate=30.0))
+        ar = dict(method="ar", tree="-", draft_length=0, instance=i, num_prompts=1)
+        made.append(_row(**ar, token_rate=30.0, tokens=100, seconds=3.3, overall_ratio=1.0))
         made.append(
             _row(
                 instance=i,
+                num_prompts=1,
+                skip_ratio=0.45,
                 token_rate=45.0,
                 token_rate_ratio=1.5 + 0.03 * (i % 3 - 1),
                 overall_ratio=1.3 + 0.2 * share,
@@ -69,6 +74,8 @@ def rows(count=60):
     made.append(
         _row(
             num_prompts=count,
+            token_rate=45.0,
+            skip_ratio=0.45,
             tokens=100 * count,
             produced=101 * count,
             blocks=30 * count,
@@ -79,8 +86,9 @@ def rows(count=60):
             overall_ratio=1.5,
             matchness=0.95,
             searching=False,
-            phase_times=phases,
-            phase_deviations={name: value / 10 for name, value in phases.items()} | {"total": 0.01},
+            token_phase_times=phases,
+            token_phase_deviations={name: value / 10 for name, value in phases.items()}
+            | {"total": 0.01},
         )
     )
     return made
@@ -90,11 +98,11 @@ def test_a_stream_is_its_instances_and_its_whole():
     made = rows()
     # Of an instance that was measured twice the last counts.
     (stream,) = streams_of([*made[:2], *made])
-    assert [row.instance for row in stream.instances] == list(range(60))
+    assert [row.stream.instance for row in stream.instances] == list(range(60))
     assert stream.whole == made[-1]
     assert stream.stopped_after == _STOP
     assert stream.label == "Llama-2-13B / XSum, swift 25 of up to 130 nodes, 0.45 skipped, T = 0"
-    table = latency_table(stream.whole)
+    table = latency_table(stream)
     assert [row[0] for row in table.rows] == ["Optimize", "Draft", "Verify", "Others", "Total"]
     assert table.rows[1][1:] == ("20.00 ± 2.00", "63.9")
     assert table.rows[-1][1:] == ("31.30 ± 10.00", "100.0")
@@ -110,7 +118,9 @@ def test_a_stream_is_its_instances_and_its_whole():
     assert summary_table([unended]).rows[0][1] == "10"
     # Rows of before do not tell the tree's size and what the search took.
     empty = dict(target_budget=None, skip_ratio=None, search_times=None)
-    resumed = [dataclasses.replace(row, **empty) for row in made[:20]] + made[20:]
+    resumed = [
+        synthetic_rows.changed(row, **empty) if row.search else row for row in made[:20]
+    ] + made[20:]
     (stream,) = streams_of(resumed)
     assert len(stream.instances) == 60
     assert search_table([stream]).rows == []

@@ -6,19 +6,19 @@ from typing import Any
 
 from rsd_jax.core.types import LoadedModel, sizes_of
 from rsd_jax.engine.decoding import required_capacity
+from rsd_jax.engine.methods import Method
 from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation.measured_rows import header
+from rsd_jax.evaluation.stream.rows import instance_rows, whole_row
 from rsd_jax.evaluation.stream.run import phase_seconds, run_stream
 from rsd_jax.evaluation.stream.settings import StreamSettings
-from rsd_jax.evaluation.stream.stream_rows import SOURCE, instance_rows, whole_row
 from rsd_jax.evaluation.sweep.prompts import Encoded, encode, ends_of
 from rsd_jax.evaluation.sweep.subjects import fingerprint
 from rsd_jax.records.files import append_row, known_rows
-from rsd_jax.records.hardware import Hardware, current_versions
 from rsd_jax.records.rows import Row
 from rsd_jax.search import SearchState
 
-EXPERIMENT = "stream"
 # What a stream that goes on has to share with its beginning; rates of two machines make no mean.
 _FIXED = ("experiment", "config_hash", "prompts_sha256", "weights_sha256", "hardware")
 
@@ -45,12 +45,14 @@ class Session:
         self.encoded = self._prompts(tokenizer)
         self.folder = pathlib.Path(settings.out_dir)
         self.path = self.folder / "results.jsonl"
-        self._shared = self._fields()
+        self._weights = fingerprint(target)
         rows = known_rows(self.path)
         self._check(rows)
-        own = {row.instance: row for row in rows if row.method == self.method.name}
+        own, base = (
+            {row.value("instance"): row for row in rows if row.method == name}
+            for name in (self.method.name, "ar")
+        )
         self.whole = own.pop(None, None)
-        base = {row.instance: row for row in rows if row.method == "ar"}
         self.done = [(base[i], own[i]) for i in range(len(own)) if i in base and i in own]
 
     def run(self, watch: Callable[[str, Row | None], None] = lambda what, row: None) -> list[Row]:
@@ -77,7 +79,7 @@ class Session:
                     capacity=self._capacity(),
                 )
             own = [row for _, row in self.done]
-            self.whole = whole_row(own, phases, self.method, self._shared)
+            self.whole = whole_row(own, phases, self._header(self.method))
             append_row(self.path, self.whole)
         return [row for pair in self.done for row in pair] + [self.whole]
 
@@ -102,7 +104,8 @@ class Session:
                 self.method,
                 self.target.model,
                 len(tokens[index]),
-                self._shared,
+                self._header,
+                self._first.config.ratio,
             )
             for row in pair:
                 append_row(self.path, row)
@@ -151,37 +154,33 @@ class Session:
         longest = max(map(len, self.encoded.tokens))
         return required_capacity(self.method.drafter, longest, self.settings.task.max_new_tokens)
 
-    def _fields(self) -> dict[str, Any]:
-        """What all rows share."""
-        settings, task = self.settings, self.settings.task
-        return {
-            "source": SOURCE,
-            "experiment": EXPERIMENT,
-            "pair": settings.pair_name,
-            "task": settings.task_name,
-            "template": settings.pair.template,
-            "temperature": task.temperatures[0],
-            "top_k": task.top_k,
-            "top_p": task.top_p,
-            "seed": settings.seed,
-            "max_new_tokens": task.max_new_tokens,
-            "batch_size": 1,
-            "skip_ratio": self._first.config.ratio,
-            "dtype": self.target.model.dtype,
-            "num_skipped": self.encoded.num_skipped,
-            "eos_ids": list(self.ends),
-            "prompts_sha256": self.encoded.sha256,
-            "weights_sha256": fingerprint(self.target),
-            "config_hash": settings.hash(),
-            "hardware": Hardware.current(),
-            "versions": current_versions(),
-        }
+    def _header(self, method: Method, **others: Any) -> dict[str, Any]:
+        settings = self.settings
+        return header(
+            self.target,
+            method,
+            sampling=self._sampling(),
+            source="stream",
+            kind="stream",
+            experiment="stream",
+            pair=settings.pair_name,
+            task=settings.task_name,
+            template=settings.pair.template,
+            batch_size=1,
+            num_skipped=self.encoded.num_skipped,
+            eos_ids=list(self.ends),
+            prompts_sha256=self.encoded.sha256,
+            weights_sha256=self._weights,
+            config_hash=settings.hash(),
+            **others,
+        )
 
     def _check(self, rows: Sequence[Row]) -> None:
+        expected = self._header(self.method)
         for row in rows:
             for name in _FIXED:
-                if getattr(row, name) != self._shared[name]:
+                if getattr(row, name) != expected[name]:
                     raise ConfigError(
                         f"{self.path} holds a stream whose {name} is {getattr(row, name)}, not "
-                        f"{self._shared[name]}; set --config.out_dir to a new folder"
+                        f"{expected[name]}; set --config.out_dir to a new folder"
                     )

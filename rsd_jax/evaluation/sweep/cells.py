@@ -5,25 +5,35 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.evaluation.sweep.definition import BASELINE, Sweep
+from rsd_jax.evaluation.sweep.definition import BASELINE, BASELINE_KEY, MethodKey, Sweep
 from rsd_jax.records.rows import Row
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Cell:
-    """One row of the results."""
+    """One row of the results.
+
+    Attributes:
+      pair, task, temperature, seed: where the method is measured.
+      method: name, tree and verifier.
+    """
 
     pair: str
     task: str
     temperature: float
     seed: int
-    method: str
-    tree: str
+    method: MethodKey
 
     @classmethod
     def of(cls, row: Row) -> "Cell":
         """The cell that a row is of."""
-        return cls(row.pair, row.task, row.temperature, row.seed, row.method, row.tree)
+        key = (row.method, row.tree, row.verifier or "")
+        return cls(row.pair, row.task, row.temperature, row.seed, key)
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is autoregressive decoding."""
+        return self.method[0] == BASELINE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Turn:
     Attributes:
       pair, task, temperature, seed: as in the cells.
       part: number of the methods' part of the sweep; turns of one part compile the same programs.
-      methods: (name, tree); the baseline first, whether its row is missing or not.
+      methods: the baseline first, whether its row is missing or not.
       cells: whose rows are missing.
     """
 
@@ -42,7 +52,7 @@ class Turn:
     temperature: float
     seed: int
     part: int
-    methods: tuple[tuple[str, str], ...]
+    methods: tuple[MethodKey, ...]
     cells: tuple[Cell, ...]
 
 
@@ -50,7 +60,7 @@ def all_cells(sweep: Sweep) -> list[Cell]:
     """Every cell in the order of measuring; the baseline comes first in its group."""
     methods = list(sweep.methods())
     return [
-        Cell(pair, task, temperature, seed, *method)
+        Cell(pair, task, temperature, seed, method)
         for pair in sweep.pairs
         for task, settings in sweep.tasks.items()
         for temperature in settings.temperatures
@@ -91,7 +101,7 @@ def missing_cells(
             if row.status == "failed":
                 continue
             raise ConfigError(
-                f"the results hold {row.method} {row.tree} on {row.task}, measured with other "
+                f"the results hold {row.variant} {row.tree} on {row.task}, measured with other "
                 f"settings than the configuration's{_differences(sweep, row)}; set "
                 "--config.out_dir to a new folder, or go back to those settings"
             )
@@ -116,22 +126,21 @@ def turns(sweep: Sweep, cells: Sequence[Cell]) -> list[Turn]:
     by pair: so each is compiled once, and their programs can be dropped (see `Turn.part`).
     """
     size = sweep.cells_together
-    drafting = [method for method in sweep.methods() if method[0] != BASELINE]
+    drafting = [method for method in sweep.methods() if method != BASELINE_KEY]
     parts = {method: index // size for index, method in enumerate(drafting)}
     groups: dict[tuple[str, int, str, float, int], list[Cell]] = {}
     first: dict[tuple[str, str, float, int], int] = {}
-    for cell in sorted(cells, key=lambda cell: cell.method == BASELINE):
+    for cell in sorted(cells, key=lambda cell: cell.is_baseline):
         where = (cell.pair, cell.task, cell.temperature, cell.seed)
-        part = parts.get((cell.method, cell.tree), first.get(where, 0))
+        part = parts.get(cell.method, first.get(where, 0))
         first[where] = min(part, first.get(where, part))
         groups.setdefault((cell.pair, part, *where[1:]), []).append(cell)
     order = list(dict.fromkeys(cell.pair for cell in cells))
     cut = []
     for key in sorted(groups, key=lambda key: (order.index(key[0]), key[1])):
         pair, part, task, temperature, seed = key
-        members = sorted(groups[key], key=lambda cell: cell.method != BASELINE)
-        named = [(cell.method, cell.tree) for cell in members if cell.method != BASELINE]
-        methods = ((BASELINE, "-"), *named)
+        members = sorted(groups[key], key=lambda cell: not cell.is_baseline)
+        methods = (BASELINE_KEY, *(cell.method for cell in members if not cell.is_baseline))
         cut.append(Turn(pair, task, temperature, seed, part, methods, tuple(members)))
     return cut
 
@@ -141,7 +150,7 @@ def alone(turn: Turn) -> list[Turn]:
     return [
         dataclasses.replace(
             turn,
-            methods=tuple(dict.fromkeys(((BASELINE, "-"), (cell.method, cell.tree)))),
+            methods=tuple(dict.fromkeys((BASELINE_KEY, cell.method))),
             cells=(cell,),
         )
         for cell in turn.cells
@@ -160,8 +169,9 @@ def _differences(sweep: Sweep, row: Row) -> str:
         "mesh": (list((row.mesh or {}).values()), sweep.mesh),
         "template": (row.template, source.template),
     }
-    if row.num_prompts is not None and not settings.follow_ups:
-        values["num_prompts"] = (row.num_prompts + row.num_skipped, settings.num_prompts)
+    if row.decoding is not None and not settings.follow_ups:
+        asked = row.decoding.num_prompts + row.num_skipped
+        values["num_prompts"] = (asked, settings.num_prompts)
     if row.method != BASELINE:
         values["draft_temperature"] = (row.draft_temperature, sweep.draft_temperature)
         values["draft_top_k"] = (row.draft_top_k, sweep.draft_top_k)

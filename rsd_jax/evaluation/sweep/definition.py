@@ -15,10 +15,13 @@ from rsd_jax.evaluation.sweep.settings import (
     check_task,
 )
 from rsd_jax.records.json_objects import build
-from rsd_jax.records.rows import config_hash
+from rsd_jax.records.rows import OWN_VERIFIERS, config_hash
 from rsd_jax.tasks.base import Task
 
 BASELINE = "ar"
+MethodKey = tuple[str, str, str]
+"""Name, tree in words and verifier of a method."""
+BASELINE_KEY: MethodKey = (BASELINE, "-", OWN_VERIFIERS[BASELINE])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,8 @@ class Sweep:
       pairs: by the name that the rows get.
       tasks: by the name that the rows get.
       trees: in words, by method; see `method_of_tree`. The baseline, "ar", is always there.
+      verifiers: of a method's trees, each of which is measured with all of them; in
+        `rsd_jax.verifiers.VERIFIERS`. A method without any is measured with its own.
       seeds: of the draws.
       batch_size: prompts decoded together; 1 gives intervals over prompts.
       cells_together: cells that take turns with one baseline; what a killed run loses at most.
@@ -53,6 +58,7 @@ class Sweep:
     mesh: list[int]
     draft_temperature: float | None = None
     draft_top_k: int | None = None
+    verifiers: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_config(cls, config: Any) -> "Sweep":
@@ -85,34 +91,44 @@ class Sweep:
                 )
         return sweep
 
-    def methods(self) -> dict[tuple[str, str], Method]:
-        """Every method by its name and tree, in the order of measuring.
+    def methods(self) -> dict[MethodKey, Method]:
+        """Every method by its key, in the order of measuring.
 
         The baseline comes first, then by depth and size: trees that are compared take turns.
         """
-        built = []
-        options = {
-            "draft_temperature": self.draft_temperature,
-            "draft_top_k": self.draft_top_k,
-        }
-        for name, trees in self.trees.items():
-            if name == BASELINE or name not in METHODS:
-                known = sorted(set(METHODS) - {BASELINE})
-                raise ConfigError(f"trees: unknown method {name!r}; known: {known}")
-            built += [method_of_tree(name, tree, **options) for tree in trees]
+        options = {"draft_temperature": self.draft_temperature, "draft_top_k": self.draft_top_k}
+        known = sorted(set(METHODS) - {BASELINE})
+        if unknown := [name for name in self.trees if name not in known]:
+            raise ConfigError(f"trees: unknown method {unknown[0]!r}; known: {known}")
+        asked = {name: listed for name, listed in self.verifiers.items() if listed}
+        if unknown := [name for name in asked if name not in self.trees]:
+            raise ConfigError(
+                f"verifiers: method {unknown[0]!r} has no trees; it has to be one of "
+                f"{list(self.trees)}"
+            )
+        for name, listed in asked.items():
+            check_distinct(f"verifiers.{name}", listed)
+        built = [
+            method_of_tree(name, tree, verifier=verifier, **options)
+            for name, trees in self.trees.items()
+            for tree in trees
+            for verifier in asked.get(name, (None,))
+        ]
         built.sort(key=lambda method: (method.drafter.shape.depth, method.drafter.shape.num_nodes))
-        keyed: dict[tuple[str, str], Method] = {}
+        keyed: dict[MethodKey, Method] = {}
         for method in [method_of_tree(BASELINE, "-"), *built]:
-            if (method.name, method.tree) in keyed:
+            key = (method.name, method.tree, method.verifier_name)
+            if key in keyed:
                 raise ConfigError(f"trees: {method.name} {method.tree} is there twice")
-            keyed[method.name, method.tree] = method
+            keyed[key] = method
         return keyed
 
     def hash_of(self, pair: str, task: str) -> str:
         """What the rows of a pair and task share, whatever the method, temperature and seed.
 
         Where data and weights lie is no part of it: rows carry what they are. Nor is what is not
-        set, so that a new setting leaves the rows of before as they are.
+        set, so that a new setting leaves the rows of before as they are; nor are the verifiers,
+        which are part of a cell.
         """
         source = self.pairs[pair]
         settings = dataclasses.asdict(self.tasks[task])

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from rsd_jax.evaluation.sweep.cells import Cell, Turn
-from rsd_jax.evaluation.sweep.definition import BASELINE, Sweep
+from rsd_jax.evaluation.sweep.definition import BASELINE_KEY, Sweep
 from rsd_jax.records.rows import Row
 
 
@@ -19,19 +19,20 @@ class TimeEstimate:
 
     def add(self, row: Row) -> None:
         """Learns from a finished row."""
-        if row.status != "ok" or row.seconds is None:
+        part = row.decoding
+        if part is None:
             return
         # The first batch is decoded twice more, to compile and to see how long that took; if the
         # phases of a block are timed, about as much again is compiled for them.
-        batches = -(-(row.num_prompts or 1) // self._sweep.batch_size)
-        seconds = row.seconds * (1 + 2 / batches)
-        seconds += (row.compile_time or 0.0) * (1 + bool(self._sweep.phase_repeats))
+        batches = -(-part.num_prompts // self._sweep.batch_size)
+        seconds = part.seconds * (1 + 2 / batches)
+        seconds += (part.compile_time or 0.0) * (1 + bool(self._sweep.phase_repeats))
         for key in ((row.pair, row.task, row.method), (row.pair, row.task)):
             self._known.setdefault(key, []).append(seconds)
 
     def cell(self, cell: Cell) -> float:
         """Median of the rows of the same pair, task and method, or pair and task; or a guess."""
-        for key in ((cell.pair, cell.task, cell.method), (cell.pair, cell.task)):
+        for key in ((cell.pair, cell.task, cell.method[0]), (cell.pair, cell.task)):
             if key in self._known:
                 return statistics.median(self._known[key])
         settings, expected = self._sweep.tasks[cell.task], self._sweep.estimate
@@ -41,8 +42,8 @@ class TimeEstimate:
     def turns(self, turns: Sequence[Turn]) -> float:
         """Seconds of turns; each decodes the baseline once more."""
         return sum(
-            self.cell(Cell(turn.pair, turn.task, turn.temperature, turn.seed, BASELINE, "-"))
-            + sum(self.cell(cell) for cell in turn.cells if cell.method != BASELINE)
+            self.cell(Cell(turn.pair, turn.task, turn.temperature, turn.seed, BASELINE_KEY))
+            + sum(self.cell(cell) for cell in turn.cells if not cell.is_baseline)
             for turn in turns
         )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from rsd_jax.evaluation.sweep.cells import Cell, all_cells, turns
 from rsd_jax.evaluation.sweep.definition import Sweep
 from rsd_jax.evaluation.sweep.estimate import TimeEstimate, in_words
+from rsd_jax.records.rows import variant
 
 
 def listing(sweep: Sweep, missing: Sequence[Cell], estimate: TimeEstimate) -> str:
@@ -28,11 +29,12 @@ def listing(sweep: Sweep, missing: Sequence[Cell], estimate: TimeEstimate) -> st
             f"{settings.max_new_tokens} new tokens, T = {temperature:g}, seed {seed}: "
             f"{len(cells)} cells, about {in_words(seconds)}"
         )
-        for method in dict.fromkeys(cell.method for cell in cells):
-            trees = " ".join(cell.tree for cell in cells if cell.method == method)
-            lines += textwrap.wrap(
-                f"{method:8}{trees}", 100, initial_indent="  ", subsequent_indent=" " * 10
-            )
+        trees: dict[str, list[str]] = {}
+        for name, tree, verifier in (cell.method for cell in cells):
+            trees.setdefault(variant(name, verifier), []).append(tree)
+        for name, listed in trees.items():
+            text = f"{name:7} {' '.join(listed)}"
+            lines += textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent=" " * 10)
     total = len(all_cells(sweep))
     left = in_words(estimate.turns(turns(sweep, missing)))
     lines.append(

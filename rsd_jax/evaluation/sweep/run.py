@@ -11,9 +11,9 @@ from rsd_jax.engine.methods import Method
 from rsd_jax.errors import ConfigError, NonFiniteLogitsError
 from rsd_jax.evaluation.comparison import steps
 from rsd_jax.evaluation.sweep.cells import Turn, alone, belongs, missing_cells, turns
-from rsd_jax.evaluation.sweep.definition import Sweep
+from rsd_jax.evaluation.sweep.definition import MethodKey, Sweep
 from rsd_jax.evaluation.sweep.estimate import TimeEstimate
-from rsd_jax.evaluation.sweep.measure import failed_row, measure
+from rsd_jax.evaluation.sweep.measure import failed_row, measure_turn
 from rsd_jax.evaluation.sweep.settings import PairSource
 from rsd_jax.evaluation.sweep.subjects import Pair, Subject, read_tasks, subjects_of
 from rsd_jax.records.files import append_row, known_rows
@@ -133,17 +133,17 @@ def _check_identity(subject: Subject, rows: Sequence[Row], path: pathlib.Path) -
 def _turn_rows(
     turn: Turn,
     subject: Subject,
-    methods: dict[tuple[str, str], Method],
+    methods: dict[MethodKey, Method],
     step: Callable[[str], None],
 ) -> Iterator[Row]:
     """Rows of the turn's cells; if one fails, each is measured alone, so that one row says so."""
     try:
-        rows = measure(turn, subject, methods, step)
+        rows = measure_turn(turn, subject, methods, step)
     except _FAILURES as error:
         if len(turn.cells) == 1:
             cell = turn.cells[0]
             reason = f"{type(error).__name__}: {error}"
-            rows = [failed_row(cell, subject, methods[cell.method, cell.tree], reason)]
+            rows = [failed_row(cell, subject, methods[cell.method], reason)]
         else:
             step(f"{turn.task}: a cell failed, each is measured alone")
             for single in alone(turn):

@@ -5,7 +5,6 @@ import functools
 import statistics
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,26 +13,9 @@ import numpy as np
 from rsd_jax.core.skips import from_switches, num_switches
 from rsd_jax.core.types import KVCache, LanguageModel, LoadedModel, Params, sizes_of
 from rsd_jax.evaluation.floors import kept_fraction
-from rsd_jax.records.hardware import Hardware, current_versions
+from rsd_jax.evaluation.measured_rows import header
+from rsd_jax.records.parts import SkippedPass
 from rsd_jax.records.rows import Row, config_hash
-from rsd_jax.reporting.skip_costs import SKIPPING
-
-
-@dataclasses.dataclass(frozen=True)
-class SkippedPass:
-    """A pass over one token with some sub-layers skipped.
-
-    Attributes:
-      kept: sub-layers that are not.
-      kept_fraction: bytes read over those of the whole pass.
-      seconds: median.
-      time_fraction: seconds over those of the whole pass.
-    """
-
-    kept: int
-    kept_fraction: float
-    seconds: float
-    time_fraction: float
 
 
 def random_sets(num_layers: int, *, most: int = 20, seed: int = 0) -> list[np.ndarray]:
@@ -121,24 +103,29 @@ def time_skipped_passes(
     taken = [[seconds(skips) for skips in listed] for _ in range(repeats)]
     return [
         SkippedPass(
-            kept=int(skips.size - skips.sum()),
             kept_fraction=kept_fraction(
                 model, tuple(skips.sum(axis=0).tolist()), batch=batch, context=context
             ),
-            seconds=statistics.median(turn[index] for turn in taken),
-            time_fraction=statistics.median(turn[index] / turn[0] for turn in taken),
+            t_draft=statistics.median(turn[index] for turn in taken),
+            t_draft_ratio=statistics.median(turn[index] / turn[0] for turn in taken),
         )
         for index, skips in enumerate(sets)
     ]
 
 
 def skipping_rows(
-    passes: Sequence[SkippedPass], target: LoadedModel, *, pair: str, batch: int, context: int
+    passes: Sequence[SkippedPass],
+    sets: Sequence[np.ndarray],
+    target: LoadedModel,
+    *,
+    pair: str,
+    batch: int,
+    context: int,
 ) -> list[Row]:
     """Result rows, one per pass.
 
     Args:
-      passes: from `time_skipped_passes` with `target`, `batch` and `context`.
+      passes: from `time_skipped_passes` with `target`, `sets`, `batch` and `context`.
       pair: name of the target in the rows.
     """
     model = target.model
@@ -149,29 +136,24 @@ def skipping_rows(
         "dtype": model.dtype,
         "layers": model.num_layers,
     }
-    shared: dict[str, Any] = {
-        "source": "benchmark",
-        "experiment": SKIPPING,
-        "pair": pair,
-        "task": "-",
-        "method": "target",
-        "draft_length": 0,
-        "temperature": 0.0,
-        "seed": 0,
-        "batch_size": batch,
-        "dtype": model.dtype,
-        "context_length": context,
-        "hardware": Hardware.current(),
-        "versions": current_versions(),
-        "config_hash": config_hash(settings),
-    }
+    shared = header(
+        target,
+        source="benchmark",
+        kind="skipping",
+        experiment="skipping",
+        pair=pair,
+        task="-",
+        method="target",
+        draft_length=0,
+        batch_size=batch,
+        context_length=context,
+        config_hash=config_hash(settings),
+    )
     return [
         Row(
-            tree=f"{one.kept} of {2 * model.num_layers}",
-            kept_fraction=one.kept_fraction,
-            t_draft=one.seconds,
-            t_draft_ratio=one.time_fraction,
             **shared,
+            tree=f"{skips.size - skips.sum()} of {skips.size}",
+            skipping=one,
         )
-        for one in passes
+        for one, skips in zip(passes, sets, strict=True)
     ]

@@ -11,10 +11,12 @@ import itertools
 from collections.abc import Sequence
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.reporting.experiments import Experiment
-from rsd_jax.reporting.panels import Cell, Panel
+from rsd_jax.reporting.experiment.definitions import Experiment
+from rsd_jax.reporting.metrics import BEST_BY, shown_in
+from rsd_jax.reporting.panels import Panel, Structure
 
-BEST_BY = ("block_efficiency", "mbsu", "token_rate_ratio")
+CHOICES = tuple(shown_in(BEST_BY))
+"""Metrics that the best structure can be picked by; the first is the default."""
 # Published: each at least as good as the next.
 ORDERING = ("rsd_s", "rsd_c", "spectr", "sd")
 VERDICTS = (
@@ -37,16 +39,17 @@ class Choice:
       tried: all that were measured, the best among them, best first.
     """
 
-    best: Cell
-    tried: tuple[Cell, ...]
+    best: Structure
+    tried: tuple[Structure, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class OrderingLink:
     """One link of the published ordering at one abscissa.
 
     Attributes:
-      above, below: methods; the ordering says that `above` has at least as much.
+      above, below: methods, with their own verifiers; the ordering says that `above` has at
+        least as much.
       at: the abscissa.
       values: of both, None where there is none.
       verdict: one of `VERDICTS`.
@@ -61,34 +64,37 @@ class Comparison:
 
 def check_best_by(best_by: str) -> None:
     """Raises ConfigError for a metric that structures cannot be picked by."""
-    if best_by not in BEST_BY:
-        raise ConfigError(f"best_by={best_by!r} is no metric; choose one of {list(BEST_BY)}")
+    if best_by not in CHOICES:
+        raise ConfigError(f"best_by={best_by!r} is no metric; choose one of {list(CHOICES)}")
 
 
-def abscissa(cell: Cell, experiment: Experiment) -> int:
-    """Draft length or target budget of a cell.
+def abscissa(structure: Structure, experiment: Experiment) -> int:
+    """Draft length or target budget of a structure.
 
     Raises:
       ConfigError: its rows do not tell.
     """
-    value: int | None = getattr(cell.rows[0], experiment.field)
+    value: int | None = getattr(structure.rows[0], experiment.field)
     if value is None:
         raise ConfigError(
-            f"a row of {experiment.name} ({cell.method}, tree {cell.tree}) has {experiment.field} "
-            f"null, and its figure is drawn against it; write the field, or set experiment to null"
+            f"a row of {experiment.name} ({structure.variant}, tree {structure.tree}) has "
+            f"{experiment.field} null, and its figure is drawn against it; write the field, or set "
+            "experiment to null"
         )
     return value
 
 
 def abscissas(panels: Sequence[Panel], experiment: Experiment) -> list[int]:
     """All of some panels, ascending."""
-    return sorted({abscissa(cell, experiment) for panel in panels for cell in panel.cells})
+    return sorted(
+        {abscissa(structure, experiment) for panel in panels for structure in panel.structures}
+    )
 
 
 def best_structures(
-    panel: Panel, experiment: Experiment, best_by: str = BEST_BY[0]
+    panel: Panel, experiment: Experiment, best_by: str = CHOICES[0]
 ) -> dict[tuple[str, int], Choice]:
-    """By (method, abscissa), the structure with the largest value of one metric, for all columns.
+    """By (variant, abscissa), the structure with the largest value of one metric, for all columns.
 
     Read the head of the module: it is optimistic. Of equals the smallest tree wins. A structure
     without a value of the metric is the last choice.
@@ -96,33 +102,37 @@ def best_structures(
     Args:
       panel: of the experiment.
       experiment: says what is held fixed.
-      best_by: one of `BEST_BY`.
+      best_by: one of `CHOICES`.
 
     Raises:
-      ConfigError: an unknown metric, or one that no cell of the panel has.
+      ConfigError: an unknown metric, or one that no structure of the panel has.
     """
     check_best_by(best_by)
-    if panel.cells and all(cell.value(best_by) is None for cell in panel.cells):
+    if panel.structures and all(structure.value(best_by) is None for structure in panel.structures):
         raise ConfigError(
             f"best_by={best_by!r}, but no row of {panel.label!r} in {experiment.name} has a value "
-            f"of it; choose another of {list(BEST_BY)}"
+            f"of it; choose another of {list(CHOICES)}"
         )
-    groups: dict[tuple[str, int], list[Cell]] = {}
-    for cell in panel.cells:
-        groups.setdefault((cell.method, abscissa(cell, experiment)), []).append(cell)
+    groups: dict[tuple[str, int], list[Structure]] = {}
+    for structure in panel.structures:
+        groups.setdefault((structure.variant, abscissa(structure, experiment)), []).append(
+            structure
+        )
 
-    def worse(cell: Cell) -> tuple[float, int]:
-        value = cell.value(best_by)
-        return (0.0 if value is None else -value), cell.rows[0].target_budget or 0
+    def worse(structure: Structure) -> tuple[float, int]:
+        value = structure.value(best_by)
+        return (0.0 if value is None else -value), structure.rows[0].target_budget or 0
 
     choices = {}
-    for key, cells in groups.items():
-        cells.sort(key=worse)
-        choices[key] = Choice(best=cells[0], tried=tuple(cells))
+    for key, structures in groups.items():
+        structures.sort(key=worse)
+        choices[key] = Choice(best=structures[0], tried=tuple(structures))
     return choices
 
 
-def orderings(panel: Panel, experiment: Experiment, best_by: str = BEST_BY[0]) -> list[Comparison]:
+def orderings(
+    panel: Panel, experiment: Experiment, best_by: str = CHOICES[0]
+) -> list[OrderingLink]:
     """RSD-S >= RSD-C >= SpecTr >= SD in block efficiency, link by link, at every abscissa.
 
     "Outside the intervals" means that the 95 % intervals of both do not touch. The methods share
@@ -135,14 +145,19 @@ def orderings(panel: Panel, experiment: Experiment, best_by: str = BEST_BY[0]) -
     found = []
     for at in abscissas([panel], experiment):
         for above, below in itertools.pairwise(ORDERING):
-            cells = [choices[m, at].best if (m, at) in choices else None for m in (above, below)]
-            values = [cell.value("block_efficiency") if cell else None for cell in cells]
-            verdict = _verdict(*cells)
-            found.append(Comparison(above, below, at, (values[0], values[1]), verdict))
+            structures = [
+                choices[m, at].best if (m, at) in choices else None for m in (above, below)
+            ]
+            values = [
+                structure.value("block_efficiency") if structure else None
+                for structure in structures
+            ]
+            verdict = _verdict(*structures)
+            found.append(OrderingLink(above, below, at, (values[0], values[1]), verdict))
     return found
 
 
-def _verdict(above: Cell | None, below: Cell | None) -> str:
+def _verdict(above: Structure | None, below: Structure | None) -> str:
     metric = "block_efficiency"
     first = above.value(metric) if above else None
     second = below.value(metric) if below else None
@@ -154,3 +169,11 @@ def _verdict(above: Cell | None, below: Cell | None) -> str:
         return f"{word}, no intervals"
     apart = ends[0] > others[1] or others[0] > ends[1]
     return f"{word} {'outside' if apart else 'within'} the intervals"
+
+
+def in_words(experiment: Experiment, best_by: str) -> str:
+    """How the best structure was picked, for the middle of a sentence."""
+    return (
+        f"the structure with the largest {shown_in(BEST_BY)[best_by]} of those tried at that "
+        f"{experiment.label}, picked on the prompts it is reported on, which is optimistic"
+    )

@@ -5,11 +5,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from rsd_jax.records.rows import Row
-from rsd_jax.reporting.experiments import pretty
-from rsd_jax.reporting.table_formats import Table
-
-SKIPPING = "skipping"
-"""The experiment of the rows."""
+from rsd_jax.reporting.names import pretty
+from rsd_jax.reporting.table_formats import Table, number
 
 NEAR = 0.15
 """How far from the straight line time may be, as a share of it, to count as memory traffic."""
@@ -32,7 +29,7 @@ def skip_costs_of(rows: Sequence[Row]) -> list[SkipCosts]:
     """Groups rows by run; of a pass that was measured twice in one the last counts."""
     grouped: dict[tuple, dict[str, Row]] = defaultdict(dict)
     for row in rows:
-        if row.experiment == SKIPPING and row.status == "ok":
+        if row.kind == "skipping" and row.status == "ok":
             machine = row.hardware.cpu if row.hardware.backend == "cpu" else row.hardware.device
             label = f"{pretty(row.pair)}, {row.dtype}, {machine}"
             if row.batch_size != 1:
@@ -40,16 +37,16 @@ def skip_costs_of(rows: Sequence[Row]) -> list[SkipCosts]:
             label += f", {row.context_length} tokens"
             grouped[label, row.config_hash][row.tree] = row
     return [
-        SkipCosts(label, tuple(sorted(by_set.values(), key=lambda row: -(row.kept_fraction or 0))))
+        SkipCosts(
+            label, tuple(sorted(by_set.values(), key=lambda row: -row.value("kept_fraction")))
+        )
         for (label, _), by_set in grouped.items()
     ]
 
 
 def off_the_line(row: Row) -> float:
     """Time over the share of bytes, less 1: 0.1 is 10 % above the straight line."""
-    assert row.t_draft_ratio is not None
-    assert row.kept_fraction is not None
-    return row.t_draft_ratio / row.kept_fraction - 1.0
+    return row.value("t_draft_ratio") / row.value("kept_fraction") - 1.0
 
 
 def skip_cost_table(costs: SkipCosts) -> Table:
@@ -58,9 +55,9 @@ def skip_cost_table(costs: SkipCosts) -> Table:
     lines = [
         (
             row.tree,
-            f"{row.kept_fraction:.3f}",
-            f"{1e3 * (row.t_draft or 0.0):.3f}",
-            f"{row.t_draft_ratio:.3f}",
+            number(row.value("kept_fraction"), 3),
+            number(1e3 * row.value("t_draft"), 3),
+            number(row.value("t_draft_ratio"), 3),
             f"{off_the_line(row):+.1%}",
         )
         for row in costs.passes

@@ -3,9 +3,13 @@
 import base64
 import dataclasses
 import html
+import pathlib
 import string
 from collections.abc import Sequence
+from typing import Any
 
+from rsd_jax.reporting import figures
+from rsd_jax.reporting.metrics import BEST_BY, shown_in
 from rsd_jax.reporting.table_formats import Table
 
 _PAGE = string.Template("""\
@@ -73,6 +77,7 @@ class Section:
       tables: shown.
       details: tables that open on a click.
       style: CSS class of the section.
+      files: figures that were written.
     """
 
     title: str
@@ -82,6 +87,29 @@ class Section:
     tables: Sequence[Table] = ()
     details: Sequence[Table] = ()
     style: str = ""
+    files: Sequence[pathlib.Path] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Where and how files are written.
+
+    Attributes:
+      folder: of all files; made if needed.
+      formats: of figures, of `rsd_jax.reporting.figures.FORMATS`.
+      best_by: metric that the best structure is picked by, see `rsd_jax.reporting.metrics`.
+      title: of the page.
+    """
+
+    folder: pathlib.Path
+    formats: tuple[str, ...] = ("png", "pdf")
+    best_by: str = next(iter(shown_in(BEST_BY)))
+    title: str = "rsd_jax: results"
+
+    def draw(self, figure: Any, name: str, heading: str) -> tuple[Picture, list[pathlib.Path]]:
+        """Writes a figure; returns it for the page as well."""
+        paths = figures.save(figure, self.folder / name, self.formats)
+        return Picture(figures.svg_bytes(figure), "svg+xml", heading), paths
 
 
 def page(title: str, sections: Sequence[Section]) -> str:

@@ -1,4 +1,4 @@
-"""How methods and metrics look in every figure, and how a figure becomes files."""
+"""How methods look in every figure, and how a figure becomes files."""
 
 import dataclasses
 import io
@@ -13,6 +13,7 @@ from rsd_jax.errors import ConfigError
 
 FORMATS = ("png", "pdf", "svg")
 GREY = "#555555"
+_HANDLE, _LETTER = 0.78, 0.083  # inches that a line of a legend and a letter of its label take
 # Without dates and with fixed ids: the same rows give the same bytes.
 _METADATA: dict[str, dict[str, Any]] = {
     "png": {},
@@ -48,25 +49,36 @@ STYLES: dict[str, Style] = {
 }
 _OTHER = Style("", "#4d4d4d", "-", "s")
 
-# Axis labels, by field of rows.
-METRICS: dict[str, str] = {
-    "block_efficiency": "block efficiency",
-    "mbsu": "MBSU",
-    "token_rate_ratio": "token rate (AR = 1)",
-    "accuracy_ratio": "accuracy (AR = 1)",
-}
+_VERIFIER_MARKERS = {"k_seq": "^", "recursive_rejection": "v"}
 
 
-def style_of(method: str) -> Style:
-    """The style of a method; black squares, labelled by name, for one that has none."""
-    return STYLES.get(method) or dataclasses.replace(_OTHER, label=method)
+def style_of(variant: str) -> Style:
+    """The style of a method, or of one with another verifier than its own (`Row.variant`).
+
+    The latter is a darker line of the same kind with the verifier's marker. A method without a
+    style gets black squares and its name.
+    """
+    method, _, verifier = variant.partition("/")
+    style = STYLES.get(method) or dataclasses.replace(_OTHER, label=method)
+    if not verifier:
+        return style
+    return Style(
+        label=f"{style.label}, {verifier}",
+        color="#" + "".join(f"{int(style.color[i : i + 2], 16) * 3 // 5:02x}" for i in (1, 3, 5)),
+        line=style.line,
+        marker=_VERIFIER_MARKERS.get(verifier, "X"),
+    )
 
 
-def in_order(methods: Iterable[str]) -> list[str]:
-    """Each method once: those with a style in its order, then others by name."""
+def in_order(variants: Iterable[str]) -> list[str]:
+    """Each variant once: those of methods with a style in its order, then others by name."""
     known = list(STYLES)
-    found = set(methods)
-    return [m for m in known if m in found] + sorted(found - set(known))
+
+    def place(variant: str) -> tuple[int, str]:
+        method = variant.partition("/")[0]
+        return known.index(method) if method in known else len(known), variant
+
+    return sorted(set(variants), key=place)
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -114,8 +126,9 @@ def wrapped(text: str, width: float) -> list[str]:
 
 
 def finish(figure: Any, handles: Sequence[Any], caption: Sequence[str]) -> None:
-    """Adds the legend at the bottom centre and the caption below it."""
+    """Adds the legend at the bottom centre, as large as fits, and the caption below it."""
     height = figure.get_figheight()
+    needed = sum(_HANDLE + _LETTER * len(handle.get_label()) for handle in handles)
     base = (0.16 * len(caption) + 0.12) / height
     figure.legend(
         handles=handles,
@@ -123,7 +136,7 @@ def finish(figure: Any, handles: Sequence[Any], caption: Sequence[str]) -> None:
         bbox_to_anchor=(0.5, base),
         ncols=len(handles),
         frameon=False,
-        fontsize=10,
+        fontsize=10 * min(1.0, figure.get_figwidth() / needed),
         handlelength=2.8,
         columnspacing=2.0,
     )

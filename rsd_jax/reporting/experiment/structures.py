@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.reporting.experiments import Experiment
-from rsd_jax.reporting.figures import base
-from rsd_jax.reporting.panels import Cell, Panel
-from rsd_jax.reporting.selection import Choice, abscissa, abscissas, best_structures
+from rsd_jax.reporting import figures as base
+from rsd_jax.reporting.experiment.definitions import Experiment
+from rsd_jax.reporting.experiment.selection import Choice, abscissa, abscissas, best_structures
+from rsd_jax.reporting.metrics import METRICS, STRUCTURES
+from rsd_jax.reporting.panels import Panel, Structure
 
 _MARKERS = {"sd": "s", "spectr": "^", "rsd_c": "D", "rsd_s": "o"}
 _PANEL_SIZE = (2.75, 2.35)
@@ -31,16 +32,16 @@ def structures_figure(
 
     Args:
       panels, experiment, best_by, caption: as for `grid_figure`.
-      metric: the ordinate, of `base.METRICS`.
+      metric: the ordinate, of `METRICS`.
 
     Returns:
       a matplotlib figure, for `base.save`.
 
     Raises:
-      ConfigError: no cell has a value of the metric.
+      ConfigError: no structure has a value of the metric.
     """
-    panels = [p for p in panels if any(cell.value(metric) is not None for cell in p.cells)]
-    cells = [cell for panel in panels for cell in panel.cells]
+    panels = [p for p in panels if any(s.value(metric) is not None for s in p.structures)]
+    structures = [structure for panel in panels for structure in panel.structures]
     if not panels:
         raise ConfigError(f"no finished row of {experiment.name} has a value of {metric!r}")
     at = abscissas(panels, experiment)
@@ -49,20 +50,20 @@ def structures_figure(
     figure.subplots_adjust(wspace=0.12)
     ends = {}
     for column, x in zip(grid.T, at, strict=True):
-        here = [cell for cell in cells if abscissa(cell, experiment) == x]
+        here = [s for s in structures if abscissa(s, experiment) == x]
         for axes in column:
             ends[x] = _abscissa(axes, here, experiment.free_field)
     for panel, row in zip(panels, grid, strict=True):
         choices = best_structures(panel, experiment, best_by)
         _draw_row(row, choices, ends, experiment, metric)
         row[0].set_title(panel.label, fontsize=10.5, fontweight="bold", loc="left", pad=5)
-        row[0].set_ylabel(base.METRICS[metric], fontsize=9)
+        row[0].set_ylabel(METRICS[metric].heads[STRUCTURES], fontsize=9)
     for axes in grid[:-1].flat:
         axes.tick_params(labelbottom=False)
     for axes in grid[-1]:
         axes.set_xlabel(experiment.free_label, fontsize=9)
-    methods = base.in_order(cell.method for cell in cells)
-    base.finish(figure, [_handle(method) for method in methods], lines)
+    variants = base.in_order(structure.variant for structure in structures)
+    base.finish(figure, [_handle(variant) for variant in variants], lines)
     return figure
 
 
@@ -73,11 +74,11 @@ def _draw_row(
     experiment: Experiment,
     metric: str,
 ) -> None:
-    cells = [cell for choice in choices.values() for cell in choice.tried]
-    values = [value for cell in cells if (value := cell.value(metric)) is not None]
+    tried = [structure for choice in choices.values() for structure in choice.tried]
+    values = [value for one in tried if (value := one.value(metric)) is not None]
     margin = 0.1 * (max(values) - min(values)) or 0.1
     for axes, (x, end) in zip(row, ends.items(), strict=True):
-        here = {method: choice for (method, where), choice in choices.items() if where == x}
+        here = {variant: choice for (variant, where), choice in choices.items() if where == x}
         axes.set_ylim(min(values) - margin, max(values) + 2.2 * margin)
         axes.text(
             0.03,
@@ -100,17 +101,17 @@ def _draw_row(
 def _scatter(axes: Any, choices: Mapping[str, Choice], free: str, metric: str) -> list[_Chosen]:
     """Markers; what is to be named."""
     best: list[_Chosen] = []
-    for method in base.in_order(choices):
-        style = base.style_of(method)
-        for cell in reversed(choices[method].tried):
-            value, place = cell.value(metric), _place(cell, free)
+    for variant in base.in_order(choices):
+        style, choice = base.style_of(variant), choices[variant]
+        for structure in reversed(choice.tried):
+            value, place = structure.value(metric), _place(structure, free)
             if value is None:
                 continue
-            chosen = cell is choices[method].best
+            chosen = structure is choice.best
             axes.plot(
                 place,
                 value,
-                _MARKERS.get(method, "v"),
+                _marker(variant),
                 ms=5,
                 mew=1.2,
                 color=style.color,
@@ -119,17 +120,17 @@ def _scatter(axes: Any, choices: Mapping[str, Choice], free: str, metric: str) -
                 zorder=4 if chosen else 3,
                 clip_on=False,
             )
-            if chosen and len(choices[method].tried) > 1:
-                best.append((value, place, cell.tree, style.color))
+            if chosen and len(choice.tried) > 1:
+                best.append((value, place, structure.tree, style.color))
     return best
 
 
-def _abscissa(axes: Any, cells: Sequence[Cell], field: str) -> float:
+def _abscissa(axes: Any, structures: Sequence[Structure], field: str) -> float:
     """A logarithmic axis with room for the longest label at the right; where labels start."""
     from matplotlib.ticker import NullLocator
 
-    places = [_place(cell, field) for cell in cells]
-    room = _LETTER * max(len(cell.tree) for cell in cells) + 2 * _MARGIN
+    places = [_place(structure, field) for structure in structures]
+    room = _LETTER * max(len(structure.tree) for structure in structures) + 2 * _MARGIN
     low, high = math.log(min(places)), math.log(max(places))
     if high - low < 0.5:
         low, high = low - 0.25, high + 0.25
@@ -165,15 +166,18 @@ def _apart(heights: Sequence[float]) -> list[float]:
     return placed
 
 
-def _place(cell: Cell, field: str) -> float:
-    value: int | None = getattr(cell.rows[0], field)
+def _place(structure: Structure, field: str) -> float:
+    value: int | None = getattr(structure.rows[0], field)
     return float(max(value or 1, 1))
 
 
-def _handle(method: str) -> Any:
+def _marker(variant: str) -> str:
+    return _MARKERS.get(variant) or ("v" if "/" not in variant else base.style_of(variant).marker)
+
+
+def _handle(variant: str) -> Any:
     from matplotlib.lines import Line2D
 
-    style = base.style_of(method)
-    return Line2D(
-        [], [], color=style.color, ls="", marker=_MARKERS.get(method, "v"), ms=6, label=style.label
-    )
+    style = base.style_of(variant)
+    marker = _marker(variant)
+    return Line2D([], [], color=style.color, ls="", marker=marker, ms=6, label=style.label)

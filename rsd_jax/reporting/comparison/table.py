@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 from rsd_jax.records.rows import Row
+from rsd_jax.reporting.metrics import BRIEF, METRICS, shown_in
 from rsd_jax.reporting.table_formats import Table, number
-
-_HEADS = ("method", "tree", "block efficiency", "MBSU", "tokens/s", "vs AR", "tokens")
 
 
 def comparison_table(rows: Sequence[Row], *, markdown: bool = False) -> str:
-    """One line per row: method, tree, tau, MBSU, tokens per second, ratio to AR, tokens.
+    """One line per row: method, tree, and the metrics of `BRIEF`.
 
     Args:
       rows: of one run; what was not measured shows as "-".
@@ -23,14 +22,10 @@ def comparison_cells(rows: Sequence[Row]) -> Table:
     """What `comparison_table` shows, for any format."""
     cells = [
         (
-            row.method,
+            row.variant,
             row.tree,
-            number(row.block_efficiency, 2),
-            number(row.mbsu, 2),
-            number(row.token_rate, 1),
-            number(row.token_rate_ratio, 2),
-            number(row.tokens, 0),
+            *(number(row.value(name), METRICS[name].digits) for name in shown_in(BRIEF)),
         )
         for row in rows
     ]
-    return Table(_HEADS, cells)
+    return Table(("method", "tree", *shown_in(BRIEF).values()), cells)

@@ -3,15 +3,16 @@
 import statistics
 from typing import Any
 
-from rsd_jax.reporting.figures.base import GREY, wrapped
-from rsd_jax.reporting.streams import Stream, latency_table
+from rsd_jax.reporting.figures import GREY, wrapped
+from rsd_jax.reporting.stream.streams import PromptStream
+from rsd_jax.reporting.stream.tables import latency_table
 
 _SIZE = (9.0, 5.2)
 _OVERALL, _INSTANCE, _MATCHNESS, _STOP = "#2ca02c", "#8c8c8c", "#1f77b4", "#d62728"
 _MOST_MARKERS = 25
 
 
-def stream_figure(stream: Stream, caption: str) -> Any:
+def stream_figure(stream: PromptStream, caption: str) -> Any:
     """Both speed-up curves, matchness on an axis of its own, the stop, the table in the corner.
 
     Args:
@@ -31,7 +32,7 @@ def stream_figure(stream: Stream, caption: str) -> Any:
     _curves(matchness, speedup, stream)
     _axes(matchness, speedup, stream)
     _stop(speedup, stream)
-    if stream.whole is not None and stream.whole.phase_times:
+    if stream.phases:
         _table(speedup, stream)
     handles = [*matchness.get_lines()[:1], *speedup.get_lines()[:2]]
     figure.legend(
@@ -49,19 +50,19 @@ def stream_figure(stream: Stream, caption: str) -> Any:
     return figure
 
 
-def _curves(matchness: Any, speedup: Any, stream: Stream) -> None:
+def _curves(matchness: Any, speedup: Any, stream: PromptStream) -> None:
     rows = stream.instances
-    count = [row.instance + 1 for row in rows if row.instance is not None]
+    count = [row.value("instance") + 1 for row in rows]
     every = max(1, len(rows) // _MOST_MARKERS)
-    best = [row.matchness or 0.0 for row in rows]
+    best = [row.value("matchness") for row in rows]
     matchness.plot(count, best, color=_MATCHNESS, lw=1.8, ls="-.", label="Matchness", zorder=2)
-    overall = [row.overall_ratio for row in rows]
-    each = [row.token_rate_ratio for row in rows]
+    overall = [row.value("overall_ratio") for row in rows]
+    each = [row.value("token_rate_ratio") for row in rows]
     style = {"marker": "o", "markersize": 4, "markevery": every, "lw": 1.8, "zorder": 3}
     speedup.plot(count, overall, color=_OVERALL, label="Overall speed-up", **style)
     style |= {"lw": 1.1, "markersize": 3, "alpha": 0.75, "zorder": 2}
     speedup.plot(count, each, color=_INSTANCE, ls="--", label="Instance speed-up", **style)
-    average = statistics.fmean(value for value in each if value is not None)
+    average = statistics.fmean(each)
     speedup.annotate(
         f"Average {average:.2f}",
         (count[-1], average),
@@ -76,16 +77,15 @@ def _curves(matchness: Any, speedup: Any, stream: Stream) -> None:
     )
 
 
-def _axes(matchness: Any, speedup: Any, stream: Stream) -> None:
+def _axes(matchness: Any, speedup: Any, stream: PromptStream) -> None:
     matchness.set_xlabel("# of instances", fontsize=10)
     matchness.set_ylabel("matchness", fontsize=10)
     matchness.set_ylim(0.0, 1.03)  # so that a line at 1 is seen
     speedup.set_ylabel("speed-up over autoregressive decoding", fontsize=10)
     values = [
-        value
+        row.value(name)
         for row in stream.instances
-        for value in (row.overall_ratio, row.token_rate_ratio)
-        if value is not None
+        for name in ("overall_ratio", "token_rate_ratio")
     ]
     low, high = min(values), max(values)
     span = max(high - low, 0.1)
@@ -102,7 +102,7 @@ def _axes(matchness: Any, speedup: Any, stream: Stream) -> None:
     matchness.set_axisbelow(True)
 
 
-def _stop(speedup: Any, stream: Stream) -> None:
+def _stop(speedup: Any, stream: PromptStream) -> None:
     if stream.stopped_after is None:
         return
     speedup.axvline(stream.stopped_after, color=_STOP, ls="--", lw=1.3, zorder=1)
@@ -120,9 +120,8 @@ def _stop(speedup: Any, stream: Stream) -> None:
     )
 
 
-def _table(axes: Any, stream: Stream) -> None:
-    assert stream.whole is not None
-    table = latency_table(stream.whole)
+def _table(axes: Any, stream: PromptStream) -> None:
+    table = latency_table(stream)
     box = axes.table(
         cellText=[list(row) for row in table.rows],
         colLabels=list(table.heads),

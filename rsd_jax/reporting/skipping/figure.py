@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rsd_jax.reporting.figures import base
-from rsd_jax.reporting.skip_costs import NEAR, SkipCosts
+from rsd_jax.reporting import figures as base
+from rsd_jax.reporting.skipping.costs import NEAR, SkipCosts
 
 _SIZE = (5.4, 4.4)
 _MARKERS = ("o", "D", "^", "s", "v")
@@ -35,8 +35,8 @@ def skipping_figure(costs: Sequence[SkipCosts], caption: str) -> Any:
         zorder=0,
     )
     for index, one in enumerate(costs):
-        kept = [row.kept_fraction for row in one.passes]
-        time = [row.t_draft_ratio for row in one.passes]
+        kept = [row.value("kept_fraction") for row in one.passes]
+        time = [row.value("t_draft_ratio") for row in one.passes]
         axes.plot(
             kept,
             time,
@@ -47,7 +47,7 @@ def skipping_figure(costs: Sequence[SkipCosts], caption: str) -> Any:
             zorder=2 + index,
         )
     axes.set_xlim(0, 1.03)
-    slowest = max(row.t_draft_ratio or 0.0 for one in costs for row in one.passes)
+    slowest = max(row.value("t_draft_ratio") for one in costs for row in one.passes)
     axes.set_ylim(0, max(1.18, 1.05 * slowest))
     axes.set_xlabel("bytes that a pass reads (whole pass = 1)", fontsize=9.5)
     axes.set_ylabel("time of the pass (whole pass = 1)", fontsize=9.5)

@@ -1,16 +1,19 @@
-"""The grid of the papers: a row per pair and task, a column per metric, a line per method."""
+"""The grid of the papers: a row per pair and task, a column per metric, a line per method.
+
+A method with another verifier than its own is a line of its own.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.reporting.experiments import Experiment
-from rsd_jax.reporting.figures import base
+from rsd_jax.reporting import figures as base
+from rsd_jax.reporting.experiment.definitions import Experiment
+from rsd_jax.reporting.experiment.selection import Choice, abscissas, best_structures
+from rsd_jax.reporting.metrics import GRID, METRICS, shown_in
 from rsd_jax.reporting.panels import Panel
-from rsd_jax.reporting.selection import Choice, abscissas, best_structures
 
 _ACCURACY = "accuracy_ratio"
-_RATIOS = ("token_rate_ratio", _ACCURACY)
 _ACCURACY_LIMITS = (0.7, 1.3)  # as published; wider where a value lies outside
 _PANEL_SIZE = (2.75, 1.95)
 
@@ -36,24 +39,25 @@ def grid_figure(panels: Sequence[Panel], experiment: Experiment, best_by: str, c
     Raises:
       ConfigError: no panel has a finished row.
     """
-    panels = [panel for panel in panels if panel.cells]
+    panels = [panel for panel in panels if panel.structures]
     if not panels:
         raise ConfigError(f"{experiment.name} has no finished row to draw; run its sweep first")
     at = abscissas(panels, experiment)
-    lines = base.wrapped(caption, _PANEL_SIZE[0] * len(base.METRICS))
-    figure, grid = base.new_figure(len(panels), len(base.METRICS), _PANEL_SIZE, len(lines))
+    metrics = shown_in(GRID)
+    lines = base.wrapped(caption, _PANEL_SIZE[0] * len(metrics))
+    figure, grid = base.new_figure(len(panels), len(metrics), _PANEL_SIZE, len(lines))
     figure.subplots_adjust(wspace=0.34)
     for panel, row in zip(panels, grid, strict=True):
         choices = best_structures(panel, experiment, best_by)
-        for axes, metric in zip(row, base.METRICS, strict=True):
+        for axes, metric in zip(row, metrics, strict=True):
             _draw(axes, panel, choices, at, metric)
         row[0].set_title(panel.label, fontsize=10.5, fontweight="bold", loc="left", pad=5)
     for axes in grid[:-1].flat:
         axes.tick_params(labelbottom=False)
     for axes in grid[-1]:
         axes.set_xlabel(experiment.label, fontsize=9)
-    methods = base.in_order(cell.method for panel in panels for cell in panel.cells)
-    base.finish(figure, [_handle(method) for method in methods], lines)
+    variants = base.in_order(s.variant for panel in panels for s in panel.structures)
+    base.finish(figure, [_handle(variant) for variant in variants], lines)
     return figure
 
 
@@ -67,22 +71,23 @@ def _draw(
     margin = 0.06 * (at[-1] - at[0]) or 0.5
     axes.set_xlim(at[0] - margin, at[-1] + margin)
     axes.set_xticks(at, [str(x) for x in at])
-    axes.set_ylabel(base.METRICS[metric], fontsize=9, labelpad=3)
+    axes.set_ylabel(METRICS[metric].heads[GRID], fontsize=9, labelpad=3)
     axes.tick_params(labelsize=8, length=2.5, width=0.7, pad=2.5)
     axes.grid(color="#e9e9e9", lw=0.6)
     axes.set_axisbelow(True)
     for side in axes.spines.values():
         side.set(linewidth=0.7, color="#777777")
     values = []
-    methods = base.in_order(method for method, _ in choices)
-    for place, method in enumerate(methods):
-        points = [_point(choices.get((method, x)), x, metric) for x in at]
+    variants = base.in_order(variant for variant, _ in choices)
+    for place, variant in enumerate(variants):
+        points = [_point(choices.get((variant, x)), x, metric) for x in at]
+        shift = 0.4 * margin * (place - len(variants) / 2 + 0.5)
         for run in _runs(points):
-            _line(axes, run, base.style_of(method), 0.4 * margin * (place - len(methods) / 2 + 0.5))
+            _line(axes, run, base.style_of(variant), shift)
             values += [point[1] for point in run]
     if not values:
         _say_why_empty(axes, panel, metric)
-    if metric in _RATIOS and (values or metric == _ACCURACY):
+    if METRICS[metric].absolute and (values or metric == _ACCURACY):
         axes.axhline(1.0, color="#8c8c8c", lw=0.8, ls=(0, (4, 3)), zorder=1)
     axes.locator_params(axis="y", nbins=5)
     if metric == _ACCURACY:
@@ -141,7 +146,7 @@ def _line(axes: Any, run: Sequence[_Point], style: base.Style, shift: float) -> 
 
 
 def _say_why_empty(axes: Any, panel: Panel, metric: str) -> None:
-    scored = any(row.accuracy_metric for row in panel.rows)
+    scored = any(row.scores is not None for row in panel.rows)
     unscored = metric == _ACCURACY and not scored
     text = "no reference metric" if unscored else "not measured"
     axes.text(
@@ -159,10 +164,10 @@ def _say_why_empty(axes: Any, panel: Panel, metric: str) -> None:
         axes.set_yticks([])
 
 
-def _handle(method: str) -> Any:
+def _handle(variant: str) -> Any:
     from matplotlib.lines import Line2D
 
-    style = base.style_of(method)
+    style = base.style_of(variant)
     return Line2D(
         [],
         [],

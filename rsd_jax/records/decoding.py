@@ -1,0 +1,138 @@
+"""The part of a row that says how prompts were decoded: counts, the clock, and what follows.
+
+A metric of decoded prompts is a field of `Decoding` and a line in `Decoding.of`; to show it, add a
+line to `rsd_jax.reporting.metrics.METRICS`.
+"""
+
+import dataclasses
+from typing import Any, Protocol
+
+import numpy as np
+
+from rsd_jax.records import metrics
+from rsd_jax.records.metrics import Interval
+
+INTERVALS_OVER = ("prompts", "batches")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BytesRatio:
+    """Cost of a draft pass in target passes.
+
+    Attributes:
+      r: by parameters, as the papers count.
+      r_bytes: by bytes read, without the input embedding.
+    """
+
+    r: float
+    r_bytes: float
+
+
+class Stats(Protocol):
+    """Counts by prompt; `rsd_jax.engine.results.GenerateStats` has them.
+
+    int[P] each; the two histograms int[P, ·].
+    """
+
+    @property
+    def blocks(self) -> np.ndarray: ...
+    @property
+    def produced(self) -> np.ndarray: ...
+    @property
+    def accepted_depths(self) -> np.ndarray: ...
+    @property
+    def accepted_ranks(self) -> np.ndarray: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """Counts and rates of decoding prompts; the metrics are defined in `rsd_jax.records.metrics`.
+
+    Another engine's row has no counts of blocks.
+
+    Attributes:
+      num_prompts: prompts decoded.
+      tokens: that the user gets: cut at EOS and at max_new_tokens.
+      seconds: spent decoding `tokens`; never compilation.
+      prefill_timed: whether `seconds` hold the prefill.
+      token_rate: tokens / seconds.
+      token_rate_ratio: token rate over that of autoregressive decoding in the same run.
+      produced: tokens of whole blocks: numerator of the block efficiency.
+      blocks: target calls.
+      drafted: draft passes, where a block has no fixed number of them.
+      block_efficiency: produced / blocks.
+      mbsu: block efficiency / (1 + r L).
+      bytes_ratio: cost of a draft pass.
+      *_interval: 95 % bootstrap intervals; of ratios paired with autoregressive decoding.
+      intervals_over: what was resampled for rates: "prompts" (decoded one by one) or "batches";
+        for everything else it is prompts.
+      accepted_depths: blocks by number of accepted nodes, 0 to L.
+      accepted_ranks: accepted nodes by siblings rejected before.
+      compile_time: seconds for tracing and compiling, or for reading the compilation cache.
+    """
+
+    num_prompts: int
+    tokens: int
+    seconds: float
+    prefill_timed: bool
+    token_rate: float
+    token_rate_interval: Interval | None = None
+    token_rate_ratio: float | None = None
+    token_rate_ratio_interval: Interval | None = None
+    produced: int | None = None
+    blocks: int | None = None
+    drafted: int | None = None
+    block_efficiency: float | None = None
+    block_efficiency_interval: Interval | None = None
+    mbsu: float | None = None
+    mbsu_interval: Interval | None = None
+    bytes_ratio: BytesRatio | None = None
+    intervals_over: str | None = None
+    accepted_depths: list[int] | None = None
+    accepted_ranks: list[int] | None = None
+    compile_time: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        stats: Stats,
+        tokens: np.ndarray,
+        seconds: np.ndarray,
+        base: tuple[np.ndarray, np.ndarray] | None = None,
+        **others: Any,
+    ) -> "Decoding":
+        """The part, from what was counted and timed.
+
+        Args:
+          stats: counts of each prompt.
+          tokens: int[batches], tokens that the user gets, by batch.
+          seconds: f64[batches], prefill included.
+          base: tokens and seconds of autoregressive decoding in the same batches, if measured.
+          others: fields that do not follow from these.
+        """
+        rate = metrics.token_rate(tokens, seconds)
+        ratios: dict[str, Any] = {}
+        if base is not None:
+            ratios["token_rate_ratio"] = rate / metrics.token_rate(*base)
+            ratios["token_rate_ratio_interval"] = interval(tokens, seconds, base=base)
+        return cls(
+            num_prompts=len(stats.blocks),
+            tokens=int(tokens.sum()),
+            seconds=float(seconds.sum()),
+            prefill_timed=True,
+            token_rate=rate,
+            token_rate_interval=interval(tokens, seconds),
+            produced=int(stats.produced.sum()),
+            blocks=int(stats.blocks.sum()),
+            block_efficiency=metrics.block_efficiency(stats.produced, stats.blocks),
+            block_efficiency_interval=interval(stats.produced, stats.blocks),
+            intervals_over=INTERVALS_OVER[len(seconds) < len(stats.blocks)],
+            accepted_depths=stats.accepted_depths.sum(axis=0).tolist(),
+            accepted_ranks=stats.accepted_ranks.sum(axis=0).tolist(),
+            **ratios | others,
+        )
+
+
+def interval(*arrays: np.ndarray, **options: Any) -> Interval | None:
+    """`bootstrap_interval`; None for a single prompt or batch, which gives no interval."""
+    return metrics.bootstrap_interval(*arrays, **options) if len(arrays[0]) > 1 else None

@@ -1,0 +1,1 @@
+"""Rows of decoding outside of an experiment."""

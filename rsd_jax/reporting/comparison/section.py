@@ -1,0 +1,35 @@
+"""What the report has on decoding outside of the known experiments: bars and a table by panel."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from rsd_jax.records.rows import Row
+from rsd_jax.reporting import facts
+from rsd_jax.reporting.comparison.bars import comparison_figure
+from rsd_jax.reporting.comparison.table import comparison_cells
+from rsd_jax.reporting.experiment.definitions import EXPERIMENTS
+from rsd_jax.reporting.page import Output, Section
+from rsd_jax.reporting.panels import panels_of
+
+
+def sections(rows: Sequence[Row], output: Output) -> list[Section]:
+    """One section, if there are such rows.
+
+    Raises:
+      ConfigError: runs are mixed in a panel.
+    """
+    panels = [p for p in panels_of(rows) if p.structures and p.experiment not in EXPERIMENTS]
+    drawn = [
+        output.draw(comparison_figure(panel.rows), f"comparison_{number}", panel.label)
+        for number, panel in enumerate(panels, start=1)
+        if any(row.value("block_efficiency") is not None for row in panel.rows)
+    ]
+    section = Section(
+        "Comparison of methods",
+        text="Rows of no known experiment: one bar per row, nothing is picked.",
+        notices=[text for panel in panels for text in facts.notices(panel)],
+        pictures=[picture for picture, _ in drawn],
+        tables=[dataclasses.replace(comparison_cells(p.rows), title=p.label) for p in panels],
+        files=[path for _, paths in drawn for path in paths],
+    )
+    return [section] if panels else []

@@ -1,1 +1,0 @@
-"""Figures of experiments; matplotlib is imported where it is used."""

@@ -1,0 +1,20 @@
+"""How papers name pairs and tasks."""
+
+import re
+
+_TASK_NAMES = {
+    "wmt18_de_en": "WMT",
+    "xsum": "XSum",
+    "dolly": "Dolly",
+    "number_words": "number words",
+}
+
+
+def pretty(name: str) -> str:
+    """A pair's or task's name as papers write it, where it is a known one."""
+
+    def llama(match: re.Match[str]) -> str:
+        return f"Llama-2-{'Chat-' if match[1] else ''}{match[2]}B"
+
+    renamed = re.sub(r"llama[-_]?2[-_](chat[-_])?(\d+)b", llama, name, flags=re.IGNORECASE)
+    return _TASK_NAMES.get(renamed.lower(), renamed)

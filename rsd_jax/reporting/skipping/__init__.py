@@ -1,0 +1,1 @@
+"""Rows of passes with sub-layers skipped."""
