@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from rsd_jax.records.hardware import Hardware
-from rsd_jax.records.rows import OWN_VERIFIERS, PARTS, SCHEMA_VERSION, Row
+from rsd_jax.records.rows import PARTS, SCHEMA_VERSION, Row, own_verifier
 from rsd_jax.records.validation import validate
 
 _HARDWARE = Hardware(cpu="synthetic CPU", cores=2, backend="cpu", device="cpu", num_devices=1)
@@ -129,7 +129,7 @@ def _row(method, tree, acceptance, metric, rng):
         pair="",
         task="",
         method=method,
-        verifier=OWN_VERIFIERS[method],
+        verifier=own_verifier(method),
         tree=tree,
         draft_length=length,
         target_budget=budget,

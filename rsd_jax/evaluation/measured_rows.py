@@ -17,7 +17,7 @@ from rsd_jax.records import metrics
 from rsd_jax.records.decoding import BytesRatio, Decoding, interval
 from rsd_jax.records.hardware import Hardware, current_versions
 from rsd_jax.records.parts import Timing
-from rsd_jax.records.rows import OWN_VERIFIERS, Row, config_hash
+from rsd_jax.records.rows import Row, config_hash, own_verifier
 
 
 def header(
@@ -103,7 +103,7 @@ def comparison_rows(
 def _identity(method: Method) -> list[str]:
     """Of a method in settings; a verifier of its own goes without saying, as it always did."""
     names = [method.name, method.tree]
-    own = method.verifier_name == OWN_VERIFIERS.get(method.name, method.verifier_name)
+    own = method.verifier_name == own_verifier(method.name)
     return names if own else [*names, method.verifier_name]
 
 

@@ -34,19 +34,11 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "stream": (("decoding", "stream"), ("search",)),
     "skipping": (("skipping",), ()),
 }
-# The verifier that a method has unless another is asked for; `rsd_jax.engine.methods` agrees.
-OWN_VERIFIERS = {
-    "ar": "recursive_rejection",
-    "rsd_c": "recursive_rejection",
-    "rsd_s": "recursive_rejection",
-    "sd": "recursive_rejection",
-    "self_rsd_c": "recursive_rejection",
-    "self_rsd_s": "recursive_rejection",
-    "self_sd": "recursive_rejection",
-    "self_spectr": "k_seq",
-    "spectr": "k_seq",
-    "swift": "recursive_rejection",
-}
+
+
+def own_verifier(method: str) -> str:
+    """The verifier that a method of ours has unless another is asked for."""
+    return {"spectr": "k_seq", "self_spectr": "k_seq"}.get(method, "recursive_rejection")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -183,9 +175,8 @@ FIELDS = _parts_by_field()
 
 
 def variant(method: str, verifier: str | None) -> str:
-    """See `Row.variant`; a method that is none of ours has but one."""
-    own = verifier in (None, OWN_VERIFIERS.get(method, verifier))
-    return method if own else f"{method}/{verifier}"
+    """See `Row.variant`; a method that is none of ours has no verifier."""
+    return method if verifier in (None, own_verifier(method)) else f"{method}/{verifier}"
 
 
 def config_hash(settings: Mapping[str, Any]) -> str:

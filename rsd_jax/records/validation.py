@@ -10,13 +10,27 @@ from rsd_jax.records.json_objects import build
 from rsd_jax.records.rows import (
     FIELDS,
     KINDS,
-    OWN_VERIFIERS,
     PARTS,
     SCHEMA_VERSION,
     STATUSES,
     Row,
+    own_verifier,
 )
 from rsd_jax.version import __version__
+
+_METHODS_OF_SCHEMA_2 = (
+    "ar",
+    "sd",
+    "spectr",
+    "rsd_c",
+    "rsd_s",
+    "swift",
+    "self_sd",
+    "self_spectr",
+    "self_rsd_c",
+    "self_rsd_s",
+)
+"""Other rows of version 2 are of other engines and of single passes, which have no verifier."""
 
 
 def validate(values: Mapping[str, Any]) -> Row:
@@ -91,5 +105,5 @@ def from_schema_2(values: Mapping[str, Any]) -> dict[str, Any]:
     kept = {n: v for n, v in values.items() if v is not None or n not in {*FIELDS, *renamed}}
     if kind == "stream":
         kept = {renamed.get(name, name): value for name, value in kept.items()}
-    verifier = OWN_VERIFIERS.get(method) if isinstance(method, str) else None
+    verifier = own_verifier(method) if method in _METHODS_OF_SCHEMA_2 else None
     return kept | {"schema_version": SCHEMA_VERSION, "kind": kind, "verifier": verifier}

@@ -22,7 +22,7 @@ from rsd_jax.evaluation.sweep.listing import listing
 from rsd_jax.evaluation.sweep.run import results_path, run_sweep
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.records.files import append_row, read_rows
-from rsd_jax.records.rows import OWN_VERIFIERS
+from rsd_jax.records.rows import own_verifier
 from rsd_jax.reporting.panels import panels_of
 from rsd_jax.tasks import get_task
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
@@ -92,7 +92,7 @@ def test_a_golden_run(finished):
     for row in rows:
         assert row.decoding.token_rate_ratio is not None
         assert row.decoding.token_rate_ratio_interval is not None
-        assert (row.kind, row.verifier) == ("decoding", OWN_VERIFIERS[row.method])
+        assert (row.kind, row.verifier) == ("decoding", own_verifier(row.method))
         assert (row.decoding.intervals_over, row.decoding.num_prompts) == ("prompts", 3)
         assert row.batch_size == 1
         assert (row.scores.accuracy_metric, row.scores.accuracy) == ("bleu", 0)

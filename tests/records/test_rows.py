@@ -12,7 +12,7 @@ from rsd_jax.records.decoding import BytesRatio
 from rsd_jax.records.files import append_row, known_rows, read_rows, to_json
 from rsd_jax.records.hardware import Hardware, current_versions
 from rsd_jax.records.parts import Timing
-from rsd_jax.records.rows import FIELDS, HEADER, OWN_VERIFIERS, SCHEMA_VERSION, config_hash
+from rsd_jax.records.rows import FIELDS, HEADER, SCHEMA_VERSION, config_hash, own_verifier
 from rsd_jax.records.validation import from_schema_2, validate
 from tests import synthetic_rows
 
@@ -97,7 +97,7 @@ def test_every_method_has_its_own_verifier_in_the_table():
     trees = {"rsd_c": "2-1", "rsd_s": "2x2", "spectr": "2x2", "sd": "2", "swift": "2", "ar": "-"}
     for name in METHODS:
         method = method_of_tree(name, trees[name.removeprefix("self_")])
-        assert method.verifier_name == OWN_VERIFIERS[name]
+        assert method.verifier_name == own_verifier(name)
     assert _row().variant == "rsd_c"
     assert _row(verifier="match").variant == "rsd_c/match"
     assert _row(method="hf_generate", verifier=None).variant == "hf_generate"

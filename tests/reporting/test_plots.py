@@ -17,7 +17,7 @@ from rsd_jax.evaluation.verification import time_verification
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.records.files import append_row, read_rows
-from rsd_jax.records.rows import OWN_VERIFIERS
+from rsd_jax.records.rows import own_verifier
 from rsd_jax.reporting.comparison.bars import plot_comparison
 from rsd_jax.reporting.comparison.table import comparison_table
 from rsd_jax.reporting.figures import STYLES, style_of
@@ -123,7 +123,7 @@ def test_the_figure_shows_each_method_in_its_colour(run, tmp_path):
 
     _, rows, _ = run
     five = [
-        dataclasses.replace(rows[1], method=method, verifier=OWN_VERIFIERS[method])
+        dataclasses.replace(rows[1], method=method, verifier=own_verifier(method))
         for method in STYLES
     ]
     picture = image.imread(plot_comparison(five, tmp_path / "deeper" / "figure.png"))[..., :3]

@@ -15,13 +15,13 @@ from rsd_jax.evaluation.sweep.settings import (
     check_task,
 )
 from rsd_jax.records.json_objects import build
-from rsd_jax.records.rows import OWN_VERIFIERS, config_hash
+from rsd_jax.records.rows import config_hash, own_verifier
 from rsd_jax.tasks.base import Task
 
 BASELINE = "ar"
 MethodKey = tuple[str, str, str]
 """Name, tree in words and verifier of a method."""
-BASELINE_KEY: MethodKey = (BASELINE, "-", OWN_VERIFIERS[BASELINE])
+BASELINE_KEY: MethodKey = (BASELINE, "-", own_verifier(BASELINE))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
