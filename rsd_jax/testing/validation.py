@@ -80,7 +80,7 @@ def _check_laws(tree, tokens, parents, valid) -> None:
     _all((np.abs(sums - 1.0) < _ATOL) | ~used, "laws sum to 1")
     each = np.arange(len(tokens))[:, None]
     of_child = laws[each, np.minimum(parents, tree.shape.num_internal - 1), tokens]
-    codes = np.asarray(SiblingLaw.POINT.code) if tree.child_laws is None else tree.child_laws
+    codes = SiblingLaw.POINT.code if tree.child_laws is None else np.asarray(tree.child_laws)
     is_point = (codes == SiblingLaw.POINT.code) & (tree.siblings in _WITH_POINTS)
     drawn = np.isfinite(of_child) | ~valid | is_point
     drawn[:, 0] = True
