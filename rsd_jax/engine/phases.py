@@ -14,7 +14,7 @@ from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.base import Drafter, ModelParams, Models
 from rsd_jax.engine.state import DecodeState, DecodeStats
 from rsd_jax.engine.target_pass import places, score_tree
-from rsd_jax.verifiers.base import TargetLaws, Verifier
+from rsd_jax.verifiers.base import Reads, TargetLaws, Verifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,7 @@ def commit(
 ) -> DecodeState:
     """Phase 4: writes tokens and caches, and decides which rows are done."""
     block = _block_tokens(state, tree, result, options)
-    failed = _failed(state, tree, result, block)
+    failed = _failed(engine.verifier.reads, state, tree, result, block)
     context = dataclasses.replace(state.context(), active=~state.done & ~failed)
     new = jnp.where(context.active, result.num_accepted + 1, 0)
     target_cache = _commit_target(engine, state, tree, result, new)
@@ -145,11 +145,13 @@ def _block_tokens(
 
 
 def _failed(
-    state: DecodeState, tree: DraftTree, result: VerifyResult, block: BlockTokens
+    reads: Reads, state: DecodeState, tree: DraftTree, result: VerifyResult, block: BlockTokens
 ) -> jax.Array:
-    """bool[B], rows whose block needs a law that is no law."""
-    # A target's law that is none accepts nothing below its node, so only the last token of the
-    # block comes from it; a row that has ended before that token does not need it.
+    """bool[B], rows whose block needs logits that define no law."""
+    if reads is not Reads.REACHED:
+        return ~state.done & ~(tree.finite & result.finite)
+    # A walk goes no further than a node whose logits define no law, so only the last token of the
+    # block comes from that node. A row that ended before that token does not need the token.
     order = jnp.arange(block.tokens.shape[1], dtype=jnp.int32)[None]
     ended_by_eos = (block.is_eos & (order < result.num_accepted[:, None])).any(axis=1)
     ended = ended_by_eos | (state.length + result.num_accepted >= block.limit)
