@@ -12,13 +12,13 @@ from rsd_jax.distillation.data import corpus, documents, functions, passages
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.mixture import check_weights
 from rsd_jax.distillation.data.training_prompts import prompts_from_files, training_prompts
-from rsd_jax.distillation.decoding_stage import decode
-from rsd_jax.distillation.draft_training import train_stage
-from rsd_jax.distillation.export import export
-from rsd_jax.distillation.loss_comparison import compare_losses
 from rsd_jax.distillation.responses.generate import Progress, generate_responses
-from rsd_jax.distillation.responses.settings import ResponseSettings
-from rsd_jax.distillation.skipping import SKIPPING, train_skipping
+from rsd_jax.distillation.settings import ResponseSettings
+from rsd_jax.distillation.stages.decoding import decode
+from rsd_jax.distillation.stages.export import export
+from rsd_jax.distillation.stages.layer_dropout import SKIPPING, train_skipping
+from rsd_jax.distillation.stages.loss_comparison import compare_losses
+from rsd_jax.distillation.stages.training import train_stage
 from rsd_jax.distillation.workspace import DRAFT, TARGET, WARM_START, Workspace
 from rsd_jax.engine.methods import build_method
 from rsd_jax.errors import ConfigError

@@ -8,14 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from rsd_jax.distillation import draft_training
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.mixture import Mixture
-from rsd_jax.distillation.draft_training import distil, draft_data, train_stage
 from rsd_jax.distillation.pipeline import STAGES, Pipeline
 from rsd_jax.distillation.report import report
 from rsd_jax.distillation.responses.on_policy import mix_on_policy
 from rsd_jax.distillation.responses.source import ResponseSource
+from rsd_jax.distillation.stages import training as draft_training
+from rsd_jax.distillation.stages.training import distil, draft_data, train_stage
 from rsd_jax.distillation.workspace import Workspace
 from rsd_jax.errors import ConfigError
 from tests import ROOT

@@ -15,9 +15,9 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from rsd_jax.distillation.data.tokenizer import BOS_ID, EOS_ID, as_text
-from rsd_jax.distillation.files import complete_file
 from rsd_jax.distillation.responses.shards import token_dtype
 from rsd_jax.errors import ConfigError
+from rsd_jax.records.complete_files import complete_file
 
 SPLITS = ("train", "heldout")
 _SUMMARY = "corpus.json"

@@ -20,7 +20,6 @@ from rsd_jax.distillation.responses.identities import (
     tokenizer_identity,
 )
 from rsd_jax.distillation.responses.manifest import begin
-from rsd_jax.distillation.responses.settings import ResponseSettings
 from rsd_jax.distillation.responses.shards import (
     Shard,
     check_shard,
@@ -29,6 +28,7 @@ from rsd_jax.distillation.responses.shards import (
     write_shard,
 )
 from rsd_jax.distillation.responses.top_logprobs import top_logprobs
+from rsd_jax.distillation.settings import ResponseSettings
 from rsd_jax.engine.batching import check_prompts
 from rsd_jax.engine.generation import decode
 from rsd_jax.engine.job import prepare

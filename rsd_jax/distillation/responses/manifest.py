@@ -9,9 +9,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from rsd_jax.distillation.files import complete_file
 from rsd_jax.distillation.responses.shards import VERSION
 from rsd_jax.errors import CheckpointError, ConfigError
+from rsd_jax.records.complete_files import complete_file
 from rsd_jax.records.hardware import current_versions
 from rsd_jax.records.rows import config_hash
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import jax
 import orbax.checkpoint as ocp
 
-from rsd_jax.distillation.files import complete_file
 from rsd_jax.errors import CheckpointError
+from rsd_jax.records.complete_files import complete_file
 
 _Tree = TypeVar("_Tree")
 _SUMS = "sha256.json"

@@ -8,10 +8,10 @@ from rsd_jax.core.types import LoadedModel
 from rsd_jax.engine.decoding import required_capacity
 from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation.prompts import Encoded, encode, ends_of
 from rsd_jax.evaluation.stream.run import phase_seconds, run_stream
 from rsd_jax.evaluation.stream.settings import StreamSettings
 from rsd_jax.evaluation.stream.stream_rows import SOURCE, instance_rows, whole_row
-from rsd_jax.evaluation.sweep.prompts import Encoded, encode, ends_of
 from rsd_jax.evaluation.sweep.subjects import fingerprint
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.records.files import append_row, known_rows

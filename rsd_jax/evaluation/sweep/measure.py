@@ -8,9 +8,9 @@ from rsd_jax.engine.methods import Method
 from rsd_jax.engine.request import Sampling
 from rsd_jax.evaluation.comparison import compare
 from rsd_jax.evaluation.measured_rows import comparison_rows, with_times
+from rsd_jax.evaluation.prompts import texts
 from rsd_jax.evaluation.sweep.accuracy import accuracy_fields
 from rsd_jax.evaluation.sweep.cells import Cell, Turn
-from rsd_jax.evaluation.sweep.prompts import texts
 from rsd_jax.evaluation.sweep.subjects import Subject
 from rsd_jax.evaluation.timing import time_blocks
 from rsd_jax.records.hardware import Hardware, current_versions

@@ -16,8 +16,8 @@ from rsd_jax.engine.job import prepare
 from rsd_jax.engine.methods import method_of_tree
 from rsd_jax.engine.request import Request
 from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation.prompts import Encoded, encode, ends_of, texts, with_follow_ups
 from rsd_jax.evaluation.sweep.definition import BASELINE, Sweep
-from rsd_jax.evaluation.sweep.prompts import Encoded, encode, ends_of, texts, with_follow_ups
 from rsd_jax.tasks.base import Task
 from rsd_jax.tasks.prompts import Prompt
 

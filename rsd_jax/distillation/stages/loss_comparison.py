@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from rsd_jax.distillation.decoding_stage import decode_draft
-from rsd_jax.distillation.draft_training import distil
 from rsd_jax.distillation.evaluate import evaluate_windows
-from rsd_jax.distillation.files import write_json
+from rsd_jax.distillation.stages.decoding import decode_draft
+from rsd_jax.distillation.stages.training import distil
 from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
 from rsd_jax.errors import ConfigError
+from rsd_jax.records.complete_files import write_json
 from rsd_jax.records.metrics import bootstrap_interval
 
 RUNS = "losses"
@@ -27,7 +27,7 @@ def compare_losses(workspace: Workspace) -> None:
 
     Raises:
       ConfigError: what is there was made with other settings.
-      as `draft_training.distil` and `decoding_stage.decode`.
+      as `training.distil` and `decoding.decode`.
     """
     path = workspace.root / "losses.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}

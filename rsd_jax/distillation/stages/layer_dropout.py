@@ -21,16 +21,16 @@ from rsd_jax.core.skips import from_switches, num_switches
 from rsd_jax.core.types import Params
 from rsd_jax.distillation.data import documents
 from rsd_jax.distillation.evaluate import evaluate
-from rsd_jax.distillation.export import rounded
-from rsd_jax.distillation.files import write_json
+from rsd_jax.distillation.layer_dropout_student import SkippingStudent, check_rows
 from rsd_jax.distillation.losses import forward_kl
-from rsd_jax.distillation.skipping_student import SkippingStudent, check_rows
+from rsd_jax.distillation.stages.export import rounded
 from rsd_jax.distillation.training.recipe import Recipe
 from rsd_jax.distillation.training.train import train
 from rsd_jax.distillation.workspace import TARGET, Workspace
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.adapter import save_adapter
 from rsd_jax.models.llama import LlamaModel
+from rsd_jax.records.complete_files import write_json
 from rsd_jax.records.json_objects import build
 
 SKIPPING = "skipping"

@@ -12,8 +12,8 @@ import pytest
 import rsd_jax
 from rsd_jax.distillation.data import documents
 from rsd_jax.distillation.data.windows import Windows
+from rsd_jax.distillation.layer_dropout_student import SkippingStudent
 from rsd_jax.distillation.pipeline import Pipeline
-from rsd_jax.distillation.skipping_student import SkippingStudent
 from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.recipe import Recipe
 from rsd_jax.distillation.training.step import abstract_state

@@ -8,10 +8,10 @@ from rsd_jax.core.types import LoadedModel
 from rsd_jax.distillation.answers import encode_prompts, task_answers
 from rsd_jax.distillation.data.training_prompts import prompts_from_files
 from rsd_jax.distillation.draft_decoding import DecodedRow, TaskPrompts, measure_decoding
-from rsd_jax.distillation.files import write_json
 from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
 from rsd_jax.engine.methods import build_method
 from rsd_jax.engine.request import Sampling
+from rsd_jax.records.complete_files import write_json
 from rsd_jax.tasks import get_task
 
 

@@ -10,9 +10,9 @@ import jax
 from rsd_jax.core.types import Params
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.evaluate import evaluate
-from rsd_jax.distillation.files import write_json
 from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
 from rsd_jax.models.checkpoint import save_model
+from rsd_jax.records.complete_files import write_json
 
 _BATCH = 8  # of `evaluate`, which leaves a remainder out
 
