@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from rsd_jax.distillation.settings import ResponseSettings
-from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.training.optimizer import Recipe
 
 
 def _recipe(**values: Any) -> ConfigDict:

@@ -20,7 +20,7 @@ from rsd_jax.distillation.data.mixture import Mixture
 from rsd_jax.distillation.responses.reading import open_responses
 from rsd_jax.distillation.responses.source import ResponseSource
 from rsd_jax.distillation.training.checkpoints import Checkpoints
-from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.training.optimizer import Recipe
 from rsd_jax.distillation.training.step import abstract_state
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.checkpoint import load_params, read_config

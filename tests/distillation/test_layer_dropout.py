@@ -15,7 +15,7 @@ from rsd_jax.distillation.data.windows import Windows
 from rsd_jax.distillation.layer_dropout_student import SkippingStudent
 from rsd_jax.distillation.pipeline import Pipeline
 from rsd_jax.distillation.training.checkpoints import Checkpoints
-from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.training.optimizer import Recipe
 from rsd_jax.distillation.training.step import abstract_state
 from rsd_jax.models.checkpoint import save_model
 from rsd_jax.models.llama import LlamaModel

@@ -19,7 +19,7 @@ from rsd_jax.distillation.data.token_files import open_tokens, write_documents
 from rsd_jax.distillation.data.tokenizer import load_tokenizer
 from rsd_jax.distillation.data.training_prompts import prompts_from_files
 from rsd_jax.distillation.settings import ResponseSettings
-from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.training.optimizer import Recipe
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.config import NAMED_CONFIGS, LlamaConfig
 from rsd_jax.models.llama import LlamaModel

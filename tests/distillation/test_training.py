@@ -15,7 +15,7 @@ from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.log import NonFiniteLossError
-from rsd_jax.distillation.training.recipe import Recipe, learning_rate
+from rsd_jax.distillation.training.optimizer import Recipe, learning_rate
 from rsd_jax.distillation.training.step import init_state
 from rsd_jax.distillation.training.train import train
 from rsd_jax.errors import CheckpointError, ConfigError

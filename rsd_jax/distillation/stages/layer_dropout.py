@@ -24,7 +24,7 @@ from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.layer_dropout_student import SkippingStudent, check_rows
 from rsd_jax.distillation.losses import forward_kl
 from rsd_jax.distillation.stages.export import rounded
-from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.training.optimizer import Recipe
 from rsd_jax.distillation.training.train import train
 from rsd_jax.distillation.workspace import TARGET, Workspace
 from rsd_jax.errors import ConfigError

@@ -11,7 +11,7 @@ from rsd_jax.distillation.data.windows import Data, Windows
 from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.losses import LOSSES
 from rsd_jax.distillation.responses.on_policy import OnPolicy, mix_on_policy
-from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.training.optimizer import Recipe
 from rsd_jax.distillation.training.train import Evaluate, Rewrite, train
 from rsd_jax.distillation.workspace import DRAFT, TARGET, WARM_START, Workspace
 from rsd_jax.errors import ConfigError

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from rsd_jax.distillation.training.recipe import Recipe, learning_rate
+from rsd_jax.distillation.training.optimizer import Recipe, learning_rate
 from rsd_jax.distillation.training.scalars import open_scalars
 from rsd_jax.records.complete_files import complete_file
 

@@ -16,7 +16,7 @@ from rsd_jax.distillation.losses import LOSSES
 from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.log import Log
 from rsd_jax.distillation.training.placement import place
-from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.training.optimizer import Recipe
 from rsd_jax.distillation.training.step import (
     TrainState,
     abstract_state,
