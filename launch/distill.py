@@ -15,14 +15,16 @@ import sys
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
 
-import jax  # noqa: E402
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
-from rsd_jax.distillation.pipeline import EXTRA_STAGES, STAGES, Pipeline  # noqa: E402
+from launch.pairs import make_mesh  # noqa: E402
+from rsd_jax.distillation.pipeline import EXTRA_STAGES, STAGES, run_stage  # noqa: E402
 from rsd_jax.distillation.report import report  # noqa: E402
-from rsd_jax.distillation.responses.generate import Progress  # noqa: E402
+from rsd_jax.distillation.responses.generate import ShardProgress  # noqa: E402
+from rsd_jax.distillation.settings import Settings  # noqa: E402
 from rsd_jax.distillation.training.log import NonFiniteLossError  # noqa: E402
+from rsd_jax.distillation.workspace import Workspace  # noqa: E402
 from rsd_jax.errors import CheckpointError, ConfigError, NonFiniteLogitsError  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", str(_ROOT / "configs/distill/quickstart.py"))
@@ -44,35 +46,24 @@ def main(_: list[str]) -> None:
     workdir = pathlib.Path(_WORKDIR.value or config.workdir)
     export_dir = pathlib.Path(_EXPORT_DIR.value or workdir / "export")
     try:
-        pipeline = Pipeline(config, workdir, export_dir, _mesh())
         if _STAGE.value == "report":
             print(report(workdir))
             return
+        settings, mesh = Settings.from_config(config), make_mesh(_MESH.value)
+        workspace = Workspace(settings, workdir, export_dir, mesh)
         for stage in STAGES if _STAGE.value == "all" else (_STAGE.value,):
             print(f"stage {stage}", flush=True)
-            pipeline.run(stage, _show)
+            run_stage(workspace, stage, _show)
     except (ConfigError, CheckpointError, NonFiniteLogitsError, NonFiniteLossError) as error:
         sys.exit(f"error: {error}")
 
 
-def _show(progress: Progress) -> None:
+def _show(progress: ShardProgress) -> None:
     print(
         f"shard {progress.shards}/{progress.total}: {progress.tokens} new tokens, "
         f"{progress.tokens_per_second:.0f} tokens/s",
         flush=True,
     )
-
-
-def _mesh() -> jax.sharding.Mesh | None:
-    if _MESH.value is None:
-        return None
-    try:
-        data, model = map(int, _MESH.value)
-        return jax.make_mesh((data, model), ("data", "model"))
-    except ValueError as error:
-        raise ConfigError(
-            f"mesh={','.join(_MESH.value)} cannot be made of {jax.device_count()} devices: {error}"
-        ) from error
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Pairs for the launchers, from where a configuration says they are."""
 
+from collections.abc import Sequence
+
 import jax
 import transformers
 
@@ -7,14 +9,14 @@ import rsd_jax
 from rsd_jax.evaluation.sweep.settings import PairSource
 
 
-def make_mesh(sizes: list[int]) -> jax.sharding.Mesh | None:
+def make_mesh(sizes: Sequence[int | str] | None) -> jax.sharding.Mesh | None:
     """A mesh of these sizes of data and model; None for no sizes.
 
     Raises:
       ConfigError: the devices are not enough.
     """
     try:
-        return jax.make_mesh(tuple(sizes), ("data", "model")) if sizes else None
+        return jax.make_mesh(tuple(map(int, sizes)), ("data", "model")) if sizes else None
     except ValueError as error:
         raise rsd_jax.ConfigError(
             f"mesh={sizes} cannot be made of {jax.device_count()} devices: {error}"

@@ -15,7 +15,7 @@ import numpy as np
 
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.distillation.responses.identities import (
-    model_identity,
+    manifest_identity,
     prompts_identity,
     tokenizer_identity,
 )
@@ -43,7 +43,7 @@ Prompts = Mapping[str, Sequence[int]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class ShardProgress:
     """Where a run stands after a shard.
 
     Attributes:
@@ -73,7 +73,7 @@ def generate_responses(
     tokenizer: Any,
     method: Method | None = None,
     draft: LoadedModel | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[ShardProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Writes the target's responses to `directory`, from the first shard that is missing on.
 
@@ -110,8 +110,8 @@ def generate_responses(
         "method": [method.name, method.tree, method.draft_temperature, method.draft_top_k],
         "prompts": prompts_identity(prompts),
         "tokenizer": tokenizer_identity(tokenizer, target.model.vocab_size),
-        "target": model_identity(target),
-        "draft": model_identity(draft) if draft is not None else None,
+        "target": manifest_identity(target),
+        "draft": manifest_identity(draft) if draft is not None else None,
     }
     manifest = begin(directory, dataclasses.asdict(settings) | identities, total)
     missing = [index for index in range(total) if not shard_path(directory, index).exists()]
@@ -126,7 +126,7 @@ def generate_responses(
         write_shard(directory, index, shard, manifest["config_hash"])
         tokens += len(shard.tokens) - int(shard.prompt_length.sum())
         if progress is not None:
-            progress(Progress(done, total, tokens, time.perf_counter() - begun))
+            progress(ShardProgress(done, total, tokens, time.perf_counter() - begun))
     return manifest
 
 

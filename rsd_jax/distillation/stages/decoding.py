@@ -5,18 +5,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.core.types import LoadedModel
-from rsd_jax.distillation.answers import encode_prompts, task_answers
 from rsd_jax.distillation.data.training_prompts import prompts_from_files
 from rsd_jax.distillation.draft_decoding import DecodedRow, TaskPrompts, measure_decoding
+from rsd_jax.distillation.settings import DecodeSettings
 from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
-from rsd_jax.engine.methods import build_method
 from rsd_jax.engine.request import Sampling
+from rsd_jax.evaluation.prompts import greedy_answers, token_ids
 from rsd_jax.records.complete_files import write_json
 from rsd_jax.tasks import get_task
 
 
-def decode(workspace: Workspace) -> None:
-    """Decodes the test prompts of `config.decode` with the draft, and scores the target's answers.
+def decode_test_prompts(workspace: Workspace) -> None:
+    """Decodes test prompts with the draft, and scores the target's answers.
 
     Writes decode.json in the workspace: "rows", see `DecodedRow`, and "scores", see `Score`, of
     greedy answers.
@@ -37,54 +37,46 @@ def decode(workspace: Workspace) -> None:
 
 
 def decode_draft(workspace: Workspace, target: LoadedModel, draft: LoadedModel) -> list[DecodedRow]:
-    """What `config.decode` asks for, with any draft.
+    """What the section `decode` asks for, with any draft.
 
     Raises:
-      ConfigError, NonFiniteLogitsError: see `decode`.
+      ConfigError, NonFiniteLogitsError: see `decode_test_prompts`.
     """
-    options = workspace.config["decode"]
+    settings: DecodeSettings = workspace.settings.section("decode")
     return measure_decoding(
         target,
         draft,
-        _test_prompts(workspace),
-        {name: build_method(**method) for name, method in options["methods"].items()},
-        Sampling(
-            max_new_tokens=options["max_new_tokens"],
-            temperature=options["temperature"],
-            seed=options["seed"],
-            eos_ids=workspace.model(TARGET).config.eos_ids,
-        ),
-        batch_size=options["batch_size"],
+        _test_prompts(workspace, settings),
+        settings.built_methods(),
+        settings.sampling(workspace.model(TARGET).config.eos_ids),
+        batch_size=settings.batch_size,
     )
 
 
-def _test_prompts(workspace: Workspace) -> TaskPrompts:
-    """Of the tasks in `config.decode.prompts`, and of the user's files as a task of its own."""
-    options, tokenizer = workspace.config["decode"], workspace.tokenizer()
+def _test_prompts(workspace: Workspace, settings: DecodeSettings) -> TaskPrompts:
+    """Of the tasks in `decode.prompts`, and of the user's files as a task of its own."""
+    tokenizer = workspace.tokenizer()
     prompts: dict[str, Sequence[Sequence[int]]] = {
-        task: encode_prompts(tokenizer, get_task(task), count)
-        for task, count in options["prompts"].items()
+        task: token_ids(get_task(task).test_prompts(count), tokenizer)
+        for task, count in settings.prompts.items()
     }
-    files = options["prompt_files"]
-    if files["patterns"]:
-        limit = workspace.config["max_prompt_tokens"]
-        own = prompts_from_files(tokenizer=tokenizer, max_tokens=limit, **files)
-        prompts["files"] = list(own.values())
+    if settings.prompt_files.patterns:
+        limit = workspace.settings.section("max_prompt_tokens")
+        own = dataclasses.asdict(settings.prompt_files)
+        found = prompts_from_files(tokenizer=tokenizer, max_tokens=limit, **own)
+        prompts["files"] = list(found.values())
     return prompts
 
 
 def _scores(workspace: Workspace, target: LoadedModel) -> dict[str, Any]:
-    options, tokenizer = workspace.config["decode"], workspace.tokenizer()
+    settings: DecodeSettings = workspace.settings.section("decode")
+    ends, tokenizer = workspace.model(TARGET).config.eos_ids, workspace.tokenizer()
     scores = {}
-    for name, count in options["scored"].items():
+    for name, count in settings.scored.items():
         task = get_task(name)
-        sampling = Sampling(
-            max_new_tokens=task.max_new_tokens,
-            temperature=0.0,
-            eos_ids=workspace.model(TARGET).config.eos_ids,
-        )
-        answers = task_answers(
-            target, tokenizer, task, count, sampling, batch_size=options["batch_size"]
-        )
-        scores[name] = dataclasses.asdict(task.score(answers, task.test_prompts(count)))
+        prompts = task.test_prompts(count)
+        tokens = token_ids(prompts, tokenizer)
+        sampling = Sampling(max_new_tokens=task.max_new_tokens, eos_ids=ends)
+        answers = greedy_answers(target, tokenizer, tokens, sampling, settings.batch_size)
+        scores[name] = dataclasses.asdict(task.score(answers, prompts))
     return scores

@@ -9,9 +9,11 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from rsd_jax.distillation.training.optimizer import Recipe, learning_rate
+from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.training.optimizer import learning_rate
 from rsd_jax.distillation.training.scalars import open_scalars
 from rsd_jax.records.complete_files import complete_file
+from rsd_jax.records.json_objects import json_object
 
 
 class NonFiniteLossError(RuntimeError):
@@ -114,6 +116,6 @@ def _drop_rows_after(step: int, path: pathlib.Path) -> None:
     lines = path.read_text().splitlines(keepends=True)
     # A run that was killed may have left half a row at the end, without its newline.
     whole = [line for line in lines if line.endswith("\n")]
-    kept = [line for line in whole if json.loads(line)["step"] <= step]
+    kept = [line for line in whole if json_object(line)["step"] <= step]
     with complete_file(path) as file:
         file.write("".join(kept).encode())

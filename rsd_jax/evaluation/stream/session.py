@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rsd_jax.core.identity import row_digest
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.engine.decoding import required_capacity
 from rsd_jax.engine.request import Sampling
@@ -12,7 +13,6 @@ from rsd_jax.evaluation.prompts import Encoded, encode, ends_of
 from rsd_jax.evaluation.stream.run import phase_seconds, run_stream
 from rsd_jax.evaluation.stream.settings import StreamSettings
 from rsd_jax.evaluation.stream.stream_rows import SOURCE, instance_rows, whole_row
-from rsd_jax.evaluation.sweep.subjects import fingerprint
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.records.files import append_row, known_rows
 from rsd_jax.records.hardware import Hardware, current_versions
@@ -173,7 +173,7 @@ class Session:
             "num_skipped": self.encoded.num_skipped,
             "eos_ids": list(self.ends),
             "prompts_sha256": self.encoded.sha256,
-            "weights_sha256": fingerprint(self.target),
+            "weights_sha256": row_digest(self.target),
             "config_hash": settings.hash(),
             "hardware": Hardware.current(),
             "versions": current_versions(),
