@@ -15,9 +15,11 @@ import pathlib
 from launcher import Parser, run
 
 from rsd_jax.core.sharding import make_mesh
-from rsd_jax.distillation.pipeline import EXTRA_STAGES, STAGES, Pipeline
+from rsd_jax.distillation.pipeline import EXTRA_STAGES, STAGES, run_stage
 from rsd_jax.distillation.report import report
-from rsd_jax.distillation.responses.generate import Progress
+from rsd_jax.distillation.responses.generate import ShardProgress
+from rsd_jax.distillation.settings import Settings
+from rsd_jax.distillation.workspace import Workspace
 
 
 def _arguments() -> argparse.Namespace:
@@ -42,18 +44,17 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     args = _arguments()
     workdir = args.workdir or pathlib.Path(args.config.workdir)
-    pipeline = Pipeline(
-        args.config, workdir, args.export_dir or workdir / "export", make_mesh(args.mesh)
-    )
     if args.stage == "report":
         print(report(workdir))
         return
+    settings, mesh = Settings.from_config(args.config), make_mesh(args.mesh)
+    workspace = Workspace(settings, workdir, args.export_dir or workdir / "export", mesh)
     for stage in STAGES if args.stage == "all" else (args.stage,):
         print(f"stage {stage}", flush=True)
-        pipeline.run(stage, _show)
+        run_stage(workspace, stage, _show)
 
 
-def _show(progress: Progress) -> None:
+def _show(progress: ShardProgress) -> None:
     print(
         f"shard {progress.shards}/{progress.total}: {progress.tokens} new tokens, "
         f"{progress.tokens_per_second:.0f} tokens/s",

@@ -20,8 +20,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from rsd_jax.distillation.responses.settings import ResponseSettings
-from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.settings import Recipe, ResponseSettings
 
 
 def _recipe(**values: Any) -> ConfigDict:

@@ -15,7 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.settings import Recipe
 
 
 def _model(**shape: int) -> ConfigDict:
@@ -105,7 +105,7 @@ def _skipping() -> ConfigDict:
 def get_config() -> ConfigDict:
     """Sizes and recipes of every stage.
 
-    A recipe has the keys of `training.recipe.Recipe`, `responses` those of `ResponseSettings`, and
+    A recipe has the keys of `settings.Recipe`, `responses` those of `ResponseSettings`, and
     `on_policy` those of `OnPolicy`.
     """
     config = ConfigDict()

@@ -10,12 +10,10 @@ import numpy as np
 
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.distillation.responses.identities import prompts_identity
-from rsd_jax.engine.generation import decode
-from rsd_jax.engine.job import prepare
 from rsd_jax.engine.methods import Method
-from rsd_jax.engine.request import Request, Sampling
-from rsd_jax.engine.results import GenerateResult
+from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation.comparison import Measured, compare
 from rsd_jax.records import metrics
 
 ALL_TASKS = "all"
@@ -69,7 +67,7 @@ def measure_decoding(
     *,
     batch_size: int | None,
 ) -> list[DecodedRow]:
-    """Decodes every prompt with every method.
+    """Decodes every prompt with every method, see `compare`.
 
     A prompt's request id is its place among the prompts of all tasks, for every method, so that
     with one seed another draft meets the same prompts under the same random numbers.
@@ -79,8 +77,7 @@ def measure_decoding(
       prompts: token ids by task.
       methods: from `build_method`, by the names that the rows get.
       sampling: of the target.
-      batch_size: rows decoded together, of one task; None for all of a task. No draw depends
-        on it.
+      batch_size: rows decoded together; None for all. No draw depends on it.
 
     Returns:
       method by method, a row per task in the order of `prompts` and then the one of `ALL_TASKS`.
@@ -94,26 +91,20 @@ def measure_decoding(
         raise ConfigError("measure_decoding needs at least one method and the prompts of one task")
     if ALL_TASKS in prompts:
         raise ConfigError(f"a task cannot be called {ALL_TASKS!r}: that is all of them together")
+    if empty := [task for task, listed in prompts.items() if not listed]:
+        raise ConfigError(f"{empty[0]!r}: prompts is empty; give at least one list of token ids")
+    together = [ids for listed in prompts.values() for ids in listed]
+    size = batch_size or len(together)
+    measured, _ = compare(
+        list(methods.values()), target, draft, together, sampling, batch_size=size
+    )
     ends = np.cumsum([len(listed) for listed in prompts.values()])
-    requests = [
-        Request(
-            prompts=listed,
-            sampling=sampling,
-            request_ids=range(end - len(listed), end),
-            batch_size=batch_size,
-        )
-        for listed, end in zip(prompts.values(), ends, strict=True)
-    ]
-    jobs = {
-        name: [prepare(method, target, draft, request) for request in requests]
-        for name, method in methods.items()
-    }
     rows = []
-    for name, listed in jobs.items():
-        results = [decode(job) for job in listed]
-        for (task, own), result in zip(prompts.items(), results, strict=True):
-            rows.append(_row(task, name, {task: own}, [result], sampling))
-        rows.append(_row(ALL_TASKS, name, prompts, results, sampling))
+    for name, one in zip(methods, measured, strict=True):
+        for (task, own), end in zip(prompts.items(), ends, strict=True):
+            chosen = slice(end - len(own), end)
+            rows.append(_row(task, name, {task: own}, one, chosen, sampling))
+        rows.append(_row(ALL_TASKS, name, prompts, one, slice(None), sampling))
     return rows
 
 
@@ -121,22 +112,19 @@ def _row(
     task: str,
     method: str,
     prompts: TaskPrompts,
-    results: Sequence[GenerateResult],
+    measured: Measured,
+    chosen: slice,
     sampling: Sampling,
 ) -> DecodedRow:
-    produced, blocks, tokens = (
-        np.concatenate(parts)
-        for parts in zip(
-            *((r.stats.produced, r.stats.blocks, r.num_tokens) for r in results), strict=True
-        )
-    )
+    """The row of the chosen prompts, which are those of `prompts`."""
+    produced, blocks = measured.stats.produced[chosen], measured.stats.blocks[chosen]
     named = {f"{name}/{i}": ids for name, listed in prompts.items() for i, ids in enumerate(listed)}
     return DecodedRow(
         task=task,
         method=method,
         prompts_sha256=prompts_identity(named)["sha256"],
         num_prompts=len(blocks),
-        tokens=int(tokens.sum()),
+        tokens=sum(map(len, measured.tokens[chosen])),
         produced=int(produced.sum()),
         blocks=int(blocks.sum()),
         block_efficiency=metrics.block_efficiency(produced, blocks),

@@ -1,14 +1,14 @@
 """The results of a work directory as Markdown tables, as far as its stages have run."""
 
-import json
 import math
 import pathlib
-from collections.abc import Iterable
 from typing import Any
 
 from rsd_jax.distillation.draft_decoding import ALL_TASKS, DecodedRow, ratio_interval
 from rsd_jax.distillation.workspace import DRAFT, TARGET, WARM_START
 from rsd_jax.errors import ConfigError
+from rsd_jax.records.json_objects import build, json_object
+from rsd_jax.reporting.table_formats import Table, number, with_interval
 
 _BASELINE = "cross_entropy"
 _MEASURED = ("loss", "forward_kl", "acceptance_t1", "acceptance_t0.3")
@@ -25,33 +25,20 @@ def report(workdir: str | pathlib.Path) -> str:
     for name, table in (("export", _pair), ("decode", _decoded), ("losses", _losses)):
         path = root / f"{name}.json"
         if path.is_file():
-            tables += table(json.loads(path.read_text()))
-    tables = [table for table in tables if table]
+            tables += table(json_object(path.read_bytes(), f"{path}: "))
+    tables = [table for table in tables if table.rows]
     if not tables:
         raise ConfigError(f"{root} holds no results; run a stage first")
-    return "\n\n".join(tables)
+    return "\n\n".join(table.markdown() for table in tables)
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    def line(cells: Iterable[Any]) -> str:
-        shown = (f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells)
-        return f"| {' | '.join(shown)} |"
-
-    head = list(head)
-    return "\n".join([line(head), line(["---"] * len(head)), *map(line, rows)])
-
-
-def _interval(value: float, low: float, high: float) -> str:
-    return f"{value:.3f} ({low:.3f}-{high:.3f})"
-
-
-def _costs(root: pathlib.Path) -> str:
+def _costs(root: pathlib.Path) -> Table:
     rows = []
     for stage in (TARGET, WARM_START, DRAFT):
         path = root / stage / "metrics.jsonl"
         if not path.is_file():
             continue
-        logged = [json.loads(line) for line in path.read_text().splitlines()]
+        logged = [json_object(line) for line in path.read_bytes().splitlines()]
         training = [row for row in logged if "loss" in row]
         if not training:
             continue
@@ -60,20 +47,20 @@ def _costs(root: pathlib.Path) -> str:
         rows.append(
             [
                 f"`{stage}`",
-                last["step"],
-                sum(recent) / len(recent),
-                round(seconds / 60),
-                round(last["tokens"] / seconds),
+                str(last["step"]),
+                number(sum(recent) / len(recent), 3),
+                str(round(seconds / 60)),
+                str(round(last["tokens"] / seconds)),
             ]
         )
-    head = ("stage", "steps", "training loss, last 100 steps", "minutes", "tokens/s")
-    return _table(head, rows) if rows else ""
+    heads = ("stage", "steps", "training loss, last 100 steps", "minutes", "tokens/s")
+    return Table(heads, rows, frozenset({0}))
 
 
-def _pair(measured: dict[str, Any]) -> list[str]:
+def _pair(measured: dict[str, Any]) -> list[Table]:
     tables = []
     for source, pair in measured.items():
-        head = (
+        heads = (
             f"{source}: {pair['windows']} held-out windows, bfloat16 weights",
             "loss",
             "bits per byte",
@@ -83,67 +70,55 @@ def _pair(measured: dict[str, Any]) -> list[str]:
         )
         rows = []
         for name in (TARGET, DRAFT):
-            loss, *rest = (pair[name].get(key, "") for key in _MEASURED)
-            rows.append([name, loss, loss / math.log(2) / pair["bytes_per_token"], *rest])
-        tables.append(_table(head, rows))
+            loss, *rest = (pair[name].get(key) for key in _MEASURED)
+            values = (loss, loss / math.log(2) / pair["bytes_per_token"], *rest)
+            rows.append([name, *(number(value, 3) for value in values)])
+        tables.append(Table(heads, rows, frozenset({0})))
     return tables
 
 
 def _rows(raw: list[dict[str, Any]]) -> list[DecodedRow]:
-    return [DecodedRow(**values) for values in raw]
+    return [build(DecodedRow, values) for values in raw]
 
 
-def _decoded(decoded: dict[str, Any]) -> list[str]:
+def _decoded(decoded: dict[str, Any]) -> list[Table]:
     rows = _rows(decoded["rows"])
     first = rows[0]
-    head = (
+    heads = (
         f"T = {first.temperature:g}, at most {first.max_new_tokens} new tokens",
         "method",
         "prompts",
         "tokens",
         "block efficiency (95 % interval)",
     )
-    tables = [
-        _table(
-            head,
-            [[row.task, row.method, row.num_prompts, row.tokens, _efficiency(row)] for row in rows],
-        )
+    lines = [
+        [row.task, row.method, str(row.num_prompts), str(row.tokens), _efficiency(row)]
+        for row in rows
     ]
-    if decoded["scores"]:
-        scores = decoded["scores"].items()
-        tables.append(
-            _table(
-                ("task", "metric", "prompts", "greedy answers (95 % interval)", "signature"),
-                [
-                    [
-                        task,
-                        score["metric"],
-                        score["num_prompts"],
-                        _interval(score["value"], *score["interval"]),
-                        _code(score["signature"]),
-                    ]
-                    for task, score in scores
-                ],
-            )
-        )
-    return tables
-
-
-def _code(text: str) -> str:
-    escaped = text.replace("|", "\\|")  # a bar would end the cell
-    return f"`{escaped}`"
+    scores = [
+        [
+            task,
+            score["metric"],
+            str(score["num_prompts"]),
+            with_interval(score["value"], score["interval"], 3),
+            f"`{score['signature']}`",
+        ]
+        for task, score in decoded["scores"].items()
+    ]
+    scored = ("task", "metric", "prompts", "greedy answers (95 % interval)", "signature")
+    return [Table(heads, lines), Table(scored, scores, frozenset({0, 1, 4}))]
 
 
 def _efficiency(row: DecodedRow) -> str:
-    return _interval(row.block_efficiency, *row.block_efficiency_interval)
+    return with_interval(row.block_efficiency, row.block_efficiency_interval, 3)
 
 
-def _losses(results: dict[str, Any]) -> list[str]:
+def _losses(results: dict[str, Any]) -> list[Table]:
     """Held-out acceptance and block efficiency per loss, and the latter against the baseline's."""
     first = next(iter(results.values()))
     base = {row.method: row for row in _all_tasks(results.get(_BASELINE))}
     methods = [row.method for row in _all_tasks(first)]
-    head = [
+    heads = [
         f"{first['steps']} steps; acceptance on {first['windows']} windows (95 % interval)",
         "T = 1",
         "T = 0.3",
@@ -152,11 +127,13 @@ def _losses(results: dict[str, Any]) -> list[str]:
     ]
     lines = []
     for objective, result in results.items():
+        held_out = (result["heldout"][f"acceptance_t{t}"] for t in ("1", "0.3"))
         rows = _all_tasks(result)
         ratios = [
-            _interval(
+            with_interval(
                 row.block_efficiency / base[row.method].block_efficiency,
-                *ratio_interval(row, base[row.method]),
+                ratio_interval(row, base[row.method]),
+                3,
             )
             for row in rows
             if base and objective != _BASELINE
@@ -164,12 +141,12 @@ def _losses(results: dict[str, Any]) -> list[str]:
         lines.append(
             [
                 f"`{objective}`",
-                *(_interval(*result["heldout"][f"acceptance_t{t}"]) for t in ("1", "0.3")),
+                *(with_interval(value, ends, 3) for value, *ends in held_out),
                 *map(_efficiency, rows),
                 *(ratios or ["1"] * (len(rows) if base else 0)),
             ]
         )
-    return [_table(head, lines)]
+    return [Table(heads, lines, frozenset({0}))]
 
 
 def _all_tasks(result: dict[str, Any] | None) -> list[DecodedRow]:

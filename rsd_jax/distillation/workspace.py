@@ -4,43 +4,46 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 from tokenizers import Tokenizer
 
 from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.core.types import LoadedModel, Params
-from rsd_jax.distillation.data import documents
+from rsd_jax.distillation.data import corpus, documents
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.mixture import Mixture
 from rsd_jax.distillation.responses.reading import open_responses
 from rsd_jax.distillation.responses.source import ResponseSource
+from rsd_jax.distillation.settings import Recipe, Settings
 from rsd_jax.distillation.training.checkpoints import Checkpoints
-from rsd_jax.distillation.training.recipe import Recipe
 from rsd_jax.distillation.training.step import abstract_state
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.checkpoint import read_config
-from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.family import Network
 from rsd_jax.models.loading import build_model, load_model
 
 TARGET, WARM_START, DRAFT = "target", "draft_warm_start", "draft"
+SKIPPING = "skipping"
+"""The layer dropout stage: its section of a configuration, and the folder of the adapter."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Workspace:
-    """A configuration and its work directory.
+    """Settings, and the directories that the stages read and write.
 
     Attributes:
-      config: see configs/distill/quickstart.py.
-      root: of the work directory.
+      settings: of all stages.
+      root: the work directory: corpus/ and tokenizer/ of the text stage, responses/ of the generate
+        stage, one directory per training run.
+      export_dir: receives target/, draft/, skipping/ and, from the `prompts` stage, files of
+        prompts.
       mesh: what is trained and measured on, see `train`; None for one device.
     """
 
-    config: Mapping[str, Any]
+    settings: Settings
     root: pathlib.Path
+    export_dir: pathlib.Path
     mesh: jax.sharding.Mesh | None = None
 
     @property
@@ -51,7 +54,7 @@ class Workspace:
     @property
     def target_directory(self) -> pathlib.Path | None:
         """Of a target that was trained elsewhere; None if a stage trains it."""
-        given = self.config["target_directory"]
+        given = self.settings.target_directory
         return pathlib.Path(given) if given else None
 
     @property
@@ -67,9 +70,13 @@ class Workspace:
         """
         return bpe.load_tokenizer(self.tokenizer_directory)
 
+    def library(self) -> list[corpus.SourceFile]:
+        """The files of the library that training text and prompts are cut from."""
+        return corpus.read_files(self.settings.corpus_root or None)
+
     def text(self, split: str) -> Mixture:
         """A split of the text that models are trained on."""
-        return documents.open_mixture(self.root / "corpus", self.config["mixture"], split)
+        return documents.open_mixture(self.root / "corpus", self.settings.mixture, split)
 
     @functools.cached_property
     def ends(self) -> tuple[int | None, tuple[int, ...]]:
@@ -82,16 +89,16 @@ class Workspace:
     def model(self, stage: str, dtype: str | None = None) -> Network:
         """The target, or the model that a stage trains; in f32, or as `loaded`, by default."""
         if stage == TARGET and self.target_directory is not None:
-            config, own = read_config(self.target_directory), self.config["target_dtype"]
+            config, own = read_config(self.target_directory), self.settings.target_dtype
         else:
             bos_id, eos_ids = self.ends
-            shape = self.config[stage]["model"]
-            config, own = LlamaConfig(bos_id=bos_id, eos_ids=eos_ids, **shape), "float32"
+            shape = self.settings.section(stage).model
+            config, own = dataclasses.replace(shape, bos_id=bos_id, eos_ids=eos_ids), "float32"
         return build_model(config, dtype=dtype or own, layout=self.layout)
 
     def recipe(self, stage: str) -> Recipe:
         """The recipe of a stage."""
-        return Recipe.from_mapping(self.config[stage]["recipe"])
+        return self.settings.section(stage).recipe
 
     def params(self, stage: str, run: str | None = None) -> Params:
         """The f32 parameters in the newest checkpoint of a stage, whether it is finished or not.
@@ -117,7 +124,7 @@ class Workspace:
           CheckpointError: see `params`, `load_model`.
         """
         if stage == TARGET and self.target_directory is not None:
-            dtype = self.config["target_dtype"]
+            dtype = self.settings.target_dtype
             return load_model(self.target_directory, dtype=dtype, mesh=self.mesh)
         return LoadedModel(self.model(stage), self.params(stage, run), self.layout)
 

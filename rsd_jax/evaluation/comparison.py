@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,9 +16,7 @@ from rsd_jax.engine.request import Request, Sampling
 from rsd_jax.engine.results import GenerateResult, GenerateStats, join_stats
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.peers import Peer
-
-Progress = Callable[[str], None]
-"""Called with a line that says what was just done."""
+from rsd_jax.evaluation.stopwatch import timed, turn_order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +70,7 @@ def compare(
     draft: LoadedModel | None,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
-    progress: Progress = lambda done: None,
+    progress: Callable[[str], None] = lambda done: None,
     *,
     batch_size: int = 1,
     capacity: int | None = None,
@@ -99,9 +96,9 @@ def compare(
       one per method and one per peer, in their order.
 
     Raises:
-      ConfigError, NonFiniteLogitsError: as `generate`.
+      ConfigError: as `generate`; nothing has run yet.
+      NonFiniteLogitsError: as `generate`.
     """
-
     if not prompts:
         raise ConfigError("prompts is empty; give at least one list of token ids")
     batches = [
@@ -121,13 +118,15 @@ def compare(
     def decoded(method: Method, batch: range) -> GenerateResult:
         return decode(prepare(method, target, draft, request(batch)))
 
+    for method in methods:  # Whatever cannot be used is an error before anything runs.
+        prepare(method, target, draft, request(range(len(prompts))))
     compile_times = []
     for method in methods:
         first_calls = 0.0
         # One program is compiled for each capacity.
         by_capacity = {capacity_of(request(batch), method): batch for batch in reversed(batches)}
         for batch in by_capacity.values():
-            first_calls += _timed(decoded, method, batch)[1] - _timed(decoded, method, batch)[1]
+            first_calls += timed(decoded, method, batch)[1] - timed(decoded, method, batch)[1]
         compile_times.append(max(first_calls, 0.0))
         progress(f"{method.name}: compiled")
     for peer in peers:
@@ -135,7 +134,7 @@ def compare(
 
     ours = [(method.name, functools.partial(decoded, method)) for method in methods]
     theirs = [(peer.name, lambda b, p=peer: p.decode([prompts[i] for i in b])) for peer in peers]
-    timed = _take_turns([*ours, *theirs], batches, progress)
+    taken = _take_turns([*ours, *theirs], batches, progress)
     measured = [
         Measured(
             method=method,
@@ -145,32 +144,25 @@ def compare(
             compile_time=compile_time,
             batch_size=batch_size,
         )
-        for method, runs, compile_time in zip(methods, timed, compile_times, strict=False)
+        for method, runs, compile_time in zip(methods, taken, compile_times, strict=False)
     ]
     others = [
         PeerRun(peer, sum(tokens for tokens, _ in runs), np.asarray([s for _, s in runs]))
-        for peer, runs in zip(peers, timed[len(methods) :], strict=True)
+        for peer, runs in zip(peers, taken[len(methods) :], strict=True)
     ]
     return measured, others
-
-
-def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    begin = time.perf_counter()
-    result = function(*arguments)
-    return result, time.perf_counter() - begin
 
 
 def _take_turns(
     contestants: Sequence[tuple[str, Callable[[range], Any]]],
     batches: Sequence[range],
-    progress: Progress,
+    progress: Callable[[str], None],
 ) -> list[list[tuple[Any, float]]]:
     """Result and seconds of every contestant on every batch."""
-    timed: list[list[tuple[Any, float]]] = [[] for _ in contestants]
+    taken: list[list[tuple[Any, float]]] = [[] for _ in contestants]
     for index, batch in enumerate(batches):
-        for turn in range(len(contestants)):
-            chosen = (index + turn) % len(contestants)
+        for chosen in turn_order(len(contestants), index):
             name, decode = contestants[chosen]
-            timed[chosen].append(_timed(decode, batch))
+            taken[chosen].append(timed(decode, batch))
             progress(f"{name}: {batch.stop} of {batches[-1].stop} prompts")
-    return timed
+    return taken

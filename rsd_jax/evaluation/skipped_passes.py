@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import statistics
-import time
 from collections.abc import Sequence
 
 import jax
@@ -14,6 +13,7 @@ from rsd_jax.core.skips import from_switches, num_switches
 from rsd_jax.core.types import KVCache, LanguageModel, LoadedModel, Params, sizes_of
 from rsd_jax.evaluation.floors import kept_fraction
 from rsd_jax.evaluation.measured_rows import header
+from rsd_jax.evaluation.stopwatch import timed, turn_order
 from rsd_jax.records.parts import SkippedPass
 from rsd_jax.records.rows import Row, config_hash
 
@@ -94,13 +94,14 @@ def time_skipped_passes(
     listed = [jnp.asarray(skips) for skips in sets]
 
     def seconds(skips: jax.Array) -> float:
-        begin = time.perf_counter()
-        jax.block_until_ready(_passes(model, target.params, cache, skips, steps))
-        return (time.perf_counter() - begin) / steps
+        return timed(_passes, model, target.params, cache, skips, steps)[1] / steps
 
     for skips in listed:
         seconds(skips)
-    taken = [[seconds(skips) for skips in listed] for _ in range(repeats)]
+    taken = [
+        {chosen: seconds(listed[chosen]) for chosen in turn_order(len(listed), turn)}
+        for turn in range(repeats)
+    ]
     return [
         SkippedPass(
             kept_fraction=kept_fraction(

@@ -3,23 +3,23 @@
 import dataclasses
 import functools
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from rsd_jax.core.tree import DraftTree
 from rsd_jax.core.types import LanguageModel, LoadedModel
 from rsd_jax.drafters.base import ModelParams
 from rsd_jax.drafters.model import ModelDrafter
-from rsd_jax.engine import decoding, phases
+from rsd_jax.engine import decoding
+from rsd_jax.engine import phase_programs as programs
 from rsd_jax.engine.job import Job, prepare, start
 from rsd_jax.engine.methods import Method
-from rsd_jax.engine.phases import DecodeOptions, Engine
+from rsd_jax.engine.phases import Engine
 from rsd_jax.engine.request import Request, Sampling
 from rsd_jax.engine.state import DecodeState
+from rsd_jax.evaluation.stopwatch import timed, turn_order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +61,8 @@ def copy_bandwidth(megabytes: int, repeats: int = 10) -> float:
     array = jax.block_until_ready(add(array))
     times = []
     for _ in range(repeats):
-        begin = time.perf_counter()
-        array = jax.block_until_ready(add(array))
-        times.append(time.perf_counter() - begin)
+        array, seconds = timed(add, array)
+        times.append(seconds)
     return 2 * array.nbytes / statistics.median(times)
 
 
@@ -111,9 +110,7 @@ def _forwards(
 
 
 def _compile_seconds(engine: Engine, arguments: tuple[Any, ...], program: Any) -> float:
-    begin = time.perf_counter()
-    program.lower(engine, *arguments).compile()
-    return time.perf_counter() - begin
+    return _seconds(lambda: program.lower(engine, *arguments).compile())
 
 
 class _Timed:
@@ -137,33 +134,21 @@ class _Timed:
         self.compile += _compile_seconds(engine, advance_arguments, decoding.advance)
         self._state = decoding.advance(engine, *advance_arguments)
 
-        # What a phase hands on and nothing else: whoever returns the whole state copies it.
-        def drafted(params: ModelParams, state: DecodeState, options: DecodeOptions):
-            tree, after = phases.draft(engine, params, state, options)
-            return tree, after.drafter
-
-        def scored(params: ModelParams, state: DecodeState, tree: DraftTree):
-            logits, after = phases.score(engine, params, state, tree)
-            return logits, after.target_scratch
-
-        draft, score = jax.jit(drafted), jax.jit(scored)
-        verify = jax.jit(functools.partial(phases.verify, engine))
-        commit = jax.jit(functools.partial(phases.commit, engine), donate_argnums=(0,))
-        tree, drafter = draft(params, self._state, options)
-        state = self._state.replace(drafter=drafter)
-        logits, scratch = score(params, state, tree)
-        state = state.replace(target_scratch=scratch)
-        result = verify(state, tree, logits, options)
+        tree, drafted = programs.draft(engine, params, self._state, options)
+        logits, scored = programs.score(engine, params, drafted, tree)
+        result = programs.verify(engine, scored, tree, logits, options)
 
         def donated(function: Callable[[DecodeState], Any], state: DecodeState) -> float:
             return _seconds(function, jax.block_until_ready(jax.tree.map(jnp.copy, state)))
 
         self.measures: dict[str, Callable[[], float]] = {
             "prefill": lambda: _seconds(start, job, batch),
-            "draft": lambda: _seconds(draft, params, self._state, options),
-            "score": lambda: _seconds(score, params, state, tree),
-            "verify": lambda: _seconds(verify, state, tree, logits, options),
-            "commit": lambda: donated(lambda s: commit(s, tree, result, options), state),
+            "draft": lambda: _seconds(programs.draft, engine, params, self._state, options),
+            "score": lambda: _seconds(programs.score, engine, params, drafted, tree),
+            "verify": lambda: _seconds(programs.verify, engine, scored, tree, logits, options),
+            "commit": lambda: donated(
+                lambda state: programs.commit(engine, state, tree, result, options), scored
+            ),
             "forwards": lambda: _seconds(_forwards, engine, params, self._state, steps) / blocks,
             "block": lambda: (
                 donated(lambda s: decoding.advance(engine, params, s, options, steps), self._state)
@@ -177,9 +162,7 @@ class _Timed:
 
 
 def _seconds(function: Callable[..., Any], *arguments: Any) -> float:
-    begin = time.perf_counter()
-    jax.block_until_ready(function(*arguments))
-    return time.perf_counter() - begin
+    return timed(function, *arguments)[1]
 
 
 def time_blocks(
@@ -211,19 +194,20 @@ def time_blocks(
     def endless(new: int) -> Sampling:
         return dataclasses.replace(sampling, max_new_tokens=new, eos_ids=())
 
-    timed = [
+    contestants = [
         _Timed(
             prepare(method, target, draft, Request(prompts=prompts, sampling=endless(new))), blocks
         )
         for method, new in zip(methods, max_new_tokens, strict=True)
     ]
-    seconds: list[dict[str, list[float]]] = [{name: [] for name in each.measures} for each in timed]
+    seconds: list[dict[str, list[float]]] = [
+        {name: [] for name in each.measures} for each in contestants
+    ]
     for turn in range(repeats):
-        for index in range(len(timed)):
-            chosen = (turn + index) % len(timed)
-            for name, measure in timed[chosen].measures.items():
+        for chosen in turn_order(len(contestants), turn):
+            for name, measure in contestants[chosen].measures.items():
                 seconds[chosen][name].append(measure())
-    return [_medians(each.compile, taken) for each, taken in zip(timed, seconds, strict=True)]
+    return [_medians(each.compile, taken) for each, taken in zip(contestants, seconds, strict=True)]
 
 
 def _medians(compile_seconds: float, seconds: dict[str, list[float]]) -> BlockTimes:

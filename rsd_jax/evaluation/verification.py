@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import statistics
-import time
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.growth import grow_tree
 from rsd_jax.drafters.model import ModelDrafter
 from rsd_jax.engine.methods import Method
+from rsd_jax.evaluation.stopwatch import timed, turn_order
 from rsd_jax.verifiers.base import TargetLaws, Verifier
 
 _DRAFT_SPREAD = 4.0  # standard deviation of the draft's logits: a few tokens are likely
@@ -80,9 +80,8 @@ def time_verification(
     ]
     seconds: list[list[float]] = [[], []]
     for turn in range(repeats + 1):
-        for verifier, taken in zip(ways, seconds, strict=True):
-            begin = time.perf_counter()
-            jax.block_until_ready(_verify_blocks(verifier, tree, logits, warp, rows))
+        for chosen in turn_order(len(ways), turn):
+            taken = timed(_verify_blocks, ways[chosen], tree, logits, warp, rows)[1]
             if turn:  # the first call compiles
-                taken.append((time.perf_counter() - begin) / _BLOCKS)
+                seconds[chosen].append(taken / _BLOCKS)
     return statistics.median(seconds[0]), statistics.median(seconds[1])

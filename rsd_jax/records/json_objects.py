@@ -1,6 +1,7 @@
 """Dataclasses from decoded JSON, with errors that name the field."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import types
@@ -18,7 +19,7 @@ def build(
 
     Args:
       kind: a dataclass; its fields are Any, str, int, float, bool, `X | None`, list, dict with
-        string keys, tuple of fixed length, or dataclasses of the same sort.
+        string keys, tuple, or dataclasses of the same sort.
       values: the fields by name; those with a default may be missing.
       prefix: of the fields' names in errors.
       without: fields that have defaults and may not be among the values.
@@ -32,8 +33,8 @@ def build(
         if name not in fields:
             raise ConfigError(f"unknown field '{prefix}{name}'")
     for name, field in fields.items():
-        defaults = (field.default, field.default_factory)
-        if name not in values and set(defaults) == {dataclasses.MISSING}:
+        required = field.default is field.default_factory is dataclasses.MISSING
+        if name not in values and required:
             raise ConfigError(f"field '{prefix}{name}' is missing")
     hints = typing.get_type_hints(kind)
     built = {name: _cast(values[name], hints[name], prefix + name) for name in values}
@@ -58,6 +59,11 @@ def json_object(text: str | bytes, prefix: str = "") -> dict[str, Any]:
     return values
 
 
+def json_sha256(value: Any, *, sort_keys: bool = False) -> str:
+    """SHA-256 of a value as JSON, in hexadecimal."""
+    return hashlib.sha256(json.dumps(value, sort_keys=sort_keys).encode()).hexdigest()
+
+
 def _cast(value: Any, kind: Any, name: str) -> Any:
     """The value as `kind`, or an error that names the field."""
     if kind is Any:
@@ -71,6 +77,8 @@ def _cast(value: Any, kind: Any, name: str) -> Any:
         return {key: _cast(item, args[1], f"{name}.{key}") for key, item in value.items()}
     if origin is list and isinstance(value, (list, tuple)):
         return [_cast(item, args[0], f"{name}[{i}]") for i, item in enumerate(value)]
+    if origin is tuple and isinstance(value, (list, tuple)):
+        args = args[:1] * len(value) if args[1:] == (...,) else args
     if origin is tuple and isinstance(value, (list, tuple)) and len(value) == len(args):
         pairs = enumerate(zip(value, args, strict=True))
         return tuple(_cast(item, arg, f"{name}[{i}]") for i, (item, arg) in pairs)
@@ -90,6 +98,7 @@ def _in_words(kind: Any) -> str:
     names = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
     if kind in names:
         return names[kind]
-    if typing.get_origin(kind) is tuple:
-        return f"a list of {len(typing.get_args(kind))}"
-    return "a list" if typing.get_origin(kind) is list else "an object"
+    args = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple and args[1:] != (...,):
+        return f"a list of {len(args)}"
+    return "a list" if typing.get_origin(kind) in (list, tuple) else "an object"

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsd_jax.core.identity import check_identity, model_identity
+from rsd_jax.core.identity import check_identity, search_identity
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.drafters.base import ModelParams
 from rsd_jax.engine.batching import Batch
@@ -159,7 +159,7 @@ def generate_with_search(
             f"method {method.name!r} does not draft with its target, so there is no skip set to "
             "search for; use swift or one of the self_ methods"
         )
-    check_identity("the search", state.identity, model_identity(target))
+    check_identity("the search", state.identity, search_identity(target))
     return search_through(job, state)
 
 

@@ -1,20 +1,18 @@
 """Files of searches: JSON with a checksum."""
 
-import hashlib
-import json
-import os
 import pathlib
 from typing import Any
 
 from rsd_jax.errors import ConfigError
+from rsd_jax.records.complete_files import write_json
+from rsd_jax.records.json_objects import json_object, json_sha256
 
 _FORMAT = "rsd_jax skip-set search"
 _VERSION = 1
 
 
 def _checksum(fields: dict[str, Any]) -> str:
-    text = json.dumps(fields, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return json_sha256(fields, sort_keys=True)
 
 
 def write(path: str | pathlib.Path, fields: dict[str, Any]) -> None:
@@ -27,9 +25,7 @@ def write(path: str | pathlib.Path, fields: dict[str, Any]) -> None:
         "search": fields,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(unfinished, path)
+    write_json(path, content, indent=None)
 
 
 def read(path: str | pathlib.Path) -> dict[str, Any]:
@@ -39,12 +35,12 @@ def read(path: str | pathlib.Path) -> dict[str, Any]:
       ConfigError: the file is missing, of another version, or not as `write` wrote it.
     """
     try:
-        content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        content = json_object(pathlib.Path(path).read_bytes())
     except OSError as error:
         raise ConfigError(f"cannot read the search {path}: {error.strerror}") from None
-    except ValueError as error:
+    except ConfigError as error:
         raise corrupt(path, error) from None
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+    if content.get("format") != _FORMAT:
         raise ConfigError(f"{path} is not a file of `SearchState.save`")
     if content.get("version") != _VERSION:
         raise ConfigError(

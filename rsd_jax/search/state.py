@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rsd_jax.core.identity import check_identity, model_identity
+from rsd_jax.core.identity import check_identity, search_identity
 from rsd_jax.core.skips import from_switches, num_switches, start_set, to_switches
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.search import files
@@ -46,7 +46,7 @@ class SearchState:
 
     Attributes:
       config: the settings of the search.
-      identity: of the model, see `model_identity`.
+      identity: of the model, see `search_identity`.
       switches: bool[2 (n - 2)], the set in use.
       best_score: score of the set in use; 0 for the start set, which is never scored.
       iterations: number of candidates that were scored.
@@ -77,7 +77,7 @@ class SearchState:
         size = num_switches(layers)
         return cls(
             config=config or SearchConfig(),
-            identity=model_identity(target),
+            identity=search_identity(target),
             switches=to_switches(start_set(layers)),
             best_score=0.0,
             iterations=0,
@@ -136,7 +136,7 @@ class SearchState:
           ConfigError: the file is missing, corrupt, or of another model.
         """
         fields = files.read(path)
-        check_identity(f"the search {path}", fields.get("identity"), model_identity(target))
+        check_identity(f"the search {path}", fields.get("identity"), search_identity(target))
         size = num_switches(target.model.num_layers)
         try:
             state = cls(

@@ -15,15 +15,10 @@ from rsd_jax.core.prefill import prefill_cache
 from rsd_jax.core.tree import DraftTree
 from rsd_jax.core.types import KVCache, LanguageModel, Params, VerifyResult
 from rsd_jax.drafters.base import ModelParams
-from rsd_jax.engine import phases
+from rsd_jax.engine import phase_programs as programs
 from rsd_jax.engine.phases import DecodeOptions, Engine
 from rsd_jax.engine.state import DecodeState
 from rsd_jax.engine.target_pass import places
-
-_draft = jax.jit(phases.draft, static_argnames=("engine",))
-_score = jax.jit(phases.score, static_argnames=("engine",))
-_verify = jax.jit(phases.verify, static_argnames=("engine",))
-_commit = jax.jit(phases.commit, static_argnames=("engine",))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +59,11 @@ class Block:
 
 
 @jax.jit
+def _copied(state: DecodeState) -> DecodeState:
+    return jax.tree.map(jnp.copy, state)
+
+
+@jax.jit
 def _laws(tree: DraftTree) -> jax.Array:
     nodes = jnp.arange(tree.shape.num_internal, dtype=jnp.int32)
     return jax.vmap(lambda row: jax.vmap(row.draft_logprobs_at)(nodes))(tree)
@@ -80,12 +80,12 @@ def run_blocks(
     blocks = []
     for _ in range(num_blocks):
         before = state
-        tree, state = _draft(phases.draft, params, state, options)
-        logits, state = _score(phases.score, params, state, tree)
-        result = _verify(phases.verify, state, tree, logits, options)
+        tree, state = programs.draft(phases.draft, params, state, options)
+        logits, state = programs.score(phases.score, params, state, tree)
+        result = programs.verify(phases.verify, state, tree, logits, options)
         if phases.score.drafter.pass_widths is not None:
-            logits = np.take_along_axis(logits, np.asarray(places(tree))[..., None], axis=1)
-        state = _commit(phases.commit, state, tree, result, options)
+            logits = jnp.take_along_axis(logits, places(tree)[..., None], axis=1)
+        state = programs.commit(phases.commit, _copied(state), tree, result, options)
         laws = np.asarray(_laws(tree))
         blocks.append(Block(before, tree, laws, np.asarray(logits), result, state))
     return blocks

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 
 from rsd_jax.core.types import LoadedModel
-from rsd_jax.distillation import draft_decoding
-from rsd_jax.distillation.answers import encode_prompts, task_answers
 from rsd_jax.distillation.data.tokenizer import BOS_ID, train_tokenizer
 from rsd_jax.distillation.draft_decoding import (
     ALL_TASKS,
@@ -28,6 +26,8 @@ from rsd_jax.engine.generation import generate
 from rsd_jax.engine.methods import build_method
 from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation import comparison
+from rsd_jax.evaluation.prompts import greedy_answers, token_ids
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.records import metrics
 from rsd_jax.tasks.base import Task
@@ -162,7 +162,7 @@ def test_what_cannot_be_measured_or_compared_is_named(near_rows, monkeypatch):
     for name, value in {"temperature": 0.5, "max_new_tokens": 3, "seed": 6}.items():
         with pytest.raises(ConfigError, match=f"{name} is"):
             ratio_interval(near_rows[0], dataclasses.replace(near_rows[0], **{name: value}))
-    monkeypatch.setattr(draft_decoding, "decode", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr(comparison, "decode", lambda *_, **__: pytest.fail("decoded"))
     for options, message in (
         ({"methods": {}}, "at least one method"),
         ({"tasks": {}}, "prompts of one task"),
@@ -189,7 +189,7 @@ def test_answers():
     tokenizer = train_tokenizer(["a b c"], vocab_size=258)
     model = LlamaModel(dataclasses.replace(TINY_CONFIG, vocab_size=258))
     target = LoadedModel(model, tiny_params(3, model.config))
-    prompts = encode_prompts(tokenizer, _task(None), 3)
+    prompts = token_ids(_task(None).test_prompts(3), tokenizer)
     assert all(ids[0] == BOS_ID and min(ids[1:]) > 1 for ids in prompts)
     assert [tokenizer.decode(ids) for ids in prompts] == list(_TEXTS)
     written = generate(
@@ -199,7 +199,8 @@ def test_answers():
 
     def answers(stop=None, count=3, limit=12, eos_ids=()):
         sampling = Sampling(max_new_tokens=limit, temperature=0.0, eos_ids=eos_ids)
-        return task_answers(target, tokenizer, _task(stop), count, sampling)
+        texts = greedy_answers(target, tokenizer, prompts[:count], sampling, None)
+        return [_task(stop).answer(text) for text in texts]
 
     assert answers() == texts
     assert answers(count=2) == texts[:2]

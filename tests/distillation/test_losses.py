@@ -13,7 +13,7 @@ import pytest
 
 from rsd_jax.distillation import losses
 from rsd_jax.distillation.losses import BOUND, LOSSES, SIGMA_FLOOR
-from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.settings import Recipe
 from rsd_jax.distillation.training.step import Batch, abstract_state, train_step
 from rsd_jax.distillation.truncated import TruncatedLogits, dense_logprobs, truncate
 from rsd_jax.errors import ConfigError

@@ -10,7 +10,7 @@ from rsd_jax.distillation.data import documents, token_files
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.corpus import SourceFile
 from rsd_jax.distillation.data.mixture import Mixture, Source, check_weights
-from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.settings import Recipe
 from rsd_jax.distillation.training.train import train
 from rsd_jax.errors import ConfigError
 from rsd_jax.tasks.number_words import number_words_prompt

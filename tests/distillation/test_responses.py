@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import rsd_jax
+from rsd_jax.core.identity import weights_checksum
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.corpus import SourceFile
 from rsd_jax.distillation.data.mixture import Mixture, Source
 from rsd_jax.distillation.data.training_prompts import training_prompts
 from rsd_jax.distillation.responses import shards as response_files
 from rsd_jax.distillation.responses.generate import ResponseSettings, generate_responses
-from rsd_jax.distillation.responses.identities import weights_checksum
 from rsd_jax.distillation.responses.on_policy import OnPolicy, draft_windows, mix_on_policy
 from rsd_jax.distillation.responses.reading import open_responses
 from rsd_jax.distillation.responses.shards import (
@@ -27,6 +27,7 @@ from rsd_jax.distillation.responses.shards import (
 )
 from rsd_jax.distillation.responses.source import as_source
 from rsd_jax.errors import CheckpointError, ConfigError
+from rsd_jax.records.json_objects import build
 from rsd_jax.testing.table_model import TableModel
 from tests import old_files, tiny
 
@@ -295,11 +296,11 @@ def test_bad_arguments_are_named(whole, tmp_path):
     ):
         with pytest.raises(ConfigError, match=match):
             dataclasses.replace(_SETTINGS, **change)
-    with pytest.raises(ConfigError, match="no 'length'"):
-        ResponseSettings.from_mapping({"length": 3})
-    with pytest.raises(ConfigError, match="need `max_new_tokens`"):
-        ResponseSettings.from_mapping({})
-    assert ResponseSettings.from_mapping(dataclasses.asdict(_SETTINGS)) == _SETTINGS
+    with pytest.raises(ConfigError, match="unknown field 'length'"):
+        build(ResponseSettings, {"length": 3})
+    with pytest.raises(ConfigError, match="'max_new_tokens' is missing"):
+        build(ResponseSettings, {})
+    assert build(ResponseSettings, dataclasses.asdict(_SETTINGS)) == _SETTINGS
     many = dataclasses.replace(_SETTINGS, top_logprobs=33)
     unknown = dataclasses.replace(_SETTINGS, eos_ids=(32,))
     for settings, arguments, match in (

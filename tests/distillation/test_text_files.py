@@ -1,5 +1,6 @@
 """A user's own text, tokenizer and prompts: files, splits, ids of <s> and </s>, bad input."""
 
+import dataclasses
 import gzip
 import importlib.util
 import json
@@ -18,10 +19,9 @@ from rsd_jax.distillation.data.text_files import read_documents, split_texts, wr
 from rsd_jax.distillation.data.token_files import open_tokens, write_documents
 from rsd_jax.distillation.data.tokenizer import load_tokenizer
 from rsd_jax.distillation.data.training_prompts import prompts_from_files
-from rsd_jax.distillation.responses.settings import ResponseSettings
-from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.settings import Settings
 from rsd_jax.errors import ConfigError
-from rsd_jax.models.config import NAMED_CONFIGS, LlamaConfig
+from rsd_jax.models.config import NAMED_CONFIGS
 from rsd_jax.models.llama import LlamaModel
 from tests import ROOT
 
@@ -350,16 +350,16 @@ def test_the_configuration_of_the_published_draft():
     spec = importlib.util.spec_from_file_location("llama2_115m", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    config = module.get_config()
+    settings = Settings.from_config(module.get_config())
     for stage, tokens in (("draft_warm_start", 10.5e9), ("draft", 0.33e9)):
-        recipe = Recipe.from_mapping(config[stage]["recipe"])
+        recipe = settings.section(stage).recipe
         assert recipe.steps * recipe.tokens_per_step == pytest.approx(tokens, rel=0.01)
-        model = LlamaConfig(bos_id=1, eos_ids=(2,), **config[stage]["model"])
+        shape = settings.section(stage).model
+        model = dataclasses.replace(shape, bos_id=1, eos_ids=(2,))
         assert model == NAMED_CONFIGS["llama2_115m"]
     shapes = jax.eval_shape(lambda: LlamaModel(model).init_params(jax.random.key(0)))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 116_925_440
-    settings = ResponseSettings.from_mapping({"eos_ids": (2,), **config.responses})
-    assert settings.top_k is None
-    assert settings.eos_ids == (2,)
+    assert settings.responses.top_k is None
+    assert settings.responses.eos_ids == ()  # the target's own
     # A window of the last stage always shows a response.
-    assert config.max_prompt_tokens < config.draft.recipe.window
+    assert settings.max_prompt_tokens < settings.draft.recipe.window

@@ -13,12 +13,14 @@ from rsd_jax.distillation import losses
 from rsd_jax.distillation.data import corpus, token_files
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.evaluate import evaluate
+from rsd_jax.distillation.settings import Recipe
 from rsd_jax.distillation.training.checkpoints import Checkpoints
-from rsd_jax.distillation.training.recipe import Recipe, learning_rate
+from rsd_jax.distillation.training.optimizer import learning_rate
 from rsd_jax.distillation.training.step import init_state
 from rsd_jax.distillation.training.train import train
 from rsd_jax.errors import CheckpointError, ConfigError, NonFiniteLossError
 from rsd_jax.models.llama import LlamaModel
+from rsd_jax.records.json_objects import build
 from rsd_jax.tasks.prompts import load_prompts
 from tests import tiny
 
@@ -139,10 +141,10 @@ def test_a_checkpoint_of_another_model_is_named(tmp_path, teacher):
 
 
 def test_recipe_errors(tmp_path):
-    with pytest.raises(ConfigError, match="no 'learning_rat'"):
-        Recipe.from_mapping({"steps": 3, "learning_rat": 1.0})
-    with pytest.raises(ConfigError, match="needs `steps`"):
-        Recipe.from_mapping({})
+    with pytest.raises(ConfigError, match="unknown field 'learning_rat'"):
+        build(Recipe, {"steps": 3, "learning_rat": 1.0})
+    with pytest.raises(ConfigError, match="'steps' is missing"):
+        build(Recipe, {})
     with pytest.raises(ConfigError, match="objective='mse'"):
         Recipe(steps=1, objective="mse")
     with pytest.raises(ConfigError, match="needs a teacher"):

@@ -17,10 +17,10 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from rsd_jax.distillation.data.corpus import batch_at
+from rsd_jax.distillation.settings import Recipe
 from rsd_jax.distillation.training import train as loop
 from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.log import Log
-from rsd_jax.distillation.training.recipe import Recipe
 from rsd_jax.errors import CheckpointError
 from tests import ROOT, old_files, tiny
 

@@ -9,8 +9,8 @@ import pytest
 
 from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.distillation.evaluate import evaluate
+from rsd_jax.distillation.settings import Recipe
 from rsd_jax.distillation.training.checkpoints import Checkpoints
-from rsd_jax.distillation.training.recipe import Recipe
 from rsd_jax.distillation.training.step import Batch, abstract_state, train_step
 from rsd_jax.distillation.training.train import train
 from rsd_jax.errors import ConfigError

@@ -6,7 +6,6 @@ disagree with the writer, and counts of documents, bytes and tokens.
 """
 
 import itertools
-import json
 import pathlib
 import platform
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,9 +14,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from rsd_jax.distillation.data.tokenizer import BOS_ID, EOS_ID, as_text
-from rsd_jax.distillation.files import complete_file
 from rsd_jax.distillation.responses.shards import token_dtype
 from rsd_jax.errors import ConfigError
+from rsd_jax.records.complete_files import complete_file, write_json
+from rsd_jax.records.json_objects import json_object
 
 SPLITS = ("train", "heldout")
 _SUMMARY = "corpus.json"
@@ -86,8 +86,7 @@ def write_documents(
                 total += sum(len(text.encode()) for text in chunk)
                 tokens += len(encoded)
         summary[split] = {unit: count, "bytes": total, "tokens": tokens}
-    with complete_file(directory / _SUMMARY) as file:
-        file.write((json.dumps(summary, indent=2) + "\n").encode())
+    write_json(directory / _SUMMARY, summary)
     return summary
 
 
@@ -128,10 +127,8 @@ def read_summary(directory: pathlib.Path) -> dict:
     if not path.is_file():
         raise ConfigError(f"{path} does not exist; run the text stage first")
     older = {"bos_id": BOS_ID, "eos_id": EOS_ID, "dtype": "uint16"}
-    try:
-        return older | json.loads(path.read_bytes())
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path} is damaged ({error}); run the text stage again") from None
+    again = f"{path} is damaged; run the text stage again: "
+    return older | json_object(path.read_bytes(), again)
 
 
 def open_tokens(directory: pathlib.Path, split: str) -> np.ndarray:

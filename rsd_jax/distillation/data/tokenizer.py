@@ -73,6 +73,8 @@ def save_tokenizer(tokenizer: Tokenizer, directory: str | pathlib.Path, *, max_l
 def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
     """Reads back what `save_tokenizer` wrote, or the tokenizer.json of a published model.
 
+    It is set to encode whole texts, see `as_text`.
+
     Raises:
       ConfigError: there is no tokenizer.json.
     """
@@ -82,4 +84,4 @@ def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
             f"{path} does not exist; run the text stage first, or give a published model "
             "together with this file"
         )
-    return Tokenizer.from_file(str(path))
+    return as_text(Tokenizer.from_file(str(path)))

@@ -15,12 +15,11 @@ import numpy as np
 
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.distillation.responses.identities import (
-    model_identity,
+    manifest_identity,
     prompts_identity,
     tokenizer_identity,
 )
 from rsd_jax.distillation.responses.manifest import begin
-from rsd_jax.distillation.responses.settings import ResponseSettings
 from rsd_jax.distillation.responses.shards import (
     Shard,
     check_shard,
@@ -29,6 +28,7 @@ from rsd_jax.distillation.responses.shards import (
     write_shard,
 )
 from rsd_jax.distillation.responses.top_logprobs import top_logprobs
+from rsd_jax.distillation.settings import ResponseSettings
 from rsd_jax.engine.batching import check_prompts
 from rsd_jax.engine.generation import decode
 from rsd_jax.engine.job import prepare
@@ -42,7 +42,7 @@ Prompts = Mapping[str, Sequence[int]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class ShardProgress:
     """Where a run stands after a shard.
 
     Attributes:
@@ -72,7 +72,7 @@ def generate_responses(
     tokenizer: Any,
     method: Method | None = None,
     draft: LoadedModel | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[ShardProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Writes the target's responses to `directory`, from the first shard that is missing on.
 
@@ -109,8 +109,8 @@ def generate_responses(
         "method": [method.name, method.tree, method.draft_temperature, method.draft_top_k],
         "prompts": prompts_identity(prompts),
         "tokenizer": tokenizer_identity(tokenizer, target.model.vocab_size),
-        "target": model_identity(target),
-        "draft": model_identity(draft) if draft is not None else None,
+        "target": manifest_identity(target),
+        "draft": manifest_identity(draft) if draft is not None else None,
     }
     manifest = begin(directory, dataclasses.asdict(settings) | identities, total)
     missing = [index for index in range(total) if not shard_path(directory, index).exists()]
@@ -125,7 +125,7 @@ def generate_responses(
         write_shard(directory, index, shard, manifest["config_hash"])
         tokens += len(shard.tokens) - int(shard.prompt_length.sum())
         if progress is not None:
-            progress(Progress(done, total, tokens, time.perf_counter() - begun))
+            progress(ShardProgress(done, total, tokens, time.perf_counter() - begun))
     return manifest
 
 

@@ -9,10 +9,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from rsd_jax.distillation.files import complete_file
 from rsd_jax.distillation.responses.shards import VERSION
 from rsd_jax.errors import CheckpointError, ConfigError
+from rsd_jax.records.complete_files import write_json
 from rsd_jax.records.hardware import current_versions
+from rsd_jax.records.json_objects import json_object
 from rsd_jax.records.rows import config_hash
 
 FORMAT = "rsd_jax responses"
@@ -34,10 +35,10 @@ def read_manifest(directory: pathlib.Path) -> dict[str, Any]:
         )
     again = "give another directory, or delete this one and run the generate stage again"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json_object(path.read_bytes())
         version = manifest["format"], manifest["version"]
         complete = manifest.keys() >= {"shards", "settings", "config_hash"}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError):
         raise CheckpointError(f"{path} is no manifest of responses; {again}") from None
     if version != (FORMAT, VERSION):
         raise CheckpointError(f"{path} is {version}, expected {(FORMAT, VERSION)}; {again}")
@@ -72,8 +73,7 @@ def begin(directory: pathlib.Path, settings: Mapping[str, Any], shards: int) -> 
         "settings": settings_now,
         "made_with": current_versions(),
     }
-    with complete_file(directory / MANIFEST) as file:
-        file.write((json.dumps(manifest, indent=2) + "\n").encode())
+    write_json(directory / MANIFEST, manifest)
     return manifest
 
 

@@ -3,7 +3,6 @@
 On-policy distillation (Agarwal et al. 2024, GKD; for drafts Zhou et al. 2024, DistillSpec).
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,41 +10,15 @@ import numpy as np
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.distillation.data.windows import Windows
 from rsd_jax.distillation.responses.source import as_source
+from rsd_jax.distillation.settings import OnPolicy
 from rsd_jax.engine.generation import decode
 from rsd_jax.engine.job import prepare
 from rsd_jax.engine.methods import build_method
-from rsd_jax.engine.request import Request, Sampling, SharedSampling
-from rsd_jax.errors import ConfigError, is_number, positive_integer
+from rsd_jax.engine.request import Request
+from rsd_jax.errors import ConfigError, positive_integer
 
 # Keeps these draws apart from those of the stored data, which have (seed, step) alone.
 _STREAM = 1
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OnPolicy(SharedSampling):
-    """How much of a batch the draft writes, and how.
-
-    Attributes:
-      fraction: the chance that a window is the draft's, in [0, 1].
-      max_new_tokens, temperature, top_k, top_p, eos_ids: of a continuation, see `Sampling`.
-
-    Raises:
-      ConfigError: a value is out of range.
-    """
-
-    fraction: float
-    temperature: float = 1.0
-    eos_ids: tuple[int, ...] = ()
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not is_number(self.fraction) or not 0 <= self.fraction <= 1:
-            raise ConfigError(f"fraction={self.fraction!r} must lie in [0, 1]")
-        self.sampling(0)
-
-    def sampling(self, seed: int) -> Sampling:
-        """How the draft goes on with a prompt."""
-        return self.at(self.temperature, seed=seed, eos_ids=self.eos_ids)
 
 
 def draft_windows(

@@ -11,8 +11,8 @@ import zlib
 
 import numpy as np
 
-from rsd_jax.distillation.files import complete_file
 from rsd_jax.errors import CheckpointError
+from rsd_jax.records.complete_files import complete_file
 
 VERSION = 1
 """Of the format of manifest and shards."""

@@ -1,7 +1,6 @@
 """Training state on disk, with orbax; a damaged state is found before it is used."""
 
 import hashlib
-import json
 import pathlib
 import warnings
 from typing import Any, TypeVar
@@ -9,8 +8,9 @@ from typing import Any, TypeVar
 import jax
 import orbax.checkpoint as ocp
 
-from rsd_jax.distillation.files import complete_file
-from rsd_jax.errors import CheckpointError
+from rsd_jax.errors import CheckpointError, ConfigError
+from rsd_jax.records.complete_files import write_json
+from rsd_jax.records.json_objects import json_object
 
 _Tree = TypeVar("_Tree")
 _SUMS = "sha256.json"
@@ -54,8 +54,7 @@ class Checkpoints:
             self._manager.delete(self._unreadable.pop())
         if step not in self._manager.all_steps():
             self._manager.save(step, args=ocp.args.StandardSave(state))
-            with complete_file(self._folder(step) / _SUMS) as file:
-                file.write(json.dumps(_sums(self._folder(step))).encode())
+            write_json(self._folder(step) / _SUMS, _sums(self._folder(step)))
 
     def restore(self, like: _Tree) -> tuple[int, _Tree]:
         """The newest state that can be read, and the steps done in it.
@@ -135,8 +134,8 @@ def _verify(folder: pathlib.Path) -> bool:
     if not path.is_file():
         return False
     try:
-        expected = json.loads(path.read_text())
-    except ValueError as error:
+        expected = json_object(path.read_bytes())
+    except ConfigError as error:
         raise _Unreadable(f"{_SUMS} is damaged") from error
     found = _sums(folder)
     for name, digest in expected.items():

@@ -9,10 +9,12 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from rsd_jax.distillation.files import complete_file
-from rsd_jax.distillation.training.recipe import Recipe, learning_rate
+from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.training.optimizer import learning_rate
 from rsd_jax.distillation.training.scalars import Scalars
 from rsd_jax.errors import NonFiniteLossError
+from rsd_jax.records.complete_files import complete_file
+from rsd_jax.records.json_objects import json_object
 
 
 class Log:
@@ -97,6 +99,6 @@ def _drop_rows_after(step: int, path: pathlib.Path) -> None:
     lines = path.read_text().splitlines(keepends=True)
     # A run that was killed may have left half a row at the end, without its newline.
     whole = [line for line in lines if line.endswith("\n")]
-    kept = [line for line in whole if json.loads(line)["step"] <= step]
+    kept = [line for line in whole if json_object(line)["step"] <= step]
     with complete_file(path) as file:
         file.write("".join(kept).encode())

@@ -14,8 +14,9 @@ from rsd_jax.core.sharding import MeshLayout, mean_over_rows
 from rsd_jax.core.types import LanguageModel, Params
 from rsd_jax.distillation import losses
 from rsd_jax.distillation.data.windows import Windows
+from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.training.optimizer import optimizer
 from rsd_jax.distillation.training.placement import place_rows, shardings
-from rsd_jax.distillation.training.recipe import Recipe, optimizer
 from rsd_jax.distillation.truncated import TruncatedLogits
 from rsd_jax.models.family import ModelConfig
 

@@ -13,10 +13,10 @@ from rsd_jax.core.types import Params
 from rsd_jax.distillation.data.corpus import batch_at
 from rsd_jax.distillation.data.windows import Data, Windows
 from rsd_jax.distillation.losses import LOSSES
+from rsd_jax.distillation.settings import Recipe
 from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.log import Log
 from rsd_jax.distillation.training.placement import place
-from rsd_jax.distillation.training.recipe import Recipe
 from rsd_jax.distillation.training.step import (
     Student,
     TrainState,

@@ -1,16 +1,15 @@
 """Blocks whose phases are programs of their own, each waited for and timed."""
 
-import functools
-import time
+from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 
 from rsd_jax.drafters.base import ModelParams
-from rsd_jax.engine import phases
+from rsd_jax.engine import phase_programs as programs
 from rsd_jax.engine.phases import DecodeOptions, Engine
 from rsd_jax.engine.state import DecodeState
+from rsd_jax.evaluation.stopwatch import timed
 
 PHASES = ("draft", "verify", "others")
 
@@ -34,36 +33,17 @@ class PhasedAdvance:
         options: DecodeOptions,
         max_blocks: np.integer | int,
     ) -> DecodeState:
-        """Runs blocks until every row is done or `max_blocks` have run; `state` is donated."""
+        """Runs blocks until every row is done or `max_blocks` have run; takes over `state`."""
         count = 0
         while count < max_blocks and not np.asarray(state.done).all():
-            tree, state = self._timed("draft", _draft, engine, params, state, options)
-            verdict, state = self._timed("verify", _verify, engine, params, state, tree, options)
-            state = self._timed("others", _commit, engine, state, tree, verdict, options)
+            tree, state = self._timed("draft", programs.draft, engine, params, state, options)
+            logits, state = self._timed("verify", programs.score, engine, params, state, tree)
+            verdict = self._timed("verify", programs.verify, engine, state, tree, logits, options)
+            state = self._timed("others", programs.commit, engine, state, tree, verdict, options)
             count += 1
         return state
 
-    def _timed(self, phase: str, function: Any, *arguments: Any) -> Any:
-        begin = time.perf_counter()
-        result = jax.block_until_ready(function(*arguments))
-        self.seconds[phase] += time.perf_counter() - begin
+    def _timed(self, phase: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        result, seconds = timed(function, *arguments)
+        self.seconds[phase] += seconds
         return result
-
-
-# The state is donated, so that no cache is copied on the way from phase to phase.
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-def _draft(engine: Engine, params: ModelParams, state: DecodeState, options: DecodeOptions):
-    return phases.draft(engine, params, state, options)
-
-
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-def _verify(
-    engine: Engine, params: ModelParams, state: DecodeState, tree: Any, options: DecodeOptions
-):
-    logits, state = phases.score(engine, params, state, tree)
-    return phases.verify(engine, state, tree, logits, options), state
-
-
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _commit(engine: Engine, state: DecodeState, tree: Any, verdict: Any, options: DecodeOptions):
-    return phases.commit(engine, state, tree, verdict, options)

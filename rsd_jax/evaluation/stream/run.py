@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from rsd_jax.engine.job import Job, prepare
 from rsd_jax.engine.methods import Method, build_method
 from rsd_jax.engine.request import Request, Sampling
 from rsd_jax.engine.results import GenerateResult
+from rsd_jax.evaluation.stopwatch import timed, turn_order
 from rsd_jax.evaluation.stream.phases import PhasedAdvance
 from rsd_jax.search import InstanceTrace, SearchRun, SearchState
 from rsd_jax.search.candidates import propose
@@ -128,10 +128,8 @@ def run_stream(
             functools.partial(decoder.baseline, index),
         ]
         taken = {}
-        for which in (0, 1) if index % 2 == 0 else (1, 0):
-            begin = time.perf_counter()
-            result = calls[which]()
-            taken[which] = result, time.perf_counter() - begin
+        for which in turn_order(len(calls), index):
+            taken[which] = timed(calls[which])
         run, state = taken[0][0], taken[0][0].state
         yield Instance(run.result, taken[0][1], *taken[1], trace=run.instances[0], state=state)
 
@@ -159,9 +157,7 @@ def phase_seconds(
     taken = []
     for index in range(len(prompts)):
         advance = PhasedAdvance()
-        begin = time.perf_counter()
-        run = decoder.own(index, state, advance)
-        total = time.perf_counter() - begin
+        run, total = timed(decoder.own, index, state, advance)
         state, spent = run.state, run.instances[0].seconds
         seconds = {"optimize": sum(spent[name] for name in SEARCHING)} | advance.seconds
         seconds["others"] = total - sum(seconds[name] for name in ("optimize", "draft", "verify"))

@@ -4,17 +4,17 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rsd_jax.core.identity import row_digest
 from rsd_jax.core.types import LoadedModel, sizes_of
 from rsd_jax.engine.decoding import required_capacity
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.measured_rows import header
+from rsd_jax.evaluation.prompts import Encoded, encode, ends_of
 from rsd_jax.evaluation.stream.rows import instance_rows, whole_row
 from rsd_jax.evaluation.stream.run import phase_seconds, run_stream
 from rsd_jax.evaluation.stream.settings import StreamSettings
-from rsd_jax.evaluation.sweep.prompts import Encoded, encode, ends_of
-from rsd_jax.evaluation.sweep.subjects import fingerprint
 from rsd_jax.records.files import append_row, known_rows
 from rsd_jax.records.rows import Row
 from rsd_jax.search import SearchState
@@ -45,7 +45,7 @@ class Session:
         self.encoded = self._prompts(tokenizer)
         self.folder = pathlib.Path(settings.out_dir)
         self.path = self.folder / "results.jsonl"
-        self._weights = fingerprint(target)
+        self._weights = row_digest(target)
         rows = known_rows(self.path)
         self._check(rows)
         own, base = (

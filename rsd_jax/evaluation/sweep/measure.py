@@ -8,10 +8,10 @@ from rsd_jax.engine.methods import Method
 from rsd_jax.engine.request import Sampling
 from rsd_jax.evaluation.comparison import compare
 from rsd_jax.evaluation.measured_rows import decoding_parts, header, with_times
+from rsd_jax.evaluation.prompts import texts
 from rsd_jax.evaluation.sweep.accuracy import scores
 from rsd_jax.evaluation.sweep.cells import Cell, Turn
 from rsd_jax.evaluation.sweep.definition import MethodKey
-from rsd_jax.evaluation.sweep.prompts import texts
 from rsd_jax.evaluation.sweep.subjects import Subject
 from rsd_jax.evaluation.timing import time_blocks
 from rsd_jax.records.rows import Row

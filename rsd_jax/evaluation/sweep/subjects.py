@@ -2,26 +2,23 @@
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import jax
-import numpy as np
-
+from rsd_jax.core.identity import row_digest
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.engine.decoding import required_capacity
-from rsd_jax.engine.generation import decode
-from rsd_jax.engine.job import prepare
-from rsd_jax.engine.methods import method_of_tree
-from rsd_jax.engine.request import Request
 from rsd_jax.errors import ConfigError
-from rsd_jax.evaluation.sweep.definition import BASELINE, Sweep
-from rsd_jax.evaluation.sweep.prompts import Encoded, encode, ends_of, texts, with_follow_ups
+from rsd_jax.evaluation.prompts import (
+    Encoded,
+    encode,
+    ends_of,
+    greedy_answers,
+    with_follow_ups,
+)
+from rsd_jax.evaluation.sweep.definition import Sweep
 from rsd_jax.tasks.base import Task
 from rsd_jax.tasks.prompts import Prompt
-
-_FINGERPRINT = 64  # numbers of each parameter
 
 
 class Pair(Protocol):
@@ -46,7 +43,7 @@ class Subject:
       models: the pair.
       encoded: prompts that fit.
       ends: ids that end an answer.
-      weights_sha256: see `fingerprint`.
+      weights_sha256: see `row_digest`.
       capacity: of the caches.
     """
 
@@ -59,18 +56,6 @@ class Subject:
     ends: tuple[int, ...]
     weights_sha256: str
     capacity: int
-
-
-def fingerprint(*models: LoadedModel) -> str:
-    """SHA-256 of the first numbers of every parameter: tells two trainings apart, cheaply."""
-    digest = hashlib.sha256()
-    for loaded in models:
-        leaves, _ = jax.tree_util.tree_flatten_with_path(loaded.params)
-        for path, leaf in leaves:
-            first = leaf[(0,) * (leaf.ndim - 1)][:_FINGERPRINT]
-            name = f"{jax.tree_util.keystr(path)} {leaf.shape}"
-            digest.update(name.encode() + np.asarray(first, np.float32).tobytes())
-    return digest.hexdigest()
 
 
 Asked = tuple[Task, list[Prompt]]
@@ -112,7 +97,7 @@ def subjects_of(
       ConfigError: nothing ends an answer.
     """
     ends = ends_of(models.target, models.tokenizer)
-    weights = fingerprint(*(m for m in (models.target, models.draft) if m is not None))
+    weights = row_digest(*(m for m in (models.target, models.draft) if m is not None))
     encoded = {name: _encoded(sweep, models, name, *asked[name], ends) for name in asked}
     methods = list(sweep.methods().values())
     needed = [
@@ -154,10 +139,8 @@ def _encoded(
         asked = fit(prompts)
         if not asked.tokens:
             return {}
-        sampling = settings.at(0.0, eos_ids=ends)
-        request = Request(prompts=asked.tokens, sampling=sampling, batch_size=sweep.batch_size)
-        result = decode(prepare(method_of_tree(BASELINE, "-"), models.target, None, request))
-        names = [prompt.name for prompt in asked.prompts]
-        return dict(zip(names, texts(models.tokenizer, result.tokens, ends), strict=True))
+        sampling, size = settings.at(0.0, eos_ids=ends), sweep.batch_size
+        said = greedy_answers(models.target, models.tokenizer, asked.tokens, sampling, size)
+        return dict(zip((prompt.name for prompt in asked.prompts), said, strict=True))
 
     return fit(with_follow_ups(task, prompts, answer) if settings.follow_ups else prompts)

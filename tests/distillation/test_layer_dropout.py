@@ -12,11 +12,12 @@ import pytest
 import rsd_jax
 from rsd_jax.distillation.data import documents
 from rsd_jax.distillation.data.windows import Windows
-from rsd_jax.distillation.pipeline import Pipeline
-from rsd_jax.distillation.skipping_student import SkippingStudent
+from rsd_jax.distillation.layer_dropout_student import LayerDropoutStudent
+from rsd_jax.distillation.pipeline import run_stage
+from rsd_jax.distillation.settings import Recipe, Settings
 from rsd_jax.distillation.training.checkpoints import Checkpoints
-from rsd_jax.distillation.training.recipe import Recipe
 from rsd_jax.distillation.training.step import abstract_state
+from rsd_jax.distillation.workspace import Workspace
 from rsd_jax.models.checkpoint import save_model
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
@@ -24,7 +25,7 @@ from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 pytestmark = pytest.mark.standard_promotion  # optax
 
 _CONFIG = dataclasses.replace(TINY_CONFIG, num_layers=4)
-_STUDENT = SkippingStudent(LlamaModel(_CONFIG), rank=2, fewest=1, most=3)
+_STUDENT = LayerDropoutStudent(LlamaModel(_CONFIG), rank=2, fewest=1, most=3)
 _TOKENS = jax.random.randint(jax.random.key(0), (8, 6), 0, _CONFIG.vocab_size)
 
 
@@ -109,6 +110,10 @@ class _Text:
         return self.batch_at(seed=1, step=0, batch_size=count, length=length)
 
 
+def _run(config, folder):
+    run_stage(Workspace(Settings.from_config(config), folder, folder / "export"), "skipping")
+
+
 def test_the_stage_leaves_an_adapter_that_helps(params, tmp_path, monkeypatch):
     monkeypatch.setattr(documents, "open_mixture", lambda *_: _Text())
     save_model(tmp_path / "target", _CONFIG, params, dtype="float32")
@@ -136,15 +141,14 @@ def test_the_stage_leaves_an_adapter_that_helps(params, tmp_path, monkeypatch):
             },
         }
     )
-    pipeline = Pipeline(config, tmp_path, tmp_path / "export")
-    pipeline.run("skipping")
+    _run(config, tmp_path)
     measured = json.loads((tmp_path / "skipping.json").read_text())
     names = {"loss", "forward_kl", "matchness_1", "matchness_2", "matchness_3"}
     assert set(measured["before"]) == set(measured["after"]) == names
     assert measured["before"]["forward_kl"] == pytest.approx(0.0, abs=1e-6)
     assert measured["after"]["matchness_2"] > measured["before"]["matchness_2"]
     saved = Checkpoints(tmp_path / "skipping/checkpoints")
-    student = SkippingStudent(LlamaModel(_CONFIG), rank=4, most=3)
+    student = LayerDropoutStudent(LlamaModel(_CONFIG), rank=4, most=3)
     _, state = saved.restore(abstract_state(student, recipe))
     saved.close()
     jax.tree.map(np.testing.assert_array_equal, state.params["target"], params)
@@ -152,7 +156,7 @@ def test_the_stage_leaves_an_adapter_that_helps(params, tmp_path, monkeypatch):
     weights = tmp_path / "export/skipping/adapter_model.safetensors"
     before = weights.read_bytes()
     weights.unlink()
-    pipeline.run("skipping")
+    _run(config, tmp_path)
     assert weights.read_bytes() == before
     base = json.loads(weights.with_name("adapter_config.json").read_text())
     assert base["base_model_name_or_path"] == "../../target"
@@ -171,12 +175,18 @@ def test_a_stage_that_cannot_run_says_why(params, tmp_path):
     section = {"rank": 1, "fewest": 1, "most": 2, "mixture": {}, "recipe": recipe}
     base = {"target_directory": str(tmp_path / "target"), "target_dtype": "float32"}
     for values, message in (
-        (None, "no section skipping"),
+        (None, "no `skipping`"),
         ({"rank": 1}, r"'skipping\.fewest' is missing"),
         (section | {"ranks": 1}, r"unknown field 'skipping\.ranks'"),
-        (section | {"recipe": recipe | {"weight_decay": 0.1}}, r"weight_decay=0\.1"),
-        (section | {"recipe": recipe | {"accumulate": 4}}, "batch_size / accumulate is 2"),
+        (
+            section | {"recipe": recipe | {"weight_decay": 0.1}},
+            r"\.recipe\.weight_decay=0\.1",
+        ),
+        (
+            section | {"recipe": recipe | {"accumulate": 4}},
+            r"g\.recipe: batch_size / accu.* is 2",
+        ),
     ):
         config = ml_collections.ConfigDict(base | ({} if values is None else {"skipping": values}))
         with pytest.raises(rsd_jax.ConfigError, match=message):
-            Pipeline(config, tmp_path, tmp_path / "export").run("skipping")
+            _run(config, tmp_path)

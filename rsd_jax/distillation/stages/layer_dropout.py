@@ -5,11 +5,8 @@ adapter learns that random sets of sub-layers can be left out, and, on some rows
 changes while none is. What comes out is a target of its own, close to the first one.
 """
 
-import dataclasses
 import functools
 import os
-import pathlib
-from typing import Any
 
 import flax.traverse_util
 import jax
@@ -21,69 +18,26 @@ from rsd_jax.core.skips import from_switches, num_switches
 from rsd_jax.core.types import LanguageModel, Params
 from rsd_jax.distillation.data import documents
 from rsd_jax.distillation.evaluate import evaluate
-from rsd_jax.distillation.export import rounded
-from rsd_jax.distillation.files import write_json
+from rsd_jax.distillation.layer_dropout_student import LayerDropoutStudent
 from rsd_jax.distillation.losses import forward_kl
-from rsd_jax.distillation.skipping_student import SkippingStudent, check_rows
-from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.settings import LayerDropoutSettings, Recipe
+from rsd_jax.distillation.stages.export import rounded
 from rsd_jax.distillation.training.train import train
-from rsd_jax.distillation.workspace import TARGET, Workspace
+from rsd_jax.distillation.workspace import SKIPPING, TARGET, Workspace
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.adapter import save_adapter
-from rsd_jax.records.json_objects import build
-
-SKIPPING = "skipping"
-"""The stage, its section of a configuration, and the folder of the adapter."""
+from rsd_jax.records.complete_files import write_json
 
 _MEASURED_SETS = 4
 _ROWS = 8  # that are scored at once
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SkippingSettings:
-    """The section `skipping` of a configuration.
-
-    Attributes:
-      rank, fewest, most: see `SkippingStudent`.
-      mixture: share of each source of text.
-      recipe: of the training run.
-    """
-
-    rank: int
-    fewest: int
-    most: int
-    mixture: dict[str, float]
-    recipe: Recipe
-
-    def __post_init__(self):
-        if self.recipe.weight_decay:
-            raise ConfigError(
-                f"{SKIPPING}.recipe.weight_decay={self.recipe.weight_decay} would change the "
-                "target, which is among the parameters; set it to 0"
-            )
-        check_rows(self.recipe.batch_size // self.recipe.accumulate)
-
-    @classmethod
-    def from_config(cls, config: Any) -> "SkippingSettings":
-        """Of a whole configuration, an `ml_collections.ConfigDict`.
-
-        Raises:
-          ConfigError: there is no such section, or a key of it is unknown, missing or malformed.
-        """
-        if SKIPPING not in config:
-            raise ConfigError(
-                f"the configuration has no section {SKIPPING}; see configs/distill/quickstart.py"
-            )
-        settings: SkippingSettings = build(cls, config[SKIPPING].to_dict(), f"{SKIPPING}.")
-        return settings
-
-
-def train_skipping(workspace: Workspace, directory: pathlib.Path) -> None:
+def train_layer_dropout(workspace: Workspace) -> None:
     """Trains the adapter, resuming if it was stopped, and writes it and skipping.json.
 
     Args:
-      workspace: its target is the teacher, its text is trained on.
-      directory: receives the adapter, in a folder `skipping`.
+      workspace: its target is the teacher, its text is trained on; its export directory receives
+        the adapter, in a folder `skipping`.
 
     Raises:
       ConfigError: the target or the text is missing, or an option is missing or out of range.
@@ -91,10 +45,13 @@ def train_skipping(workspace: Workspace, directory: pathlib.Path) -> None:
     """
     if workspace.mesh is not None:
         raise ConfigError(f"the stage {SKIPPING} runs on one device; leave out the mesh")
-    settings = SkippingSettings.from_config(workspace.config)
+    settings: LayerDropoutSettings = workspace.settings.section(SKIPPING)
+    directory = workspace.export_dir
     target, recipe = workspace.target, settings.recipe
     model = workspace.model(TARGET, recipe.compute_dtype)
-    student = SkippingStudent(model, rank=settings.rank, fewest=settings.fewest, most=settings.most)
+    student = LayerDropoutStudent(
+        model, rank=settings.rank, fewest=settings.fewest, most=settings.most
+    )
     texts = {
         split: documents.open_mixture(workspace.root / "corpus", settings.mixture, split)
         for split in ("train", "heldout")
@@ -132,7 +89,7 @@ def train_skipping(workspace: Workspace, directory: pathlib.Path) -> None:
     )
 
 
-def _start(student: SkippingStudent, target: Params, recipe: Recipe) -> Params:
+def _start(student: LayerDropoutStudent, target: Params, recipe: Recipe) -> Params:
     """The target's parameters in float32, copied since a step donates its state, and an adapter."""
     copied = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), target)
     key = jax.random.key(recipe.seed)
@@ -140,7 +97,7 @@ def _start(student: SkippingStudent, target: Params, recipe: Recipe) -> Params:
 
 
 def _measured(
-    student: SkippingStudent,
+    student: LayerDropoutStudent,
     model: LanguageModel,
     params: Params,
     *,

@@ -22,12 +22,12 @@ def check_rows(rows: int) -> None:
     """Raises `ConfigError` for too few rows at once to have whole and skipping ones."""
     if rows < 1 + _GROUPS:
         raise ConfigError(
-            f"skipping.recipe: batch_size / accumulate is {rows} and must be at least {1 + _GROUPS}"
+            f"recipe: batch_size / accumulate is {rows} and must be at least {1 + _GROUPS}"
         )
 
 
 @dataclasses.dataclass(frozen=True)
-class SkippingStudent:
+class LayerDropoutStudent:
     """A target and an adapter; every call of `score` skips other sub-layers.
 
     Parameters are {"target": the target's, "adapter": {... "a" f32[in, r], "b" f32[r, out]}}; the

@@ -19,7 +19,7 @@ def complete_file(path: pathlib.Path) -> Iterator[BinaryIO]:
     partial.replace(path)
 
 
-def write_json(path: pathlib.Path, value: Any) -> None:
+def write_json(path: pathlib.Path, value: Any, *, indent: int | None = 2) -> None:
     """Writes a file of JSON whole or not at all."""
     with complete_file(path) as file:
-        file.write((json.dumps(value, indent=2) + "\n").encode())
+        file.write((json.dumps(value, indent=indent) + "\n").encode())

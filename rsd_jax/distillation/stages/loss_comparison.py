@@ -1,25 +1,43 @@
 """One draft per loss, from the same start: which one the target accepts."""
 
 import dataclasses
-import json
 from typing import Any
 
 import numpy as np
 
-from rsd_jax.distillation.decoding_stage import decode_draft
-from rsd_jax.distillation.draft_training import distil
 from rsd_jax.distillation.evaluate import evaluate_windows
-from rsd_jax.distillation.files import write_json
+from rsd_jax.distillation.settings import DecodeSettings, DraftSettings, LossesSettings, Recipe
+from rsd_jax.distillation.stages.decoding import decode_draft
+from rsd_jax.distillation.stages.training import distil
 from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
 from rsd_jax.errors import ConfigError
+from rsd_jax.records.complete_files import write_json
+from rsd_jax.records.json_objects import build, json_object
 from rsd_jax.records.metrics import bootstrap_interval
 
 RUNS = "losses"
 """Directory of the runs, one per objective."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Shared:
+    """What the runs have in common; the recipe's objective stands at its default."""
+
+    draft: DraftSettings
+    decode: DecodeSettings
+
+    @classmethod
+    def of(cls, workspace: Workspace) -> "_Shared":
+        draft: DraftSettings = workspace.settings.section(DRAFT)
+        recipe = dataclasses.replace(draft.recipe, objective=Recipe.objective)
+        return cls(
+            draft=dataclasses.replace(draft, recipe=recipe),
+            decode=workspace.settings.section("decode"),
+        )
+
+
 def compare_losses(workspace: Workspace) -> None:
-    """Trains the draft with each of `config.losses.objectives` and measures what came of it.
+    """Trains the draft with each of `losses.objectives` and measures what came of it.
 
     All else is the `draft` stage's: steps, batches, learning rate and the warm start. An objective
     of "cross_entropy" goes on with the text, without a target. What is measured goes to
@@ -27,14 +45,15 @@ def compare_losses(workspace: Workspace) -> None:
 
     Raises:
       ConfigError: what is there was made with other settings.
-      as `draft_training.distil` and `decoding_stage.decode`.
+      as `training.distil` and `decoding.decode_test_prompts`.
     """
     path = workspace.root / "losses.json"
-    results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    settings = _settings(workspace)
-    for objective in workspace.config["losses"]["objectives"]:
+    results = json_object(path.read_bytes(), f"{path}: ") if path.is_file() else {}
+    shared = _Shared.of(workspace)
+    losses: LossesSettings = workspace.settings.section("losses")
+    for objective in losses.objectives:
         if objective in results:
-            if results[objective]["settings"] != settings:
+            if build(_Shared, results[objective]["settings"], f"{path}: ") != shared:
                 raise ConfigError(
                     f"{path} holds {objective!r} made with other settings of draft or decode; "
                     "move it and losses/ away, or set the old ones"
@@ -43,17 +62,9 @@ def compare_losses(workspace: Workspace) -> None:
         recipe = dataclasses.replace(workspace.recipe(DRAFT), objective=objective)
         run = f"{RUNS}/{objective}"
         distil(workspace, recipe, run)
-        made = {"steps": recipe.steps, "settings": settings}
+        made = {"steps": recipe.steps, "settings": dataclasses.asdict(shared)}
         results[objective] = made | measure_run(workspace, run)
         write_json(path, results)
-
-
-def _settings(workspace: Workspace) -> dict[str, Any]:
-    """All that the runs share, as it is after JSON."""
-    draft, decode = (workspace.config[name] for name in (DRAFT, "decode"))
-    shared = json.loads(json.dumps({"draft": draft, "decode": decode}, default=dict))
-    del shared["draft"]["recipe"]["objective"]
-    return shared
 
 
 def measure_run(workspace: Workspace, run: str) -> dict[str, Any]:

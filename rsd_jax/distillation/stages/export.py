@@ -1,18 +1,17 @@
 """Writes a trained pair in Hugging Face's format and measures it as it was written."""
 
 import functools
-import json
-import pathlib
 import shutil
 
 import jax
 
 from rsd_jax.core.types import Params
 from rsd_jax.distillation.data import tokenizer as bpe
+from rsd_jax.distillation.data.token_files import read_summary
 from rsd_jax.distillation.evaluate import evaluate
-from rsd_jax.distillation.files import write_json
 from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
 from rsd_jax.models.checkpoint import save_model
+from rsd_jax.records.complete_files import write_json
 
 _BATCH = 8  # of `evaluate`, which leaves a remainder out
 
@@ -22,7 +21,7 @@ def rounded(params: Params) -> Params:
     return jax.tree.map(lambda leaf: leaf.astype("bfloat16").astype("float32"), params)
 
 
-def export(workspace: Workspace, directory: pathlib.Path) -> None:
+def export(workspace: Workspace) -> None:
     """Writes what was trained (bfloat16) with the tokenizer, and export.json in the workspace.
 
     That holds the losses of the rounded weights on as many windows of each source as its
@@ -33,6 +32,7 @@ def export(workspace: Workspace, directory: pathlib.Path) -> None:
       CheckpointError: a stage has left no checkpoint.
     """
     models = {TARGET: workspace.target, DRAFT: workspace.loaded(DRAFT)}
+    directory = workspace.export_dir
     trained = (DRAFT,) if workspace.target_directory else (TARGET, DRAFT)
     params = {name: loaded.params for name, loaded in models.items()}
     for name in trained:
@@ -50,8 +50,7 @@ def export(workspace: Workspace, directory: pathlib.Path) -> None:
         count = max(1, len(source.tokens) // length)
         count -= count % _BATCH if count > _BATCH else 0
         windows = source.spread(count, length).tokens
-        summary = workspace.root / "corpus" / source.name / "corpus.json"
-        size = json.loads(summary.read_text())["heldout"]
+        size = read_summary(workspace.root / "corpus" / source.name)["heldout"]
         result[source.name] = {
             "windows": count,
             "target": measure(*target, windows),

@@ -3,58 +3,63 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 from rsd_jax.core.types import LoadedModel, Params
 from rsd_jax.distillation.data.mixture import Mixture
 from rsd_jax.distillation.data.windows import Data, Windows
 from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.losses import LOSSES
-from rsd_jax.distillation.responses.on_policy import OnPolicy, mix_on_policy
-from rsd_jax.distillation.training.recipe import Recipe
+from rsd_jax.distillation.responses.on_policy import mix_on_policy
+from rsd_jax.distillation.settings import DraftSettings, OnPolicy, Recipe
 from rsd_jax.distillation.training.train import Evaluate, Rewrite, train
 from rsd_jax.distillation.workspace import DRAFT, TARGET, WARM_START, Workspace
 from rsd_jax.errors import ConfigError
 
 
-def train_stage(workspace: Workspace, stage: str) -> None:
-    """Trains one model, resuming if it was stopped: the target or the draft, before or after it.
+def train_target(workspace: Workspace) -> None:
+    """Trains the target, if it was not trained elsewhere; goes on where it was stopped.
 
     Raises:
       ConfigError: a stage that it needs has not run, or see `train`.
       NonFiniteLossError: see `train`.
     """
-    if stage == DRAFT:
-        distil(workspace, workspace.recipe(DRAFT), DRAFT)
-    else:
-        _train_on_text(workspace, stage, workspace.recipe(stage), run=stage)
+    if workspace.target_directory is None:
+        _train_on_text(workspace, TARGET, workspace.recipe(TARGET), run=TARGET)
+
+
+def train_warm_start(workspace: Workspace) -> None:
+    """Trains the draft on text; errors as `train_target`."""
+    _train_on_text(workspace, WARM_START, workspace.recipe(WARM_START), run=WARM_START)
+
+
+def train_draft(workspace: Workspace) -> None:
+    """Trains the draft from its warm start; errors as `train_target`."""
+    distil(workspace, workspace.recipe(DRAFT), DRAFT)
 
 
 def distil(workspace: Workspace, recipe: Recipe, run: str) -> None:
     """Trains the draft from its warm start by `recipe` in the directory `run`.
 
     A recipe with "cross_entropy" as its objective trains on the text alone: what is left without
-    distillation. The others take the windows that `config.draft.data` says.
+    distillation. The others take the windows that the section `draft` says.
 
     Raises:
-      as `train_stage`.
+      as `train_target`.
     """
     if recipe.objective not in LOSSES:
         _train_on_text(workspace, DRAFT, recipe, run=run)
         return
-    options = workspace.config[DRAFT]
-    shares, stored = options["data"], options["stored_logits"]
-    on_policy = _on_policy(options.get("on_policy"), workspace)
-    if stored and (shares.get("text") or on_policy):
-        raise ConfigError(
-            "draft.stored_logits needs windows that are all of responses: set draft.data.text and "
-            "draft.on_policy.fraction to 0, or stored_logits to False"
-        )
+    settings: DraftSettings = workspace.settings.section(DRAFT)
+    stored, on_policy = settings.stored_logits, settings.on_policy
+    if not settings.draft_writes:
+        on_policy = None
+    if on_policy is not None and workspace.mesh is not None:
+        raise ConfigError("draft.on_policy runs on one device; leave out the mesh")
     target = workspace.target
     train(
         workspace.model(DRAFT, recipe.compute_dtype),
         recipe,
-        draft_data(workspace, shares, stored=stored),
+        draft_data(workspace, settings.data, stored=stored),
         workspace.root / run,
         init=functools.partial(workspace.params, WARM_START),
         teacher=None if stored else (workspace.model(TARGET, recipe.compute_dtype), target.params),
@@ -128,18 +133,11 @@ def _held_out(
     return measure
 
 
-def _on_policy(raw: Mapping[str, Any] | None, workspace: Workspace) -> OnPolicy | None:
-    if not raw or not raw["fraction"]:
-        return None
-    if workspace.mesh is not None:
-        raise ConfigError("draft.on_policy runs on one device; leave out the mesh")
-    return OnPolicy(eos_ids=workspace.model(DRAFT).config.eos_ids, **raw)
-
-
 def _rewrite(workspace: Workspace, recipe: Recipe, options: OnPolicy) -> Rewrite:
     """Windows of the draft as it is at the step, after prompts that the target has answered."""
     prompts = [prompt.tolist() for prompt in workspace.responses().prompts()]
     model = workspace.model(DRAFT)
+    options = dataclasses.replace(options, eos_ids=options.eos_ids or model.config.eos_ids)
 
     def rewrite(windows: Windows, params: Params, step: int) -> Windows:
         draft = LoadedModel(model, params)

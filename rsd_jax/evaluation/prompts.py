@@ -1,13 +1,18 @@
 """A task's prompts as a pair takes them in."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from rsd_jax.core.types import LoadedModel
+from rsd_jax.engine.generation import decode
+from rsd_jax.engine.job import prepare
+from rsd_jax.engine.methods import build_method
+from rsd_jax.engine.request import Request, Sampling
 from rsd_jax.errors import ConfigError
+from rsd_jax.records.json_objects import json_sha256
 from rsd_jax.tasks.base import Task
 from rsd_jax.tasks.prompts import Prompt
 
@@ -46,30 +51,38 @@ def encode(
 
     Args:
       prompts: of a task, with its template applied.
-      tokenizer: of transformers; puts BOS in front if it is made so.
+      tokenizer, chat: see `token_ids`.
       target, draft: whose positions have to hold a prompt and its answer.
       max_new_tokens: of an answer.
-      chat: whether the names of special tokens in a text stand for them, as the chat format has
-        it between turns; otherwise they are text.
     """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        backend.encode_special_tokens = not chat
     positions = min(m.model.max_positions for m in (target, draft) if m is not None)
-    tokens = [list(tokenizer(prompt.text).input_ids) for prompt in prompts]
+    tokens = token_ids(prompts, tokenizer, chat=chat)
     fit = [len(ids) + max_new_tokens <= positions for ids in tokens]
     kept = [pair for pair, fits in zip(zip(prompts, tokens, strict=True), fit, strict=True) if fits]
     return Encoded(
         prompts=[prompt for prompt, _ in kept],
         tokens=[ids for _, ids in kept],
         num_skipped=fit.count(False),
-        sha256=_digest([ids for _, ids in kept]),
-        references_sha256=_digest([prompt.reference for prompt, _ in kept]),
+        sha256=json_sha256([ids for _, ids in kept]),
+        references_sha256=json_sha256([prompt.reference for prompt, _ in kept]),
     )
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+def token_ids(prompts: Sequence[Prompt], tokenizer: Any, *, chat: bool = False) -> list[list[int]]:
+    """Tokens of each prompt.
+
+    Args:
+      prompts: of a task, with its template applied.
+      tokenizer: of `transformers` or `tokenizers`; puts BOS in front if it is made so.
+      chat: whether the names of special tokens in a text stand for these tokens, as the chat
+        format has it between turns; otherwise they are text.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if isinstance(backend, Tokenizer):
+        backend.encode_special_tokens = not chat
+    if isinstance(tokenizer, Tokenizer):
+        return [tokenizer.encode(prompt.text).ids for prompt in prompts]
+    return [list(tokenizer(prompt.text).input_ids) for prompt in prompts]
 
 
 def with_follow_ups(
@@ -98,6 +111,31 @@ def with_follow_ups(
         open_ends = [(f, before, nxt) for f, before, nxt in following if nxt is not None]
         everything += [prompt for _, _, prompt in open_ends]
     return everything
+
+
+def greedy_answers(
+    target: LoadedModel,
+    tokenizer: Any,
+    tokens: Sequence[Sequence[int]],
+    sampling: Sampling,
+    batch_size: int | None,
+) -> list[str]:
+    """What the target answers without a draft at temperature 0, as text.
+
+    Args:
+      target: answers.
+      tokenizer: of the target.
+      tokens: of the prompts.
+      sampling: its temperature does not count.
+      batch_size: as in `generate`.
+
+    Raises:
+      ConfigError, NonFiniteLogitsError: as `generate`.
+    """
+    sampling = dataclasses.replace(sampling, temperature=0.0)
+    request = Request(prompts=tokens, sampling=sampling, batch_size=batch_size)
+    result = decode(prepare(build_method("ar"), target, None, request))
+    return texts(tokenizer, result.tokens, sampling.eos_ids)
 
 
 def texts(tokenizer: Any, tokens: list[list[int]], ends: tuple[int, ...]) -> list[str]:

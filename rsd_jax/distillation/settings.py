@@ -1,0 +1,396 @@
+"""The settings of a work directory: a configuration, read once and checked.
+
+The keys of a configuration are the fields of `Settings`; see configs/distill/quickstart.py.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rsd_jax.distillation.data.corpus import HELD_OUT_PER_MILLE
+from rsd_jax.distillation.layer_dropout_student import check_rows
+from rsd_jax.distillation.losses import LOSSES
+from rsd_jax.engine.methods import Method, build_method
+from rsd_jax.engine.request import Sampling, SharedSampling
+from rsd_jax.errors import ConfigError, is_integer, is_number, positive_integer
+from rsd_jax.models.config import LlamaConfig
+from rsd_jax.records.json_objects import build
+
+_CHOICES = {
+    "objective": ("cross_entropy", *LOSSES),
+    "optimizer": ("adamw", "muon"),
+    "compute_dtype": ("float32", "bfloat16"),
+    "schedule": ("cosine", "wsd"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One training run.
+
+    Attributes:
+      objective: "cross_entropy" on the text, or one of `LOSSES` to a frozen target.
+      loss_temperature: of the laws that one of `LOSSES` compares; "cross_entropy" is at 1.
+      steps: optimiser steps; also the horizon of the learning rate's schedule.
+      batch_size: windows per step.
+      window: tokens per window.
+      optimizer: "adamw", or "muon" for the matrices inside the layers and AdamW for the rest.
+      learning_rate: peak, reached after `warmup_steps`, falling to `final_fraction` of it.
+      schedule: how it falls: "cosine" from the peak to the last step, or "wsd" (Hu et al. 2024),
+        constant and then linear over the last `decay_fraction` of the steps. A run under "wsd"
+        may be given more or fewer steps when it is resumed, as long as the decay has not begun.
+      beta1, beta2, weight_decay: of AdamW; the decay also Muon's, on matrices only.
+      clip_norm: bound on the gradient's global norm.
+      compute_dtype: "float32" or "bfloat16" for the passes; parameters and optimiser state
+        are float32 either way.
+      accumulate: parts that a batch is taken in, one after the other within a step; the result
+        is that of the whole batch, in the memory of a part.
+      remat: whether the backward pass computes each layer again, to save memory.
+      seed: of the initial parameters and of the data order.
+      log_every, checkpoint_every, keep: steps between log rows (at which losses are read from
+        the device) and between checkpoints; how many checkpoints stay.
+      eval_windows: held-out windows per evaluation, at each checkpoint.
+    """
+
+    objective: str = "cross_entropy"
+    loss_temperature: float = 1.0
+    steps: int
+    batch_size: int = 8
+    window: int = 256
+    optimizer: str = "adamw"
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    schedule: str = "cosine"
+    decay_fraction: float = 0.25
+    final_fraction: float = 0.05
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+    compute_dtype: str = "float32"
+    accumulate: int = 1
+    remat: bool = False
+    seed: int = 0
+    log_every: int = 10
+    checkpoint_every: int = 100
+    keep: int = 2
+    eval_windows: int = 64
+
+    def __post_init__(self):
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name}={getattr(self, name)!r} must be one of {choices}")
+        for name in ("steps", "batch_size", "window", "log_every", "checkpoint_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+        if not (is_number(self.loss_temperature) and 0.0 < self.loss_temperature < math.inf):
+            raise ConfigError(
+                f"loss_temperature={self.loss_temperature!r} must be positive and finite; a loss "
+                "needs laws, and at temperature 0 there is none"
+            )
+        positive_integer("accumulate", self.accumulate)
+        if self.batch_size % self.accumulate:
+            raise ConfigError(
+                f"batch_size={self.batch_size} must be a multiple of accumulate={self.accumulate}"
+            )
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Labels in the windows of a step, masked ones included."""
+        return self.batch_size * self.window
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResponseSettings(SharedSampling):
+    """One set of responses.
+
+    Attributes:
+      max_new_tokens, top_k, top_p, eos_ids: of a response, see `Sampling`.
+      temperatures: every prompt is answered once at each; one that stands twice, twice.
+      seed: a response is a function of it, the request id and the prompt.
+      batch_size: rows decoded together.
+      prompts_per_shard: what an interrupted run repeats at most.
+      top_logprobs: K, how many of the target's log probabilities are stored for each response
+        token, from a pass of its own; 0 for none.
+
+    Raises:
+      ConfigError: a value is out of range.
+    """
+
+    temperatures: tuple[float, ...] = (1.0,)
+    eos_ids: tuple[int, ...] = ()
+    seed: int = 0
+    batch_size: int = 16
+    prompts_per_shard: int = 256
+    top_logprobs: int = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("batch_size", "prompts_per_shard"):
+            positive_integer(name, getattr(self, name))
+        if not is_integer(self.top_logprobs) or self.top_logprobs < 0:
+            raise ConfigError(f"top_logprobs={self.top_logprobs!r} must be an integer of 0 or more")
+        if not self.temperatures:
+            raise ConfigError("temperatures is empty; give at least one")
+        self.samplings()
+
+    def samplings(self) -> list[Sampling]:
+        """How a response is drawn, by temperature."""
+        return [self.at(t, seed=self.seed, eos_ids=self.eos_ids) for t in self.temperatures]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnPolicy(SharedSampling):
+    """How much of a batch the draft writes, and how.
+
+    Attributes:
+      fraction: the chance that a window is the draft's, in [0, 1].
+      max_new_tokens, temperature, top_k, top_p, eos_ids: of a continuation, see `Sampling`.
+
+    Raises:
+      ConfigError: a value is out of range.
+    """
+
+    fraction: float
+    temperature: float = 1.0
+    eos_ids: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not is_number(self.fraction) or not 0 <= self.fraction <= 1:
+            raise ConfigError(f"fraction={self.fraction!r} must lie in [0, 1]")
+        self.sampling(0)
+
+    def sampling(self, seed: int) -> Sampling:
+        """How the draft goes on with a prompt."""
+        return self.at(self.temperature, seed=seed, eos_ids=self.eos_ids)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextFiles:
+    """Text of the user's own, see `text_files.read_documents`; no patterns: there is none."""
+
+    patterns: tuple[str, ...] = ()
+    field: str = "text"
+    held_out_per_mille: int = HELD_OUT_PER_MILLE
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromptFiles:
+    """Prompts of the user's own, see `training_prompts.prompts_from_files`."""
+
+    patterns: tuple[str, ...] = ()
+    field: str = "prompt"
+    template: str = "{prompt}"
+    limit: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """A model and how it is trained.
+
+    Attributes:
+      model: its shape; the ids that open and end a document are those of the target.
+      recipe: of the training run.
+    """
+
+    model: LlamaConfig
+    recipe: Recipe
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DraftSettings(ModelSettings):
+    """The draft's last training run.
+
+    Attributes:
+      data: share of the windows that are of "responses" and of "text".
+      stored_logits: whether the target's law is read from the responses' files; otherwise the
+        target scores the windows.
+      on_policy: windows that the draft writes while it is trained.
+
+    Raises:
+      ConfigError: the windows are not all of responses, and logits are to be read from files.
+    """
+
+    data: dict[str, float]
+    stored_logits: bool
+    on_policy: OnPolicy | None = None
+
+    def __post_init__(self):
+        if self.stored_logits and (self.data.get("text") or self.draft_writes):
+            raise ConfigError(
+                "stored_logits needs windows that are all of responses: set draft.data.text and "
+                "draft.on_policy.fraction to 0, or stored_logits to False"
+            )
+
+    @property
+    def draft_writes(self) -> bool:
+        """Whether the draft writes any windows."""
+        return self.on_policy is not None and self.on_policy.fraction > 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerDropoutSettings:
+    """The adapter with which the target drafts for itself; the section is called `skipping`.
+
+    Attributes:
+      rank, fewest, most: see `LayerDropoutStudent`.
+      mixture: share of each source of text.
+      recipe: of the training run.
+
+    Raises:
+      ConfigError: weight decay would change the target; or too few rows are trained on at once.
+    """
+
+    rank: int
+    fewest: int
+    most: int
+    mixture: dict[str, float]
+    recipe: Recipe
+
+    def __post_init__(self):
+        if self.recipe.weight_decay:
+            raise ConfigError(
+                f"recipe.weight_decay={self.recipe.weight_decay} would change the target, which "
+                "is among the parameters; set it to 0"
+            )
+        check_rows(self.recipe.batch_size // self.recipe.accumulate)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodeSettings:
+    """What the draft is decoded with at the end.
+
+    Attributes:
+      methods: options of `build_method`, by the names that the rows get.
+      prompts: how many test prompts of which task.
+      prompt_files: prompts of the user's own, a task called "files".
+      scored: how many greedy answers of the target are scored, by task.
+      max_new_tokens, temperature, seed: see `Sampling`.
+      batch_size: rows decoded together.
+
+    Raises:
+      ConfigError: a value is out of range, or there is no such method.
+    """
+
+    methods: dict[str, dict[str, Any]]
+    prompts: dict[str, int]
+    prompt_files: PromptFiles
+    scored: dict[str, int]
+    max_new_tokens: int
+    temperature: float
+    batch_size: int
+    seed: int
+
+    def __post_init__(self):
+        positive_integer("batch_size", self.batch_size)
+        self.sampling(())
+        self.built_methods()
+
+    def sampling(self, eos_ids: tuple[int, ...]) -> Sampling:
+        """How tokens are sampled by a target with these end tokens."""
+        return Sampling(
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            seed=self.seed,
+            eos_ids=eos_ids,
+        )
+
+    def built_methods(self) -> dict[str, Method]:
+        """The methods by their names in the rows."""
+        return {name: _method(f"methods.{name}", given) for name, given in self.methods.items()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossesSettings:
+    """Objectives of the drafts that are compared; all else is as in `draft`."""
+
+    objectives: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A whole configuration; `section` gives the parts that only some configurations have.
+
+    Attributes:
+      workdir: default of the work directory.
+      target_directory: of a trained target in Hugging Face's format, with its tokenizer; "": the
+        target is trained here.
+      target_dtype: of a trained target, in memory.
+      corpus_root: of the library's files; "": the standard library of the running interpreter.
+      mixture: share of each source in the windows of a batch; 0 leaves a source out.
+      number_words: examples that are written, by split.
+      files: of the source `files`.
+      vocab_size, tokenizer_documents: of the tokenizer that is learned, and on how many documents
+        of each task; None where the target brings its own.
+      target, draft_warm_start, draft, skipping, decode, losses: of the stages of these names.
+      prompts: how many training prompts the target answers, by source.
+      prompt_files: further prompts, of the user's own.
+      max_prompt_tokens: longer prompts are left out.
+      method: options of `build_method`: how the target answers.
+      responses: how answers are drawn and stored; without `eos_ids` they end as the target says.
+
+    Raises:
+      ConfigError: there is no such method.
+    """
+
+    workdir: str = ""
+    target_directory: str = ""
+    target_dtype: str = "float32"
+    corpus_root: str = ""
+    mixture: dict[str, float] = dataclasses.field(default_factory=dict)
+    number_words: dict[str, int] = dataclasses.field(default_factory=dict)
+    files: TextFiles = TextFiles()
+    vocab_size: int | None = None
+    tokenizer_documents: int | None = None
+    target: ModelSettings | None = None
+    draft_warm_start: ModelSettings | None = None
+    draft: DraftSettings | None = None
+    skipping: LayerDropoutSettings | None = None
+    prompts: dict[str, int] = dataclasses.field(default_factory=dict)
+    prompt_files: PromptFiles = PromptFiles()
+    max_prompt_tokens: int | None = None
+    method: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": "ar"})
+    responses: ResponseSettings | None = None
+    decode: DecodeSettings | None = None
+    losses: LossesSettings | None = None
+
+    def __post_init__(self):
+        self.built_method()
+
+    @classmethod
+    def from_config(cls, config: Any) -> "Settings":
+        """Reads a mapping, or an `ml_collections.ConfigDict`.
+
+        Raises:
+          ConfigError: a key is unknown, missing or malformed; the key is named.
+        """
+        values: Mapping[str, Any] = config.to_dict() if hasattr(config, "to_dict") else config
+        settings: Settings = build(cls, values)
+        return settings
+
+    def section(self, name: str) -> Any:
+        """A field that a stage needs.
+
+        Raises:
+          ConfigError: the configuration has none.
+        """
+        value = getattr(self, name)
+        if value is None:
+            raise ConfigError(
+                f"the configuration has no `{name}`; see configs/distill/quickstart.py"
+            )
+        return value
+
+    def built_method(self) -> Method:
+        """How the target answers prompts."""
+        return _method("method", self.method)
+
+
+def _method(key: str, options: Mapping[str, Any]) -> Method:
+    """What `build_method` makes of options; errors name the key."""
+    try:
+        return build_method(**options)
+    except (ConfigError, TypeError) as error:
+        raise ConfigError(f"{key}: {error}") from None

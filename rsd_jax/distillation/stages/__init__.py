@@ -1,0 +1,1 @@
+"""The stages that make a pair, each a function of the workspace."""

@@ -1,0 +1,82 @@
+"""The real decode at the end of training: block efficiency on test prompts, scores of answers."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from rsd_jax.core.types import LoadedModel
+from rsd_jax.distillation.data.training_prompts import prompts_from_files
+from rsd_jax.distillation.draft_decoding import DecodedRow, TaskPrompts, measure_decoding
+from rsd_jax.distillation.settings import DecodeSettings
+from rsd_jax.distillation.workspace import DRAFT, Workspace
+from rsd_jax.engine.request import Sampling
+from rsd_jax.evaluation.prompts import greedy_answers, token_ids
+from rsd_jax.records.complete_files import write_json
+from rsd_jax.tasks import get_task
+
+
+def decode_test_prompts(workspace: Workspace) -> None:
+    """Decodes test prompts with the draft, and scores the target's answers.
+
+    Writes decode.json in the workspace: "rows", see `DecodedRow`, and "scores", see `Score`, of
+    greedy answers.
+
+    Raises:
+      ConfigError: a task is unknown or has fewer prompts; see `measure_decoding`.
+      CheckpointError: a stage has left no checkpoint.
+      NonFiniteLogitsError: see `generate`.
+    """
+    target, draft = workspace.target, workspace.loaded(DRAFT)
+    write_json(
+        workspace.root / "decode.json",
+        {
+            "rows": [dataclasses.asdict(row) for row in decode_draft(workspace, target, draft)],
+            "scores": _scores(workspace, target),
+        },
+    )
+
+
+def decode_draft(workspace: Workspace, target: LoadedModel, draft: LoadedModel) -> list[DecodedRow]:
+    """What the section `decode` asks for, with any draft.
+
+    Raises:
+      ConfigError, NonFiniteLogitsError: see `decode_test_prompts`.
+    """
+    settings: DecodeSettings = workspace.settings.section("decode")
+    return measure_decoding(
+        target,
+        draft,
+        _test_prompts(workspace, settings),
+        settings.built_methods(),
+        settings.sampling(workspace.ends[1]),
+        batch_size=settings.batch_size,
+    )
+
+
+def _test_prompts(workspace: Workspace, settings: DecodeSettings) -> TaskPrompts:
+    """Of the tasks in `decode.prompts`, and of the user's files as a task of its own."""
+    tokenizer = workspace.tokenizer()
+    prompts: dict[str, Sequence[Sequence[int]]] = {
+        task: token_ids(get_task(task).test_prompts(count), tokenizer)
+        for task, count in settings.prompts.items()
+    }
+    if settings.prompt_files.patterns:
+        limit = workspace.settings.section("max_prompt_tokens")
+        own = dataclasses.asdict(settings.prompt_files)
+        found = prompts_from_files(tokenizer=tokenizer, max_tokens=limit, **own)
+        prompts["files"] = list(found.values())
+    return prompts
+
+
+def _scores(workspace: Workspace, target: LoadedModel) -> dict[str, Any]:
+    settings: DecodeSettings = workspace.settings.section("decode")
+    ends, tokenizer = workspace.ends[1], workspace.tokenizer()
+    scores = {}
+    for name, count in settings.scored.items():
+        task = get_task(name)
+        prompts = task.test_prompts(count)
+        tokens = token_ids(prompts, tokenizer)
+        sampling = Sampling(max_new_tokens=task.max_new_tokens, eos_ids=ends)
+        answers = greedy_answers(target, tokenizer, tokens, sampling, settings.batch_size)
+        scores[name] = dataclasses.asdict(task.score(answers, prompts))
+    return scores

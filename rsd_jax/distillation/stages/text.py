@@ -1,0 +1,62 @@
+"""The text that models are trained on, and their tokenizer."""
+
+import dataclasses
+
+from tokenizers import Tokenizer
+
+from rsd_jax.distillation.data import documents
+from rsd_jax.distillation.data import tokenizer as bpe
+from rsd_jax.distillation.data.mixture import check_weights
+from rsd_jax.distillation.workspace import TARGET, Workspace
+from rsd_jax.errors import ConfigError
+
+
+def write_text(workspace: Workspace) -> None:
+    """Writes both splits of every source as tokens; learns the tokenizer unless there is one.
+
+    Raises:
+      ConfigError: the mixture names no source, or one that has no documents; documents of the
+        target have no one mark for their beginning or end.
+    """
+    settings = workspace.settings
+    sources = check_weights(settings.mixture, documents.SOURCES)
+    library = workspace.library() if set(sources) - {documents.FILES} else []
+    tasks = documents.task_documents(library, settings.mixture, settings.number_words)
+    if documents.LIBRARY not in sources:
+        library = []
+    bos_id, eos_ids = workspace.ends
+    if bos_id is None or not eos_ids:
+        raise ConfigError(
+            f"{workspace.target_directory} names no BOS or EOS token; add bos_token_id and "
+            "eos_token_id to its config.json"
+        )
+    own = dataclasses.asdict(settings.files) if documents.FILES in sources else None
+    if workspace.target_directory is None:
+        most = settings.section("tokenizer_documents")
+        trained = bpe.train_tokenizer(
+            documents.tokenizer_texts(library, tasks, most, own),
+            vocab_size=settings.section("vocab_size"),
+        )
+        _check_unused(workspace, trained)
+        length = settings.section(TARGET).model.max_positions
+        bpe.save_tokenizer(trained, workspace.tokenizer_directory, max_length=length)
+    documents.write_sources(
+        library,
+        tasks,
+        workspace.tokenizer(),
+        workspace.root / "corpus",
+        own=own,
+        bos_id=bos_id,
+        eos_id=eos_ids[0],
+    )
+
+
+def _check_unused(workspace: Workspace, tokenizer: Tokenizer) -> None:
+    """Refuses to put another tokenizer under models that were trained with one."""
+    if not (workspace.root / TARGET / "checkpoints").is_dir():
+        return
+    if tokenizer.get_vocab() != workspace.tokenizer().get_vocab():
+        raise ConfigError(
+            f"the text gives another tokenizer than the models in {workspace.root} were trained "
+            "with; use another workdir"
+        )
