@@ -17,7 +17,7 @@ from rsd_jax.records import metrics
 from rsd_jax.records.decoding import BytesRatio, Decoding, interval
 from rsd_jax.records.hardware import Hardware, current_versions
 from rsd_jax.records.parts import Timing
-from rsd_jax.records.rows import Row, config_hash, own_verifier
+from rsd_jax.records.rows import FILTERS, Row, config_hash, own_verifier
 
 
 def header(
@@ -57,8 +57,7 @@ def header(
     if sampling is not None:
         fields |= {
             "temperature": float(sampling.temperature),
-            "top_k": sampling.top_k,
-            "top_p": float(sampling.top_p),
+            **{name: getattr(sampling, name) for name in FILTERS},
             "seed": sampling.seed,
             "max_new_tokens": sampling.max_new_tokens,
         }

@@ -36,6 +36,10 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+FILTERS = {"top_k": "top-k {}", "top_p": "top-p {:g}"}
+"""In words: the fields of a row that filter the target's law, besides its temperature."""
+
+
 def own_verifier(method: str) -> str:
     """The verifier that a method of ours has unless another is asked for."""
     return {"spectr": "k_seq", "self_spectr": "k_seq"}.get(method, "recursive_rejection")
@@ -120,6 +124,12 @@ class Row:
     stream: Stream | None = None
     search: Search | None = None
     skipping: SkippedPass | None = None
+
+    def filters_in_words(self) -> list[str]:
+        """The filters of the target's law that are on, e.g. ["top-p 0.95"]."""
+        values = {name: (text, getattr(self, name)) for name, text in FILTERS.items()}
+        off = {field.name: field.default for field in dataclasses.fields(self)}
+        return [text.format(value) for name, (text, value) in values.items() if value != off[name]]
 
     @property
     def variant(self) -> str:

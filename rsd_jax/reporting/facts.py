@@ -29,7 +29,7 @@ def caption(panels: Sequence[Panel], *, bands: bool) -> str:
         parts.append(f"Mean of seeds {', '.join(map(str, seeds))}{ends}.")
     settings = [
         shared("T = {}", (f"{row.temperature:g}" for row in rows)),
-        shared("top-p {}", (f"{row.top_p:g}" for row in rows), silent="1"),
+        shared("{}", (", ".join(row.filters_in_words()) for row in rows), silent=""),
         shared("batch {}", (str(row.batch_size) for row in rows)),
         shared("{}", (str(row.dtype) for row in rows)),
         shared("{} prompts", (str(row.value("num_prompts")) for row in rows)),
@@ -186,9 +186,7 @@ def _scorer(row: Row) -> str | None:
 
 
 def _warp(row: Row) -> str:
-    parts = [f"T {row.temperature:g}"]
-    parts += [f"top-k {row.top_k}"] if row.top_k is not None else []
-    parts += [f"top-p {row.top_p:g}"] if row.top_p < 1 else []
+    parts = [f"T {row.temperature:g}", *row.filters_in_words()]
     parts += [f"draft T {row.draft_temperature:g}"] if row.draft_temperature is not None else []
     parts += [f"draft top-k {row.draft_top_k}"] if row.draft_top_k is not None else []
     return ", ".join(parts)

@@ -14,7 +14,7 @@ from typing import Any
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.records.metrics import Interval
-from rsd_jax.records.rows import Row
+from rsd_jax.records.rows import FILTERS, Row
 from rsd_jax.reporting.names import pretty
 
 AR = "ar"
@@ -22,8 +22,7 @@ AR = "ar"
 _SETTINGS = (
     "template",
     "temperature",
-    "top_k",
-    "top_p",
+    *FILTERS,
     "max_new_tokens",
     "batch_size",
     "dtype",

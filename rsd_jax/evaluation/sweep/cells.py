@@ -6,7 +6,7 @@ from typing import Any
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.sweep.definition import BASELINE, BASELINE_KEY, MethodKey, Sweep
-from rsd_jax.records.rows import Row
+from rsd_jax.records.rows import FILTERS, Row
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -162,8 +162,7 @@ def _differences(sweep: Sweep, row: Row) -> str:
     settings, source = sweep.tasks[row.task], sweep.pairs[row.pair]
     values: dict[str, tuple[Any, Any]] = {
         "max_new_tokens": (row.max_new_tokens, settings.max_new_tokens),
-        "top_k": (row.top_k, settings.top_k),
-        "top_p": (row.top_p, settings.top_p),
+        **{name: (getattr(row, name), getattr(settings, name)) for name in FILTERS},
         "batch_size": (row.batch_size, sweep.batch_size),
         "dtype": (row.dtype, source.dtype),
         "mesh": (list((row.mesh or {}).values()), sweep.mesh),

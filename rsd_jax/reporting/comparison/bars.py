@@ -104,9 +104,8 @@ def _caption(row: Row) -> str:
     parts = [
         f"{row.pair} pair, {row.value('num_prompts')} prompts ({row.task})",
         f"T = {row.temperature:g}",
+        *row.filters_in_words(),
     ]
-    if row.top_p < 1:
-        parts.append(f"top-p {row.top_p:g}")
     if row.batch_size is not None:
         parts.append(f"batch {row.batch_size}")
     device = row.hardware.cpu if row.hardware.backend == "cpu" else row.hardware.device
