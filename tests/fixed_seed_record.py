@@ -12,6 +12,7 @@ one, `--float64 --file=FILE` in the other. There they must agree.
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -23,11 +24,11 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
 import flax.traverse_util
 import jax
 import numpy as np
-from rsd_jax.models.partition import param_axes
 
 import rsd_jax
 from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.core.types import LoadedModel
+from rsd_jax.models.families import family_of
 from rsd_jax.testing.tiny_llama import tiny_pair
 
 _PATH = pathlib.Path(__file__).parent / "fixtures/fixed_seed_tokens.json"
@@ -65,7 +66,8 @@ def _on_mesh(loaded, shape):
     layout = MeshLayout.of(jax.make_mesh(shape, ("data", "model")))
     flat = flax.traverse_util.flatten_dict(loaded.params)
     config = loaded.model.config
-    placed = {path: layout.place(w, *param_axes(config, path)) for path, w in flat.items()}
+    place = functools.partial(family_of(config).place, layout, config)
+    placed = {path: place(path, weights) for path, weights in flat.items()}
     return LoadedModel(loaded.model, flax.traverse_util.unflatten_dict(placed), layout)
 
 
