@@ -44,6 +44,23 @@ def _prompts(path: str) -> ConfigDict:
     )
 
 
+def _draft() -> ConfigDict:
+    """The shape of the draft, 116.9 million parameters."""
+    return ConfigDict(
+        dict(
+            vocab_size=32_000,
+            hidden_size=1024,
+            intermediate_size=2816,
+            num_layers=4,
+            num_heads=8,
+            num_kv_heads=8,
+            head_dim=128,
+            max_positions=4096,
+            tied_embeddings=False,
+        )
+    )
+
+
 def get_config() -> ConfigDict:
     """Files, models and recipes; the draft uses the target's tokenizer, `<s>` and `</s>`."""
     config = ConfigDict()
@@ -66,19 +83,7 @@ def get_config() -> ConfigDict:
         batch_size=64,
         prompts_per_shard=256,
     )
-    draft = ConfigDict(
-        dict(
-            vocab_size=32_000,
-            hidden_size=1024,
-            intermediate_size=2816,
-            num_layers=4,
-            num_heads=8,
-            num_kv_heads=8,
-            head_dim=128,
-            max_positions=4096,
-            tied_embeddings=False,
-        )
-    )
+    draft = _draft()
     config.draft_warm_start = dict(
         model=draft,
         recipe=_recipe(

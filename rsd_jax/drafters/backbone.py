@@ -220,12 +220,18 @@ def grow_backbone(
 
     with jax.named_scope("draft_steps"):
         end = jax.lax.while_loop(unfinished, extend, empty)
+    return _tree(shape, root, end), end.carry
+
+
+def _tree(shape: TreeShape, root: jax.Array, end: _Growth) -> DraftTree:
+    """The tree of a growth that has ended, slot by slot."""
+    (batch,) = root.shape
 
     def slots(of_root: jax.Array, of_steps: jax.Array) -> jax.Array:
         return jnp.concatenate([of_root[:, None], of_steps.reshape(batch, -1)], axis=1)
 
     parents = jnp.asarray(shape.static_parents)[None]
-    tree = DraftTree(
+    return DraftTree(
         tokens=slots(root, end.tokens),
         parents=jnp.broadcast_to(parents, (batch, shape.num_nodes)),
         valid=slots(jnp.ones((batch,), bool), end.valid),
@@ -235,4 +241,3 @@ def grow_backbone(
         shape=shape,
         siblings=SiblingLaw.WITHOUT_REPLACEMENT,
     )
-    return tree, end.carry

@@ -122,12 +122,10 @@ def compare(
         prepare(method, target, draft, request(range(len(prompts))))
     compile_times = []
     for method in methods:
-        first_calls = 0.0
         # One program is compiled for each capacity.
         by_capacity = {capacity_of(request(batch), method): batch for batch in reversed(batches)}
-        for batch in by_capacity.values():
-            first_calls += timed(decoded, method, batch)[1] - timed(decoded, method, batch)[1]
-        compile_times.append(max(first_calls, 0.0))
+        decoding = functools.partial(decoded, method)
+        compile_times.append(_compile_time(decoding, list(by_capacity.values())))
         progress(f"{method.name}: compiled")
     for peer in peers:
         peer.decode([prompts[i] for i in batches[0]])
@@ -151,6 +149,12 @@ def compare(
         for peer, runs in zip(peers, taken[len(methods) :], strict=True)
     ]
     return measured, others
+
+
+def _compile_time(decode: Callable[[range], Any], batches: Sequence[range]) -> float:
+    """Seconds that first calls take longer than their repetition."""
+    longer = (timed(decode, batch)[1] - timed(decode, batch)[1] for batch in batches)
+    return max(sum(longer), 0.0)
 
 
 def _take_turns(
