@@ -16,6 +16,7 @@ from rsd_jax.core.sharding import MeshLayout, make_mesh
 from rsd_jax.core.types import sizes_of
 from rsd_jax.engine import phases
 from rsd_jax.engine.job import prepare, start
+from rsd_jax.engine.request import Request
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.floors import decode_floor, kept_fraction
 from rsd_jax.models import loading
@@ -72,7 +73,7 @@ def test_a_verifier_tests_as_the_target_s_devices_want():
             dataclasses.replace(loaded, model=dataclasses.replace(loaded.model, backend=backend))
             for loaded in (target, draft)
         ]
-        job = prepare(method, *pair, [[1, 2, 3]], max_new_tokens=4)
+        job = prepare(method, *pair, Request.of([[1, 2, 3]], max_new_tokens=4))
 
         def scored(job=job):
             state = start(job, job.batches[0])

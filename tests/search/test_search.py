@@ -433,8 +433,10 @@ def test_files_of_other_models_and_corrupt_ones(target, tmp_path):
         load(text[: len(text) // 2])
     with pytest.raises(rsd_jax.ConfigError, match="checksum differs"):
         load(text.replace('"best_score": 0.5', '"best_score": 0.9'))
-    with pytest.raises(rsd_jax.ConfigError, match="is not a file of"):
+    with pytest.raises(rsd_jax.ConfigError, match=r"is corrupt .expected an object, got list"):
         load("[]")
+    with pytest.raises(rsd_jax.ConfigError, match="is not a file of"):
+        load("{}")
     with pytest.raises(rsd_jax.ConfigError, match="of version 7"):
         load(text.replace('"version": 1', '"version": 7'))
     fields = json.loads(text)["search"]
