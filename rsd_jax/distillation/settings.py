@@ -367,6 +367,13 @@ class Settings:
           ConfigError: a key is unknown, missing or malformed; the key is named.
         """
         values: Mapping[str, Any] = config.to_dict() if hasattr(config, "to_dict") else config
+        drafted = (values.get("draft") or {}).get("on_policy")
+        for name, section in (("responses", values.get("responses")), ("draft.on_policy", drafted)):
+            # Without the key the target says what ends an answer; empty would mean the same.
+            if section and "eos_ids" in section and not section["eos_ids"]:
+                raise ConfigError(
+                    f"{name}.eos_ids is empty; name ids, or leave the key out for the target's own"
+                )
         settings: Settings = build(cls, values)
         return settings
 

@@ -175,8 +175,7 @@ def shows_options(function: F) -> F:
         for (name, default), kind in zip(_DEFAULTS.items(), hints.values(), strict=True)
     ]
     function.__signature__ = signature.replace(parameters=[*named, *options])  # type: ignore[attr-defined]
-    described = inspect.getdoc(RequestOptions)
-    assert described is not None
+    described = inspect.getdoc(RequestOptions) or ""  # python -OO drops docstrings
     lines = described.partition("\n\n")[2].replace("\n", "\n      ")
     function.__doc__ = (function.__doc__ or "").replace("**options: see `RequestOptions`.", lines)
     return function

@@ -133,7 +133,22 @@ def compare(
     ours = [(method.name, functools.partial(decoded, method)) for method in methods]
     theirs = [(peer.name, lambda b, p=peer: p.decode([prompts[i] for i in b])) for peer in peers]
     taken = _take_turns([*ours, *theirs], batches, progress)
-    measured = [
+    measured = _measured(methods, taken, compile_times, batch_size)
+    others = [
+        PeerRun(peer, sum(tokens for tokens, _ in runs), np.asarray([s for _, s in runs]))
+        for peer, runs in zip(peers, taken[len(methods) :], strict=True)
+    ]
+    return measured, others
+
+
+def _measured(
+    methods: Sequence[Method],
+    taken: Sequence[Sequence[tuple[Any, float]]],
+    compile_times: Sequence[float],
+    batch_size: int,
+) -> list[Measured]:
+    """What the turns of our methods, which come first in `taken`, amount to."""
+    return [
         Measured(
             method=method,
             tokens=[row for result, _ in runs for row in result.tokens],
@@ -144,11 +159,6 @@ def compare(
         )
         for method, runs, compile_time in zip(methods, taken, compile_times, strict=False)
     ]
-    others = [
-        PeerRun(peer, sum(tokens for tokens, _ in runs), np.asarray([s for _, s in runs]))
-        for peer, runs in zip(peers, taken[len(methods) :], strict=True)
-    ]
-    return measured, others
 
 
 def _compile_time(decode: Callable[[range], Any], batches: Sequence[range]) -> float:

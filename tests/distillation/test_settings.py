@@ -41,6 +41,8 @@ def test_settings_are_what_the_configuration_says(name):
         ("draft.on_policy.fraction", 2.0, r"draft\.on_policy\.fraction=2\.0"),
         ("skipping.recipe.weight_decay", 0.1, r"skipping\.recipe\.weight_decay=0\.1"),
         ("responses.temperatures", (), r"responses\.temperatures is empty"),
+        ("responses.eos_ids", (), r"responses\.eos_ids is empty"),
+        ("draft.on_policy.eos_ids", [], r"draft\.on_policy\.eos_ids is empty"),
         ("decode.batch_size", 0, r"decode\.batch_size=0"),
         ("decode.methods", {"sd": {"name": "sd"}}, r"decode\.methods\.sd: .*missing options"),
         ("method", {"name": "ars"}, "method: unknown method 'ars'"),
