@@ -1,12 +1,17 @@
 """Where rows end: EOS and max_new_tokens inside a block, and logits that are no law."""
 
+import types
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import rsd_jax
+from rsd_jax.engine import phases
 from rsd_jax.testing.joint_law import check_joint_law
 from rsd_jax.testing.table_model import TableModel, table_rows
+from rsd_jax.verifiers import Reads
 from tests import joint_law
 from tests.mutants import engine_mutants
 
@@ -233,3 +238,17 @@ def test_bad_logits_taken_for_a_token_are_seen():
         pytest.raises(rsd_jax.NonFiniteLogitsError),
     ):
         decode(SD, bad, draft)
+
+
+@pytest.mark.parametrize(("reads", "fails"), [(Reads.REACHED, False), (Reads.VALID, True)])
+def test_a_bad_law_behind_the_end_of_a_row(reads, fails):
+    """A walk does not need the law behind an EOS; a verifier of all valid nodes decided by it."""
+    row = types.SimpleNamespace(done=jnp.asarray([False]), length=jnp.asarray([4]))
+    tree = types.SimpleNamespace(finite=jnp.asarray([True]))
+    result = types.SimpleNamespace(finite=jnp.asarray([False]), num_accepted=jnp.asarray([2]))
+    block = types.SimpleNamespace(
+        tokens=jnp.asarray([[5, 1, 7]]),
+        is_eos=jnp.asarray([[False, True, False]]),
+        limit=jnp.asarray([100]),
+    )
+    assert phases._failed(reads, row, tree, result, block).tolist() == [fails]
