@@ -158,6 +158,11 @@ def residual(r: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
     return excess / mass, mass
 
 
-def exclude(log_q: jax.Array, x: jax.Array) -> jax.Array:
-    """The law log q, f32[V], without token x: in log space, never by 1 - (drawn mass)."""
-    return jax.nn.log_softmax(log_q.at[x].set(-jnp.inf))
+def exclude(log_q: jax.Array, tokens: jax.Array) -> jax.Array:
+    """The law log q without some tokens: in log space, never by 1 - (drawn mass).
+
+    Args:
+      log_q: f32[V].
+      tokens: i32[n]; V stands for no token.
+    """
+    return jax.nn.log_softmax(log_q.at[tokens].set(-jnp.inf, mode="drop"))

@@ -225,33 +225,37 @@ class DraftTree:
         """log q at one node of one row: i32[] to f32[V]."""
         return self.laws.at(node)
 
-    def law_of(self, child: jax.Array, left: jax.Array) -> jax.Array:
-        """log q that one child of one row was drawn from, f32[V].
+    def law_of(self, child: jax.Array) -> jax.Array:
+        """log q that one child of one row was drawn from: i32[] to f32[V].
 
-        Siblings are read in draw order. Those of different parents may be read in turns.
-
-        Args:
-          child: i32[], its slot.
-          left: f32[V], the law of its parent for the first child; then what `left_after` made of
-            it for every sibling before this one.
+        Not a law for a child without a parent that can have children.
         """
-        if self.siblings in (SiblingLaw.IID, SiblingLaw.WITHOUT_REPLACEMENT):
-            return left
-        is_token = jnp.arange(left.shape[-1], dtype=jnp.int32) == self.tokens[child]
-        point = jnp.where(is_token, jnp.zeros_like(left), -jnp.inf)
+        own = self.draft_logprobs_at(jnp.clip(self.parents[child], 0, self.shape.num_internal - 1))
+        if self.siblings is SiblingLaw.IID:
+            return own
+        if self.siblings is SiblingLaw.WITHOUT_REPLACEMENT:
+            return self._without_earlier_siblings(child, own)
+        is_token = jnp.arange(own.shape[-1], dtype=jnp.int32) == self.tokens[child]
+        point = jnp.where(is_token, jnp.zeros_like(own), -jnp.inf)
         if self.siblings is SiblingLaw.POINT:
             return point
         assert self.child_laws is not None
-        law = self.child_laws[child]
-        own = self.draft_logprobs_at(self.parents[child])
-        sampled = jnp.where(law == SiblingLaw.IID.code, own, left)
+        law, distinct = self.child_laws[child], self._without_earlier_siblings(child, own)
+        sampled = jnp.where(law == SiblingLaw.IID.code, own, distinct)
         return jnp.where(law == SiblingLaw.POINT.code, point, sampled)
 
-    def left_after(self, child: jax.Array, left: jax.Array) -> jax.Array:
-        """The law of a parent, f32[V], for the children after `child`; see `law_of`."""
-        if self.siblings in (SiblingLaw.IID, SiblingLaw.POINT):
-            return left
-        return exclude(left, self.tokens[child])
+    def _without_earlier_siblings(self, child: jax.Array, law: jax.Array) -> jax.Array:
+        """The law log q, f32[V], of a parent without the tokens of a child's earlier siblings."""
+        if self.shape.max_siblings == 1:
+            return law
+        earlier = self.earlier_siblings(child)
+        rest = exclude(law, jnp.where(earlier, self.tokens, law.shape[-1]))
+        return jnp.where(earlier.any(), rest, law)  # the same bits as the law that was drawn from
+
+    def earlier_siblings(self, child: jax.Array) -> jax.Array:
+        """bool[N]: the valid siblings of one row that were drawn before a child, i32[]."""
+        slots = jnp.arange(self.shape.num_nodes, dtype=jnp.int32)
+        return (self.parents == self.parents[child]) & self.valid & (slots < child)
 
 
 def level_visibility(

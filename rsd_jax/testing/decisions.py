@@ -14,6 +14,7 @@ from rsd_jax.core.warp import make_warp
 from rsd_jax.testing.drawn_trees import DrawnTrees
 from rsd_jax.testing.instances import Instance, laws_at, log, prefix_indices
 from rsd_jax.verifiers.base import Decision, TargetLaws, Verifier
+from rsd_jax.verifiers.stops import StopVerifier
 
 _ROWS = 4096  # of one call of the compiled program, so that it is compiled once
 _SAME_LAW = 1e-9
@@ -110,29 +111,44 @@ class Decisions:
         return equal & np.isclose(self.law, other.law, 0, _SAME_LAW, equal_nan=True).all(-1)
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=("verifier", "shape", "siblings"),
-    compiler_options={"xla_backend_optimization_level": 1},
-)
-def _decide(verifier, shape, siblings, tokens, parents, valid, child_laws, log_q, logits, uniforms):
-    warp = make_warp(_TEMPERATURE)
+_OF_TREES = ("verifier", "shape", "siblings")
+_QUICK = {"xla_backend_optimization_level": 1}
 
-    def one(tokens, parents, valid, child_laws, log_q, logits, uniforms) -> Decision:
-        tree = DraftTree(
-            tokens=tokens,
-            parents=parents,
-            valid=valid,
-            scores=jnp.zeros(tokens.shape, jnp.float32),
-            laws=DenseLaws(logprobs=log_q),
-            finite=jnp.asarray(True),
-            shape=shape,
-            siblings=siblings,
-            child_laws=child_laws,
-        )
-        return verifier.decide(tree, TargetLaws(logits=logits, warp=warp), uniforms)
 
-    return jax.vmap(one)(tokens, parents, valid, child_laws, log_q, logits, uniforms)
+def _tree(shape, siblings, tokens, parents, valid, child_laws, log_q) -> DraftTree:
+    """One row."""
+    return DraftTree(
+        tokens=tokens,
+        parents=parents,
+        valid=valid,
+        scores=jnp.zeros(tokens.shape, jnp.float32),
+        laws=DenseLaws(logprobs=log_q),
+        finite=jnp.asarray(True),
+        shape=shape,
+        siblings=siblings,
+        child_laws=child_laws,
+    )
+
+
+def _target(logits: jax.Array) -> TargetLaws:
+    return TargetLaws(logits=logits, warp=make_warp(_TEMPERATURE))
+
+
+@functools.partial(jax.jit, static_argnames=_OF_TREES, compiler_options=_QUICK)
+def _decide(verifier, shape, siblings, trees, logits, coins):
+    def one(tree, logits, coins) -> Decision:
+        return verifier.decide(_tree(shape, siblings, *tree), _target(logits), coins)
+
+    return jax.vmap(one)(trees, logits, coins)
+
+
+@functools.partial(jax.jit, static_argnames=_OF_TREES, compiler_options=_QUICK)
+def _stops(verifier, shape, siblings, trees, logits):
+    def one(tree, logits) -> tuple[jax.Array, jax.Array]:
+        stops = verifier.stops(_tree(shape, siblings, *tree), _target(logits))
+        return stops.mass, jax.vmap(stops.law)(jnp.arange(shape.num_nodes, dtype=jnp.int32))
+
+    return jax.vmap(one)(trees, logits)
 
 
 def _device() -> jax.Device:
@@ -165,21 +181,43 @@ def decide_rows(
     out = []
     for start in range(0, max(len(which), 1), _ROWS):
         rows = which[start : start + _ROWS]
-        trees = np.concatenate([rows, np.zeros(_ROWS - len(rows), int)])
         coins = np.full((_ROWS, problem.shape.num_nodes), 0.5, dtype)
         coins[: len(rows)] = uniforms[start : start + _ROWS]
-        structure = (problem.tokens[trees], problem.parents[trees], problem.valid[trees])
-        child_laws = None if problem.child_laws is None else problem.child_laws[trees]
-        laws = (problem.log_q[trees].astype(dtype), problem.logits[trees].astype(dtype))
         with jax.enable_x64(True), jax.default_device(_device()):
-            decision = _decide(
-                verifier, problem.shape, problem.siblings, *structure, child_laws, *laws, coins
-            )
+            decision = _decide(verifier, *_arguments(problem, rows, dtype), coins)
         fields = (decision.num_accepted, decision.path, decision.law)
         out.append([np.asarray(field)[: len(rows)] for field in fields])
     decisions = Decisions(*(np.concatenate(parts) for parts in zip(*out, strict=True)))
     _check_paths(problem, which, decisions)
     return decisions
+
+
+def _arguments(problem: Problem, rows: np.ndarray, dtype: str) -> tuple:
+    """Shape, siblings, trees and logits of at most `_ROWS` trees, padded to as many."""
+    trees = np.concatenate([rows, np.zeros(_ROWS - len(rows), int)])
+    fields = (problem.tokens, problem.parents, problem.valid, problem.child_laws)
+    structure = tuple(None if field is None else field[trees] for field in fields)
+    log_q, logits = (laws[trees].astype(dtype) for laws in (problem.log_q, problem.logits))
+    return problem.shape, problem.siblings, (*structure, log_q), logits
+
+
+def stop_rows(
+    verifier: StopVerifier, problem: Problem, dtype: str = "float64"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the block stops on every tree, and what it emits there.
+
+    Returns:
+      f[Z, N], the probability of each node, and f[Z, N, V], the law that is emitted from there;
+      NaN at nodes of probability 0.
+    """
+    out = []
+    for start in range(0, len(problem.tokens), _ROWS):
+        rows = np.arange(len(problem.tokens))[start : start + _ROWS]
+        with jax.enable_x64(True), jax.default_device(_device()):
+            mass, law = _stops(verifier, *_arguments(problem, rows, dtype))
+        out.append((np.asarray(mass)[: len(rows)], np.asarray(law)[: len(rows)]))
+    mass, law = (np.concatenate(parts) for parts in zip(*out, strict=True))
+    return mass, np.where(mass[..., None] > 0, law, np.nan)
 
 
 def _check_paths(problem: Problem, which: np.ndarray, decisions: Decisions) -> None:

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from rsd_jax.drafters.tree_law import Table
-from rsd_jax.testing.decisions import Decisions, Problem, decide_rows, make_problem
+from rsd_jax.testing.decisions import Decisions, Problem, decide_rows, make_problem, stop_rows
 from rsd_jax.testing.drawn_trees import drawn_trees
 from rsd_jax.testing.instances import Instance, sequence_law
 from rsd_jax.verifiers.base import Verifier
+from rsd_jax.verifiers.stops import StopVerifier
 
 _TOP = 1.0 - 2.0**-53  # the largest uniform
 _BISECTIONS = 44
@@ -150,6 +151,8 @@ def outcome_laws(
     """
     tables = [i.draft if drawn_from is None else drawn_from(i.draft) for i in instances]
     problem = make_problem([drawn_trees(rule, table) for table in tables], instances)
+    if isinstance(verifier, StopVerifier):
+        return _laws_of_stops(verifier, problem, instances)
     slots = problem.shape.num_nodes
     limits = thresholds(verifier, problem)
     cells = _Cells.between(limits, range(slots) if coins is None else coins)
@@ -167,6 +170,33 @@ def outcome_laws(
         for i, instance in enumerate(instances)
         for mine in [np.flatnonzero(problem.instance[trees] == i)]
     ]
+
+
+def _laws_of_stops(
+    verifier: StopVerifier, problem: Problem, instances: Sequence[Instance]
+) -> list[OutcomeLaw]:
+    mass, law = stop_rows(verifier, problem)
+    if not (np.isfinite(mass).all() and (mass >= 0).all()):
+        raise AssertionError(f"a block stops with probabilities {mass[~(mass >= 0).all(-1)][0]}")
+    if (mass[~problem.valid] > 0).any():
+        raise AssertionError("a block stops at an invalid node")
+    np.testing.assert_allclose(mass.sum(-1), 1.0, atol=_NEGLIGIBLE)
+    trees, nodes = np.nonzero(mass)
+    law = law[trees, nodes]
+    if not ((law >= 0).all() and np.allclose(law.sum(-1), 1.0, atol=_NEGLIGIBLE)):
+        raise AssertionError("a block emits from what is no law")
+    weights = problem.probability[trees] * mass[trees, nodes]
+    depths, prefix = problem.shape.depths[nodes], problem.prefix[trees, nodes]
+    out = []
+    for i, instance in enumerate(instances):
+        tables = []
+        for depth in range(problem.shape.depth + 1):
+            here = (problem.instance[trees] == i) & (depths == depth)
+            table = np.zeros((instance.vocab_size**depth, instance.vocab_size))
+            np.add.at(table, prefix[here], law[here] * weights[here, None])
+            tables.append(table)
+        out.append(tuple(tables))
+    return out
 
 
 def _check_constant(

@@ -44,6 +44,14 @@ class TargetLaws:
             return self.warp(self.logits[: shape.num_internal])  # a slice, not a gather
         return self.warp(self.logits[slots])
 
+    def lawful(self) -> jax.Array:
+        """bool[N]: whether the target's law at each node is one; for one row.
+
+        Junk at invalid nodes.
+        """
+        finite = is_law(self.logits)
+        return finite if self.places is None else finite[self.places]
+
     def by_node(self, values: jax.Array) -> jax.Array:
         """[B, N] of a value per row of the logits, [B, N] or [B, W]; for a batch."""
         return values if self.places is None else jnp.take_along_axis(values, self.places, axis=1)
@@ -98,14 +106,23 @@ class Verifier(abc.ABC):
         """Raises `ConfigError` if `decide` cannot take trees of this shape; any shape will do."""
 
     @abc.abstractmethod
-    def decide(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
-        """Walks the tree of one row.
+    def decide(self, tree: DraftTree, target: TargetLaws, coins: jax.Array) -> Decision:
+        """Decides about the tree of one row.
 
         Args:
           tree: one row of a `DraftTree` (no leading B).
           target: one row of the target's laws.
-          uniforms: f32[N] on [0, 1); entry i decides about node i and nothing else.
+          coins: f32[N], from `coins`; entry i decides about node i and nothing else.
         """
+
+    def coins(self, keys: jax.Array, num_nodes: int) -> jax.Array:
+        """f32[B, N], the random numbers of `decide`, drawn with `Purpose.ACCEPT`: uniform on [0, 1).
+
+        Args:
+          keys: key[B], of the block.
+          num_nodes: N.
+        """
+        return uniforms(keys, Purpose.ACCEPT, num_nodes)
 
     def verify(self, tree: DraftTree, target: TargetLaws, keys: jax.Array) -> VerifyResult:
         """Verifies the trees of a batch.
@@ -117,7 +134,7 @@ class Verifier(abc.ABC):
         """
         if target.warp.greedy:
             return greedy(tree, target)
-        coins = uniforms(keys, Purpose.ACCEPT, tree.shape.num_nodes).astype(target.logits.dtype)
+        coins = self.coins(keys, tree.shape.num_nodes).astype(target.logits.dtype)
 
         def decide(row_tree: DraftTree, logits: jax.Array, places: Any, row_coins: jax.Array):
             laws = TargetLaws(logits, target.warp, places, target.backend)

@@ -20,7 +20,6 @@ class _Siblings:
     rejected: jax.Array  # i32[]
     accepted: jax.Array  # i32[], the accepted child or NO_NODE
     r: jax.Array  # f32[V], residual after the rejections so far
-    left: jax.Array  # f32[V], see `DraftTree.law_of`
     empty: jax.Array  # i32[], empty residuals met
 
 
@@ -57,7 +56,7 @@ class RecursiveRejection(NodeVerifier):
             child = jnp.minimum(children[state.tested], none - 1)
             pending = (children[state.tested] < none) & (state.accepted == NO_NODE)
             x = tree.tokens[child]
-            q = jnp.exp(tree.law_of(child, state.left))
+            q = jnp.exp(tree.law_of(child))
             rest, mass = residual(state.r, q)
             passed = uniforms[child] * q[x] < state.r[x]
             empty = (mass[0] == 0.0) & ~passed
@@ -67,7 +66,6 @@ class RecursiveRejection(NodeVerifier):
                 rejected=state.rejected + rejects.astype(jnp.int32),
                 accepted=jnp.where(accepts, child, state.accepted),
                 r=jnp.where(rejects, rest, state.r),
-                left=tree.left_after(child, state.left),
                 empty=state.empty + (pending & empty).astype(jnp.int32),
             )
 
@@ -77,8 +75,6 @@ class RecursiveRejection(NodeVerifier):
             rejected=zero,
             accepted=jnp.asarray(NO_NODE, jnp.int32),
             r=jnp.exp(log_p),
-            # Leaves have no law and no children.
-            left=tree.draft_logprobs_at(jnp.minimum(node, tree.shape.num_internal - 1)),
             empty=zero,
         )
         end = repeat(goes_on, test_next, start, most=most, unrolled=unrolled)

@@ -96,14 +96,14 @@ class PointsKept(RecursiveRejection):
     """Leaves a point mass in the law of the siblings that are drawn after it."""
 
     def decide(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
-        right = DraftTree.left_after
+        right = DraftTree.earlier_siblings
 
-        def left_after(tree: DraftTree, child: jax.Array, left: jax.Array) -> jax.Array:
+        def sampled_earlier(tree: DraftTree, child: jax.Array) -> jax.Array:
             assert tree.child_laws is not None
-            is_point = tree.child_laws[child] == SiblingLaw.POINT.code
-            return jnp.where(is_point, left, right(tree, child, left))
+            is_point = tree.child_laws == SiblingLaw.POINT.code
+            return right(tree, child) & ~is_point
 
-        with mock.patch.object(DraftTree, "left_after", left_after):
+        with mock.patch.object(DraftTree, "earlier_siblings", sampled_earlier):
             return super().decide(tree, target, uniforms)
 
 
