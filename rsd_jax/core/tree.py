@@ -254,8 +254,19 @@ class DraftTree:
 
     def earlier_siblings(self, child: jax.Array) -> jax.Array:
         """bool[N]: the valid siblings of one row that were drawn before a child, i32[]."""
-        slots = jnp.arange(self.shape.num_nodes, dtype=jnp.int32)
-        return (self.parents == self.parents[child]) & self.valid & (slots < child)
+        return (self.parents == self.parents[child]) & self.valid & (self._slots < child)
+
+    def children(self) -> jax.Array:
+        """bool[N, N] of one row: entry (i, j) says whether j is a valid child of i."""
+        return (self.parents[None] == self._slots[:, None]) & self.valid[None]
+
+    def earlier(self) -> jax.Array:
+        """bool[N, N] of one row: entry (i, j) says whether j is an earlier valid sibling of i."""
+        return jax.vmap(self.earlier_siblings)(self._slots)
+
+    @property
+    def _slots(self) -> jax.Array:
+        return jnp.arange(self.shape.num_nodes, dtype=jnp.int32)
 
 
 def level_visibility(

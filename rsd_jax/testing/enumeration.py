@@ -152,7 +152,7 @@ def outcome_laws(
     tables = [i.draft if drawn_from is None else drawn_from(i.draft) for i in instances]
     problem = make_problem([drawn_trees(rule, table) for table in tables], instances)
     if isinstance(verifier, StopVerifier):
-        return _laws_of_stops(verifier, problem, instances)
+        return laws_of_stops(verifier, problem, instances)
     slots = problem.shape.num_nodes
     limits = thresholds(verifier, problem)
     cells = _Cells.between(limits, range(slots) if coins is None else coins)
@@ -172,7 +172,7 @@ def outcome_laws(
     ]
 
 
-def _laws_of_stops(
+def laws_of_stops(
     verifier: StopVerifier, problem: Problem, instances: Sequence[Instance]
 ) -> list[OutcomeLaw]:
     mass, law = stop_rows(verifier, problem)

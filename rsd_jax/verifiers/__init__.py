@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from rsd_jax.verifiers.base import Decision, Reads, TargetLaws, Verifier
+from rsd_jax.verifiers.base import Decision, Reads, Stops, TargetLaws, Verifier
 from rsd_jax.verifiers.coupling import Coupling
 from rsd_jax.verifiers.k_seq import KSeq
 from rsd_jax.verifiers.match import Match
 from rsd_jax.verifiers.recursive_rejection import RecursiveRejection
-from rsd_jax.verifiers.stops import Stops, StopVerifier
+from rsd_jax.verifiers.stops import StopVerifier
 from rsd_jax.verifiers.traversal import Block, Traversal
 from rsd_jax.verifiers.walk import NodeVerifier, Verdict
 

@@ -1,7 +1,9 @@
 """What a verifier is: a decision about one row's tree, and the one draw that ends a block."""
 
 import abc
+import dataclasses
 import enum
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,6 +15,7 @@ from rsd_jax.core.sampling import Purpose, argmax, gumbels, is_law, uniforms
 from rsd_jax.core.tree import DraftTree, SiblingLaw, TreeShape
 from rsd_jax.core.types import NO_NODE, VerifyResult
 from rsd_jax.core.warp import Warp
+from rsd_jax.errors import ConfigError
 
 
 @struct.dataclass
@@ -78,10 +81,30 @@ class Decision:
     empty_residuals: jax.Array
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stops:
+    """The law of one row's block, given its tree.
+
+    Attributes:
+      mass: f32[N], the probability that the block stops at each node, all before it accepted. Of
+        nodes that a verifier holds to be one, such as copies of a prefix, the first has all mass.
+      law: from a node i32[] of positive mass to f32[V], the law of the token that ends the block
+        there.
+      finite: bool[], whether the target's laws are laws at all nodes that can be reached.
+      empty_residuals: i32[], children taken because rounding left no mass elsewhere.
+    """
+
+    mass: jax.Array
+    law: Callable[[jax.Array], jax.Array]
+    finite: jax.Array
+    empty_residuals: jax.Array
+
+
 class Reads(enum.Enum):
     """At which nodes a verifier needs the target's laws; elsewhere a NaN must not matter."""
 
     REACHED = "reached"  # the root and the accepted nodes
+    REACHABLE = "reachable"  # every node that can be accepted, given the tree
     VALID = "valid"  # every valid node
 
 
@@ -115,8 +138,22 @@ class Verifier(abc.ABC):
           coins: f32[N], from `coins`; entry i decides about node i and nothing else.
         """
 
+    def stops(self, tree: DraftTree, target: TargetLaws) -> Stops:
+        """The law of one row's block, given its tree; for measurements, see `expected_tokens`.
+
+        Args:
+          tree, target: as in `decide`.
+
+        Raises:
+          ConfigError: the verifier does not say.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} does not say where a block stops, given its tree; write its "
+            "method `stops`"
+        )
+
     def coins(self, keys: jax.Array, num_nodes: int) -> jax.Array:
-        """f32[B, N], the random numbers of `decide`, drawn with `Purpose.ACCEPT`: uniform on [0, 1).
+        """f32[B, N], what `decide` draws with, by `Purpose.ACCEPT`; here uniform on [0, 1).
 
         Args:
           keys: key[B], of the block.

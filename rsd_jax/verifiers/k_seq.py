@@ -1,6 +1,8 @@
 """K-SEQ, SpecTr's sequential selection (Sun et al. 2023, section 5 and algorithm 2)."""
 
 import dataclasses
+import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ from rsd_jax.core.sampling import is_law
 from rsd_jax.core.tree import DraftTree, SiblingLaw, TreeShape
 from rsd_jax.core.types import NO_NODE
 from rsd_jax.errors import ConfigError
+from rsd_jax.verifiers.base import Stops, TargetLaws
 from rsd_jax.verifiers.walk import NodeVerifier, Verdict
 
 _BISECTIONS = 24
@@ -72,6 +75,50 @@ def _alive(tree: DraftTree, node: jax.Array) -> jax.Array:
     return (agree.at[0].set(True) | is_deeper[:, None]).all(axis=0)
 
 
+class _Drafts(NamedTuple):
+    """The drafts at one node, in index order."""
+
+    slots: jax.Array  # i32[K], one level below
+    tokens: jax.Array  # i32[K]
+    tested: jax.Array  # bool[K], those that are alive and go on
+    p: jax.Array  # f32[V]
+    q: jax.Array  # f32[V]
+    rho: jax.Array  # f32[]
+    rest: jax.Array  # f32[V], the law if none is accepted
+
+
+def _at(tree: DraftTree, node: jax.Array, log_p: jax.Array) -> _Drafts:
+    depth, level = tree.shape.depth, jnp.asarray(tree.shape.depths)[node]
+    below = jnp.asarray(_chains(tree.shape))[jnp.minimum(level + 1, depth)]
+    tested = _alive(tree, node) & tree.valid[below] & (level < depth)
+    p = jnp.exp(log_p)
+    q = jnp.exp(tree.draft_logprobs_at(jnp.minimum(node, tree.shape.num_internal - 1)))
+    k = jnp.maximum(tested.sum(), 1).astype(p.dtype)
+    rho = division_factor(p, q, k)
+    rest = k_seq_residual(p, q, rho, k)
+    return _Drafts(below, tree.tokens[below], tested, p, q, rho, rest)
+
+
+def _odds(drafts: _Drafts, num_nodes: int) -> tuple[jax.Array, jax.Array]:
+    """f32[], the probability that no draft is accepted; f32[N], that of each slot below.
+
+    Drafts with the same token are one node, in the first one's slot.
+    """
+    q = drafts.rho * drafts.q[drafts.tokens]
+    ratio = jnp.minimum(1, drafts.p[drafts.tokens] / jnp.where(q > 0, q, 1))
+    fails = 1 - jnp.where(drafts.tested, ratio, 0)
+    before = jnp.concatenate([jnp.ones_like(fails[:1]), jnp.cumprod(fails)[:-1]])
+    wins = before * (1 - fails)
+    ends = fails.prod()
+    # As in `KSeq.test`: without a residual the first draft is accepted.
+    certain = drafts.tested.any() & jnp.isnan(drafts.rest.sum())
+    wins = wins.at[jnp.argmax(drafts.tested)].add(jnp.where(certain, ends, 0))
+    same = drafts.tested[None] & (drafts.tokens[:, None] == drafts.tokens[None])
+    slots = jnp.where(drafts.tested, drafts.slots[jnp.argmax(same, axis=1)], num_nodes)
+    passes = jnp.zeros((num_nodes,), q.dtype).at[slots].add(wins, mode="drop")
+    return jnp.where(certain, 0, ends), passes
+
+
 @dataclasses.dataclass(frozen=True)
 class KSeq(NodeVerifier):
     """Walks i.i.d. chains depth by depth.
@@ -103,25 +150,41 @@ class KSeq(NodeVerifier):
         *,
         unrolled: bool,
     ) -> Verdict:
-        depth, level = tree.shape.depth, jnp.asarray(tree.shape.depths)[node]
-        below = jnp.asarray(_chains(tree.shape))[jnp.minimum(level + 1, depth)]
-        tested = _alive(tree, node) & tree.valid[below] & (level < depth)
-        p = jnp.exp(log_p)
-        q = jnp.exp(tree.draft_logprobs_at(jnp.minimum(node, tree.shape.num_internal - 1)))
-        k = jnp.maximum(tested.sum(), 1).astype(p.dtype)
-        rho = division_factor(p, q, k)
-        rest = k_seq_residual(p, q, rho, k)
-        x = tree.tokens[below]
-        passed = tested & (uniforms[below] * rho * q[x] < p[x])
+        drafts = _at(tree, node, log_p)
+        tested, x = drafts.tested, drafts.tokens
+        passed = tested & (uniforms[drafts.slots] * drafts.rho * drafts.q[x] < drafts.p[x])
         # A residual without mass (only if p = q) leaves nothing to emit: accept the first.
-        empty = tested.any() & ~passed.any() & jnp.isnan(rest.sum()) & is_law(log_p)
+        empty = tested.any() & ~passed.any() & jnp.isnan(drafts.rest.sum()) & is_law(log_p)
         passed |= tested & empty
         winner = jnp.argmax(passed).astype(jnp.int32)
         order = jnp.arange(tested.shape[0], dtype=jnp.int32)
         same = tested & (x == x[winner])
         return Verdict(
-            child=jnp.where(passed.any(), below[jnp.argmax(same)], NO_NODE),
+            child=jnp.where(passed.any(), drafts.slots[jnp.argmax(same)], NO_NODE),
             rank=(tested & (order < winner)).sum(dtype=jnp.int32),
-            law=jnp.where(tested.any(), rest, p),
+            law=jnp.where(tested.any(), drafts.rest, drafts.p),
             empty=empty.astype(jnp.int32),
         )
+
+    def stops(self, tree: DraftTree, target: TargetLaws) -> Stops:
+        shape, slots = tree.shape, jnp.asarray(tree.shape.parent_slots)
+        log_p = target.at_parents(shape)
+        lawful = target.lawful().at[slots].set(is_law(log_p))
+        # A law that is none must leave no trace at a node that the block cannot reach.
+        log_p = jnp.where(lawful[slots, None], log_p, 0.0)
+        drafts = jax.vmap(functools.partial(_at, tree))(slots, log_p)
+        ends, passes = jax.vmap(_odds, in_axes=(0, None))(drafts, shape.num_nodes)
+        root = (jnp.arange(shape.num_nodes) == 0).astype(log_p.dtype)
+        reached = root
+        for _ in range(shape.depth):
+            reached = root + jnp.einsum("p,pn->n", reached[slots], passes)
+        index = jnp.asarray(shape.parent_index)
+
+        def law(node: jax.Array) -> jax.Array:
+            place = jnp.minimum(index[node], len(slots) - 1)
+            tested = (index[node] < len(slots)) & drafts.tested[place].any()
+            return jnp.where(tested, drafts.rest[place], jnp.exp(target.at(node)))
+
+        mass = reached * jnp.ones_like(reached).at[slots].set(ends)
+        finite = (lawful | (reached == 0.0)).all()
+        return Stops(mass, law, finite, jnp.zeros((), jnp.int32))

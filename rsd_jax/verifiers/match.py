@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from rsd_jax.core.sampling import is_law
 from rsd_jax.core.tree import DraftTree, SiblingLaw
-from rsd_jax.verifiers.base import TargetLaws
-from rsd_jax.verifiers.stops import Stops, StopVerifier
+from rsd_jax.verifiers.base import Stops, TargetLaws
+from rsd_jax.verifiers.stops import StopVerifier
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,8 +23,8 @@ import jax.numpy as jnp
 
 from rsd_jax.core.sampling import is_law
 from rsd_jax.core.tree import DraftTree, SiblingLaw
-from rsd_jax.verifiers.base import TargetLaws
-from rsd_jax.verifiers.stops import Stops, StopVerifier
+from rsd_jax.verifiers.base import Stops, TargetLaws
+from rsd_jax.verifiers.stops import StopVerifier
 
 
 class DrawnLaws(NamedTuple):
@@ -213,7 +213,9 @@ class MeasureVerifier(StopVerifier):
 
     def _take_all(self, laws: DrawnLaws) -> _State:
         slots = jnp.arange(len(laws.drawn), dtype=jnp.int32)
-        order = jnp.argsort(~laws.drawn, stable=True).astype(jnp.int32)  # those that were not drawn last
+        order = jnp.argsort(~laws.drawn, stable=True).astype(
+            jnp.int32
+        )  # those that were not drawn last
 
         def step(turn: jax.Array, state: _State) -> _State:
             child = order[turn]

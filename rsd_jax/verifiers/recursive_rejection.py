@@ -9,6 +9,9 @@ from flax import struct
 from rsd_jax.core.sampling import residual
 from rsd_jax.core.tree import DraftTree, SiblingLaw
 from rsd_jax.core.types import NO_NODE
+from rsd_jax.verifiers.base import Stops, TargetLaws
+from rsd_jax.verifiers.measures import Drawn, MeasureVerifier, Taken
+from rsd_jax.verifiers.stops import product
 from rsd_jax.verifiers.walk import NodeVerifier, Verdict, repeat
 
 
@@ -35,6 +38,9 @@ class RecursiveRejection(NodeVerifier):
     @property
     def accepts(self) -> frozenset[SiblingLaw]:
         return frozenset(SiblingLaw)
+
+    def stops(self, tree: DraftTree, target: TargetLaws) -> Stops:
+        return _Rejections().stops(tree, target)
 
     def test(
         self,
@@ -79,6 +85,39 @@ class RecursiveRejection(NodeVerifier):
         )
         end = repeat(goes_on, test_next, start, most=most, unrolled=unrolled)
         return Verdict(end.accepted, end.rejected, end.r, end.empty)
+
+
+class _Rejections(MeasureVerifier):
+    """The same tests with their probabilities: a node's weight is that of its own test.
+
+    The residual of a node does not depend on coins, so neither does the probability that a child
+    passes once its turn comes.
+    """
+
+    @property
+    def accepts(self) -> frozenset[SiblingLaw]:
+        return frozenset(SiblingLaw)
+
+    def take(self, weight: jax.Array, drawn: Drawn) -> Taken:
+        has_rest = drawn.rest > 0.0
+        by_rounding = ~has_rest & (drawn.ratio < 1.0)
+        passes = jnp.where(by_rounding, 1.0, drawn.ratio)
+        factor = 1.0 / jnp.where(has_rest, drawn.rest, 1.0)
+        return Taken(
+            weight=weight.at[drawn.child].set(passes),
+            factor=jnp.ones_like(weight).at[drawn.parent].set(factor),
+            scale=jnp.ones_like(factor),
+            by_rounding=by_rounding,
+        )
+
+    def masses(self, tree: DraftTree, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+        is_child, is_earlier = tree.children(), tree.earlier()
+        tested = product(is_earlier, 1.0 - weight)
+        reached = weight
+        for _ in range(tree.shape.depth):
+            above = reached[jnp.maximum(tree.parents, 0)]
+            reached = jnp.where(tree.parents == NO_NODE, 1.0, above * tested * weight)
+        return reached * product(is_child, 1.0 - weight), reached
 
 
 def _children(tree: DraftTree, node: jax.Array) -> jax.Array:

@@ -5,47 +5,26 @@ block is drawn in two steps: the node u with probability sum R_u, then the token
 """
 
 import abc
-import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from rsd_jax.core.sampling import Purpose, argmax, gumbels, is_law
+from rsd_jax.core.sampling import Purpose, argmax, gumbels
 from rsd_jax.core.tree import DraftTree
 from rsd_jax.core.types import NO_NODE
-from rsd_jax.verifiers.base import Decision, TargetLaws, Verifier
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Stops:
-    """The law of one row's block, given its tree.
-
-    Attributes:
-      mass: f32[N], the probability that the block stops at each node; 0 at invalid nodes.
-      law: from a node i32[] of positive mass to f32[V], the law of the token that the block emits
-        there.
-      finite: bool[], whether the target's laws are laws at all nodes that had mass at any time.
-      empty_residuals: i32[], children accepted because rounding left no mass elsewhere.
-    """
-
-    mass: jax.Array
-    law: Callable[[jax.Array], jax.Array]
-    finite: jax.Array
-    empty_residuals: jax.Array
+from rsd_jax.verifiers.base import Decision, Reads, Stops, TargetLaws, Verifier
 
 
 class StopVerifier(Verifier):
-    """A verifier that gives the law of the block; subclasses write `stops`."""
+    """A verifier that draws the block from its law; subclasses write `stops`."""
+
+    @property
+    def reads(self) -> Reads:
+        return Reads.REACHABLE
 
     @abc.abstractmethod
     def stops(self, tree: DraftTree, target: TargetLaws) -> Stops:
-        """The law of the block of one row, given its tree.
-
-        Args:
-          tree: one row of a `DraftTree` (no leading B).
-          target: one row of the target's laws.
-        """
+        """The law of one row's block, given its tree; all arguments as in `decide`."""
 
     def coins(self, keys: jax.Array, num_nodes: int) -> jax.Array:
         """Gumbel noise, so that the node is drawn by an argmax; see `Verifier.coins`."""

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rsd_jax.core.tree import DraftTree, SiblingLaw, TreeShape
+from rsd_jax.core.types import NO_NODE
 from rsd_jax.errors import ConfigError
 from rsd_jax.verifiers.measures import Drawn, MeasureVerifier, Taken
 from rsd_jax.verifiers.stops import product
@@ -39,9 +40,7 @@ class Traversal(MeasureVerifier):
         return Taken(weight, factor, c, by_rounding)
 
     def masses(self, tree: DraftTree, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
-        slots = jnp.arange(tree.shape.num_nodes, dtype=jnp.int32)
-        is_child = (tree.parents[None] == slots[:, None]) & tree.valid[None]
-        is_earlier = jax.vmap(tree.earlier_siblings)(slots)
+        is_child, is_earlier = tree.children(), tree.earlier()
 
         # In each step what holds for one more level, from the leaves up and from the root down.
         children_fail = jnp.ones_like(weight)
@@ -51,7 +50,7 @@ class Traversal(MeasureVerifier):
         entered = jnp.ones_like(weight)
         for _ in range(tree.shape.depth):
             above = entered[jnp.maximum(tree.parents, 0)] * earlier_fail
-            entered = jnp.where(slots == 0, 1.0, above)
+            entered = jnp.where(tree.parents == NO_NODE, 1.0, above)
         return entered * children_fail * weight, entered
 
 

@@ -1,0 +1,152 @@
+"""Verifiers that know the law of a block: reference values, orders, and numbers in float32."""
+
+import itertools
+from fractions import Fraction
+
+import jax
+import numpy as np
+import pytest
+
+from rsd_jax.core.tree import SiblingLaw
+from rsd_jax.drafters import TREE_RULES
+from rsd_jax.testing.decisions import make_problem, stop_rows
+from rsd_jax.testing.drawn_trees import MixedSiblings, drawn_trees
+from rsd_jax.testing.enumeration import laws_of_stops, outcome_laws
+from rsd_jax.testing.instances import KINDS, Instance, random_instances
+from rsd_jax.verifiers import VERIFIERS
+from tests import small_parts
+from tests.parts.block_verification import BlockVerification
+
+_FIXED = TREE_RULES["constant_branching"]
+_BEAM = TREE_RULES["stochastic_beam"]
+_CHAINS = TREE_RULES["independent_chains"]
+
+
+def _iid(*branching: int) -> MixedSiblings:
+    """All siblings i.i.d., at every level."""
+    return MixedSiblings(branching, (SiblingLaw.IID,) * max(branching))
+
+
+def _everywhere(p, q, depth: int) -> Instance:
+    """The same two laws after every prefix."""
+
+    def table(law, levels: int):
+        return tuple(np.tile(np.asarray([law]), (len(law) ** d, 1)) for d in range(levels))
+
+    return Instance(target=table(p, depth + 1), draft=table(q, depth))
+
+
+def _expected(name: str, rule, instances) -> np.ndarray:
+    """Expected tokens of a block, for each instance."""
+    problem = make_problem([drawn_trees(rule, i.draft) for i in instances], instances)
+    laws = laws_of_stops(VERIFIERS[name](), problem, instances)
+    return np.asarray([sum((a + 1) * t.sum() for a, t in enumerate(law)) for law in laws])
+
+
+_REFERENCE = {
+    (2,): {"coupling": "17/9", "recursive_rejection": "16/9"},
+    (1, 1): {
+        "coupling": "20/9",
+        "block": "20/9",
+        "traversal": "20/9",
+        "recursive_rejection": "19/9",
+    },
+    (2, 2): {"coupling": "220/81", "traversal": "199/81", "recursive_rejection": "193/81"},
+    (2, 1): {"coupling": "68/27", "traversal": "65/27", "recursive_rejection": "62/27"},
+}
+
+
+@pytest.mark.parametrize("branching", _REFERENCE, ids=str)
+def test_reference_values(branching):
+    """Target (1/3, 2/3) and draft (2/3, 1/3) after every prefix, i.i.d. children."""
+    instance = _everywhere((1 / 3, 2 / 3), (2 / 3, 1 / 3), len(branching))
+    for name, value in _REFERENCE[branching].items():
+        (tokens,) = _expected(name, _iid(*branching), [instance])
+        assert tokens == pytest.approx(float(Fraction(value)), abs=1e-12), name
+
+
+def test_coupling_is_not_always_above_traversal():
+    half = np.asarray([[0.5, 0.5]])
+    instance = Instance(
+        target=(np.asarray([[0.75, 0.25]]), np.eye(2), np.tile(half, (4, 1))),
+        draft=(half, np.asarray([[0.0, 1.0], [0.5, 0.5]])),
+    )
+    for name, value in (("recursive_rejection", 33), ("coupling", 34), ("traversal", 35)):
+        (tokens,) = _expected(name, _iid(3, 1), [instance])
+        assert tokens == pytest.approx(value / 16, abs=1e-12), name
+
+
+_ORDERED = (
+    (_FIXED((2, 2)), 3),
+    (_FIXED((2, 1)), 3),
+    (_FIXED((3,)), 4),
+    (_BEAM(3, 2), 3),
+    (_BEAM(2, 2), 3),
+    (_iid(2, 2), 3),
+    (_iid(3, 1), 3),
+)
+
+
+@pytest.mark.parametrize(("rule", "vocab"), _ORDERED, ids=str)
+def test_orders_in_expectation_over_trees(rule, vocab):
+    """Given one tree coupling is below recursive rejection about as often as not."""
+    instances = random_instances(vocab, rule.shape.depth, 2 * len(KINDS), seed=3)
+    names = ("match", "recursive_rejection", "traversal", "coupling")
+    match, rejection, traversal, coupling = (_expected(n, rule, instances) for n in names)
+    for more, less in ((coupling, rejection), (coupling, match), (traversal, rejection)):
+        assert (more >= less - 1e-12).all()
+    assert (coupling > rejection + 1e-6).any()
+
+
+def test_on_chains_coupling_traversal_and_block_are_one():
+    """And the block verification of the tests, which is written another way."""
+    rule = _FIXED((1, 1, 1))
+    instances = random_instances(3, 3, 2 * len(KINDS), seed=4)
+    problem = make_problem([drawn_trees(rule, i.draft) for i in instances], instances)
+    masses = [stop_rows(VERIFIERS[n](), problem)[0] for n in ("coupling", "traversal", "block")]
+    for mass in masses[1:]:
+        np.testing.assert_allclose(mass, masses[0], atol=1e-12)
+    rule, instances = _FIXED((1, 1)), random_instances(3, 2, len(KINDS), seed=4)
+    ours = outcome_laws(VERIFIERS["block"](), rule, instances)
+    other = outcome_laws(BlockVerification(), rule, instances)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["match", "recursive_rejection", "k_seq", "traversal", "coupling"])
+def test_another_sibling_never_costs_tokens(name):
+    """A harness that scores the paths of a tree at wrong positions breaks this first."""
+    instances = random_instances(3, 2, 2 * len(KINDS), seed=5)
+    rules = (
+        [_CHAINS(k, 2) for k in (1, 2, 3)]
+        if name == "k_seq"
+        else [_FIXED((k, 1)) for k in (1, 2, 3)]
+    )
+    tokens = [_expected(name, rule, instances) for rule in rules]
+    for fewer, more in itertools.pairwise(tokens):
+        assert (more >= fewer - 1e-12).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        (name, rule)
+        for name in ("recursive_rejection", "k_seq")
+        for rule in (
+            _FIXED((2, 2)),
+            _BEAM(2, 2),
+            _CHAINS(2, 2),
+            MixedSiblings((2, 1), (SiblingLaw.POINT, SiblingLaw.WITHOUT_REPLACEMENT)),
+        )
+        if small_parts.fits(VERIFIERS[name](), rule)
+    ],
+    ids=str,
+)
+def test_decisions_follow_the_law_of_the_block(name, rule):
+    """A verifier that decides node by node, against what it says about whole blocks."""
+    verifier, instances = VERIFIERS[name](), random_instances(3, 2, len(KINDS), seed=6)
+    problem = make_problem([drawn_trees(rule, i.draft) for i in instances], instances)
+    decided = outcome_laws(verifier, rule, instances)
+    said = laws_of_stops(verifier, problem, instances)
+    for a, b in zip(jax.tree.leaves(decided), jax.tree.leaves(said), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
