@@ -13,6 +13,10 @@
 
 import os
 
+# Before jax reads the variable. This way of generating code compiles 2.5 times as fast.
+_FLAG = "--xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
+
 import jax
 import pytest
 

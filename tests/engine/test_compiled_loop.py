@@ -43,7 +43,7 @@ def _compile(method, pair, batch, **warp):
     assert job.batches[0].tokens.shape[1] == CAPACITY
     state = jax.eval_shape(lambda: start(job, job.batches[0]))
     lowered = advance.lower(job.engine, job.params, state, job.options, np.int32(1))
-    return lowered.compile(), state
+    return lowered.compile({"xla_cpu_use_fusion_emitters": True}), state
 
 
 def _cache_sized(text, state):
