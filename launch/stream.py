@@ -2,9 +2,10 @@
 
 python launch/stream.py --config=configs/evaluate/swift_stream.py
 
-Every instance is decoded by the method and by autoregressive decoding; both become rows of
-results.jsonl in the configuration's `out_dir`, and the search a file. Started again, it goes on.
-Any value can be set, e.g. --config.task.num_prompts=20. launch/plot.py draws the rows.
+Every instance is decoded by the method and by autoregressive decoding. Both become rows of
+results.jsonl in the configuration's `out_dir`; the state of the search is a file there. A stopped
+stream resumes. Any value can be set, e.g. --config.task.num_prompts=20. launch/plot.py draws the
+rows.
 """
 
 import dataclasses

@@ -166,7 +166,7 @@ def test_what_cannot_be_measured_or_compared_is_named(near_rows, monkeypatch):
     for options, message in (
         ({"methods": {}}, "at least one method"),
         ({"tasks": {}}, "prompts of one task"),
-        ({"tasks": _TASKS | {"none": []}}, "prompts is empty"),
+        ({"tasks": _TASKS | {"none": []}}, "'none' has no prompts"),
         ({"tasks": _TASKS | {ALL_TASKS: [[1]]}}, "a task cannot be called 'all'"),
         ({"tasks": _TASKS | {"bad": [[99]]}}, "holds token id 99"),
         ({"eos_ids": (99,)}, "eos_id 99"),

@@ -229,9 +229,9 @@ def test_the_arbiter_tells_a_tie_from_a_defect():
 
     right = sampled("sd").tokens
     wrong = [*right[:2], [*right[2][:6], (right[2][6] + 1) % 32, *right[2][7:]], right[3]]
-    with pytest.warns(arbiter.NumericalTieWarning, match="row 2 parts at new token 6.*margin"):
+    with pytest.warns(arbiter.NumericalTieWarning, match="row 2 differs at new token 6.*margin"):
         assert_same(fake("", wrong), fake("float32", wrong))
-    with pytest.raises(AssertionError, match=r"row 2 parts at new token 6.*a defect"):
+    with pytest.raises(AssertionError, match=r"row 2 differs at new token 6.*a defect"):
         assert_same(fake("", wrong), fake("float32 float64", wrong))
     found = arbiter.first_divergence(sampled("sd"), sampled("sd"), blocks=True)
     assert found is None

@@ -303,7 +303,7 @@ def test_tensor_in_two_shards(copy):
     directory = copy("sharded")
     first, second = sorted(directory.glob("model-*"))[:2]
     save_file(load_file(second) | load_file(first), second)
-    _refused(directory, "stands in both")
+    _refused(directory, "is in both")
 
 
 def test_missing_tensor(copy):

@@ -169,7 +169,7 @@ def test_integers_are_numbers():
         ({"hardware": "fast"}, "'hardware' is 'fast'; expected an object"),
         ({"phase_times": {"draft": "x"}}, "'t_ar' is missing"),
         (_TIMING | {"phase_times": {"draft": "x"}}, "'phase_times.draft' is 'x'"),
-        ({"matchness": 0.5}, "'matchness' is of rows of kind stream; this one is of kind 'decod"),
+        ({"matchness": 0.5}, "'matchness' is of rows of kind stream; this row is of kind 'decod"),
         ({"kind": "stream"}, "'overall_ratio' is missing"),
         ({"kind": "skipping"}, "'num_prompts' is of rows of kind decoding or stream"),
         ({"kind": "speed"}, "'kind' is 'speed'; expected one of"),

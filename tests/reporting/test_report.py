@@ -234,7 +234,7 @@ def test_bad_input_is_one_clear_error(tmp_path):
         ((tmp_path / "absent.jsonl", out), "no results file"),
         ((malformed, out), "line 2"),
         ((good, out, "--best_by=speed"), "best_by='speed'"),
-        ((good, out, "--config_hash=abc"), "no row has it"),
+        ((good, out, "--config_hash=abc"), "no row has this hash"),
     ):
         run = _launch(*arguments)
         assert run.returncode == 1

@@ -130,7 +130,7 @@ def _files(patterns: Sequence[str]) -> dict[str, pathlib.Path]:
             known = files.setdefault(name, path)
             if known.resolve() != path.resolve():
                 raise ConfigError(
-                    f"{known} and {path} would both get the name {name!r}; give one pattern for "
+                    f"{known} and {path} would both be called {name!r}; give one pattern for "
                     "both, with a wildcard where they differ, or leave one out"
                 )
     return files
