@@ -1,4 +1,4 @@
-"""An adapter with which a target drafts for itself: what the student is, and the stage."""
+"""An adapter with which a target drafts for itself: the student, and the stage."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ def params():
 
 @pytest.fixture(scope="module")
 def moved(params):
-    """A student whose adapter adds something."""
+    """A student whose adapter is not zero."""
     start = _STUDENT.start(params, jax.random.key(1))
     adapter = jax.tree.map(lambda leaf: leaf + 0.05, start["adapter"])
     return start | {"adapter": adapter}

@@ -194,7 +194,7 @@ def test_windows_of_the_draft(made):
 
 
 def test_a_draft_that_writes_windows_itself(made, monkeypatch):
-    """A mixture of text, responses and the draft's own, scored by the target as it goes."""
+    """A mixture of text, responses and windows of the draft, scored by the target in training."""
     config, root = made[0].copy_and_resolve_references().unlock(), made[1].root
     config.draft.update(stored_logits=False, data={"responses": 1.0, "text": 1.0})
     config.draft.on_policy.update(fraction=0.5, max_new_tokens=4)
@@ -226,7 +226,7 @@ def test_a_draft_that_writes_windows_itself(made, monkeypatch):
 
 
 def test_a_target_of_ones_own(made, tmp_path):
-    """The 115M configuration, shrunk, on files, for the target that the other test exported."""
+    """The shrunk 115M configuration on text files, for the target that another test exported."""
     (tmp_path / "text").mkdir()
     for i in range(12):
         (tmp_path / f"text/{i}.txt").write_text(
@@ -264,7 +264,7 @@ def test_a_target_of_ones_own(made, tmp_path):
 
 
 def test_a_tokenizer_of_ones_own_files(tmp_path):
-    """The mixture may be files alone: the standard library is not read then."""
+    """If the mixture has only text files, the standard library is not read."""
     for i in range(12):
         (tmp_path / f"{i}.txt").write_text("zyzzyva " * 40)
     config = _config("quickstart")

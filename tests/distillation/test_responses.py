@@ -45,7 +45,7 @@ _SETTINGS = ResponseSettings(
 
 
 class _Words:
-    """A tokenizer as far as training data know one."""
+    """A tokenizer with only the function that training data need."""
 
     def __init__(self, size: int = 32, prefix: str = "t"):
         self._size, self._prefix = size, prefix
@@ -81,7 +81,7 @@ def copy(whole, tmp_path):
 
 
 def _sequences(directory: pathlib.Path) -> list[dict]:
-    """What the shards say of every sequence, in the order of the files."""
+    """The fields of every sequence, in the order of the files."""
     manifest = json.loads((directory / "manifest.json").read_text())
     found = []
     for index in range(manifest["shards"]):

@@ -34,7 +34,7 @@ _HELD_OUT = {"c.jsonl:3", "c.jsonl:67", "c.jsonl:100", "c.jsonl:107"}
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    """Like Llama 2's: <s> is 1, </s> is 2, a space in front; and set to cut and to fill up."""
+    """Like Llama 2's (<s> is 1, </s> is 2, a space in front), set to truncate and to pad."""
     made = Tokenizer(models.BPE(unk_token="<unk>"))
     made.normalizer = normalizers.Sequence(
         [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
@@ -152,7 +152,7 @@ def test_what_is_no_text_is_named_before_anything_is_read(files, tmp_path):
 
 @pytest.fixture(scope="module")
 def written(tokenizer, tmp_path_factory):
-    """120 documents as tokens of both splits: the file they are from, the folder, the summary."""
+    """120 documents as tokens of both splits: (file of the documents, folder, summary)."""
     root = tmp_path_factory.mktemp("written")
     path = _jsonl(root / "c.jsonl", _TEXTS)
     return path, root / "text", write_text([str(path)], tokenizer, root / "text", **_IDS)

@@ -83,7 +83,7 @@ def test_memory_is_saved_without_changing_the_step(changes, train_three):
 
 
 def test_layers_are_recomputed():
-    """As lowered: what XLA makes of it depends on the device."""
+    """Checked in the lowered program, as the compiled program depends on the device."""
     products = []
     for remat in (False, True):
         recipe = dataclasses.replace(_RECIPES["adamw"], objective="cross_entropy", remat=remat)

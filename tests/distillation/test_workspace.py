@@ -1,4 +1,4 @@
-"""Models of a workspace are loaded as everywhere else."""
+"""Models of a workspace have the backend of their devices, as from `load_model`."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests import tiny
 
 @pytest.mark.parametrize("backend", [CPU, ACCELERATOR])
 def test_a_workspace_decodes_as_load_model_would(tmp_path, monkeypatch, backend):
-    """On an accelerator its models read the prefix as an accelerator does."""
+    """On an accelerator the models of a workspace get the accelerator's backend."""
     monkeypatch.setattr(loading, "backend_of", lambda layout: backend)
     directory = loading.shipped_pair_directory("quickstart") / "draft"
     draft = ModelSettings(model=tiny.TRAINED.config, recipe=Recipe(steps=1))

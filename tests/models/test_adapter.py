@@ -1,4 +1,4 @@
-"""Low-rank adapters: added as PEFT adds them, refused where that is not supported."""
+"""Low-rank adapters: added as by PEFT, and refused if they are not supported."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ def params():
 
 @pytest.fixture(scope="module")
 def factors(params):
-    """Numbers that bfloat16 holds."""
+    """Factors that bfloat16 represents exactly."""
     rng = np.random.default_rng(0)
 
     def draw(*shape):
@@ -87,7 +87,7 @@ def test_a_pair_of_a_configuration_has_it(saved, factors, params, monkeypatch):
 
 
 def test_transformers_says_the_same(saved):
-    """The product is added by PyTorch to the matrix that transformers reads."""
+    """The logits equal those of transformers with the product added by PyTorch."""
     import torch
     import transformers
 

@@ -1,4 +1,4 @@
-"""Prompts from files of the user, and everything that can be wrong with them and with options."""
+"""Prompts from the user's files, and errors in files and options."""
 
 import dataclasses
 import json
