@@ -26,8 +26,8 @@ _CHOICES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """One training run.
+class TrainingSettings:
+    """One training run; configurations call it a recipe.
 
     Attributes:
       objective: "cross_entropy" on the text, or one of `LOSSES` to a frozen target.
@@ -196,7 +196,7 @@ class ModelSettings:
     """
 
     model: LlamaConfig
-    recipe: Recipe
+    recipe: TrainingSettings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -247,7 +247,7 @@ class LayerDropoutSettings:
     fewest: int
     most: int
     mixture: dict[str, float]
-    recipe: Recipe
+    recipe: TrainingSettings
 
     def __post_init__(self):
         if self.recipe.weight_decay:

@@ -15,7 +15,7 @@ from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.mixture import Mixture
 from rsd_jax.distillation.responses.reading import open_responses
 from rsd_jax.distillation.responses.source import ResponseSource
-from rsd_jax.distillation.settings import Recipe, Settings
+from rsd_jax.distillation.settings import Settings, TrainingSettings
 from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.step import abstract_state
 from rsd_jax.errors import ConfigError
@@ -96,7 +96,7 @@ class Workspace:
             config, own = dataclasses.replace(shape, bos_id=bos_id, eos_ids=eos_ids), "float32"
         return build_model(config, dtype=dtype or own, layout=self.layout)
 
-    def recipe(self, stage: str) -> Recipe:
+    def recipe(self, stage: str) -> TrainingSettings:
         """The recipe of a stage."""
         return self.settings.section(stage).recipe
 

@@ -13,7 +13,7 @@ import pytest
 
 from rsd_jax.distillation import losses
 from rsd_jax.distillation.losses import BOUND, LOSSES, SIGMA_FLOOR
-from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training.step import Batch, abstract_state, train_step
 from rsd_jax.distillation.truncated import TruncatedLogits, dense_logprobs, truncate
 from rsd_jax.errors import ConfigError
@@ -374,7 +374,9 @@ def test_truncated_zeros_are_harmless(name):
 @pytest.mark.parametrize("objective", ["cross_entropy", *LOSSES])
 def test_every_objective_can_be_trained(objective):
     """Objectives are only traced, not compiled; other tests check the training."""
-    recipe = Recipe(objective=objective, steps=2, batch_size=1, window=4, loss_temperature=0.5)
+    recipe = TrainingSettings(
+        objective=objective, steps=2, batch_size=1, window=4, loss_temperature=0.5
+    )
     state = abstract_state(_MODEL, recipe)
     batch = Batch(jax.ShapeDtypeStruct((1, 5), jnp.int32))
     teacher = (None, None) if objective == "cross_entropy" else (_MODEL, state.params)
@@ -383,7 +385,7 @@ def test_every_objective_can_be_trained(objective):
     )
     assert metrics["loss"].shape == ()
     with pytest.raises(ConfigError, match="loss_temperature=0"):
-        Recipe(objective=objective, steps=1, loss_temperature=0)
+        TrainingSettings(objective=objective, steps=1, loss_temperature=0)
 
 
 def test_truncation_errors():

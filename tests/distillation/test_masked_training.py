@@ -15,7 +15,7 @@ from rsd_jax.distillation.data.windows import Top, Windows
 from rsd_jax.distillation.losses import tvd_pp
 from rsd_jax.distillation.responses.on_policy import OnPolicy, mix_on_policy
 from rsd_jax.distillation.responses.source import as_source
-from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training.step import as_batch, mean_loss
 from rsd_jax.distillation.training.train import train
 from rsd_jax.distillation.truncated import truncate
@@ -39,7 +39,7 @@ _MODEL = LlamaModel(
     )
 )
 _TEACHER = _MODEL, jax.tree.map(lambda x: 3 * x, _MODEL.init_params(jax.random.key(7)))
-_RECIPE = Recipe(
+_RECIPE = TrainingSettings(
     objective="forward_kl",
     steps=3,
     batch_size=8,

@@ -17,7 +17,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from rsd_jax.distillation.data.corpus import batch_at
-from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training import train as loop
 from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.log import Log
@@ -27,7 +27,7 @@ from tests import ROOT, old_files, tiny
 pytestmark = pytest.mark.standard_promotion  # optax
 
 _MODEL = tiny.TRAINED
-_RECIPE = Recipe(
+_RECIPE = TrainingSettings(
     steps=60,
     batch_size=2,
     window=6,

@@ -20,7 +20,7 @@ from rsd_jax.distillation.data import documents
 from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.layer_dropout_student import LayerDropoutStudent
 from rsd_jax.distillation.losses import forward_kl
-from rsd_jax.distillation.settings import LayerDropoutSettings, Recipe
+from rsd_jax.distillation.settings import LayerDropoutSettings, TrainingSettings
 from rsd_jax.distillation.stages.export import rounded
 from rsd_jax.distillation.training.train import train
 from rsd_jax.distillation.workspace import SKIPPING, TARGET, Workspace
@@ -89,7 +89,7 @@ def train_layer_dropout(workspace: Workspace) -> None:
     )
 
 
-def _start(student: LayerDropoutStudent, target: Params, recipe: Recipe) -> Params:
+def _start(student: LayerDropoutStudent, target: Params, recipe: TrainingSettings) -> Params:
     """A new adapter and a float32 copy of the target's parameters; steps donate the copy."""
     copied = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), target)
     key = jax.random.key(recipe.seed)

@@ -6,7 +6,12 @@ from typing import Any
 import numpy as np
 
 from rsd_jax.distillation.evaluate import evaluate_windows
-from rsd_jax.distillation.settings import DecodeSettings, DraftSettings, LossesSettings, Recipe
+from rsd_jax.distillation.settings import (
+    DecodeSettings,
+    DraftSettings,
+    LossesSettings,
+    TrainingSettings,
+)
 from rsd_jax.distillation.stages.decoding import decode_draft
 from rsd_jax.distillation.stages.training import distil
 from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
@@ -29,7 +34,7 @@ class _Shared:
     @classmethod
     def of(cls, workspace: Workspace) -> "_Shared":
         draft: DraftSettings = workspace.settings.section(DRAFT)
-        recipe = dataclasses.replace(draft.recipe, objective=Recipe.objective)
+        recipe = dataclasses.replace(draft.recipe, objective=TrainingSettings.objective)
         return cls(
             draft=dataclasses.replace(draft, recipe=recipe),
             decode=workspace.settings.section("decode"),

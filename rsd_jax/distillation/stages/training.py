@@ -10,7 +10,7 @@ from rsd_jax.distillation.data.windows import Data, Windows
 from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.losses import LOSSES
 from rsd_jax.distillation.responses.on_policy import mix_on_policy
-from rsd_jax.distillation.settings import DraftSettings, OnPolicy, Recipe
+from rsd_jax.distillation.settings import DraftSettings, OnPolicy, TrainingSettings
 from rsd_jax.distillation.training.train import Evaluate, Rewrite, train
 from rsd_jax.distillation.workspace import DRAFT, TARGET, WARM_START, Workspace
 from rsd_jax.errors import ConfigError
@@ -37,7 +37,7 @@ def train_draft(workspace: Workspace) -> None:
     distil(workspace, workspace.recipe(DRAFT), DRAFT)
 
 
-def distil(workspace: Workspace, recipe: Recipe, run: str) -> None:
+def distil(workspace: Workspace, recipe: TrainingSettings, run: str) -> None:
     """Trains the draft from its warm start by `recipe` in the directory `run`.
 
     The objective "cross_entropy" trains on text, without distillation. All other objectives train
@@ -97,7 +97,7 @@ def draft_data(workspace: Workspace, shares: Mapping[str, float], *, stored: boo
     return Mixture(tuple(sources))
 
 
-def _train_on_text(workspace: Workspace, stage: str, recipe: Recipe, *, run: str) -> None:
+def _train_on_text(workspace: Workspace, stage: str, recipe: TrainingSettings, *, run: str) -> None:
     target = workspace.target if stage != TARGET else None
     start = functools.partial(workspace.params, WARM_START) if stage == DRAFT else None
     text = workspace.text("train")
@@ -121,7 +121,7 @@ def _train_on_text(workspace: Workspace, stage: str, recipe: Recipe, *, run: str
 
 
 def _held_out(
-    workspace: Workspace, stage: str, recipe: Recipe, target: LoadedModel | None
+    workspace: Workspace, stage: str, recipe: TrainingSettings, target: LoadedModel | None
 ) -> Evaluate:
     windows = workspace.text("heldout").spread_windows(
         count=recipe.eval_windows, length=recipe.window
@@ -135,7 +135,7 @@ def _held_out(
     return measure
 
 
-def _rewrite(workspace: Workspace, recipe: Recipe, options: OnPolicy) -> Rewrite:
+def _rewrite(workspace: Workspace, recipe: TrainingSettings, options: OnPolicy) -> Rewrite:
     """Rewrites windows with the step's draft, on prompts that the target has answered."""
     prompts = [prompt.tolist() for prompt in workspace.responses().prompts()]
     model = workspace.model(DRAFT)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training.optimizer import learning_rate
 from rsd_jax.distillation.training.scalars import Scalars
 from rsd_jax.errors import NonFiniteLossError
@@ -23,7 +23,7 @@ class Log:
     Rows of an earlier run for steps after `start` are dropped, as they are written again.
     """
 
-    def __init__(self, path: pathlib.Path, recipe: Recipe, start: int):
+    def __init__(self, path: pathlib.Path, recipe: TrainingSettings, start: int):
         self._recipe, self._rate = recipe, learning_rate(recipe)
         _drop_rows_after(start, path)
         self._file = path.open("a")

@@ -4,10 +4,10 @@ import jax
 import optax
 import optax.contrib
 
-from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.settings import TrainingSettings
 
 
-def learning_rate(recipe: Recipe) -> optax.Schedule:
+def learning_rate(recipe: TrainingSettings) -> optax.Schedule:
     """Linear warm-up, then the recipe's schedule down to `final_fraction` at the last step."""
     warmup = min(recipe.warmup_steps, recipe.steps - 1)
     if recipe.schedule == "wsd":
@@ -35,7 +35,7 @@ def _kind(path: tuple, leaf: jax.Array) -> str:
     return "muon" if leaf.ndim == 2 and not outer else "adamw"
 
 
-def optimizer(recipe: Recipe) -> optax.GradientTransformation:
+def optimizer(recipe: TrainingSettings) -> optax.GradientTransformation:
     """The optimiser, after clipping of the gradient's global norm.
 
     AdamW (Loshchilov & Hutter 2019) for all parameters, or Muon (Jordan et al. 2024) for the

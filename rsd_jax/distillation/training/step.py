@@ -14,7 +14,7 @@ from rsd_jax.core.sharding import MeshLayout, mean_over_rows
 from rsd_jax.core.types import LanguageModel, Params
 from rsd_jax.distillation import losses
 from rsd_jax.distillation.data.windows import Windows
-from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training.optimizer import optimizer
 from rsd_jax.distillation.training.placement import place_rows, shardings
 from rsd_jax.distillation.truncated import TruncatedLogits
@@ -85,12 +85,14 @@ def as_batch(windows: Windows, layout: MeshLayout | None, *, top: bool) -> Batch
     return Batch(place(windows.tokens), weights, stored)
 
 
-def init_state(params: Params, recipe: Recipe) -> TrainState:
+def init_state(params: Params, recipe: TrainingSettings) -> TrainState:
     """The state before step 0, with `params` itself, not a copy; the first step donates it."""
     return TrainState(params, optimizer(recipe).init(params), jnp.zeros((), jnp.int32))
 
 
-def abstract_state(model: Student, recipe: Recipe, layout: MeshLayout | None = None) -> TrainState:
+def abstract_state(
+    model: Student, recipe: TrainingSettings, layout: MeshLayout | None = None
+) -> TrainState:
     """Shapes, dtypes and, with a layout, shardings of a `TrainState`, without arrays."""
     state = jax.eval_shape(
         lambda key: init_state(model.init_params(key), recipe), jax.random.key(0)
@@ -111,7 +113,7 @@ def _cast(params: Params, dtype: str) -> Params:
 def mean_loss(
     model: Student,
     teacher: LanguageModel | None,
-    recipe: Recipe,
+    recipe: TrainingSettings,
     params: Params,
     teacher_params: Params | None,
     batch: Batch,
@@ -165,7 +167,7 @@ def _loss_and_gradient(
 def train_step(
     model: Student,
     teacher: LanguageModel | None,
-    recipe: Recipe,
+    recipe: TrainingSettings,
     layout: MeshLayout | None,
     state: TrainState,
     teacher_params: Params | None,

@@ -13,7 +13,7 @@ from rsd_jax.core.types import Params
 from rsd_jax.distillation.data.corpus import batch_at
 from rsd_jax.distillation.data.windows import Data, Windows
 from rsd_jax.distillation.losses import LOSSES
-from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.log import Log
 from rsd_jax.distillation.training.placement import place
@@ -36,7 +36,7 @@ Rewrite = Callable[[Windows, Params, int], Windows]
 
 def _check(
     model: Student,
-    recipe: Recipe,
+    recipe: TrainingSettings,
     draw: Callable[..., Windows],
     teacher: _Teacher | None,
     layout: MeshLayout | None,
@@ -59,13 +59,13 @@ def _check(
         )
 
 
-def _draw(draw: Callable[..., Windows], recipe: Recipe, step: int) -> Windows:
+def _draw(draw: Callable[..., Windows], recipe: TrainingSettings, step: int) -> Windows:
     return draw(seed=recipe.seed, step=step, batch_size=recipe.batch_size, length=recipe.window)
 
 
 def train(
     model: Student,
-    recipe: Recipe,
+    recipe: TrainingSettings,
     data: np.ndarray | Data,
     directory: str | pathlib.Path,
     *,
@@ -133,7 +133,7 @@ def _text(tokens: np.ndarray, **batch: int) -> Windows:
 
 def _compiled(
     model: Student,
-    recipe: Recipe,
+    recipe: TrainingSettings,
     draw: Callable[..., Windows],
     teacher: _Teacher | None,
     rewrite: Rewrite | None,
@@ -159,7 +159,7 @@ def _run(
     step: _Step,
     state: TrainState,
     steps: range,
-    recipe: Recipe,
+    recipe: TrainingSettings,
     saved: Checkpoints,
     log: Log,
     evaluate: Evaluate | None,
