@@ -2,10 +2,9 @@
 
 python launch/stream.py --config=configs/evaluate/swift_stream.py
 
-Every instance is decoded by the method and by autoregressive decoding. Both become rows of
-results.jsonl in the configuration's `out_dir`; the state of the search is a file there. A stopped
-stream resumes. Any value can be set, e.g. --config.task.num_prompts=20. launch/plot.py draws the
-rows.
+Every instance is decoded by the method and by autoregressive decoding. Rows of both go to
+results.jsonl in the configuration's `out_dir`, and the search to a file. A stopped stream resumes.
+Any value can be set, e.g. --config.task.num_prompts=20. launch/plot.py draws the rows.
 """
 
 import dataclasses

@@ -66,9 +66,6 @@ def run_benchmark(
       repeats: how often every phase is timed.
       report: called with a line of text after each step.
       peers: other engines, of which only whole calls are timed.
-
-    Returns:
-      one `Measurement` per method and one `PeerRun` per peer, in order.
     """
     measured, others = compare(
         methods, target, draft, prompts, sampling, report, batch_size=batch_size, peers=peers
@@ -107,10 +104,7 @@ def capacity_ratio(
     large: int = 4096,
     repeats: int = 7,
 ) -> float:
-    """Block time in a cache of `large` positions over the time in a cache of `small` positions.
-
-    Both caches hold the same number of committed positions.
-    """
+    """Block time at cache capacity `large` over that at `small`, with equal committed lengths."""
     longest = max(map(len, prompts))
     overrun = required_capacity(method.drafter, longest, 1) - longest - 1
     times = time_blocks(
@@ -133,9 +127,6 @@ def _unlimited(loaded: LoadedModel) -> LoadedModel:
 def bandwidth_fraction(
     target: LoadedModel, times: BlockTimes, *, batch: int, context: int, bandwidth: float
 ) -> float:
-    """Bytes per second of an autoregressive step as a fraction of `bandwidth`.
-
-    The bytes are the least that the step has to read (`decode_floor`).
-    """
+    """Bytes per second of an autoregressive step (`decode_floor`) as a fraction of `bandwidth`."""
     floor = decode_floor(target.model, batch=batch, context=context, bandwidth=bandwidth)
     return floor.seconds / times.block

@@ -78,10 +78,9 @@ def compare(
 ) -> tuple[list[Measured], list[PeerRun]]:
     """Decodes every prompt with every method and times each call.
 
-    First every program is compiled and run once more; these calls do not count as decoding time.
-    Then methods and peers take turns on each batch. Each batch starts with the next of them, so
-    that slow moments of the machine affect all alike. A prompt's request id is its index, for
-    every method.
+    First every program is compiled and run once more, which does not count as decoding time. Then
+    methods and peers take turns on each batch. Each batch starts with the next of them, so that
+    slow moments of the machine affect all alike. A prompt's request id is its index.
 
     Args:
       methods: from `build_method`; "ar" has to be among them if ratios to "ar" are wanted.

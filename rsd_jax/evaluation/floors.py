@@ -13,8 +13,7 @@ class Floor:
     """Least memory traffic of one decoding step of a model, and the time of this traffic.
 
     Attributes:
-      bytes: parameters, each read once (an untied input table is not counted), and the committed
-        cache of all rows.
+      bytes: parameters, without an untied input table, and the committed cache of all rows.
       seconds: time at the given bandwidth.
     """
 
@@ -46,8 +45,7 @@ def kept_fraction(
     """Scalars that a pass with skipped sub-layers reads over those of a whole pass, in [0, 1].
 
     Counted are the weights of the kept sub-layers, the output head and the cache of the kept
-    attentions; rows of an untied input table are not. With a context of 0 the fraction is r, the
-    ratio of parameters.
+    attentions, but not an untied input table. With a context of 0 the fraction is r.
 
     Args:
       model: the model.

@@ -100,10 +100,7 @@ def comparison_rows(
 
 
 def _identity(method: Method) -> list[str]:
-    """Names of a method for the hash of the settings.
-
-    The method's own verifier is left out, so that hashes of earlier versions still hold.
-    """
+    """Names of a method for the settings' hash; without a default verifier, as in earlier files."""
     names = [method.name, method.tree]
     own = method.verifier_name == own_verifier(method.name)
     return names if own else [*names, method.verifier_name]

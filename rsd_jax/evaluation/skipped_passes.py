@@ -81,8 +81,7 @@ def time_skipped_passes(
       batch: rows.
       context: committed positions of each row; their values do not matter.
       steps: passes per timed call; None: as many as read 2^30 parameters, but from 4 to 32.
-      repeats: turns. Medians over turns are taken of the times, and of the ratios to the first
-        set's time in the same turn.
+      repeats: turns; results are medians over turns, ratios are to the first set in the same turn.
 
     Raises:
       ConfigError: a target without sizes.

@@ -33,9 +33,9 @@ class BlockTimes:
       block: one block of the fused loop.
       forwards: only the model passes of a block, in a loop like the fused loop; None for methods
         that draft with the target, as their passes have no fixed number or width.
-      outside: fraction of the fused block that is not spent in model passes: the median over
-        pairs of `forwards` and `block` measured right after one another. Noise can make the
-        fraction negative. None without `forwards`.
+      outside: fraction of the fused block that is not spent in model passes: the median over pairs
+        of `forwards` and `block` measured right after one another. Noise can make it negative.
+        None without `forwards`.
     """
 
     compile: float

@@ -63,8 +63,7 @@ class Decoding:
       block_efficiency: produced / blocks.
       mbsu: block efficiency / (1 + r L).
       bytes_ratio: cost of a draft pass.
-      *_interval: 95 % bootstrap intervals; intervals of ratios to autoregressive decoding are
-        paired.
+      *_interval: 95 % bootstrap intervals; paired for ratios to autoregressive decoding.
       intervals_over: what was resampled for rates: "prompts" (decoded one by one) or "batches".
         All other intervals are over prompts.
       accepted_depths: number of blocks by accepted nodes, 0 to L.

@@ -13,8 +13,7 @@ class Scores:
       accuracy: value of `accuracy_metric`.
       accuracy_metric: e.g. "bleu", "rouge2".
       accuracy_signature: settings and version of the library that computed the accuracy.
-      accuracy_ratio: accuracy over the accuracy of autoregressive decoding; null if the latter
-        is 0.
+      accuracy_ratio: accuracy over that of autoregressive decoding; null if the latter is 0.
       *_interval: 95 % bootstrap intervals over prompts; the interval of the ratio is paired.
     """
 

@@ -4,9 +4,8 @@ A cell is (pair, task, method, verifier, tree, temperature, seed). On disk a row
 object (`Row.flat`); `rsd_jax.records.files` writes and reads rows. Numbers are finite and not
 negative; what was not measured is null.
 
-To extend the schema, add a field with the default None to a part, or to `Row` if every kind of row
-can have the field, and describe the field there. Rows without the field stay readable; if they do
-not, raise `SCHEMA_VERSION`.
+To extend the schema, add and describe a field with the default None in a part, or in `Row` if
+every kind of row can have it. If rows without the field cannot be read, raise `SCHEMA_VERSION`.
 """
 
 import dataclasses

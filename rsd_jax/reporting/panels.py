@@ -18,8 +18,7 @@ from rsd_jax.records.rows import FILTERS, Row
 from rsd_jax.reporting.names import pretty
 
 AR = "ar"
-# Besides pair and task, these fields have to be equal in compared rows. Rows of drafting methods
-# must also agree in the draft's warp, which "ar" does not have.
+# Besides pair and task, these fields are equal in compared rows; so is the draft's warp, if any.
 _SETTINGS = (
     "template",
     "temperature",

@@ -38,8 +38,7 @@ def write_report(
       paths of the written files, report first.
 
     Raises:
-      ConfigError: no row is finished, a panel has rows of several runs, or a metric or format is
-        unknown.
+      ConfigError: no row is finished, a panel mixes runs, or a metric or format is unknown.
     """
     figures.check_formats(output.formats)
     sections = [section for kind in _KINDS for section in kind(rows, output)]

@@ -71,8 +71,7 @@ def drawn_trees(rule: Any, draft: Table) -> DrawnTrees:
 class PredictableBranching:
     """Siblings without replacement; their number depends on the law and the first draw.
 
-    This is the most general predictable rule on a tree with fixed slots. Slots that are not drawn
-    are invalid.
+    The most general predictable rule on a tree with fixed slots; slots not drawn are invalid.
 
     Attributes:
       branching: slots per node of each level.

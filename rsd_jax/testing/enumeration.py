@@ -3,10 +3,9 @@
 A verifier decides about each node with the node's own uniform number. Assume that the decision
 changes only at one threshold of each uniform. Then the uniforms of a tree with N - 1 drafted nodes
 have 2^(N-1) cells with constant decisions. The volumes of the cells, the probabilities of the
-trees and the laws that decisions emit from give the exact law of a block's output.
-
-The thresholds are found by bisection, whatever way a verifier computes them. The assumption of
-constant decisions is checked at random points of each tree; a verifier that violates it fails.
+trees and the laws that decisions emit from give the exact law of a block's output. The thresholds
+are found by bisection. The assumption is checked at random points of each tree; a verifier that
+violates it fails.
 
 `assert_lossless` is the check that your own verifier should pass.
 """
@@ -61,10 +60,7 @@ def thresholds(verifier: Verifier, problem: Problem) -> np.ndarray:
 def _bisect(
     verifier: Verifier, problem: Problem, trees: np.ndarray, slots: np.ndarray, base: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the rows in which the slot's uniform matters, and the thresholds there.
-
-    All other uniforms of a row are as in `base`.
-    """
+    """Indices of rows in which the slot's uniform matters, and thresholds; others as in `base`."""
 
     def at(rows: np.ndarray, value: np.ndarray | float) -> Decisions:
         uniforms = base[rows]
@@ -146,8 +142,7 @@ def outcome_laws(
       instances: all with the same V, and at least as deep as the rule.
       drawn_from: maps the draft's table to the table that trees are really drawn from, to test a
         draft with wrong laws; by default both are the same.
-      coins: N names of uniforms; slots with the same name share a uniform. All different by
-        default.
+      coins: N names of uniforms; slots with the same name share a uniform. Default: no sharing.
 
     Raises:
       AssertionError: the verifier does not have one threshold per node, returns an impossible

@@ -20,9 +20,8 @@ def merge_rare(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Merges rare cells into groups of similar probability, which keeps more power than one pool.
 
-    Cells are merged from the least likely on; a group is full when its expected count is
-    `min_expected`. The groups thus do not depend on the counts. Impossible cells are merged into
-    one.
+    Cells are merged from the least likely on, until a group's expected count is `min_expected`; the
+    groups thus do not depend on the counts. Impossible cells are merged into one.
 
     Args:
       counts: int[cells], of any shape.
@@ -52,9 +51,8 @@ def check_joint_law(
 ) -> ChiSquare:
     """Tests sequences after several prompts against the law after each prompt, in one test.
 
-    The cells are pairs (prompt, sequence). As the number of samples per prompt is fixed, the
-    degrees of freedom are overstated by the number of prompts - 1, which makes the test
-    conservative.
+    The cells are pairs (prompt, sequence). As the samples per prompt are fixed, the degrees of
+    freedom are overstated by the number of prompts - 1, so the test is conservative.
 
     Args:
       groups: per prompt, sequences int[samples, n].

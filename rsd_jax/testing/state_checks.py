@@ -1,8 +1,7 @@
 """Checks the state that drafts and targets keep against passes from scratch.
 
-A draft that reads wrong keys and values loses acceptance, but the output stays lossless, so tests
-of the output law miss it. These checks find it, for a `Drafter`, a `LanguageModel` or a change to
-the engine.
+A draft that reads wrong keys and values only loses acceptance, so tests of the output law miss it.
+These checks find it, for a `Drafter`, a `LanguageModel` or a change to the engine.
 """
 
 import dataclasses
@@ -203,10 +202,7 @@ def target_difference(block: Block, model: LanguageModel, params: Params, width:
 
 
 def draft_difference(block: Block, model: LanguageModel, params: Params, width: int) -> float:
-    """Largest difference of log q at valid internal nodes from passes of the draft from scratch.
-
-    For T = 1 without filters.
-    """
+    """Largest difference of log q at valid internal nodes from passes from scratch, at T = 1."""
     internal = block.tree.shape.num_internal
     expected = from_scratch(model, params, block, internal, width)
     expected = expected - expected.max(-1, keepdims=True)

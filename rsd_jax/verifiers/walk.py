@@ -47,8 +47,7 @@ def repeat(
 
     Args:
       goes_on: maps a state to bool[].
-      step: maps a state to the next state; once `goes_on` is false, nothing that is read later
-        may change.
+      step: maps a state to the next state; must not change what is read once `goes_on` is false.
       state: the first state.
       most: static; `goes_on` must be false after `most` steps.
       unrolled: whether to apply `step` exactly `most` times, without `goes_on`, so that no loop

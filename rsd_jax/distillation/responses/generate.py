@@ -86,8 +86,7 @@ def generate_responses(
       settings: how to draw the responses.
       directory: receives manifest.json and the shards, see `shards`.
       tokenizer: tokenizer of target and prompts, with `get_vocab`; its hash is in the manifest.
-      method: how to decode, `ar` by default. All methods draw from the same law, but not the same
-        tokens.
+      method: how to decode, `ar` by default; methods draw from one law, but not the same tokens.
       draft: for methods that need a draft model.
       progress: called after each shard.
 

@@ -56,8 +56,7 @@ class ResponseSource(Source):
             )
         at = starts[:, None] + np.arange(1 + length)
         labels = at[:, 1:] % len(self.tokens)
-        # A token that occurs twice in a window, as the window is longer than the data, can be
-        # copied; it is not learned the second time.
+        # If a window is longer than the data, tokens repeat and could be copied: not learned.
         mask = self.is_response[labels] & (np.arange(1, 1 + length) < len(self.tokens))[None]
         top = None
         if self.top is not None:

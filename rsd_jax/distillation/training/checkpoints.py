@@ -84,8 +84,7 @@ class Checkpoints:
                 warnings.warn(f"{'; '.join(damage)}; going on from checkpoint {step}", stacklevel=2)
             return step, state
         raise CheckpointError(
-            f"{'; '.join(damage)}; there is no other checkpoint, remove the directory to train "
-            "from the start"
+            f"{'; '.join(damage)}; there is no other: remove the directory to train from the start"
         )
 
     def _read(self, step: int, like: _Tree) -> _Tree:

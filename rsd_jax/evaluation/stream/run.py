@@ -149,9 +149,8 @@ def phase_seconds(
     Args: as `run_stream`.
 
     Returns:
-      for each instance the seconds per token of "optimize" (candidates, matchness and the reads
-      from the device for matchness), "draft", "verify" and "others" (the rest of the instance's
-      time, prefill included).
+      for each instance the seconds per token of "optimize" (candidates, matchness and reads for
+      matchness), "draft", "verify" and "others" (the rest of the time, prefill included).
     """
     decoder = _Decoder(method, target, prompts, sampling, capacity)
     decoder.warm_up(state, PhasedAdvance())

@@ -59,8 +59,7 @@ class Session:
         """Decodes the missing instances; returns all rows.
 
         Args:
-          watch: called with "decoded" and the row after each instance, and with "timed" and None
-            after each instance whose phases were timed.
+          watch: called with ("decoded", row) or, for an instance timed by phase, ("timed", None).
 
         Raises:
           ConfigError, NonFiniteLogitsError: see `generate_with_search`.

@@ -42,8 +42,7 @@ class Turn:
 
     Attributes:
       pair, task, temperature, seed: as in the cells.
-      part: index of the sweep's part that holds the methods; turns of one part compile the same
-        programs.
+      part: index of the methods' part of the sweep; turns of one part compile the same programs.
       methods: the baseline first, whether its row is missing or not.
       cells: the cells whose rows are missing.
     """
@@ -123,9 +122,8 @@ def belongs(sweep: Sweep, row: Row) -> bool:
 def turns(sweep: Sweep, cells: Sequence[Cell]) -> list[Turn]:
     """Cuts cells into turns of at most `cells_together` cells and the baseline.
 
-    Pair by pair, a few methods go through all tasks, temperatures and seeds before the next few
-    methods start. Each method is thus compiled once, and the programs of a finished part can be
-    dropped (see `Turn.part`).
+    Pair by pair, a few methods (a part) go through all tasks, temperatures and seeds before the
+    next few. Each method is thus compiled once, and a finished part's programs can be dropped.
     """
     size = sweep.cells_together
     drafting = [method for method in sweep.methods() if method != BASELINE_KEY]

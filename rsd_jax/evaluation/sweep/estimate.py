@@ -31,10 +31,7 @@ class TimeEstimate:
             self._known.setdefault(key, []).append(seconds)
 
     def cell(self, cell: Cell) -> float:
-        """Median over rows of the same pair, task and method, else of the same pair and task.
-
-        Without such rows the estimate follows from the settings.
-        """
+        """Median over rows of the same pair, task and method, else pair and task; else a guess."""
         for key in ((cell.pair, cell.task, cell.method[0]), (cell.pair, cell.task)):
             if key in self._known:
                 return statistics.median(self._known[key])

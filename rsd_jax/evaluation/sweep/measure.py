@@ -35,8 +35,7 @@ def measure_turn(
       step: called with a line of text after each of the `steps` of `compare`.
 
     Returns:
-      a row for each of the turn's cells, in order; with status "skipped" if no prompt fits the
-      models.
+      a row for each of the turn's cells, in order; status "skipped" if no prompt fits the models.
 
     Raises:
       ConfigError, NonFiniteLogitsError: as `generate`.
