@@ -1,10 +1,10 @@
-"""Times every method beside autoregressive decoding and Hugging Face, on the same weights.
+"""Times every method, autoregressive decoding and Hugging Face on the same weights.
 
-python launch/benchmark.py                      the pair that ships, on whatever JAX runs on
+python launch/benchmark.py                      the pair that ships, on JAX's default device
 python launch/benchmark.py --shape=llama2_7b    random bfloat16 weights in published shapes,
                                                 for an accelerator
-python launch/benchmark.py --verification       all nodes tested at once, or those reached
-python launch/benchmark.py --skipping           a pass of the target with sub-layers skipped
+python launch/benchmark.py --verification       only verification: all nodes, or reached nodes
+python launch/benchmark.py --skipping           only passes of the target with skipped sub-layers
 """
 
 import argparse
@@ -43,37 +43,37 @@ VOCABULARIES = (2048, 32000)  # of the shipped pair and of Llama-2
 
 def _arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("--shape", help="a named config, e.g. llama2_7b, with random weights")
-    parser.add_argument("--draft_shape", default=DRAFT_OF_SHAPE, help="the draft's, with --shape")
-    parser.add_argument("--layers", type=int, help="of the target, instead of those of the shape")
-    parser.add_argument("--dtype", help="of random weights; bfloat16 if not given")
+    parser.add_argument("--shape", help="shape of a target with random weights, e.g. llama2_7b")
+    parser.add_argument("--draft_shape", default=DRAFT_OF_SHAPE, help="shape of the random draft")
+    parser.add_argument("--layers", type=int, help="layers of the target, if not those of --shape")
+    parser.add_argument("--dtype", help="dtype of random weights; bfloat16 if not given")
     parser.add_argument(
         "--batch_sizes", type=int, nargs="+", default=[1, 8], help="prompts decoded together"
     )
-    parser.add_argument("--draft_length", type=int, default=4, help="of every tree")
-    parser.add_argument("--num_prompts", type=int, default=16, help="to decode")
-    parser.add_argument("--max_new_tokens", type=int, default=128, help="of a prompt")
+    parser.add_argument("--draft_length", type=int, default=4, help="draft length of every tree")
+    parser.add_argument("--num_prompts", type=int, default=16, help="prompts to decode")
+    parser.add_argument("--max_new_tokens", type=int, default=128, help="limit per prompt")
     parser.add_argument("--temperature", type=float, default=0.3, help="0 is greedy")
-    parser.add_argument("--repeats", type=int, default=7, help="of every measurement")
+    parser.add_argument("--repeats", type=int, default=7, help="repetitions of every measurement")
     parser.add_argument(
-        "--peers", action=argparse.BooleanOptionalAction, default=True, help="time Hugging Face too"
+        "--peers", action=argparse.BooleanOptionalAction, default=True, help="times Hugging Face"
     )
     parser.add_argument(
         "--capacity",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="time a block at two capacities of the cache",
+        help="times a block at two capacities of the cache",
     )
     parser.add_argument(
-        "--verification", action="store_true", help="only times verification, by both ways"
+        "--verification", action="store_true", help="times only verification, in both ways"
     )
     parser.add_argument(
-        "--skipping", action="store_true", help="only times the target with sub-layers skipped"
+        "--skipping", action="store_true", help="times only the target with skipped sub-layers"
     )
     parser.add_argument(
         "--context", type=int, default=128, help="committed tokens, with --skipping"
     )
-    parser.add_argument("--megabytes", type=int, default=1024, help="of the bandwidth probe")
+    parser.add_argument("--megabytes", type=int, default=1024, help="size of the bandwidth probe")
     parser.add_argument(
         "--out",
         type=pathlib.Path,
@@ -82,7 +82,7 @@ def _arguments() -> argparse.Namespace:
     )
     args = parser.read()
     if args.shape is None and (args.layers or args.dtype):
-        parser.error("--layers and --dtype are of random weights; give a --shape")
+        parser.error("--layers and --dtype are for random weights; give a --shape")
     return args
 
 
@@ -105,7 +105,7 @@ def _models(args: argparse.Namespace):
 def _peers(
     transformers: TransformersPeer | None, sampling: Sampling, length: int, batch_size: int
 ) -> list[Peer]:
-    """Hugging Face without and, where it can, with an assistant."""
+    """Hugging Face without and, at batch size 1, with an assistant."""
     if transformers is None:
         return []
     lengths = dict.fromkeys([0, 2, length] if batch_size == 1 else [0])
@@ -117,7 +117,7 @@ def _say(line: str) -> None:
 
 
 def _verification(batch_sizes: list[int]) -> None:
-    """Milliseconds of verification, the reached nodes / all nodes, for several trees."""
+    """Prints milliseconds of verification, reached nodes / all nodes, for several trees."""
     methods = [
         rsd_jax.build_method("sd", length=4),
         rsd_jax.build_method("spectr", num_drafts=3, length=4),
@@ -143,7 +143,7 @@ def _verification(batch_sizes: list[int]) -> None:
 
 
 def _skipping(name: str, target: rsd_jax.LoadedModel, args: argparse.Namespace) -> None:
-    """Time of a pass against the bytes it reads, for random sets of every size, by batch size."""
+    """Times passes that skip random sets of every size, for each batch size; appends the rows."""
     for batch in args.batch_sizes:
         _skipping_at(name, target, args, batch)
     print(f"\nrows: {args.out}")
@@ -167,7 +167,7 @@ def main() -> None:
     args = _arguments()
     if args.verification:
         return _verification(args.batch_sizes)
-    args.out.parent.mkdir(parents=True, exist_ok=True)  # fails before it measures
+    args.out.parent.mkdir(parents=True, exist_ok=True)  # an error here comes before measuring
     name, target, draft, prompts, weights = _models(args)
     if args.skipping:
         return _skipping(name, target, args)

@@ -1,12 +1,11 @@
 """Trains a draft for a target: python launch/distill.py --config=configs/distill/quickstart.py.
 
-Each stage reads what the earlier ones left in the work directory; training goes on from the newest
-checkpoint, generating responses at the first shard that is missing. `--stage=all` runs the stages
-in order; besides, `--stage=losses` trains one draft per loss and compares them, `--stage=prompts`
-cuts new held-out prompts, `--stage=skipping` adapts the target to draft for itself with sub-layers
-skipped, and `--stage=report` prints the results as tables. Any value of the
-configuration can be set, e.g. --config.draft.recipe.steps=20000; `--mesh 4 2` trains on 4 x 2
-devices.
+Each stage reads files of earlier stages in the work directory. Training resumes from the newest
+checkpoint, generation of responses at the first missing shard. `--stage=all` runs the stages of a
+pair in order. `--stage=losses` trains one draft per loss and compares the drafts,
+`--stage=prompts` cuts new held-out prompts, `--stage=skipping` adapts the target to draft for
+itself with sub-layers skipped, and `--stage=report` prints the results as tables. Any value of the
+configuration can be set, e.g. --config.draft.recipe.steps=20000. `--mesh 4 2` uses 4 x 2 devices.
 """
 
 import argparse
@@ -28,12 +27,12 @@ def _arguments() -> argparse.Namespace:
         "--stage", default="all", choices=("all", *STAGES, *EXTRA_STAGES, "report"), help="to run"
     )
     parser.add_argument(
-        "--workdir", type=pathlib.Path, help="instead of the configuration's work directory"
+        "--workdir", type=pathlib.Path, help="work directory, if not the configuration's"
     )
     parser.add_argument(
         "--export_dir",
         type=pathlib.Path,
-        help="where the pair goes, if not to `export` in the work directory",
+        help="folder of the pair, if not `export` in the work directory",
     )
     parser.add_argument(
         "--mesh", type=int, nargs=2, default=(), help="sizes of the mesh's axes data and model"

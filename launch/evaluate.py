@@ -1,10 +1,10 @@
 """Runs an experiment: python launch/evaluate.py --config=configs/evaluate/experiment1.py:quick.
 
-Every cell (pair, task, method, verifier, tree, temperature, seed) becomes a row of results.jsonl in
-the configuration's `out_dir` once it is measured; started again, it goes on with what is missing.
-Any value can be set, e.g. --config.tasks.number_words.num_prompts=8, or
---config.pairs.llama2_7b.target=/models/Llama-2-7b-hf. `--dry_run` lists the cells and the time they
-may take. launch/plot.py draws the rows.
+Every measured cell (pair, task, method, verifier, tree, temperature, seed) becomes a row of
+results.jsonl in the configuration's `out_dir`. When started again, the launcher measures the
+missing cells. Any value can be set, e.g. --config.tasks.number_words.num_prompts=8, or
+--config.pairs.llama2_7b.target=/models/Llama-2-7b-hf. `--dry_run` lists the cells with an estimate
+of their time. launch/plot.py draws the rows.
 """
 
 import argparse
@@ -32,16 +32,14 @@ from rsd_jax.reporting.panels import latest_rows
 def _arguments() -> argparse.Namespace:
     parser = Parser(__doc__, config="configs/evaluate/experiment1.py:quick")
     parser.add_argument(
-        "--dry_run", action="store_true", help="only lists the cells and the estimated time"
+        "--dry_run", action="store_true", help="lists the cells and the estimated time, and ends"
     )
     parser.add_argument(
         "--tasks",
         nargs="+",
-        help="only these, for sharing a sweep; each process has its own out_dir",
+        help="measures only these tasks; processes that share a sweep need different out_dirs",
     )
-    parser.add_argument(
-        "--retry_failed", action="store_true", help="measures cells that failed before once more"
-    )
+    parser.add_argument("--retry_failed", action="store_true", help="measures failed cells again")
     return parser.read()
 
 
@@ -54,7 +52,7 @@ def main() -> None:
     if args.dry_run:
         print(listing(sweep, missing, TimeEstimate(sweep, rows)))
         return
-    results_path(sweep).parent.mkdir(parents=True, exist_ok=True)  # fails before it measures
+    results_path(sweep).parent.mkdir(parents=True, exist_ok=True)  # an error comes before measuring
     load = functools.partial(load_pair, mesh=make_mesh(sweep.mesh))
     watcher = _Watcher(sweep, turns(sweep, missing), len(missing))
     with contextlib.closing(watcher):
@@ -64,7 +62,7 @@ def main() -> None:
     failed = sum(row.status == "failed" for row in latest_rows(known_rows(results_path(sweep))))
     if failed:
         sys.exit(
-            f"{failed} cells failed, see their rows' messages; --retry_failed tries them again"
+            f"{failed} cells failed, see the messages in their rows; --retry_failed repeats them"
         )
 
 
@@ -82,7 +80,7 @@ class _Watcher:
         self._ends = time.perf_counter()
 
     def turn(self, turn: Turn, steps: int, seconds_left: float) -> None:
-        # Prompts that are too long were counted, but will not be decoded.
+        # The first count included prompts that are too long to be decoded.
         self._bar.total += steps - self._per_turn[self._turn]
         self._turn += 1
         self._ends = time.perf_counter() + seconds_left

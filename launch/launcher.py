@@ -1,6 +1,6 @@
-"""What the launchers share: the path to the checkout, how flags are read, how errors end a run.
+"""Code of all launchers: the path to the checkout, reading of flags, handling of errors.
 
-A launcher imports this module before the package: pyproject.toml has an import section for it.
+A launcher imports this module before the package, as pyproject.toml configures for imports.
 """
 
 import argparse
@@ -13,11 +13,11 @@ from typing import Any, NoReturn
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # A plain checkout works without an installation.
-os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch is missing
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # "PyTorch is missing"
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows the head of the launcher as it is written, and the defaults of flags that have one."""
+    """Shows the launcher's docstring unchanged, and the defaults of flags that have a default."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default is None or action.default is False:
@@ -28,13 +28,13 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 class Parser(argparse.ArgumentParser):
     """Reads the flags of a launcher.
 
-    One rule for all launchers: argparse reads the flags, and a list is given as `--flag 1 2`. A
-    launcher that a configuration drives has `--config` besides; ml_collections reads the values
-    that `--config.a.b=value` sets, and is imported for such a launcher alone.
+    In all launchers argparse reads the flags, and a list is given as `--flag 1 2`. Launchers with
+    a configuration also have `--config`; ml_collections reads values such as `--config.a.b=value`
+    and is imported only for these launchers.
     """
 
     def __init__(self, description: str, config: str | None = None):
-        """With a configuration, `config` is the default of `--config`, from the checkout."""
+        """`config`: default of `--config`, a path in the checkout; None without `--config`."""
         super().__init__(description=description, formatter_class=_Help, allow_abbrev=False)
         self._has_config = config is not None
         if config is not None:
@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; --help lists the flags")
 
     def read(self) -> argparse.Namespace:
-        """The flags; `config` among them is the configuration itself, a `ConfigDict`.
+        """The flags; `config` is the configuration itself, a `ConfigDict`.
 
         Raises:
           ConfigError: a flag, the file or a value of the configuration is unknown or malformed.
@@ -84,7 +84,7 @@ class Parser(argparse.ArgumentParser):
         except flags.Error as error:
             self.error(str(error))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            # ml_collections names the key alone, quoted twice, and what may be meant on a new line.
+            # ml_collections quotes the key twice and suggests keys on a new line.
             reason = str(error).replace("\\n", " ").replace("\\", "")
             self.error(f"{' '.join(overrides)}: the configuration has no such value ({reason})")
         if unread:
@@ -93,7 +93,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a launcher; an error that the user can mend is one line, with exit code 1."""
+    """Runs a launcher; an error that the user can correct is one line, with exit code 1."""
     from rsd_jax import errors
 
     try:

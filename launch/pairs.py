@@ -1,4 +1,4 @@
-"""Pairs for the launchers, from where a configuration says they are."""
+"""Loads pairs for the launchers, as a configuration describes them."""
 
 import jax
 import transformers
@@ -8,7 +8,7 @@ from rsd_jax.evaluation.sweep.settings import PairSource
 
 
 def load_pair(source: PairSource, mesh: jax.sharding.Mesh | None = None) -> rsd_jax.LoadedPair:
-    """Target, draft, if there is one, and tokenizer.
+    """Target, draft (None without a draft) and tokenizer.
 
     Raises:
       ConfigError, CheckpointError: see `rsd_jax.load_model` and `rsd_jax.load_pair`.

@@ -1,8 +1,8 @@
-"""Draws result rows: figures as published, tables, and one page with all of it.
+"""Draws result rows: figures as in the papers, tables, and one page with all of them.
 
 python launch/plot.py RESULTS.jsonl [MORE.jsonl ...] --out_dir=DIRECTORY
 
-Reads rows only; JAX is not imported and need not be installed.
+Needs only the rows; JAX is not imported and need not be installed.
 """
 
 import argparse
@@ -25,20 +25,20 @@ def _arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("rows", type=pathlib.Path, nargs="+", help="files of result rows")
     parser.add_argument(
-        "--out_dir", type=pathlib.Path, help="default: a folder `report` beside the first file"
+        "--out_dir", type=pathlib.Path, help="default: the folder `report` next to the first file"
     )
     parser.add_argument(
         "--best_by",
         default=CHOICES[0],
-        help=f"metric that the best structure is picked by, for all columns: {', '.join(CHOICES)}",
+        help=f"metric that the best structure is picked by: {', '.join(CHOICES)}",
     )
     parser.add_argument(
-        "--formats", nargs="+", default=["png", "pdf"], help=f"of figures: {', '.join(FORMATS)}"
+        "--formats", nargs="+", default=["png", "pdf"], help=f"figure formats: {', '.join(FORMATS)}"
     )
     parser.add_argument(
-        "--config_hash", nargs="+", help="only rows of these runs, where a file holds several"
+        "--config_hash", nargs="+", help="draws only rows of these runs, by config_hash"
     )
-    parser.add_argument("--title", default="rsd_jax: results", help="of the page")
+    parser.add_argument("--title", default="rsd_jax: results", help="title of the page")
     return parser.read()
 
 
@@ -48,7 +48,7 @@ def _of_runs(rows: list[Row], hashes: list[str] | None) -> list[Row]:
     known = sorted({row.config_hash for row in rows if row.config_hash is not None})
     for name in hashes:
         if name not in known:
-            raise ConfigError(f"--config_hash={name}: no row has it; the rows have {known}")
+            raise ConfigError(f"--config_hash={name}: no row has this hash; rows have {known}")
     return [row for row in rows if row.config_hash in hashes]
 
 

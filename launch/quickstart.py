@@ -1,6 +1,6 @@
-"""Decodes held-out prompts with all five methods and shows what each one gains.
+"""Decodes held-out prompts with all five methods and shows the speed of each.
 
-python launch/quickstart.py --help; launch/quickstart.sh makes an environment first.
+See python launch/quickstart.py --help; launch/quickstart.sh first makes an environment.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from rsd_jax.reporting.comparison.table import comparison_table
 from rsd_jax.tasks import get_task
 from rsd_jax.tasks.prompts import load_prompts
 
-# Small trees: on a CPU a wide pass costs several narrow ones.
+# Small trees, as on a CPU a wide pass costs as much as several narrow passes.
 METHODS = (
     ("ar", {}),
     ("sd", {"length": 4}),
@@ -46,16 +46,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--pair_dir", type=pathlib.Path, help="folder with target/ and draft/ of another pair"
     )
-    parser.add_argument("--num_prompts", type=int, default=16, help="to decode")
-    parser.add_argument("--max_new_tokens", type=int, default=128, help="of a prompt")
+    parser.add_argument("--num_prompts", type=int, default=16, help="prompts to decode")
+    parser.add_argument("--max_new_tokens", type=int, default=128, help="limit per prompt")
     parser.add_argument("--temperature", type=float, default=0.3, help="0 is greedy")
     parser.add_argument("--top_p", type=float, default=1.0, help="1 keeps every token")
-    parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
     parser.add_argument(
         "--out_dir",
         type=pathlib.Path,
         default=ROOT / "runs/quickstart-results",
-        help="of rows and figure",
+        help="folder of rows and figure",
     )
     return parser.read()
 
@@ -68,10 +68,10 @@ def _load_pair(directory: pathlib.Path | None) -> tuple[str, rsd_jax.LoadedPair]
 
 
 class _Progress:
-    """A bar in a terminal; in a file or a pipe, a line now and then."""
+    """A bar in a terminal; in a file or a pipe, a line per compilation and every 20 steps."""
 
     def __init__(self, total: int):
-        # No rate and no time left: compiling and decoding are steps of different lengths.
+        # No rate and no remaining time, as steps of compiling and of decoding differ in length.
         bar_format = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
         self._bar = tqdm(total=total, disable=None, leave=False, bar_format=bar_format)
         self._bar.set_postfix_str("compiling")
@@ -105,7 +105,7 @@ def _sample(prompt: str, completion: str, reference: str, source: str) -> str:
 
 
 def _translation(pair: rsd_jax.LoadedPair, method: rsd_jax.Method, seed: int) -> str:
-    """The shortest of the first test prompts of the task `number_words`, greedily."""
+    """The greedy answer to the shortest of the first 20 test prompts of the task `number_words`."""
     task = get_task("number_words")
     prompt = min(task.test_prompts(20), key=lambda prompt: len(prompt.text))
     result = rsd_jax.generate(
@@ -131,7 +131,7 @@ def main() -> None:
         raise rsd_jax.ConfigError(
             f"--num_prompts={args.num_prompts} must lie between 1 and {len(shipped)}"
         )
-    args.out_dir.mkdir(parents=True, exist_ok=True)  # fails before it measures
+    args.out_dir.mkdir(parents=True, exist_ok=True)  # an error here comes before measuring
     prompts = shipped[: args.num_prompts]
     name, pair = _load_pair(args.pair_dir)
     methods = [rsd_jax.build_method(method, **options) for method, options in METHODS]

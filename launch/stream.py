@@ -2,8 +2,8 @@
 
 python launch/stream.py --config=configs/evaluate/swift_stream.py
 
-Every instance is decoded by the method and by autoregressive decoding; both become rows of
-results.jsonl in the configuration's `out_dir`, and the search a file. Started again, it goes on.
+Every instance is decoded by the method and by autoregressive decoding. Rows of both go to
+results.jsonl in the configuration's `out_dir`, and the search to a file. A stopped stream resumes.
 Any value can be set, e.g. --config.task.num_prompts=20. launch/plot.py draws the rows.
 """
 

@@ -1,7 +1,7 @@
 """A pytest plugin: prints the number of XLA compilations and their seconds after the tests.
 
 The plugin works in one process and with pytest-xdist, whose workers pass their counts to the
-controller. A test can list what is compiled inside a block of its own with `compilations`.
+controller. With `compilations` a test can list the programs that are compiled in a `with` block.
 """
 
 import contextlib

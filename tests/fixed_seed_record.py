@@ -1,4 +1,4 @@
-"""The tokens of every method at fixed seeds, to hold a change of the code against.
+"""The tokens of every method at fixed seeds, to compare commits.
 
     python -m tests.fixed_seed_record            compares with tests/fixtures/fixed_seed_tokens.json
     python -m tests.fixed_seed_record --write    writes that file anew
@@ -7,8 +7,8 @@ The file holds new tokens and block counts of every method on a tiny pair, greed
 with top-p 0.9, with batches of 1 and of 3 prompts, and at T = 0.7 on a mesh of 2 x 2 devices. The
 seed fixes the draws, so every machine gives these tokens, up to float32 rounding of the logits.
 
-To tell a tie from a defect, run both commits in float64: `--float64 --write --file=FILE` in the
-one, `--float64 --file=FILE` in the other. There they must agree.
+To tell a tie from a defect, run both commits in float64: `--float64 --write --file=FILE` in one
+commit, `--float64 --file=FILE` in the other. In float64 the commits must agree.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Files that commit ebf5891 left half-done; later commits must go on with them.
+"""Unfinished work of commit ebf5891, which later commits must be able to resume.
 
 `fixtures/written_by_0.1` holds a sweep, a stream, a search, responses and a training run of the
 tiny models that other tests use. Each was stopped on the way.
@@ -11,7 +11,7 @@ FOLDER = pathlib.Path(__file__).parent / "fixtures/written_by_0.1"
 
 
 def copy_of(name: str, folder: pathlib.Path) -> pathlib.Path:
-    """A copy of a file or folder, below `folder`, to go on with."""
+    """A copy of a file or folder in `folder`, to resume."""
     source, copied = FOLDER / name, folder / name
     if source.is_dir():
         shutil.copytree(source, copied)

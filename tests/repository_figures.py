@@ -1,4 +1,4 @@
-"""Figures about the code of a checkout, to hold two commits against each other.
+"""Numbers about the code of a checkout, to compare commits.
 
     python tests/repository_figures.py [CHECKOUT ...]
 

@@ -1,4 +1,4 @@
-"""Small instances of parts, built from the types of their fields: registering a part tests it."""
+"""Small instances of parts, built from the types of their fields, so that new parts are tested."""
 
 import dataclasses
 import itertools
@@ -11,7 +11,7 @@ from rsd_jax.verifiers import Verifier
 
 
 def instances(part: type) -> list:
-    """Small instances of a dataclass, by the types of its fields; defaults stay, flags vary."""
+    """Small instances of a dataclass, by the types of its fields, with defaults and all flags."""
     types = typing.get_type_hints(part)
     options = [
         small_values(types[field.name])
@@ -35,7 +35,7 @@ def every(registry: dict[str, type]) -> list:
 
 
 def largest_of_each_rule() -> list[TreeRule]:
-    """Of each registered tree rule the small instance with the most slots."""
+    """The small instance with the most slots, for each registered tree rule."""
     return [max(instances(rule), key=_slots) for rule in TREE_RULES.values()]
 
 

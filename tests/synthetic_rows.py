@@ -67,7 +67,7 @@ def experiment2(panels=PANELS, seeds=(0,)):
 
 
 def failed(row, message):
-    """The row of the same cell as a failure leaves it."""
+    """The row of the same cell after a failure."""
     empty = dict.fromkeys(PARTS)
     return dataclasses.replace(row, status="failed", message=message, **empty)
 

@@ -1,4 +1,4 @@
-"""The levels of CONTRIBUTING.md, held against the imports of the package."""
+"""The levels of CONTRIBUTING.md, compared with the imports of the package."""
 
 import ast
 import pathlib
@@ -97,7 +97,7 @@ def _runs_without(modules: tuple[str, ...], code: str) -> None:
 
 
 def test_the_facade_needs_few_libraries():
-    """GPU images often lack the others; they are imported where they are used."""
+    """GPU images often lack all other libraries, which are imported where they are used."""
     _runs_without(_OPTIONAL, "import rsd_jax; [getattr(rsd_jax, n) for n in rsd_jax.__all__]")
 
 

@@ -1,4 +1,4 @@
-"""Every launcher shows its flags, and answers a mistake with one line that names what is wrong."""
+"""Every launcher shows its flags, and reports an error in one line that names the mistake."""
 
 import runpy
 import sys

@@ -1,8 +1,8 @@
 """Small data sets as TensorFlow Datasets itself writes them: `python -m tests.write_data_sets`.
 
-Its own builders write them, so that names, features and files are what users have; only downloads
-are replaced. WMT18 and Dolly are prepared by the commands that the tasks name. TFDS_DATA_DIR says
-where to; nothing else does.
+TensorFlow Datasets' builders write the data sets, so that names, features and files are as users
+have them; only downloads are replaced. WMT18 and Dolly are prepared by the commands that the tasks
+name. The data sets go to TFDS_DATA_DIR.
 """
 
 import json
@@ -40,7 +40,7 @@ def command(data_set: DataSet) -> str:
 
 
 def without_tensorflow() -> None:
-    """As if it were not installed; `None` in `sys.modules` would look as if it were imported."""
+    """Hides TensorFlow; `None` in `sys.modules` would look as if TensorFlow were imported."""
     import sys
 
     class Finder:

@@ -20,11 +20,11 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from rsd_jax.distillation.settings import Recipe, ResponseSettings
+from rsd_jax.distillation.settings import ResponseSettings, TrainingSettings
 
 
 def _recipe(**values: Any) -> ConfigDict:
-    return ConfigDict(dataclasses.asdict(Recipe(**values)))
+    return ConfigDict(dataclasses.asdict(TrainingSettings(**values)))
 
 
 def _responses(**values: Any) -> ConfigDict:

@@ -15,7 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.settings import TrainingSettings
 
 
 def _model(**shape: int) -> ConfigDict:
@@ -26,7 +26,7 @@ def _model(**shape: int) -> ConfigDict:
 
 def _recipe(**values: Any) -> ConfigDict:
     values = dict(optimizer="muon", batch_size=8, window=256) | values
-    return ConfigDict(dataclasses.asdict(Recipe(**values)))
+    return ConfigDict(dataclasses.asdict(TrainingSettings(**values)))
 
 
 def _no_files() -> ConfigDict:
@@ -105,8 +105,8 @@ def _skipping() -> ConfigDict:
 def get_config() -> ConfigDict:
     """Sizes and recipes of every stage.
 
-    A recipe has the keys of `settings.Recipe`, `responses` those of `ResponseSettings`, and
-    `on_policy` those of `OnPolicy`.
+    `rsd_jax.distillation.settings` describes the keys: of a recipe in `TrainingSettings`, of
+    `responses` in `ResponseSettings`, of `on_policy` in `OnPolicy`.
     """
     config = ConfigDict()
     config.workdir = "runs/quickstart"

@@ -1,6 +1,6 @@
-"""What a trained draft is worth when it decodes: its block efficiency, measured on prompts.
+"""The block efficiency of a trained draft, measured by decoding prompts.
 
-`evaluate` estimates acceptance on held-out text; here tokens are decoded.
+`evaluate` only estimates acceptance on held-out text, without decoding.
 """
 
 import dataclasses
@@ -28,18 +28,18 @@ class DecodedRow:
     """One method on the prompts of one task, or of all; `dataclasses.asdict` is JSON.
 
     Attributes:
-      task: name, or `ALL_TASKS`.
-      method: the name that the caller gave it.
+      task: name of the task, or `ALL_TASKS`.
+      method: the caller's name for the method.
       temperature, max_new_tokens, seed: as in `generate`.
-      prompts_sha256: of names of tasks and tokens; equal if and only if the prompts are the same.
+      prompts_sha256: hash of task names and tokens; equal if and only if the prompts are equal.
       num_prompts: prompts decoded.
-      tokens: that the user gets: cut at EOS and at max_new_tokens.
-      produced: tokens of whole blocks: numerator of the block efficiency.
+      tokens: tokens that the user gets, cut at EOS and at max_new_tokens.
+      produced: tokens of whole blocks, the numerator of the block efficiency.
       blocks: target calls.
       block_efficiency: produced / blocks.
-      block_efficiency_interval: ends of the 95 % bootstrap interval over prompts; over all tasks
-        the prompts are resampled together.
-      produced_by_prompt, blocks_by_prompt: what the sums are of, in the order of the prompts.
+      block_efficiency_interval: ends of the 95 % bootstrap interval over prompts; for `ALL_TASKS`
+        the prompts of all tasks are resampled together.
+      produced_by_prompt, blocks_by_prompt: the terms of both sums, in the order of the prompts.
     """
 
     task: str
@@ -69,30 +69,30 @@ def measure_decoding(
 ) -> list[DecodedRow]:
     """Decodes every prompt with every method, see `compare`.
 
-    A prompt's request id is its place among the prompts of all tasks, for every method, so that
-    with one seed another draft meets the same prompts under the same random numbers.
+    A prompt's request id is its index among the prompts of all tasks, for every method. With the
+    same seed, all drafts thus decode the same prompts with the same random numbers.
 
     Args:
       target, draft: as in `generate`; draft None if no method needs one.
       prompts: token ids by task.
       methods: from `build_method`, by the names that the rows get.
-      sampling: of the target.
-      batch_size: rows decoded together; None for all. No draw depends on it.
+      sampling: how the target samples.
+      batch_size: rows decoded together; None for all. No draw depends on the batch size.
 
     Returns:
-      method by method, a row per task in the order of `prompts` and then the one of `ALL_TASKS`.
+      for each method a row per task, in the order of `prompts`, and then the row of `ALL_TASKS`.
 
     Raises:
       ConfigError: there are no methods or no prompts, a task is called `ALL_TASKS`, or `generate`
-        would refuse an argument; nothing has been decoded yet.
+        would refuse an argument; raised before anything is decoded.
       NonFiniteLogitsError: see `generate`.
     """
     if not methods or not prompts:
-        raise ConfigError("measure_decoding needs at least one method and the prompts of one task")
+        raise ConfigError("measure_decoding needs at least one method and prompts of one task")
     if ALL_TASKS in prompts:
-        raise ConfigError(f"a task cannot be called {ALL_TASKS!r}: that is all of them together")
+        raise ConfigError(f"a task cannot be called {ALL_TASKS!r}: this name means all tasks")
     if empty := [task for task, listed in prompts.items() if not listed]:
-        raise ConfigError(f"{empty[0]!r}: prompts is empty; give at least one list of token ids")
+        raise ConfigError(f"{empty[0]!r} has no prompts; give at least one list of token ids")
     together = [ids for listed in prompts.values() for ids in listed]
     size = batch_size or len(together)
     measured, _ = compare(
@@ -116,7 +116,7 @@ def _row(
     chosen: slice,
     sampling: Sampling,
 ) -> DecodedRow:
-    """The row of the chosen prompts, which are those of `prompts`."""
+    """The row of `prompts`; `chosen` are their places in `measured`."""
     produced, blocks = measured.stats.produced[chosen], measured.stats.blocks[chosen]
     named = {f"{name}/{i}": ids for name, listed in prompts.items() for i, ids in enumerate(listed)}
     return DecodedRow(
@@ -138,13 +138,13 @@ def _row(
 
 
 def ratio_interval(row: DecodedRow, base: DecodedRow) -> tuple[float, float]:
-    """Ends of the 95 % interval of `row`'s block efficiency over that of `base`.
+    """Ends of the 95 % interval of `row.block_efficiency / base.block_efficiency`.
 
-    Paired: a resample takes the same prompts of both, so that prompts that are hard for any draft
-    do not count. Meant for two drafts with one method; two methods can be compared as well.
+    The interval is paired: a resample takes the same prompts of both rows, so that prompts that
+    are hard for any draft do not widen it. The rows may be of two drafts or of two methods.
 
     Raises:
-      ConfigError: prompts, temperature, limit or seed are not the same.
+      ConfigError: prompts, temperature, max_new_tokens or seed differ.
     """
     for name in ("prompts_sha256", "temperature", "max_new_tokens", "seed"):
         values = getattr(row, name), getattr(base, name)

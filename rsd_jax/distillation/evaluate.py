@@ -23,18 +23,18 @@ from rsd_jax.engine.methods import build_method
 TEMPERATURES = (1.0, 0.3)
 
 RANKS = 4
-"""Siblings whose acceptance is measured."""
+"""How many siblings' acceptances are measured."""
 
 TREES = {"sd_4": (1, 1, 1, 1), "rsd_c_2-2-1-1": (2, 2, 1, 1)}
-"""Branchings whose block efficiency is estimated, by the names that the results have."""
+"""Branchings whose block efficiency is estimated, by their names in the results."""
 
 SIMULATED = {"rsd_s_6x5": ("rsd_s", {"width": 6, "length": 5})}
-"""Methods whose trees have no constant branching: blocks are simulated, see `simulation`."""
+"""Methods whose trees have no constant branching; their blocks are simulated, see `simulation`."""
 
 BLOCKS = 16
-"""Simulated blocks of a window."""
+"""Simulated blocks per window."""
 
-_SEED = 0  # of the siblings: fixed, so that evaluations differ by the models alone
+_SEED = 0  # of the siblings; fixed, so that evaluations differ only by the models
 
 
 _Arrays = dict[str, jax.Array]
@@ -55,9 +55,9 @@ def _pair_losses(
     windows: jax.Array,
     ids: jax.Array,
 ) -> tuple[_Arrays, _Arrays]:
-    """Means over windows i32[B, 1 + length], and those of each window, f32[B].
+    """Means over all windows i32[B, 1 + length], f32[], and of each window, f32[B].
 
-    A window's siblings are drawn by its id of ids i32[B].
+    The keys of a window's siblings come from `ids` i32[B].
     """
     target_logits = target.score(target_params, windows[:, :-1])
     logits = draft.score(params, windows[:, :-1])
@@ -92,7 +92,7 @@ def _pair_losses(
 
 
 def _with_ranks(means: dict[str, np.ndarray]) -> dict[str, float]:
-    """Ranks and trees in the place of the means that they come from."""
+    """Replaces means of rank probabilities by acceptances of ranks and block efficiencies."""
     result = {name: float(x) for name, x in means.items() if not name.startswith("_")}
     for t in TEMPERATURES:
         if f"_reached_t{t:g}" not in means:
@@ -116,25 +116,23 @@ def evaluate(
     batch_size: int = 8,
     layout: MeshLayout | None = None,
 ) -> dict[str, float]:
-    """Means over the windows i32[N, 1 + length], in fp32 logits.
+    """Means over the windows i32[N, 1 + length], from f32 logits.
 
-    Contexts are the held-out text throughout; nothing is decoded. A remainder of N / batch_size
-    windows is left out.
-    With a layout, on the mesh that the parameters are on.
+    All contexts are held-out text; nothing is decoded. The last N mod batch_size windows are left
+    out. With a layout, the windows go to the mesh of the parameters.
 
     Returns:
       "loss", nats per token; with a teacher also
 
       - "forward_kl", nats per token;
-      - per temperature T of `TEMPERATURES` "acceptance_t{T}", mean over positions of
-        sum min(p, q);
+      - "acceptance_t{T}" for each T of `TEMPERATURES`: mean over positions of sum min(p, q);
       - "acceptance_t{T}_rank{k}", k = 1 to `RANKS`: how often the k-th of several siblings drawn
-        without replacement is accepted, given that those before were rejected, by one draw of
-        siblings per position under a fixed seed (see `ranks`);
-      - "block_efficiency_t{T}_{tree}" for `TREES`: tokens per target call that these ranks make,
-        were positions independent (see `expected_block_efficiency`);
-      - the same for `SIMULATED`: the mean of `BLOCKS` blocks that start in a window, in windows
-        that are long enough for one (see `simulation`).
+        without replacement is accepted, given that siblings 1 to k - 1 were rejected, from one
+        draw of siblings per position under a fixed seed (see `ranks`);
+      - "block_efficiency_t{T}_{tree}" for `TREES`: tokens per target call that follow from these
+        acceptances if positions are independent (see `expected_block_efficiency`);
+      - the same for `SIMULATED`: mean over `BLOCKS` simulated blocks per window, if a window is
+        long enough for a block (see `simulation`).
     """
     return evaluate_windows(
         model, params, windows, teacher=teacher, batch_size=batch_size, layout=layout
@@ -152,13 +150,13 @@ def evaluate_windows(
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """`evaluate`, and the means of each window, for an interval over windows.
 
-    `metrics.bootstrap_interval(x, np.ones_like(x))` is that interval; with another draft's `base`
-    on the same windows, paired, that of the ratio. Windows side by side in one document are alike,
-    which a bootstrap over windows does not know: take windows that are spread out.
+    The interval is `metrics.bootstrap_interval(x, np.ones_like(x))`. With another draft's values
+    on the same windows as `base` it is the paired interval of the ratio. The bootstrap takes
+    windows as independent, so use windows that are spread out: neighbours in a document are alike.
 
     Returns:
-      what `evaluate` returns, and f64[windows that are not left out] under each of its keys "loss"
-      and, with a teacher, "forward_kl" and "acceptance_t{T}".
+      the result of `evaluate`, and f64[windows that are not left out] for each of its keys "loss"
+      and, with a teacher, "forward_kl", "acceptance_t{T}" and the keys of `SIMULATED`.
     """
     batch_size = min(batch_size, len(windows))
     sums: dict[str, np.ndarray] = {}

@@ -1,4 +1,4 @@
-"""A student that learns to be its target with sub-layers skipped, by a low-rank adapter."""
+"""A student that learns, by a low-rank adapter, to act as its target with sub-layers skipped."""
 
 import dataclasses
 import itertools
@@ -15,11 +15,11 @@ from rsd_jax.errors import ConfigError, is_integer, positive_integer
 from rsd_jax.models.families import family_of
 from rsd_jax.models.family import ModelConfig, Network
 
-_GROUPS = 2  # of rows that skip, each with a set of its own
+_GROUPS = 2  # groups of rows with skipped sub-layers, each group with its own skip set
 
 
 def check_rows(rows: int) -> None:
-    """Raises `ConfigError` for too few rows at once to have whole and skipping ones."""
+    """Raises `ConfigError` for too few rows for a whole row and a row per group."""
     if rows < 1 + _GROUPS:
         raise ConfigError(
             f"recipe: batch_size / accumulate is {rows} and must be at least {1 + _GROUPS}"
@@ -28,15 +28,15 @@ def check_rows(rows: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class LayerDropoutStudent:
-    """A target and an adapter; every call of `score` skips other sub-layers.
+    """A target with an adapter; every call of `score` skips other sub-layers.
 
-    Parameters are {"target": the target's, "adapter": {... "a" f32[in, r], "b" f32[r, out]}}; the
-    target's have no gradient.
+    Parameters are {"target": ..., "adapter": {... "a" f32[in, r], "b" f32[r, out]}}; the target's
+    parameters have no gradient.
 
     Attributes:
-      network: the target's.
-      rank: r, of the adapter.
-      fewest, most: sub-layers that are skipped, uniformly.
+      network: the target.
+      rank: r, the rank of the adapter.
+      fewest, most: bounds of the number of skipped sub-layers, which is uniform between them.
     """
 
     network: Network
@@ -91,14 +91,14 @@ class LayerDropoutStudent:
         return flax.traverse_util.unflatten_dict(flat)
 
     def score(self, params: Params, tokens: jax.Array, skips: jax.Array | None = None) -> jax.Array:
-        """Logits of whole sequences: a quarter of the rows by the whole model, the others not.
+        """Logits of whole sequences; a quarter of the rows skips nothing.
 
-        The sets follow from the tokens, so that a step of training is a function of its batch.
+        The skip sets follow from the tokens, so that a training step is a function of its batch.
 
         Args:
-          params: of the student.
+          params: parameters of the student.
           tokens: i32[B, Q], one sequence per row.
-          skips: bool[layers, 2], for all rows, instead of drawn sets and whole rows.
+          skips: bool[layers, 2], for all rows; None to draw the sets.
         """
         if skips is not None:
             return self.network.score(self.adapted(params), tokens, skips)
@@ -113,7 +113,7 @@ class LayerDropoutStudent:
         return jnp.concatenate(logits)
 
     def _draw(self, key: jax.Array) -> jax.Array:
-        """bool[layers, 2]: from `fewest` to `most` sub-layers, the first and last layer's not."""
+        """bool[layers, 2]: `fewest` to `most` sub-layers, none of the first and last layer."""
         sizes, order = jax.random.split(key)
         count = jax.random.randint(sizes, (), self.fewest, self.most + 1)
         switches = jax.random.permutation(order, num_switches(self.network.num_layers)) < count

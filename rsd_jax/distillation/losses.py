@@ -1,19 +1,19 @@
-"""Training losses, one value per position; p is the target's law, q the draft's.
+"""Training losses, one value per position; p is the target's law, q the draft's law.
 
-Those in `LOSSES` take the logits of both, f32[..., V], of which the target's are constants: no
-gradient flows there. The target's may be `TruncatedLogits`, whose rest is then one outcome (see
-`truncated`). Both laws are at `temperature`, which should be that of deployment: what is accepted
-there is what counts. The gradient then carries a factor 1 / T, which is not undone.
+The losses in `LOSSES` take the logits of both models, f32[..., V]; no gradient flows to the
+target's logits. The target's logits may be `TruncatedLogits`, whose rest is then one outcome (see
+`truncated`). Both laws are at `temperature`, which should be the temperature of deployment, as
+acceptance at that temperature counts. The gradient then has a factor 1 / T, which is not undone.
 
-Everything is computed from log-probabilities. -inf logits are legal, and so are probabilities
-that are 0 in float32: gradients are finite always. Log-probabilities are floored at -`BOUND`,
-which only -inf and gaps of more than BOUND between logits / T reach, so that a draft that rules
-out what the target wants costs BOUND nats, not infinity, with no gradient through that token.
-Logits that are no law (NaN, all -inf) give NaN.
+Everything is computed from log-probabilities. Logits of -inf and probabilities that are 0 in
+float32 are legal: gradients are always finite. Log-probabilities are floored at -`BOUND`; only
+-inf and gaps of more than BOUND between logits / T reach this floor. A token that the draft
+excludes and the target needs thus costs BOUND nats, not infinity, and has no gradient. Logits
+that define no law (NaN, all -inf) give NaN.
 
-Total variation has kinks where p(x) = q(x); everywhere the derivative there is that of the side
-p < q, so that each loss has gradient 0 where the laws agree exactly. That of KL goes to 0
-as q goes to p; that of the losses made of total variation does not.
+Total variation has kinks where p(x) = q(x). There all losses take the derivative of the side
+p < q, so that each loss has gradient 0 where the laws are equal. The gradient of KL goes to 0 as q
+goes to p; the gradient of the losses made of total variation does not.
 """
 
 from typing import Protocol
@@ -25,16 +25,16 @@ import optax
 from rsd_jax.distillation.truncated import TruncatedLogits, outcome_logprobs
 
 BOUND = 1000.0
-"""The most, in nats, that a probability of 0 costs."""
+"""Largest loss, in nats, of a token with probability 0."""
 
 SIGMA_FLOOR = 1e-3
-"""Least standard deviation of TVD++'s rewards: float32 does not tell sum q = 1 from 1 - 1e-6."""
+"""Least standard deviation of TVD++'s rewards; errors of 1e-6 in a float32 variance reach it."""
 
 Target = jax.Array | TruncatedLogits
 
 
 class Loss(Protocol):
-    """What `LOSSES` holds: logits f32[..., V] of target and draft to f32[...]."""
+    """A function of the logits f32[..., V] of target and draft to losses f32[...]."""
 
     def __call__(
         self, target_logits: Target, draft_logits: jax.Array, *, temperature: float = 1.0
@@ -59,8 +59,8 @@ def reverse_kl(
 ) -> jax.Array:
     """KL(q || p) in nats: f32[..., V] twice to f32[...] (MiniLLM, Gu et al. 2024).
 
-    The expectation under q is exact, so its gradient is too, without sampling. A target that
-    was filtered (top-k, top-p) makes it large: `BOUND` per unit of the draft's mass outside.
+    The expectation under q and its gradient are exact, without sampling. For a filtered target
+    (top-k, top-p) the loss is large: `BOUND` per unit of the draft's mass outside the filter.
     """
     log_p, log_q = _laws(target_logits, draft_logits, temperature)
     return _kl(log_q, log_p)
@@ -69,7 +69,7 @@ def reverse_kl(
 def tvd(target_logits: Target, draft_logits: jax.Array, *, temperature: float = 1.0) -> jax.Array:
     """Total variation, sum (p - q)+ in [0, 1]: f32[..., V] twice to f32[...].
 
-    1 minus the chance that a draft token is accepted (Leviathan et al. 2023); as a training
+    1 minus the probability that a draft token is accepted (Leviathan et al. 2023); a training
     loss in DistillSpec (Zhou et al. 2024).
     """
     return _total_variation(*_laws(target_logits, draft_logits, temperature))
@@ -85,20 +85,20 @@ def tvd_pp(
     """TVD++, total variation by a policy gradient with standardised rewards (Goel et al. 2024).
 
     The gradient of TV is -E_{x ~ q}[r(x) grad log q(x)] with the reward r(x) = 1{p(x) > q(x)}.
-    TVD++ puts (r - mu) / sigma in the place of r, mu and sigma being mean and standard
-    deviation of the rewards over the batch. Here x ~ q is summed over the vocabulary, not
-    sampled, in the moments (mean over all positions of the expectation under q) as in the
-    gradient; rewards and moments are constants. sigma is at least `SIGMA_FLOOR`.
+    TVD++ replaces r by (r - mu) / sigma, with the mean mu and the standard deviation sigma of the
+    rewards over the batch. Here x ~ q is not sampled but summed over the vocabulary, both in the
+    moments (mean over all positions of the expectation under q) and in the gradient. Rewards and
+    moments are constants. sigma is at least `SIGMA_FLOOR`.
 
-    The batch is what one call is given: on a mesh or with accumulation, a shard's part of it.
-    In its moments positions count by `weights` f32[...], for prompts that are not learned.
+    The batch is the input of one call; on a mesh or with accumulation it is only a part of the
+    step's batch. In the moments positions are weighted by `weights` f32[...], 0 for prompts.
 
-    As sum q grad log q = 0, a baseline matters to samples only: summed exactly, mu drops out and
-    the gradient is that of TV over sigma = sqrt(mu (1 - mu)), one factor for the whole batch.
+    As sum q grad log q = 0, mu has no effect in the exact sum: the gradient is the gradient of TV
+    divided by sigma = sqrt(mu (1 - mu)), one factor for the whole batch.
 
     Returns:
-      f32[...] of f32[..., V] twice, with the *value* of TV, since that of the policy gradient's
-      surrogate, -E_q[(r - mu) / sigma], has mean 0 whatever the laws are.
+      f32[...] of f32[..., V] twice. The *value* is TV, as the value of the policy gradient's
+      surrogate, -E_q[(r - mu) / sigma], has mean 0 for all laws.
     """
     log_p, log_q = _laws(target_logits, draft_logits, temperature)
     q, reward = jnp.exp(log_q), (log_p > log_q).astype(log_q.dtype)
@@ -114,9 +114,9 @@ def tvd_pp(
 def lk(target_logits: Target, draft_logits: jax.Array, *, temperature: float = 1.0) -> jax.Array:
     """-log(1 - TV), the LK loss: minus the log of the acceptance, f32[..., V] twice to f32[...].
 
-    Its gradient is that of TV over the acceptance, which does not vanish where the laws hardly
-    overlap. It is a log-sum-exp of min(log p, log q), so it stays finite, and its gradient
-    useful, where the acceptance is 0 in float32; at most `BOUND`.
+    The gradient is the gradient of TV divided by the acceptance, so it does not vanish where the
+    laws hardly overlap. The loss is a log-sum-exp of min(log p, log q): loss (at most `BOUND`)
+    and gradient stay finite and useful where the acceptance is 0 in float32.
     """
     log_p, log_q = _laws(target_logits, draft_logits, temperature)
     return -jax.nn.logsumexp(_lower(log_p, log_q), axis=-1)
@@ -127,8 +127,8 @@ def lk_mixed(
 ) -> jax.Array:
     """lambda KL(p || q) + (1 - lambda) TV, the mixed LK loss: f32[..., V] twice to f32[...].
 
-    lambda = exp(-3 acceptance), a constant of each position: KL leads where the laws hardly
-    overlap and TV hardly has a gradient, TV (weight 0.95 at the end) where they nearly agree.
+    lambda = exp(-3 acceptance) per position, without gradient. KL dominates where the laws hardly
+    overlap and the gradient of TV is small; TV (weight 0.95 at acceptance 1) where they agree.
     """
     log_p, log_q = _laws(target_logits, draft_logits, temperature)
     mix = jnp.exp(-3.0 * jax.lax.stop_gradient(_acceptance(log_p, log_q)))
@@ -143,14 +143,14 @@ LOSSES: dict[str, Loss] = {
     "lk": lk,
     "lk_mixed": lk_mixed,
 }
-"""The losses of a draft against a target, by the name that a recipe's objective has."""
+"""The losses of a draft against a target, by the values of a recipe's `objective`."""
 
 OVER_BATCH = frozenset({"tvd_pp"})
-"""Those that take moments over the batch, and with them `weights`."""
+"""The losses with moments over the batch, which take `weights`."""
 
 
 def weighted_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
-    """Mean of f32[...], by weights f32[...] if there are any; 0 where all of them are."""
+    """Mean of f32[...], weighted by f32[...] unless None; 0 if all weights are 0."""
     if weights is None:
         return values.mean()
     return (weights * values).sum() / jnp.maximum(weights.sum(), jnp.finfo(weights.dtype).tiny)
@@ -159,7 +159,7 @@ def weighted_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
 def expected_acceptance(
     target_logits: Target, draft_logits: jax.Array, *, temperature: float = 1.0
 ) -> jax.Array:
-    """sum_x min(p(x), q(x)), the chance that speculative decoding accepts one draft token.
+    """sum_x min(p(x), q(x)), the probability that speculative decoding accepts one draft token.
 
     f32[..., V] twice to f32[...]; equal to 1 minus the total variation distance (Leviathan 2023).
     """
@@ -168,7 +168,7 @@ def expected_acceptance(
 
 def log_law(logits: jax.Array, temperature: float = 1.0) -> jax.Array:
     """Log-probabilities f32[..., V] at a temperature above 0."""
-    # The maximum goes first: after the division it would take digits from the differences.
+    # The maximum is subtracted before the division; afterwards the differences would lose digits.
     largest = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
     return jax.nn.log_softmax((logits - largest) / temperature)
 
@@ -191,7 +191,7 @@ def _kl(log_a: jax.Array, log_b: jax.Array) -> jax.Array:
 
 
 def _lower(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    """min(log p, log q); where they are equal, constant in q; NaN where either is."""
+    """min(log p, log q); without gradient where both are equal; NaN where either is NaN."""
     return jnp.where((log_p <= log_q) | jnp.isnan(log_p), log_p, log_q)
 
 

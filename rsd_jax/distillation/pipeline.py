@@ -1,4 +1,4 @@
-"""The stages from text to a pair of models: text, target, draft, what the target writes, export."""
+"""The stages from text to a pair of models."""
 
 import functools
 from collections.abc import Callable
@@ -24,28 +24,28 @@ STAGES: dict[str, Callable[[Workspace], None]] = {
     "export": export,
     "decode": decode_test_prompts,
 }
-"""In order; each reads what the earlier ones left."""
+"""In order; each stage reads files of earlier stages."""
 
 EXTRA_STAGES: dict[str, Callable[[Workspace], None]] = {
     "losses": compare_losses,
     "prompts": write_prompts,
     SKIPPING: train_layer_dropout,
 }
-"""Not part of making a pair."""
+"""Stages that are not needed to make a pair."""
 
 
 def run_stage(
     workspace: Workspace, stage: str, progress: Callable[[ShardProgress], None] | None = None
 ) -> None:
-    """Runs one stage; training and generating go on where they were, others start again.
+    """Runs one stage; training and generation resume, all other stages start again.
 
     Args:
       workspace: what the stages read and write.
-      stage: of `STAGES` or `EXTRA_STAGES`.
+      stage: name in `STAGES` or `EXTRA_STAGES`.
       progress: called after each shard of responses.
 
     Raises:
-      ConfigError: the stage is unknown, or one that it needs has not run.
+      ConfigError: the stage is unknown, or a stage that it needs has not run.
       CheckpointError, NonFiniteLossError, NonFiniteLogitsError: see `train`, `generate`.
     """
     stages = STAGES | {"generate": functools.partial(generate, progress=progress)} | EXTRA_STAGES

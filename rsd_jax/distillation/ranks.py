@@ -1,7 +1,7 @@
-"""How often the k-th sibling is accepted, and block efficiencies estimated from it.
+"""How often the k-th sibling is accepted, and block efficiencies estimated from these acceptances.
 
 For siblings drawn without replacement and recursive rejection sampling (Jeon et al. 2024, section
-3.1). No token is decoded: all that is needed is both laws at the positions of a text.
+3.1). No token is decoded: both laws at the positions of a text are enough.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from rsd_jax.errors import ConfigError
 
 @struct.dataclass
 class _Siblings:
-    """Where the recursion stands before a sibling is tested."""
+    """State of the recursion before a sibling is tested."""
 
     r: jax.Array  # f32[..., V], residual after the rejections so far
     log_q: jax.Array  # f32[..., V], law of the next sibling
@@ -27,24 +27,24 @@ class _Siblings:
 def rank_probabilities(
     log_p: jax.Array, log_q: jax.Array, noise: jax.Array, num_siblings: int
 ) -> tuple[jax.Array, jax.Array]:
-    """One Monte-Carlo draw of the siblings of every position, and what becomes of them.
+    """Acceptance probabilities of one Monte-Carlo draw of siblings at every position.
 
-    The siblings are the Gumbel-top-K of log q. The coins that accept or reject them are not
-    tossed but averaged over, and so is the sibling that is tested: with q_k its law and r_k the
-    residual, it is accepted with probability sum min(r_k, q_k). Rank 1 is exact, later ones
-    depend on the draw through the earlier siblings.
+    The siblings are the Gumbel-top-K of log q. Accept/reject decisions are not drawn but averaged
+    over, and so is the tested sibling: with its law q_k and the residual r_k, the sibling is
+    accepted with probability sum min(r_k, q_k). Rank 1 is therefore exact; later ranks depend on
+    the drawn earlier siblings.
 
     Args:
       log_p: f32[..., V], the target's law.
-      log_q: f32[..., V], the draft's; with fewer than K tokens possible the others do not exist,
-        and what does not exist is not accepted.
+      log_q: f32[..., V], the draft's law; with fewer than K possible tokens, the missing siblings
+        are not accepted.
       noise: f32[..., V], standard Gumbel.
       num_siblings: K, at most V.
 
     Returns:
       f32[..., K] twice: the probability that siblings 1 to k - 1 are rejected, and the
-      probability that they are and the k-th is accepted. The mean of the second over that of
-      the first is the acceptance of rank k given that the earlier ones were rejected.
+      probability that siblings 1 to k - 1 are rejected and sibling k is accepted. The mean of the
+      second over the mean of the first is the acceptance of rank k given the rejections.
     """
     values, tokens = gumbel_top_k(log_q, noise, num_siblings)
     vocabulary = jnp.arange(log_q.shape[-1], dtype=jnp.int32)
@@ -55,7 +55,7 @@ def rank_probabilities(
         chosen = x[..., None] == vocabulary.reshape((1,) * x.ndim + (-1,))
         q_x, r_x = (jnp.where(chosen, law, 0.0).sum(-1) for law in (q, state.r))
         rest, mass = residual(state.r, q)
-        # A residual without mass means r = q: the sibling is accepted, up to rounding.
+        # A residual without mass means r = q up to rounding: the sibling is accepted.
         open_end = (mass[..., 0] > 0.0) & (q_x > r_x)
         rejected = jnp.where(open_end, 1.0 - r_x / jnp.where(q_x > 0.0, q_x, 1.0), 0.0)
         log_q = jnp.where(chosen, -jnp.inf, state.log_q)
@@ -75,14 +75,13 @@ def rank_probabilities(
 
 
 def rank_acceptance(reached: np.ndarray, accepted: np.ndarray) -> np.ndarray:
-    """f64[K], acceptance of each rank given that the earlier ones were rejected.
+    """f64[K], acceptance of each rank given that the earlier ranks were rejected.
+
+    The result is a ratio of means, not a mean of ratios, as positions are reached with different
+    probabilities. A rank that is never reached gets the value 1, which has no effect.
 
     Args:
-      reached, accepted: [..., K] of `rank_probabilities`; a ratio of their means, as rejected
-        siblings are no fair sample of positions.
-
-    Returns:
-      1 for a rank that is never reached, where nothing follows from the value.
+      reached, accepted: [..., K] from `rank_probabilities`.
     """
     above, below = (
         np.asarray(x, np.float64).reshape(-1, x.shape[-1]).mean(0) for x in (accepted, reached)
@@ -93,22 +92,23 @@ def rank_acceptance(reached: np.ndarray, accepted: np.ndarray) -> np.ndarray:
 def expected_block_efficiency(acceptance: np.ndarray, branching: Sequence[int]) -> float:
     """Tokens per target call of a tree of constant branching, in the independence approximation.
 
-    A node with b children passes on with probability s(b) = 1 - prod over k <= b of (1 - a_k),
-    and a block yields 1 + sum over l of prod over i <= l of s(b_i) tokens. With branching
-    (1,) * L that is SD of length L, (1 - a^(L+1)) / (1 - a) (Leviathan et al. 2023, equation 1).
+    One of a node's b children is accepted with probability s(b) = 1 - prod over k <= b of
+    (1 - a_k), and a block yields 1 + sum over l of prod over i <= l of s(b_i) tokens. For
+    branching (1,) * L, which is SD of length L, this is (1 - a^(L+1)) / (1 - a) (Leviathan et al.
+    2023, equation 1).
 
-    This is an approximation, for logs and for comparing drafts, not a measurement: it gives
-    every node the acceptance of the average position, as if levels were independent of each
-    other. Real positions are easy and hard in runs, which makes the depths reached more spread
-    out and the mean longer (E[a b] > E[a] E[b]), and the average is over contexts of the text,
-    not over those that a tree leads to.
+    This is an approximation for logs and for comparing drafts, not a measurement. Every node gets
+    the acceptance of the average position, as if levels were independent. Acceptances of real
+    positions are correlated along a text, so that real blocks are longer on average
+    (E[a b] > E[a] E[b]). Also, the average is over contexts of the text, not over contexts of a
+    tree.
 
     Args:
-      acceptance: f64[K], of each rank, see `rank_acceptance`.
+      acceptance: f64[K], acceptance of each rank, see `rank_acceptance`.
       branching: children per node of each level, each at most K.
 
     Raises:
-      ConfigError: a level has more children than there are ranks, or none.
+      ConfigError: a level has no children or more children than there are ranks.
     """
     if not all(1 <= children <= len(acceptance) for children in branching):
         raise ConfigError(

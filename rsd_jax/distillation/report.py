@@ -1,4 +1,4 @@
-"""The results of a work directory as Markdown tables, as far as its stages have run."""
+"""The results of a work directory's finished stages as Markdown tables."""
 
 import math
 import pathlib
@@ -15,10 +15,10 @@ _MEASURED = ("loss", "forward_kl", "acceptance_t1", "acceptance_t0.3")
 
 
 def report(workdir: str | pathlib.Path) -> str:
-    """Tables of cost, held-out measures, decoding, scores and losses; those that there are.
+    """Tables of cost, held-out measures, decoding, scores and losses, where there are results.
 
     Raises:
-      ConfigError: no stage has left anything.
+      ConfigError: there are no results.
     """
     root = pathlib.Path(workdir)
     tables = [_costs(root)]
@@ -114,7 +114,7 @@ def _efficiency(row: DecodedRow) -> str:
 
 
 def _losses(results: dict[str, Any]) -> list[Table]:
-    """Held-out acceptance and block efficiency per loss, and the latter against the baseline's."""
+    """Held-out acceptance, block efficiency, and its ratio to the baseline's, for each loss."""
     first = next(iter(results.values()))
     base = {row.method: row for row in _all_tasks(results.get(_BASELINE))}
     methods = [row.method for row in _all_tasks(first)]

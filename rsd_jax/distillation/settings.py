@@ -26,26 +26,26 @@ _CHOICES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """One training run.
+class TrainingSettings:
+    """One training run; configurations call it a recipe.
 
     Attributes:
       objective: "cross_entropy" on the text, or one of `LOSSES` to a frozen target.
-      loss_temperature: of the laws that one of `LOSSES` compares; "cross_entropy" is at 1.
+      loss_temperature: temperature of both laws in `LOSSES`; "cross_entropy" is always at 1.
       steps: optimiser steps; also the horizon of the learning rate's schedule.
       batch_size: windows per step.
       window: tokens per window.
       optimizer: "adamw", or "muon" for the matrices inside the layers and AdamW for the rest.
-      learning_rate: peak, reached after `warmup_steps`, falling to `final_fraction` of it.
-      schedule: how it falls: "cosine" from the peak to the last step, or "wsd" (Hu et al. 2024),
-        constant and then linear over the last `decay_fraction` of the steps. A run under "wsd"
-        may be given more or fewer steps when it is resumed, as long as the decay has not begun.
-      beta1, beta2, weight_decay: of AdamW; the decay also Muon's, on matrices only.
+      learning_rate: peak, reached after `warmup_steps`; falls to `final_fraction` of the peak.
+      schedule: how the rate falls: "cosine" from the peak to the last step, or "wsd" (Hu et al.
+        2024), constant and then linear over the last `decay_fraction` of the steps. A resumed run
+        under "wsd" may get more or fewer steps as long as the decay has not begun.
+      beta1, beta2, weight_decay: of AdamW; Muon has the same decay; only matrices decay.
       clip_norm: bound on the gradient's global norm.
       compute_dtype: "float32" or "bfloat16" for the passes; parameters and optimiser state
         are float32 either way.
-      accumulate: parts that a batch is taken in, one after the other within a step; the result
-        is that of the whole batch, in the memory of a part.
+      accumulate: parts of a batch that a step computes one after the other, to save memory; the
+        result is the same as for the whole batch.
       remat: whether the backward pass computes each layer again, to save memory.
       seed: of the initial parameters and of the data order.
       log_every, checkpoint_every, keep: steps between log rows (at which losses are read from
@@ -86,8 +86,8 @@ class Recipe:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
         if not (is_number(self.loss_temperature) and 0.0 < self.loss_temperature < math.inf):
             raise ConfigError(
-                f"loss_temperature={self.loss_temperature!r} must be positive and finite; a loss "
-                "needs laws, and at temperature 0 there is none"
+                f"loss_temperature={self.loss_temperature!r} must be positive and finite; the "
+                "losses are not defined at temperature 0"
             )
         positive_integer("accumulate", self.accumulate)
         if self.batch_size % self.accumulate:
@@ -97,7 +97,7 @@ class Recipe:
 
     @property
     def tokens_per_step(self) -> int:
-        """Labels in the windows of a step, masked ones included."""
+        """Labels in the windows of a step, masked labels included."""
         return self.batch_size * self.window
 
 
@@ -107,12 +107,12 @@ class ResponseSettings(SharedSampling):
 
     Attributes:
       max_new_tokens, top_k, top_p, eos_ids: of a response, see `Sampling`.
-      temperatures: every prompt is answered once at each; one that stands twice, twice.
-      seed: a response is a function of it, the request id and the prompt.
+      temperatures: every prompt is answered once for each entry, also for repeated entries.
+      seed: a response is a function of seed, request id and prompt.
       batch_size: rows decoded together.
-      prompts_per_shard: what an interrupted run repeats at most.
+      prompts_per_shard: an interrupted run repeats at most this many prompts.
       top_logprobs: K, how many of the target's log probabilities are stored for each response
-        token, from a pass of its own; 0 for none.
+        token, from a separate pass; 0 for none.
 
     Raises:
       ConfigError: a value is out of range.
@@ -145,7 +145,7 @@ class OnPolicy(SharedSampling):
     """How much of a batch the draft writes, and how.
 
     Attributes:
-      fraction: the chance that a window is the draft's, in [0, 1].
+      fraction: the probability that the draft writes a window, in [0, 1].
       max_new_tokens, temperature, top_k, top_p, eos_ids: of a continuation, see `Sampling`.
 
     Raises:
@@ -169,7 +169,7 @@ class OnPolicy(SharedSampling):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextFiles:
-    """Text of the user's own, see `text_files.read_documents`; no patterns: there is none."""
+    """The user's own text, see `text_files.read_documents`; none without patterns."""
 
     patterns: tuple[str, ...] = ()
     field: str = "text"
@@ -178,7 +178,7 @@ class TextFiles:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PromptFiles:
-    """Prompts of the user's own, see `training_prompts.prompts_from_files`."""
+    """The user's own prompts, see `training_prompts.prompts_from_files`."""
 
     patterns: tuple[str, ...] = ()
     field: str = "prompt"
@@ -191,12 +191,12 @@ class ModelSettings:
     """A model and how it is trained.
 
     Attributes:
-      model: its shape; the ids that open and end a document are those of the target.
-      recipe: of the training run.
+      model: shape of the model; the ids that open and end a document come from the target.
+      recipe: settings of the training run.
     """
 
     model: LlamaConfig
-    recipe: Recipe
+    recipe: TrainingSettings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -204,13 +204,13 @@ class DraftSettings(ModelSettings):
     """The draft's last training run.
 
     Attributes:
-      data: share of the windows that are of "responses" and of "text".
+      data: shares of windows from "responses" and from "text".
       stored_logits: whether the target's law is read from the responses' files; otherwise the
         target scores the windows.
-      on_policy: windows that the draft writes while it is trained.
+      on_policy: windows that the draft writes during training.
 
     Raises:
-      ConfigError: the windows are not all of responses, and logits are to be read from files.
+      ConfigError: `stored_logits` is set, but not all windows are from responses.
     """
 
     data: dict[str, float]
@@ -220,7 +220,7 @@ class DraftSettings(ModelSettings):
     def __post_init__(self):
         if self.stored_logits and (self.data.get("text") or self.draft_writes):
             raise ConfigError(
-                "stored_logits needs windows that are all of responses: set draft.data.text and "
+                "stored_logits needs windows from responses only: set draft.data.text and "
                 "draft.on_policy.fraction to 0, or stored_logits to False"
             )
 
@@ -232,22 +232,22 @@ class DraftSettings(ModelSettings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerDropoutSettings:
-    """The adapter with which the target drafts for itself; the section is called `skipping`.
+    """The adapter of a target that drafts for itself; the section is called `skipping`.
 
     Attributes:
       rank, fewest, most: see `LayerDropoutStudent`.
       mixture: share of each source of text.
-      recipe: of the training run.
+      recipe: settings of the training run.
 
     Raises:
-      ConfigError: weight decay would change the target; or too few rows are trained on at once.
+      ConfigError: weight decay would change the target; or a part of a batch has too few rows.
     """
 
     rank: int
     fewest: int
     most: int
     mixture: dict[str, float]
-    recipe: Recipe
+    recipe: TrainingSettings
 
     def __post_init__(self):
         if self.recipe.weight_decay:
@@ -260,12 +260,12 @@ class LayerDropoutSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecodeSettings:
-    """What the draft is decoded with at the end.
+    """The `decode` stage, which measures the draft.
 
     Attributes:
-      methods: options of `build_method`, by the names that the rows get.
-      prompts: how many test prompts of which task.
-      prompt_files: prompts of the user's own, a task called "files".
+      methods: options of `build_method`, by their names in the rows.
+      prompts: how many test prompts, by task.
+      prompt_files: the user's own prompts, as a task called "files".
       scored: how many greedy answers of the target are scored, by task.
       max_new_tokens, temperature, seed: see `Sampling`.
       batch_size: rows decoded together.
@@ -289,7 +289,7 @@ class DecodeSettings:
         self.built_methods()
 
     def sampling(self, eos_ids: tuple[int, ...]) -> Sampling:
-        """How tokens are sampled by a target with these end tokens."""
+        """How a target with these end tokens samples."""
         return Sampling(
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
@@ -304,32 +304,32 @@ class DecodeSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossesSettings:
-    """Objectives of the drafts that are compared; all else is as in `draft`."""
+    """Objectives of the drafts that are compared; all other settings come from `draft`."""
 
     objectives: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """A whole configuration; `section` gives the parts that only some configurations have.
+    """A whole configuration; `section` gives the fields that only some configurations have.
 
     Attributes:
       workdir: default of the work directory.
-      target_directory: of a trained target in Hugging Face's format, with its tokenizer; "": the
-        target is trained here.
-      target_dtype: of a trained target, in memory.
-      corpus_root: of the library's files; "": the standard library of the running interpreter.
+      target_directory: a trained target in Hugging Face's format, with its tokenizer; "" to train
+        the target here.
+      target_dtype: dtype in memory of a trained target.
+      corpus_root: folder of the library's files; "": the running interpreter's standard library.
       mixture: share of each source in the windows of a batch; 0 leaves a source out.
-      number_words: examples that are written, by split.
-      files: of the source `files`.
-      vocab_size, tokenizer_documents: of the tokenizer that is learned, and on how many documents
-        of each task; None where the target brings its own.
-      target, draft_warm_start, draft, skipping, decode, losses: of the stages of these names.
+      number_words: how many examples to write, by split.
+      files: the source `files`.
+      vocab_size, tokenizer_documents: size of the trained tokenizer, and how many documents of
+        each task it is trained on; None where the target has its own tokenizer.
+      target, draft_warm_start, draft, skipping, decode, losses: the stages of these names.
       prompts: how many training prompts the target answers, by source.
-      prompt_files: further prompts, of the user's own.
+      prompt_files: the user's own prompts, in addition.
       max_prompt_tokens: longer prompts are left out.
       method: options of `build_method`: how the target answers.
-      responses: how answers are drawn and stored; without `eos_ids` they end as the target says.
+      responses: how answers are drawn and stored; without `eos_ids` the target's ids end them.
 
     Raises:
       ConfigError: there is no such method.
@@ -369,7 +369,7 @@ class Settings:
         values: Mapping[str, Any] = config.to_dict() if hasattr(config, "to_dict") else config
         drafted = (values.get("draft") or {}).get("on_policy")
         for name, section in (("responses", values.get("responses")), ("draft.on_policy", drafted)):
-            # Without the key the target says what ends an answer; empty would mean the same.
+            # Without the key the target's ids end an answer; an empty value would mean the same.
             if section and "eos_ids" in section and not section["eos_ids"]:
                 raise ConfigError(
                     f"{name}.eos_ids is empty; name ids, or leave the key out for the target's own"
@@ -381,7 +381,7 @@ class Settings:
         """A field that a stage needs.
 
         Raises:
-          ConfigError: the configuration has none.
+          ConfigError: the configuration lacks the field.
         """
         value = getattr(self, name)
         if value is None:
@@ -396,7 +396,7 @@ class Settings:
 
 
 def _method(key: str, options: Mapping[str, Any]) -> Method:
-    """What `build_method` makes of options; errors name the key."""
+    """Calls `build_method`; errors name the key."""
     try:
         return build_method(**options)
     except (ConfigError, TypeError) as error:

@@ -1,9 +1,9 @@
 """Block efficiency of any tree method along a text, without decoding.
 
-The method's own drafter rule and verifier are run for one block from chosen positions. What is
-simplified is the context: all nodes of a level have the laws that the text gives at that place,
-whatever tokens lead to them. Easy and hard places follow one another as they do in the text, which
-decoding only resembles: this is for logs and for comparing drafts.
+The method's own tree rule and verifier run for one block from chosen positions. Only the context
+is simplified: all nodes of a level have the laws at that position of the text, whatever tokens
+lead to the nodes. The result is meant for logs and for comparing drafts; decoding meets other
+contexts than the text.
 """
 
 import jax
@@ -21,7 +21,7 @@ from rsd_jax.verifiers.base import TargetLaws
 
 
 def block_starts(length: int, depth: int, count: int) -> np.ndarray:
-    """i32[C], C <= `count` places spread over a window from which `depth` levels fit in it.
+    """i32[C], C <= `count` places spread over a window, each with room for `depth` levels.
 
     Empty if the window is too short.
     """
@@ -44,20 +44,19 @@ def simulated_tokens(
     """Tokens of one block from each place, i32[B, C].
 
     Args:
-      method: whose drafter grows a tree by a rule from a draft model.
-      target_logits: f32[B, T, V], at every place of B windows.
-      draft_logits: likewise.
+      method: a method with a draft model and a tree rule.
+      target_logits, draft_logits: f32[B, T, V], at every place of B windows.
       starts: i32[C], see `block_starts`.
-      warp: of both.
+      warp: warp of both laws.
       keys: key[B].
-      backend: of the target.
+      backend: backend of the target.
 
     Raises:
       ConfigError: the method does not draft with a model.
     """
     drafter, depth = method.drafter, method.drafter.shape.depth
     if not isinstance(drafter, ModelDrafter):
-        raise ConfigError(f"method {method.name!r} has no draft model, so nothing to simulate")
+        raise ConfigError(f"method {method.name!r} has no draft model; simulation needs one")
     levels = jnp.asarray(starts[:, None] + np.arange(depth + 1, dtype=np.int32))
     count = len(starts)
 
@@ -76,5 +75,5 @@ def simulated_tokens(
         result = method.verifier.verify(tree, target_laws, own)
         return result.num_accepted + 1
 
-    # Window by window: the laws of all trees at once would be the largest array of the run.
+    # Window by window, as the laws of all trees would be the largest array of the run.
     return jax.lax.map(lambda row: window(*row), (target_logits, draft_logits, keys))

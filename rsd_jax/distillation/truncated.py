@@ -1,23 +1,23 @@
-"""Target logits kept as their k largest and the mass of the rest, for stored data.
+"""Target logits stored as the k largest logits and the mass of the rest.
 
-What is lost is how the rest is spread. The losses treat the rest as one outcome, the aggregate
-of all other tokens, and compare k + 1 outcomes. With P and Q the masses of the rest under target
-and draft (at the temperature of the loss), and primes for the laws given the rest, this is
+The law within the rest is lost. The losses treat the rest as one outcome, the aggregate of all
+other tokens, and compare k + 1 outcomes. Let P and Q be the masses of the rest under target and
+draft at the temperature of the loss, and p' and q' the laws given the rest. Then
 
-- for total variation and acceptance: acceptance is overstated by min(P, Q) - sum over the rest
+- the acceptance is overstated, and total variation understated, by min(P, Q) - sum over the rest
   of min(p, q), which is between 0 and min(P, Q);
-- for KL(p || q): understated by exactly P KL(p' || q') (chain rule), and KL(q || p) by
-  exactly Q KL(q' || p');
+- KL(p || q) is understated by exactly P KL(p' || q') (chain rule), and KL(q || p) by exactly
+  Q KL(q' || p').
 
-so every loss is a lower bound of the dense one, equal to it at k = V (but for `lk_mixed`, whose
-weight follows the acceptance). The gradient moves mass into or out of the rest and leaves its
-split to the draft, which no wrong guess of the tail then pulls at.
+Every loss but `lk_mixed`, whose weight depends on the acceptance, is thus a lower bound of the
+dense loss. At k = V all losses are equal to the dense losses. The gradient moves mass into or out
+of the rest and does not change the draft's law within the rest.
 
-Where the inside of the rest cannot be avoided, to change the temperature and to make a dense law,
-it is taken to be uniform. Of all splits this one has the least sum of p^(1/T) at T < 1 and the
-greatest at T > 1, so P is understated there and overstated here; it is exact at T = 1. At T < 1
-the weights p^(1/T) of the rest truly sum to at most P_1 v^(1/T - 1), P_1 being its mass at T = 1
-and v the smallest probability that was kept.
+A change of temperature and `dense_logprobs` need a law within the rest; both take it as uniform.
+Of all laws the uniform law has the least sum of p^(1/T) at T < 1 and the greatest at T > 1. P is
+therefore understated at T < 1, exact at T = 1 and overstated at T > 1. At T < 1 the true sum of
+p^(1/T) over the rest is at most P_1 v^(1/T - 1), where P_1 is the mass of the rest at T = 1 and v
+the smallest probability that was kept.
 """
 
 import jax
@@ -33,8 +33,8 @@ class TruncatedLogits:
     """The k largest of V logits per position, as log-probabilities at T = 1.
 
     Attributes:
-      values: f32[..., k], log p of the tokens that were kept; -inf is legal.
-      ids: i32[..., k], these tokens, all different.
+      values: f32[..., k], log p of the kept tokens; -inf is legal.
+      ids: i32[..., k], the kept tokens, all different.
       log_rest: f32[...], the log of the mass of all other tokens; -inf if there is none.
     """
 
@@ -60,10 +60,9 @@ def truncate(logits: jax.Array, k: int) -> TruncatedLogits:
 def dense_logprobs(
     truncated: TruncatedLogits, vocab_size: int, *, temperature: float = 1.0
 ) -> jax.Array:
-    """The law f32[..., V] in which the rest is uniform; log-probabilities, so logits too.
+    """The law f32[..., V] in which the rest is uniform, as log-probabilities.
 
-    Its total variation distance from the law that was truncated is at most the mass of the
-    rest, at T = 1.
+    At T = 1 its total variation distance from the original law is at most the mass of the rest.
     """
     log_p = _tempered(truncated, vocab_size, temperature)
     k = truncated.ids.shape[-1]
@@ -78,12 +77,12 @@ def dense_logprobs(
 def outcome_logprobs(
     truncated: TruncatedLogits, log_q: jax.Array, *, temperature: float = 1.0
 ) -> tuple[jax.Array, jax.Array]:
-    """Both laws over the tokens that were kept and, last, the rest as one outcome.
+    """Both laws over the kept tokens and, last, the rest as one outcome.
 
     Args:
       truncated: of the target, at T = 1.
-      log_q: f32[..., V], the draft's law, tempered already.
-      temperature: of the target's law.
+      log_q: f32[..., V], the draft's law, already at `temperature`.
+      temperature: temperature of the target's law.
 
     Returns:
       log p and log q, each f32[..., k + 1]; f32[..., V] in the order of `ids` if k = V.
@@ -112,6 +111,6 @@ def _log_sum_outside(logprobs: jax.Array, ids: jax.Array) -> jax.Array:
     everything = jnp.ones(logprobs.shape, bool)
     absent = jnp.zeros(ids.shape, bool)
     outside = jnp.put_along_axis(everything, ids, absent, axis=-1, inplace=False)
-    # Zeros are taken out too: where nothing else is left, the sum has a NaN gradient in them.
+    # Probabilities of 0 are left out too: a sum of only zeros would have a NaN gradient.
     outside &= logprobs != -jnp.inf
     return jax.nn.logsumexp(jnp.where(outside, logprobs, -jnp.inf), axis=-1)

@@ -1,4 +1,4 @@
-"""What the stages of a work directory leave for one another, and where."""
+"""The files of a work directory, by which stages pass on their results."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.mixture import Mixture
 from rsd_jax.distillation.responses.reading import open_responses
 from rsd_jax.distillation.responses.source import ResponseSource
-from rsd_jax.distillation.settings import Recipe, Settings
+from rsd_jax.distillation.settings import Settings, TrainingSettings
 from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.step import abstract_state
 from rsd_jax.errors import ConfigError
@@ -33,12 +33,12 @@ class Workspace:
     """Settings, and the directories that the stages read and write.
 
     Attributes:
-      settings: of all stages.
+      settings: settings of all stages.
       root: the work directory: corpus/ and tokenizer/ of the text stage, responses/ of the generate
         stage, one directory per training run.
       export_dir: receives target/, draft/, skipping/ and, from the `prompts` stage, files of
         prompts.
-      mesh: what is trained and measured on, see `train`; None for one device.
+      mesh: devices for training and measuring, see `train`; None for one device.
     """
 
     settings: Settings
@@ -48,30 +48,30 @@ class Workspace:
 
     @property
     def layout(self) -> MeshLayout | None:
-        """Of the mesh, if there is one."""
+        """The layout of the mesh, if there is one."""
         return None if self.mesh is None else MeshLayout.of(self.mesh)
 
     @property
     def target_directory(self) -> pathlib.Path | None:
-        """Of a target that was trained elsewhere; None if a stage trains it."""
+        """Directory of a target that was trained elsewhere; None if a stage trains the target."""
         given = self.settings.target_directory
         return pathlib.Path(given) if given else None
 
     @property
     def tokenizer_directory(self) -> pathlib.Path:
-        """Where the tokenizer of all models lies."""
+        """Directory of the tokenizer of all models."""
         return self.target_directory or self.root / "tokenizer"
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of all models.
 
         Raises:
-          ConfigError: there is none yet.
+          ConfigError: there is no tokenizer yet.
         """
         return bpe.load_tokenizer(self.tokenizer_directory)
 
     def library(self) -> list[corpus.SourceFile]:
-        """The files of the library that training text and prompts are cut from."""
+        """The library's files, from which training text and prompts are cut."""
         return corpus.read_files(self.settings.corpus_root or None)
 
     def text(self, split: str) -> Mixture:
@@ -80,14 +80,14 @@ class Workspace:
 
     @functools.cached_property
     def ends(self) -> tuple[int | None, tuple[int, ...]]:
-        """Ids that open and end a document of the target."""
+        """The target's ids that open and end a document."""
         if self.target_directory is None:
             return bpe.BOS_ID, (bpe.EOS_ID,)
         config = read_config(self.target_directory)
         return config.bos_id, config.eos_ids
 
     def model(self, stage: str, dtype: str | None = None) -> Network:
-        """The target, or the model that a stage trains; in f32, or as `loaded`, by default."""
+        """The model of a stage; by default in f32, or for a given target in `target_dtype`."""
         if stage == TARGET and self.target_directory is not None:
             config, own = read_config(self.target_directory), self.settings.target_dtype
         else:
@@ -96,7 +96,7 @@ class Workspace:
             config, own = dataclasses.replace(shape, bos_id=bos_id, eos_ids=eos_ids), "float32"
         return build_model(config, dtype=dtype or own, layout=self.layout)
 
-    def recipe(self, stage: str) -> Recipe:
+    def recipe(self, stage: str) -> TrainingSettings:
         """The recipe of a stage."""
         return self.settings.section(stage).recipe
 
@@ -104,11 +104,11 @@ class Workspace:
         """The f32 parameters in the newest checkpoint of a stage, whether it is finished or not.
 
         Args:
-          stage: that says model and optimiser.
-          run: the directory of the checkpoints; by default that of the stage.
+          stage: gives model and optimiser.
+          run: directory of the checkpoints; by default the name of the stage.
 
         Raises:
-          CheckpointError: there is none, or it does not fit the configuration.
+          CheckpointError: there is no checkpoint, or it does not fit the configuration.
         """
         like = abstract_state(self.model(stage), self.recipe(stage), self.layout)
         directory = self.root / (run or stage) / "checkpoints"
@@ -116,9 +116,9 @@ class Workspace:
             return checkpoints.restore(like)[1].params
 
     def loaded(self, stage: str, run: str | None = None) -> LoadedModel:
-        """Model and parameters of a stage, in f32, or of a target that was trained elsewhere.
+        """Model and parameters of a stage, in f32.
 
-        That one is in the configuration's `target_dtype`.
+        A target that was trained elsewhere is in the configuration's `target_dtype`.
 
         Raises:
           CheckpointError: see `params`, `load_model`.
@@ -130,15 +130,15 @@ class Workspace:
 
     @functools.cached_property
     def target(self) -> LoadedModel:
-        """`loaded` of the target, read once: it is the largest thing that a stage reads."""
+        """The loaded target, read only once, as it is large."""
         return self.loaded(TARGET)
 
     def responses(self, *, weight: float = 1.0, top: bool = False) -> ResponseSource:
-        """What the generate stage left.
+        """The responses of the generate stage.
 
         Raises:
-          ConfigError: it has not run, ran with another tokenizer, or stored no log probabilities
-            although `top` asks for them.
+          ConfigError: the stage has not run or ran with another tokenizer; or `top` asks for log
+            probabilities, and none are stored.
         """
         directory = self.root / "responses"
         if not directory.is_dir():

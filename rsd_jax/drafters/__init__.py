@@ -1,4 +1,4 @@
-"""Drafters and tree rules. Adding one: a file in this folder and a line in a registry below."""
+"""Drafters and tree rules. To add one, add a file in this folder and a line in a registry below."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 """SWIFT's candidate tree: a chain whose length and siblings follow the draft's confidence.
 
-Xia et al. 2025, section 4: the draft goes on while it is sure of its tokens; where it is less sure,
-more siblings stand beside the token of the chain.
+Xia et al. 2025, section 4: the draft goes on while it is confident. With less confidence the token
+of the chain gets more siblings.
 """
 
 import dataclasses
@@ -18,19 +18,19 @@ from rsd_jax.core.warp import Warp
 from rsd_jax.errors import ConfigError, is_integer, is_number, positive_integer
 
 ScoreStep = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
-"""(step i32[], tokens i32[B], carry) to (logits f32[B, V], carry): the draft after the next token
-of the chain, the root at step 0. Called in a loop."""
+"""(step i32[], tokens i32[B], carry) to (logits f32[B, V], carry): the draft's logits after the
+chain's token of this step, which is the root at step 0. Called in a loop."""
 
 
 @struct.dataclass
 class Level:
-    """What a step of the draft adds: the nodes after the chain's last one.
+    """The nodes that a step of the draft adds below the chain's last node.
 
     Attributes:
       tokens: i32[B, K], the chain's next token first, then its siblings.
       valid: bool[B, K].
       scores: f32[B, K], descending.
-      logprobs: f32[B, V], the law they were drawn from.
+      logprobs: f32[B, V], the law that the tokens were drawn from.
       confident: bool[B], whether the draft goes on.
     """
 
@@ -43,19 +43,19 @@ class Level:
 
 @dataclasses.dataclass(frozen=True)
 class BackboneRule:
-    """How long the chain gets and how many nodes stand at a depth.
+    """The length of the chain and the number of nodes at each depth.
 
     The confidence of a step is the probability of the chain's next token under the draft at
-    temperature 1. The number of nodes depends on the first draw alone, which is always kept, so
-    drafting is predictable: recursive rejection without replacement is lossless.
+    temperature 1. The number of nodes depends only on the first draw, which is always kept. Thus
+    drafting is predictable, and recursive rejection without replacement is lossless.
 
     Attributes:
-      length: most steps, L.
-      stop_below: the draft stops after a step whose confidence is not above this; the step's
-        nodes are verified all the same.
-      confidences: descending; a step is of the first class whose bound its confidence exceeds,
-        else of the last class.
-      counts: nodes of a step by class, the chain's own included; fewer if the support is smaller.
+      length: L, the largest number of steps.
+      stop_below: the draft stops after a step whose confidence is not above this value; the nodes
+        of this step are still verified.
+      confidences: lower bounds of the classes, descending; a step is of the first class whose
+        bound the confidence exceeds, else of the last class, which has no bound.
+      counts: nodes of a step by class, the chain's token included; fewer if the support is smaller.
       greedy_counts: the same at T = 0.
     """
 
@@ -87,7 +87,7 @@ class BackboneRule:
 
     @property
     def max_count(self) -> int:
-        """K, most nodes of a step."""
+        """K, the largest number of nodes of a step."""
         return max(*self.counts, *self.greedy_counts)
 
     @property
@@ -96,8 +96,8 @@ class BackboneRule:
 
     @property
     def max_nodes(self) -> int:
-        """Most nodes of a tree: the root, L - 1 confident steps and the last."""
-        # A step that is followed by another is above `stop_below`, hence in one of these classes.
+        """Most nodes of a tree: the root, L - 1 confident steps and the last step."""
+        # The confidence of all steps but the last is above `stop_below`: only these classes.
         classes = [
             i
             for i, _ in enumerate(self.counts)
@@ -110,7 +110,7 @@ class BackboneRule:
         """Draws the nodes of one step.
 
         Args:
-          logits: f32[B, V], the draft's.
+          logits: f32[B, V], the draft's logits.
           warp: of the draft.
           noise: standard Gumbel f32[B, V], or None if greedy.
         """
@@ -121,7 +121,7 @@ class BackboneRule:
         unwarped = jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[:, :1], axis=-1)
         confidence = jnp.exp(unwarped[:, 0])
         bounds = jnp.asarray(self.confidences, confidence.dtype)
-        # Written so that a NaN is in no class but the last, and stops the draft.
+        # A NaN is thus in the last class and stops the draft.
         above = confidence[:, None] > bounds[None]
         index = len(self.confidences) - above.sum(axis=1, dtype=jnp.int32)
         count = jnp.asarray(self.greedy_counts if warp.greedy else self.counts, jnp.int32)[index]
@@ -139,11 +139,11 @@ class BackboneRule:
 
 @struct.dataclass
 class _Growth:
-    """The tree so far; the axis after B counts steps."""
+    """The tree so far; the axis after B is the step."""
 
     step: jax.Array  # i32[]
     going: jax.Array  # bool[B], rows whose draft goes on
-    token: jax.Array  # i32[B], the last of the chain
+    token: jax.Array  # i32[B], the chain's last token
     tokens: jax.Array  # i32[B, L, K]
     valid: jax.Array  # bool[B, L, K]
     scores: jax.Array  # f32[B, L, K]
@@ -224,7 +224,7 @@ def grow_backbone(
 
 
 def _tree(shape: TreeShape, root: jax.Array, end: _Growth) -> DraftTree:
-    """The tree of a growth that has ended, slot by slot."""
+    """The tree of a finished growth."""
     (batch,) = root.shape
 
     def slots(of_root: jax.Array, of_steps: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What a drafter is, and what it sees."""
+"""The interface of drafters, and the state that drafters see."""
 
 import abc
 from typing import Any
@@ -29,10 +29,10 @@ class ModelParams:
     """Parameters of `Models`; traced.
 
     Attributes:
-      target, draft: of the models.
-      skips: bool[layers, 2], the sub-layers that the target leaves out while it drafts for itself,
-        for drafters that `needs_skips`. One set for all rows; it may change between two calls of
-        `advance`, whose program stays the same.
+      target, draft: parameters of the models.
+      skips: bool[layers, 2], the sub-layers that the target skips while it drafts for itself, for
+        drafters with `needs_skips`. One set for all rows; another set needs no new program, so the
+        set may change between calls of `advance`.
     """
 
     target: Params
@@ -42,12 +42,12 @@ class ModelParams:
 
 @struct.dataclass
 class DraftContext:
-    """What a drafter sees of the decode state; read-only.
+    """The part of the decode state that a drafter sees; read-only.
 
     Attributes:
       tokens: i32[B, T], prompt and committed tokens.
       length: i32[B], committed tokens n of each row, prompt included; at least 1.
-      active: bool[B], rows that are still decoding; the state of others must not change.
+      active: bool[B], rows that are still decoding; the state of all other rows must not change.
       target_cache: holds length - 1 positions.
     """
 
@@ -61,8 +61,8 @@ class Drafter(abc.ABC):
     """Proposes a tree of tokens after the committed prefix.
 
     Implementations are frozen, hashable dataclasses without arrays; everything that changes
-    is in the state they return. Drafting is lossless under recursive rejection if it is
-    predictable (docs/methods.md): whether the i-th child of a node is drawn, and from
+    is in the state that their functions return. Drafting is lossless under recursive rejection if
+    it is predictable (docs/methods.md): whether the i-th child of a node is drawn, and from
     which law, may depend on anything drawn earlier but not on the child itself; a drawn child
     is never deleted or reordered; and the tree's `laws` are the laws drawn from, bit for bit.
     """
@@ -75,11 +75,11 @@ class Drafter(abc.ABC):
     @property
     @abc.abstractmethod
     def sibling_laws(self) -> frozenset[SiblingLaw]:
-        """Every description that fits how siblings are drawn."""
+        """All values of `SiblingLaw` that describe how siblings are drawn."""
 
     @property
     def words(self) -> str:
-        """The tree in words, as in the papers' tables; what tells two trees of a method apart."""
+        """The tree in words, as in the papers' tables; no two trees of a method have the same."""
         return self.shape.words
 
     @property
@@ -89,12 +89,12 @@ class Drafter(abc.ABC):
 
     @property
     def needs_skips(self) -> bool:
-        """Whether it drafts with the target itself, so that `ModelParams.skips` must be given."""
+        """Whether the drafter drafts with the target, so that `ModelParams.skips` must be given."""
         return False
 
     @property
     def distinct_siblings(self) -> int:
-        """Different tokens that a vocabulary must hold at least, for the children of one node."""
+        """Least size of a vocabulary, so that the children of a node can be distinct if needed."""
         return 1 if SiblingLaw.IID in self.sibling_laws else self.shape.max_siblings
 
     @property
@@ -104,9 +104,9 @@ class Drafter(abc.ABC):
 
     @property
     def pass_widths(self) -> tuple[int, ...] | None:
-        """Static widths of the target pass, ascending, for trees whose size the data decide.
+        """Static widths of the target pass, ascending, for trees whose size depends on the data.
 
-        The last holds every tree. None: the pass scores all slots.
+        Every tree fits the last width. None: the pass scores all slots.
         """
         return None
 
@@ -134,12 +134,12 @@ class Drafter(abc.ABC):
 
         Args:
           models: static.
-          params: of the models.
-          state: the drafter's own.
+          params: parameters of the models.
+          state: the drafter's own state.
           context: the committed tokens.
           warp: turns draft logits into the law to draw from. With `warp.greedy` nothing is
             drawn: the most likely tokens are taken.
-          keys: key[B], fresh in every block; drawn from with `Purpose.DRAFT` only.
+          keys: key[B], new in every block; to be used with `Purpose.DRAFT` only.
         """
 
     def commit(
@@ -150,5 +150,5 @@ class Drafter(abc.ABC):
         tree: DraftTree,
         result: VerifyResult,
     ) -> Any:
-        """Takes in the verdict; `context` is that of the draft, before the new tokens."""
+        """The state after verification; `context` is the same as for `draft`."""
         return state

@@ -43,7 +43,7 @@ class ConstantBranching(TreeRule):
 
     @property
     def sibling_laws(self) -> frozenset[SiblingLaw]:
-        # One draw per node is all of these.
+        # A single draw per node fits all of these.
         if max(self.branching) == 1:
             return frozenset({SiblingLaw.SINGLE, SiblingLaw.IID, SiblingLaw.WITHOUT_REPLACEMENT})
         return frozenset({SiblingLaw.WITHOUT_REPLACEMENT})
@@ -52,7 +52,7 @@ class ConstantBranching(TreeRule):
         return self.shape.widths[level]
 
     def start(self, batch: int) -> jax.Array:
-        """Which nodes of the level are valid."""
+        """bool[B, 1], which nodes of the level are valid."""
         return jnp.ones((batch, 1), bool)
 
     def expand(

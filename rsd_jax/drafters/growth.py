@@ -1,4 +1,4 @@
-"""Growing a tree level by level: one draft pass per level, whatever its width."""
+"""Grows a tree level by level, with one draft pass per level for any width."""
 
 import abc
 import dataclasses
@@ -39,7 +39,7 @@ class Children:
       parents: i32[B or 1, w'], as indices into the level above; numpy if static.
       valid: bool[B, w'].
       scores: f32[B, w'], descending among siblings.
-      laws: i8[B, w'], `SiblingLaw.code` of each, by a rule whose siblings are `MIXED`.
+      laws: i8[B, w'], `SiblingLaw.code` of each child, from rules whose siblings are `MIXED`.
     """
 
     tokens: jax.Array
@@ -50,11 +50,11 @@ class Children:
 
 
 class TreeRule(abc.ABC):
-    """Which children a level gets, given the draft's laws there. Frozen and hashable.
+    """Decides which children a level gets, given the draft's laws there. Frozen and hashable.
 
-    Class attributes, which make a method for users of each rule in `TREE_RULES`:
-      method: its name; the method's options are the rule's fields. "" for no method.
-      verifier: its verifier, a name in `rsd_jax.verifiers.VERIFIERS`.
+    Class attributes, which make a method for users from each rule in `TREE_RULES`:
+      method: name of the method, "" for no method; the method's options are the rule's fields.
+      verifier: default verifier of the method, a name in `rsd_jax.verifiers.VERIFIERS`.
     """
 
     method: ClassVar[str] = ""
@@ -73,8 +73,8 @@ class TreeRule(abc.ABC):
     def drawn_levels(self, draft: Table) -> Iterator[tuple[float, Levels]]:
         """Every tree that the rule can draw from a table, with its probability.
 
-        For the testing kit. A rule whose nodes do not draw their children independently of each
-        other, or whose branching is not static, has a method of its own.
+        For the testing kit. A rule has to override this function if its branching is not static or
+        if its nodes do not draw their children independently of each other.
         """
         siblings = SiblingLaw.carried(self.sibling_laws)
         return trees_of_a_branching(self.shape, siblings, draft)
@@ -86,11 +86,11 @@ class TreeRule(abc.ABC):
 
     @abc.abstractmethod
     def noise_rows(self, level: int) -> int:
-        """Rows of V Gumbels that `expand` uses at a level."""
+        """Number of rows of V Gumbels that `expand` uses at a level."""
 
     @abc.abstractmethod
     def start(self, batch: int) -> Any:
-        """What the rule carries from level to level, at the root."""
+        """The carry of the rule at the root; `expand` passes a carry from level to level."""
 
     @abc.abstractmethod
     def expand(
@@ -100,7 +100,7 @@ class TreeRule(abc.ABC):
 
         Args:
           level: 0 for the root.
-          carry: of the level.
+          carry: carry of the level.
           logprobs: f32[B, w, V], the draft's laws at the nodes of `level`.
           noise: standard Gumbel f32[B, noise_rows(level), V], or None if greedy.
         """
@@ -108,7 +108,7 @@ class TreeRule(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class RuleDrafter(Drafter):
-    """A drafter whose trees a rule grows; what scores a level is the subclass's.
+    """A drafter whose trees a rule grows; subclasses score the levels.
 
     Attributes:
       rule: which children a node gets.
@@ -132,7 +132,7 @@ class RuleDrafter(Drafter):
 def _noise_of_levels(
     rule: TreeRule, keys: jax.Array, vocab_size: int, dtype: jnp.dtype
 ) -> list[jax.Array]:
-    """All Gumbels of a block, drawn at one call site: random draws are slow to compile."""
+    """All Gumbels of a block, by level; drawn in one call, as random draws are slow to compile."""
     rows = [rule.noise_rows(level) for level in range(rule.shape.depth)]
     noise = gumbels(keys, Purpose.DRAFT, (sum(rows), vocab_size)).astype(dtype)
     ends = [sum(rows[: i + 1]) for i in range(len(rows))]
@@ -165,7 +165,7 @@ def grow_tree(
     tokens, valid = [root[:, None]], [jnp.ones((batch, 1), bool)]
     parents = [jnp.full((batch, 1), NO_NODE, jnp.int32)]
     scores = [jnp.zeros((batch, 1), jnp.float32)]
-    child_laws = [jnp.zeros((batch, 1), jnp.int8)]  # the root's is never read
+    child_laws = [jnp.zeros((batch, 1), jnp.int8)]  # the root's entry is never read
     laws, rule_carry = [], rule.start(batch)
     visible: jax.Array | np.ndarray = root_visibility(shape)
     noise: list[jax.Array] = []

@@ -15,11 +15,11 @@ from rsd_jax.errors import positive_integer
 
 @dataclasses.dataclass(frozen=True)
 class IndependentChains(TreeRule):
-    """K i.i.d. chains, kept apart even where they agree: K-SEQ counts multiplicities.
+    """K i.i.d. chains; equal chains are not merged, as K-SEQ counts multiplicities.
 
     Attributes:
-      num_drafts: chains, K.
-      length: tokens of each, L.
+      num_drafts: number of chains, K.
+      length: tokens of each chain, L.
     """
 
     method: ClassVar[str] = "spectr"
@@ -50,14 +50,14 @@ class IndependentChains(TreeRule):
         return self.num_drafts
 
     def start(self, batch: int) -> jax.Array:
-        """Which chains are valid so far."""
+        """bool[B, K], which chains are valid so far."""
         return jnp.ones((batch, self.num_drafts), bool)
 
     def expand(
         self, level: int, carry: jax.Array, logprobs: jax.Array, noise: jax.Array | None
     ) -> tuple[Children, jax.Array]:
         batch, width, vocab = logprobs.shape
-        # At the root one law serves all the chains.
+        # At the root all chains draw from one law.
         laws = jnp.broadcast_to(logprobs, (batch, self.num_drafts, vocab))
         scores, tokens = gumbel_top_k(laws, noise, 1)
         valid = jnp.isfinite(scores[..., 0]) & carry

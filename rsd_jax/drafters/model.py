@@ -1,4 +1,4 @@
-"""Drafting with a model of its own that keeps its own cache."""
+"""Drafting with a draft model, which keeps its own cache."""
 
 import dataclasses
 
@@ -23,11 +23,11 @@ class ModelDraftState:
     """State of a draft model.
 
     Invariant: `cache` holds max(length - 2, 0) positions. The root's pass feeds the last two
-    committed tokens, so that a leaf accepted in the previous block, which the draft never
-    ran, gets its keys and values with static shapes.
+    committed tokens. The first of them may be an accepted leaf of the previous block, which the
+    draft has not run; this pass gives the leaf its keys and values, with static shapes.
 
     Attributes:
-      cache: of the draft model.
+      cache: cache of the draft model.
       scratch: for the token before the root and the internal nodes.
     """
 
@@ -70,8 +70,8 @@ class ModelDrafter(RuleDrafter):
     ) -> tuple[DraftTree, ModelDraftState]:
         model, shape = _draft_model(models), self.shape
         n = context.length[:, None]
-        # A row of one token has nothing before its root: it feeds the root twice, the first
-        # time unseen and never committed.
+        # A row of one token has no token before its root, so the root is fed twice; the first
+        # copy is never seen and never committed.
         last_two = jnp.maximum(n - 2 + jnp.arange(2, dtype=jnp.int32)[None], 0)
         root_tokens = jnp.take_along_axis(context.tokens, last_two, axis=1)
         sees_before = jnp.broadcast_to(n >= 2, (n.shape[0], 1))[..., None]
@@ -119,7 +119,7 @@ class ModelDrafter(RuleDrafter):
         tree: DraftTree,
         result: VerifyResult,
     ) -> ModelDraftState:
-        """Commits all but the deepest accepted node; that one is fed again with the root."""
+        """Commits all but the deepest accepted node, which is fed again with the next root."""
         batch = context.length.shape[0]
         inner_path = jnp.maximum(result.path[:, :-1], 0) + _ROOT
         fixed = jnp.broadcast_to(jnp.asarray([_BEFORE_ROOT, _ROOT], jnp.int32), (batch, 2))
@@ -135,5 +135,5 @@ class ModelDrafter(RuleDrafter):
 
 
 def _draft_model(models: Models) -> LanguageModel:
-    assert models.draft is not None  # methods that need one are checked before they run
+    assert models.draft is not None  # checked before a method runs
     return models.draft

@@ -1,4 +1,4 @@
-"""No draft at all: autoregressive decoding in the same engine."""
+"""Autoregressive decoding in the same engine, without a draft."""
 
 import dataclasses
 from typing import Any
@@ -22,7 +22,7 @@ class NoDraft(Drafter):
 
     @property
     def sibling_laws(self) -> frozenset[SiblingLaw]:
-        return frozenset(SiblingLaw)  # nothing is drawn: every description fits
+        return frozenset(SiblingLaw)  # nothing is drawn, so all descriptions fit
 
     def init(self, models: Models, batch: int, capacity: int) -> tuple[()]:
         return ()

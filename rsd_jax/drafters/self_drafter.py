@@ -1,4 +1,4 @@
-"""Drafting with the target itself, some of its sub-layers skipped; any tree."""
+"""Drafting any tree with the target itself, with sub-layers skipped."""
 
 import dataclasses
 
@@ -16,9 +16,9 @@ from rsd_jax.drafters.growth import RuleDrafter, grow_tree
 class SelfDrafter(RuleDrafter):
     """Grows any tree with the layer-skipping target (Xia et al. 2025); L passes for L levels.
 
-    The committed prefix is read from the target's cache, whose keys and values are those of the
-    whole model. The root and the drafted tokens have draft-mode ones, in a scratch that is thrown
-    away: the target pass computes its own. Nothing is prefilled and nothing committed.
+    The committed prefix is read from the target's cache, with keys and values of the whole model.
+    Draft-mode keys and values of the root and the drafted tokens go to a scratch, which is not
+    kept, as the target pass computes its own. Nothing is prefilled and nothing committed.
     """
 
     @property

@@ -22,8 +22,7 @@ class StochasticBeam(TreeRule):
     """Each level keeps the W prefixes with the largest perturbed log probability.
 
     The kept prefixes of a level, by descending G, are an ordered sample without replacement
-    from the draft's law over prefixes. A node none of whose children are kept stays in the
-    tree as a leaf.
+    from the draft's law over prefixes. A node without kept children stays in the tree as a leaf.
 
     Attributes:
       width: W.
@@ -53,7 +52,7 @@ class StochasticBeam(TreeRule):
         return self.shape.widths[level]
 
     def start(self, batch: int) -> _Beam:
-        """phi, the log probability of the prefix, and G, its perturbed value."""
+        """phi, the log probability of the prefix, and G, the perturbed phi."""
         return jnp.zeros((batch, 1), jnp.float32), jnp.zeros((batch, 1), jnp.float32)
 
     def expand(
@@ -61,7 +60,7 @@ class StochasticBeam(TreeRule):
     ) -> tuple[Children, _Beam]:
         phi, bound = (x.astype(logprobs.dtype)[..., None] for x in carry)
         batch, _, vocab = logprobs.shape
-        # G is monotone in g within a node, so a node's W largest g are all that can survive.
+        # Within a node G is monotone in g, so only the node's W largest g can be kept.
         contenders = min(self.width, vocab)
         g, tokens = gumbel_top_k(phi + logprobs, noise, contenders)
         child_phi = phi + jnp.take_along_axis(logprobs, tokens, axis=-1)
@@ -69,8 +68,8 @@ class StochasticBeam(TreeRule):
             scores = jnp.where(jnp.isfinite(bound), child_phi, -jnp.inf)
         else:
             scores = truncated_gumbel(g, g[..., :1], bound)
-        # Within a node contenders stand by descending g and top_k is stable: equal G are
-        # broken by g, and siblings come out in draw order.
+        # Contenders of a node are sorted by descending g and top_k is stable: ties in G go to
+        # the larger g, and siblings are in draw order.
         kept, index = jax.lax.top_k(scores.reshape(batch, -1), self.width)
 
         def keep(x: jax.Array) -> jax.Array:
@@ -88,9 +87,9 @@ class StochasticBeam(TreeRule):
     def drawn_levels(self, draft: Table) -> Iterator[tuple[float, Levels]]:
         """A stochastic beam as an exponential race between all sequences (Kool et al. 2019, 3).
 
-        The beam of level l is the first W prefixes of length l that a race with rates Q(sequence)
-        reaches. Races are memoryless: once the deepest beam is full, the next prefix that a level
-        above still misses is drawn in proportion to its probability, whatever happened before.
+        The beam of level l is the first W prefixes of length l that finish in a race with rates
+        Q(sequence). Races are memoryless: once the deepest beam is full, the next new prefix of the
+        level above is drawn in proportion to its probability, independently of the race so far.
         """
         vocab, width = draft[0].shape[-1], self.width
         mass: dict[Prefix, float] = {(): 1.0}

@@ -1,4 +1,4 @@
-"""SWIFT (Xia et al. 2025): the target drafts for itself, some of its sub-layers skipped."""
+"""SWIFT (Xia et al. 2025): the target drafts for itself, with sub-layers skipped."""
 
 import dataclasses
 
@@ -15,15 +15,15 @@ from rsd_jax.errors import ConfigError, is_integer
 
 @dataclasses.dataclass(frozen=True)
 class SwiftDrafter(Drafter):
-    """Drafts a candidate tree token by token, until no row is confident any more.
+    """Drafts a candidate tree token by token, until no row is confident.
 
-    The committed prefix is read from the target's cache, whose keys and values are those of the
-    whole model. The root and the chain have draft-mode ones, in a scratch of L slots that is thrown
-    away. The target pass runs at the smallest of `widths` that holds the trees of the batch.
+    The committed prefix is read from the target's cache, with keys and values of the whole model.
+    Draft-mode keys and values of the root and the chain go to a scratch of L slots, which is not
+    kept. The target pass runs at the smallest of `widths` that holds the trees of the batch.
 
     Attributes:
       rule: when to stop, and how many siblings.
-      widths: of the target pass, ascending; those that no tree needs are not compiled.
+      widths: widths of the target pass, ascending; widths that no tree needs are not compiled.
     """
 
     rule: BackboneRule
@@ -49,7 +49,7 @@ class SwiftDrafter(Drafter):
 
     @property
     def distinct_siblings(self) -> int:
-        return 1  # as many siblings as the vocabulary has
+        return 1  # a small vocabulary gives fewer siblings
 
     @property
     def max_nodes(self) -> int:

@@ -1,6 +1,6 @@
-"""Every tree that a rule can draw from small laws, with its probability; in plain numpy.
+"""Enumerates every tree that a rule can draw from small laws, with its probability, in numpy.
 
-The testing kit holds verifiers and sampled trees against it.
+The testing kit compares verifiers and sampled trees with this enumeration.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from rsd_jax.errors import ConfigError
 
 Table = tuple[np.ndarray, ...]
 """A language model as laws over the next token: entry d is f64[V**d, V], one row per prefix of
-d tokens; the row of a prefix is the prefix read as a number in base V."""
+d tokens; the index of a row is the prefix read as a number in base V."""
 
 Prefix = tuple[int, ...]
 
@@ -32,13 +32,13 @@ def prefix_row(prefix: Prefix, vocab: int) -> int:
 def ordered_samples(law: np.ndarray, count: int) -> Iterator[tuple[float, Prefix]]:
     """Ordered samples of up to `count` tokens without replacement: (probability, tokens).
 
-    A support smaller than `count` gives shorter samples.
+    If the support is smaller than `count`, samples are shorter.
     """
     support = [int(x) for x in np.flatnonzero(law)]
     for tokens in itertools.permutations(support, min(count, len(support))):
         probability, left = 1.0, 1.0
         for drawn, x in enumerate(tokens):
-            # The last token of the support is certain; 1 - (drawn mass) would be off by an ulp.
+            # The last token of the support is certain: exactly 1, without rounding.
             probability *= law[x] / left if drawn < len(support) - 1 else 1.0
             left = law[[y for y in support if y not in tokens[: drawn + 1]]].sum()
         yield float(probability), tokens
@@ -62,17 +62,17 @@ def trees_of_a_branching(
     """Trees with static branching whose nodes draw their children independently of each other.
 
     Args:
-      shape: with `branching`.
+      shape: a shape with `branching`.
       siblings: `IID` or `WITHOUT_REPLACEMENT`, for every node.
       draft: the laws that children are drawn from.
 
     Raises:
-      ConfigError: another shape or another law.
+      ConfigError: the shape has no branching, or `siblings` is another law.
     """
     if shape.branching is None or siblings not in _SAMPLES:
         raise ConfigError(
-            f"trees of shape {shape} with {siblings.value} siblings are not enumerated here; "
-            "give the rule a method `drawn_levels` of its own"
+            f"trees of shape {shape} with {siblings.value} siblings cannot be enumerated; "
+            "override `drawn_levels` in the rule"
         )
     return grow_levels(shape.branching, _SAMPLES[siblings], draft)
 
@@ -82,7 +82,7 @@ def grow_levels(branching, samples, draft: Table) -> Iterator[tuple[float, Level
 
     Args:
       branching: slots per node of each level.
-      samples: from (law f64[V], slots) to an iterator of (probability, tokens of the children).
+      samples: maps (law f64[V], slots) to an iterator of (probability, tokens of the children).
       draft: the laws.
     """
     vocab = draft[0].shape[-1]

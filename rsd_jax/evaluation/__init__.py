@@ -1,1 +1,1 @@
-"""Measuring methods and drawing what was measured."""
+"""Measures methods: rates, phase times and accuracies, as result rows."""

@@ -1,4 +1,4 @@
-"""One run that holds every method beside autoregressive decoding, and both beside peers."""
+"""One run that compares every method with autoregressive decoding and with other engines."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ class Measurement:
 
     Attributes:
       row: rates, counts and phases in the result schema.
-      times: the phases.
+      times: times of the phases.
     """
 
     row: Row
@@ -63,9 +63,9 @@ def run_benchmark(
       target, draft, prompts, sampling: as for `compare`.
       batch_size: rows decoded together.
       pair, task: names in the rows.
-      repeats: of every timed phase.
-      report: called with a line of text when something is done.
-      peers: other engines, whole calls only.
+      repeats: how often every phase is timed.
+      report: called with a line of text after each step.
+      peers: other engines, of which only whole calls are timed.
     """
     measured, others = compare(
         methods, target, draft, prompts, sampling, report, batch_size=batch_size, peers=peers
@@ -104,7 +104,7 @@ def capacity_ratio(
     large: int = 4096,
     repeats: int = 7,
 ) -> float:
-    """Block time in a cache of `large` positions over that in one of `small`, same live length."""
+    """Block time at cache capacity `large` over that at `small`, with equal committed lengths."""
     longest = max(map(len, prompts))
     overrun = required_capacity(method.drafter, longest, 1) - longest - 1
     times = time_blocks(
@@ -120,13 +120,13 @@ def capacity_ratio(
 
 
 def _unlimited(loaded: LoadedModel) -> LoadedModel:
-    """The same model without its limit on positions: capacities are timed, not long texts."""
+    """The model without its limit on positions; a large cache is timed, but never filled."""
     return dataclasses.replace(loaded, model=loaded.model.with_max_positions(2**20))
 
 
 def bandwidth_fraction(
     target: LoadedModel, times: BlockTimes, *, batch: int, context: int, bandwidth: float
 ) -> float:
-    """Least bytes of an autoregressive step over the time it took, as a share of `bandwidth`."""
+    """Bytes per second of an autoregressive step (`decode_floor`) as a fraction of `bandwidth`."""
     floor = decode_floor(target.model, batch=batch, context=context, bandwidth=bandwidth)
     return floor.seconds / times.block

@@ -24,12 +24,12 @@ class Measured:
     """One method on all prompts.
 
     Attributes:
-      method: which.
+      method: the method.
       tokens: new tokens of each prompt.
       seconds: wall time of each batch, prefill included.
       batch_size: prompts per batch; the last may hold fewer.
       stats: counts by prompt.
-      compile_time: seconds that the first calls took longer than their repetition.
+      compile_time: time of the first calls minus the time of the same calls repeated, in seconds.
     """
 
     method: Method
@@ -40,16 +40,16 @@ class Measured:
     batch_size: int = 1
 
     def per_batch(self, counts: np.ndarray) -> np.ndarray:
-        """Sums of a count of each prompt over the batches."""
+        """Sums over each batch of a count per prompt."""
         return np.add.reduceat(counts, np.arange(0, len(counts), self.batch_size))
 
 
 @dataclasses.dataclass(frozen=True)
 class PeerRun:
-    """What a peer did on all prompts.
+    """One peer on all prompts.
 
     Attributes:
-      peer: which.
+      peer: the peer.
       tokens: new tokens of all batches.
       seconds: f64[batches].
     """
@@ -78,25 +78,25 @@ def compare(
 ) -> tuple[list[Measured], list[PeerRun]]:
     """Decodes every prompt with every method and times each call.
 
-    First every program is compiled and run once more, untimed. Then methods and peers take turns
-    on each batch, another one starting each time, so that slow moments of the machine fall on all
-    of them alike. A prompt's request id is its place, for every method.
+    First every program is compiled and run once more, which does not count as decoding time. Then
+    methods and peers take turns on each batch. Each batch starts with the next of them, so that
+    slow moments of the machine affect all alike. A prompt's request id is its index.
 
     Args:
-      methods: from `build_method`; one of them "ar" if ratios to it are wanted.
+      methods: from `build_method`; "ar" has to be among them if ratios to "ar" are wanted.
       target, draft: from `load_model`.
       prompts: lists of token ids.
-      sampling: the same for all.
+      sampling: the same for all methods.
       progress: called with a line of text after each of the `steps`.
       batch_size: prompts decoded together.
       capacity: as in `generate`.
       peers: other engines on the same prompts.
 
     Returns:
-      one per method and one per peer, in their order.
+      one `Measured` per method and one `PeerRun` per peer, in order.
 
     Raises:
-      ConfigError: as `generate`; nothing has run yet.
+      ConfigError: as `generate`; raised before anything runs.
       NonFiniteLogitsError: as `generate`.
     """
     if not prompts:
@@ -118,7 +118,7 @@ def compare(
     def decoded(method: Method, batch: range) -> GenerateResult:
         return decode(prepare(method, target, draft, request(batch)))
 
-    for method in methods:  # Whatever cannot be used is an error before anything runs.
+    for method in methods:  # Raises errors before anything runs.
         prepare(method, target, draft, request(range(len(prompts))))
     compile_times = []
     for method in methods:
@@ -147,7 +147,7 @@ def _measured(
     compile_times: Sequence[float],
     batch_size: int,
 ) -> list[Measured]:
-    """What the turns of our methods, which come first in `taken`, amount to."""
+    """Results of our methods, which come first in `taken`."""
     return [
         Measured(
             method=method,
@@ -162,7 +162,7 @@ def _measured(
 
 
 def _compile_time(decode: Callable[[range], Any], batches: Sequence[range]) -> float:
-    """Seconds that first calls take longer than their repetition."""
+    """Time of first calls minus the time of the same calls repeated, in seconds."""
     longer = (timed(decode, batch)[1] - timed(decode, batch)[1] for batch in batches)
     return max(sum(longer), 0.0)
 

@@ -1,4 +1,4 @@
-"""What a memory-bound machine allows: bytes read per step and per block."""
+"""Least bytes that a model pass has to read, and the time this takes on a memory-bound machine."""
 
 import dataclasses
 import math
@@ -10,11 +10,11 @@ from rsd_jax.core.types import LanguageModel, sizes_of
 
 @dataclasses.dataclass(frozen=True)
 class Floor:
-    """Least traffic of one decoding step of a model, and the time it takes.
+    """Least memory traffic of one decoding step of a model, and the time of this traffic.
 
     Attributes:
-      bytes: parameters read once (no gather from an untied table) and the live cache of all rows.
-      seconds: at the bandwidth given.
+      bytes: parameters, without an untied input table, and the committed cache of all rows.
+      seconds: time at the given bandwidth.
     """
 
     bytes: int
@@ -42,14 +42,14 @@ def decode_floor(model: LanguageModel, *, batch: int, context: int, bandwidth: f
 def kept_fraction(
     model: LanguageModel, skipped: tuple[int, int], *, batch: int = 1, context: int = 0
 ) -> float:
-    """Numbers that a pass with sub-layers skipped reads over those of a whole one, in [0, 1].
+    """Scalars that a pass with skipped sub-layers reads over those of a whole pass, in [0, 1].
 
-    Weights that are kept, the output head and the cache of the attention that is kept; not the
-    rows of an untied input table. With a context of 0 it is r, by parameters.
+    Counted are the weights of the kept sub-layers, the output head and the cache of the kept
+    attentions, but not an untied input table. With a context of 0 the fraction is r.
 
     Args:
-      model: whose passes they are.
-      skipped: attentions and MLPs that are.
+      model: the model.
+      skipped: how many attentions and how many MLPs are skipped.
       batch: rows.
       context: committed positions of each row.
 

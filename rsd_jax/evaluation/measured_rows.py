@@ -1,4 +1,4 @@
-"""Result rows: the header that all have in common, and parts from what `comparison` measured."""
+"""Result rows: the header of every kind of row, and the parts that `comparison` measured."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -31,10 +31,10 @@ def header(
     """The fields of a row that are known before anything is measured, for every kind of row.
 
     Args:
-      target: whose dtype and mesh it is.
-      method: that is measured, if it is one of ours.
-      sampling: how it decodes; None where nothing is drawn, which is as greedy as seed 0.
-      others: the fields that neither of them decides: source, kind, pair, task, ...
+      target: gives dtype and mesh.
+      method: the method that is measured, if it is one of ours.
+      sampling: how the method decodes; None where nothing is drawn: temperature 0 and seed 0.
+      others: all other fields: source, kind, pair, task, ...
     """
     fields: dict[str, Any] = {
         "temperature": 0.0,
@@ -74,7 +74,7 @@ def comparison_rows(
     pair: str,
     task: str,
 ) -> list[Row]:
-    """Result rows with intervals over prompts; ratios are to the method "ar" if it is there.
+    """Result rows with intervals over prompts, and with ratios to "ar" if "ar" was measured.
 
     Args:
       measured: from `compare`, with the same models and sampling.
@@ -100,7 +100,7 @@ def comparison_rows(
 
 
 def _identity(method: Method) -> list[str]:
-    """Of a method in settings; a verifier of its own goes without saying, as it always did."""
+    """Names of a method for the settings' hash; without a default verifier, as in earlier files."""
     names = [method.name, method.tree]
     own = method.verifier_name == own_verifier(method.name)
     return names if own else [*names, method.verifier_name]
@@ -129,7 +129,7 @@ def decoding_parts(
 def _draft_cost(
     measured: Measured, ratio: BytesRatio | None, target: LanguageModel
 ) -> dict[str, Any]:
-    """What drafting costs in target passes, and the MBSU that follows."""
+    """The cost of drafting in target passes, and the MBSU that follows from this cost."""
     stats, passes = measured.stats, measured.method.drafter.shape.depth
     if measured.method.drafter.needs_skips:
         return _self_drafting(measured, target)
@@ -147,7 +147,7 @@ def _draft_cost(
 
 
 def _self_drafting(measured: Measured, target: LanguageModel) -> dict[str, Any]:
-    """Of a method that drafts with the target, its first skip set: draft passes as they were."""
+    """The cost of drafting with the target and its first skip set, from the draft passes made."""
     drafted = measured.stats.drafted
     values: dict[str, Any] = {"drafted": int(drafted.sum())}
     if target.sizes is not None:
@@ -167,7 +167,7 @@ def _tokens_per_batch(measured: Measured) -> np.ndarray:
 
 
 def _bytes_ratio(target: LoadedModel, draft: LoadedModel | None) -> BytesRatio | None:
-    """Costs of a draft pass; None for models whose size is not known."""
+    """The cost of a draft pass in target passes; None for models without sizes."""
     large, small = target.model.sizes, None if draft is None else draft.model.sizes
     if draft is None or small is None or large is None:
         return None
@@ -181,9 +181,9 @@ def with_times(row: Row, times: BlockTimes, baseline: BlockTimes, context: int) 
     """The row with the times of a block and its phases.
 
     Args:
-      row: of a method, with its decoding.
-      times: of that method.
-      baseline: of autoregressive decoding, taken in turns with them.
+      row: the row of a method, with its `decoding`.
+      times: times of the same method.
+      baseline: times of autoregressive decoding, measured in turns with `times`.
       context: tokens of the longest prompt of the batch that was timed.
     """
     part = row.decoding
@@ -205,11 +205,11 @@ def with_times(row: Row, times: BlockTimes, baseline: BlockTimes, context: int) 
 
 
 def peer_row(run: PeerRun, baseline: Row) -> Row:
-    """A peer's rate in the schema; what describes our engine is left out.
+    """A peer's rate as a result row, without the fields that describe our engine.
 
     Args:
-      run: on the prompts of `baseline`.
-      baseline: autoregressive decoding by our engine.
+      run: the peer on the prompts of `baseline`.
+      baseline: row of autoregressive decoding by our engine.
     """
     assert baseline.decoding is not None
     shared = ("source", "kind", "pair", "task", "temperature", "seed", "hardware", "versions")

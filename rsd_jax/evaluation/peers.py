@@ -1,8 +1,8 @@
-"""The same decoding by Hugging Face transformers on PyTorch: `generate` and its assistant.
+"""Decoding by Hugging Face transformers on PyTorch: `generate`, alone or with an assistant.
 
 A peer gets what our methods get: the same weights in the same dtype, prompts, number of new
-tokens, temperature and draft length, one batch at a time, and its tokens are counted the same
-way. It never stops at EOS, and neither do ours where they are compared.
+tokens, temperature and draft length, one batch at a time. Its tokens are counted in the same way.
+A peer never stops at EOS; our methods do not either when they are compared with a peer.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ class Peer:
     Attributes:
       name: "hf_generate" or "hf_assisted".
       draft_length: tokens drafted per round; 0 without an assistant.
-      decode: from a list of prompts to the number of new tokens made.
+      decode: decodes a list of prompts and returns the number of new tokens.
     """
 
     name: str
@@ -54,10 +54,9 @@ class TransformersPeer:
         """A way of decoding batches of prompts.
 
         Args:
-          sampling: max_new_tokens are produced exactly; the seed is that of PyTorch's generator,
-            set here.
-          draft_length: of the assistant, a constant; 0 decodes without one. An assistant takes
-            batches of one prompt only.
+          sampling: exactly max_new_tokens are produced; this call seeds PyTorch's generator.
+          draft_length: tokens that the assistant drafts per round; 0 decodes without an assistant.
+            An assistant takes batches of one prompt only.
         """
         self._torch.manual_seed(sampling.seed)
 
@@ -71,7 +70,7 @@ class TransformersPeer:
         options: dict[str, Any] = {"max_new_tokens": sampling.max_new_tokens, "do_sample": drawn}
         if drawn:
             options |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
-            # transformers filters to 50 tokens unless told not to.
+            # The default of transformers is top_k=50.
             options["top_k"] = sampling.top_k or 0
         if draft_length:
             config = self.draft.generation_config

@@ -24,13 +24,13 @@ _PHASE_HEADS = (
 
 
 def phase_table(timed: Sequence[tuple[Row, BlockTimes]], *, markdown: bool = False) -> str:
-    """One line per method: milliseconds by phase, their sum beside the fused block.
+    """One line per method: milliseconds of each phase, of their sum and of the fused block.
 
-    "forwards" are the model passes of a block alone, "outside" is the share of the fused block
-    that is not theirs, "realised" is (t_AR / t_block)(1 + r L).
+    "forwards" is the time of a block's model passes without the rest, "outside" is the share of
+    the fused block that is not spent in model passes, "realised" is (t_AR / t_block)(1 + r L).
 
     Args:
-      timed: rows with the times they were made from.
+      timed: rows, each with its times.
       markdown: as a Markdown table rather than aligned for a terminal.
     """
     cells = []

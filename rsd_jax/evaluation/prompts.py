@@ -1,4 +1,4 @@
-"""A task's prompts as a pair takes them in."""
+"""A task's prompts as tokens for a pair, and a pair's tokens as answers."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -22,11 +22,11 @@ class Encoded:
     """Prompts that fit the models.
 
     Attributes:
-      prompts: those that fit, in the order of the task.
-      tokens: of each.
-      num_skipped: how many do not fit.
-      sha256: of the tokens of those that do.
-      references_sha256: of their references.
+      prompts: prompts that fit, in the order of the task.
+      tokens: token ids of each prompt.
+      num_skipped: how many prompts do not fit.
+      sha256: hash of `tokens`.
+      references_sha256: hash of the references of `prompts`.
     """
 
     prompts: list[Prompt]
@@ -45,15 +45,16 @@ def encode(
     max_new_tokens: int,
     chat: bool = False,
 ) -> Encoded:
-    """Tokens of prompts; those too long for either model are left out.
+    """Tokens of prompts, without prompts that are too long for either model.
 
-    For every method alike, also for one that needs no draft: all decode the same prompts.
+    A prompt is left out for every method, also for methods without a draft model, so that all
+    methods decode the same prompts.
 
     Args:
-      prompts: of a task, with its template applied.
+      prompts: prompts of a task, with its template applied.
       tokenizer, chat: see `token_ids`.
-      target, draft: whose positions have to hold a prompt and its answer.
-      max_new_tokens: of an answer.
+      target, draft: the positions of both have to hold a prompt and its answer.
+      max_new_tokens: limit of an answer.
     """
     positions = min(m.model.max_positions for m in (target, draft) if m is not None)
     tokens = token_ids(prompts, tokenizer, chat=chat)
@@ -72,10 +73,10 @@ def token_ids(prompts: Sequence[Prompt], tokenizer: Any, *, chat: bool = False) 
     """Tokens of each prompt.
 
     Args:
-      prompts: of a task, with its template applied.
-      tokenizer: of `transformers` or `tokenizers`; puts BOS in front if it is made so.
-      chat: whether the names of special tokens in a text stand for these tokens, as the chat
-        format has it between turns; otherwise they are text.
+      prompts: prompts of a task, with its template applied.
+      tokenizer: of `transformers` or `tokenizers`; its settings say whether BOS comes first.
+      chat: whether names of special tokens in a text become these tokens, as the chat format
+        needs between turns; otherwise such names are text.
     """
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if isinstance(backend, Tokenizer):
@@ -88,15 +89,15 @@ def token_ids(prompts: Sequence[Prompt], tokenizer: Any, *, chat: bool = False) 
 def with_follow_ups(
     task: Task, prompts: Sequence[Prompt], answer: Callable[[Sequence[Prompt]], dict[str, str]]
 ) -> list[Prompt]:
-    """First turns, then second turns, and so on, each with what was said before it.
+    """All first turns, then all second turns, and so on, each with the turns before it.
 
-    All methods are to decode the same prompts, so the earlier answers are not theirs: `answer`
-    gives them once.
+    All methods have to decode the same prompts. The earlier answers are therefore not a method's
+    own: `answer` gives them once for all methods.
 
     Args:
-      task: knows which turn comes next.
+      task: gives the turn that follows an answer.
       prompts: first turns.
-      answer: texts that answer prompts, by the names of those that it can answer.
+      answer: maps prompts to answers by prompt name; prompts that it cannot answer are missing.
     """
     everything = list(prompts)
     open_ends: list[tuple[Prompt, tuple[str, ...], Prompt]] = [(p, (), p) for p in prompts]
@@ -120,13 +121,13 @@ def greedy_answers(
     sampling: Sampling,
     batch_size: int | None,
 ) -> list[str]:
-    """What the target answers without a draft at temperature 0, as text.
+    """The target's answers at temperature 0, decoded without a draft, as text.
 
     Args:
-      target: answers.
-      tokenizer: of the target.
-      tokens: of the prompts.
-      sampling: its temperature does not count.
+      target: the model that answers.
+      tokenizer: tokenizer of the target.
+      tokens: token ids of the prompts.
+      sampling: its temperature is ignored.
       batch_size: as in `generate`.
 
     Raises:
@@ -139,16 +140,16 @@ def greedy_answers(
 
 
 def texts(tokenizer: Any, tokens: list[list[int]], ends: tuple[int, ...]) -> list[str]:
-    """Answers as text; ends by their ids, as they need not be special to the tokenizer."""
+    """Answers as text; the ids `ends` are removed even if the tokenizer calls them ordinary."""
     kept = [[token for token in row if token not in ends] for row in tokens]
     return [tokenizer.decode(row, skip_special_tokens=True) for row in kept]
 
 
 def ends_of(target: LoadedModel, tokenizer: Any) -> tuple[int, ...]:
-    """Ids that end an answer: the model's, or else the tokenizer's.
+    """Ids that end an answer: from the model's configuration, or else from the tokenizer.
 
     Raises:
-      ConfigError: neither has any.
+      ConfigError: neither has an end-of-sequence token.
     """
     own = tuple(getattr(getattr(target.model, "config", None), "eos_ids", ()))
     if own:

@@ -1,4 +1,4 @@
-"""Whether a skipped sub-layer costs nothing: time of a draft pass against the bytes it reads."""
+"""Time of a draft pass with skipped sub-layers against the bytes that the pass reads."""
 
 import dataclasses
 import functools
@@ -19,12 +19,12 @@ from rsd_jax.records.rows import Row, config_hash
 
 
 def random_sets(num_layers: int, *, most: int = 20, seed: int = 0) -> list[np.ndarray]:
-    """bool[layers, 2] each: nothing skipped, then ever more sub-layers, at random.
+    """Random skip sets bool[layers, 2]: the first is empty, each next set skips more sub-layers.
 
     Args:
-      num_layers: of the target.
-      most: sets; fewer if there are fewer sizes.
-      seed: of the draws.
+      num_layers: layers of the target.
+      most: how many sets; fewer if there are fewer distinct sizes.
+      seed: seed of the draws.
 
     Raises:
       ConfigError: fewer than 3 layers.
@@ -44,7 +44,7 @@ def random_sets(num_layers: int, *, most: int = 20, seed: int = 0) -> list[np.nd
 def _passes(
     model: LanguageModel, params: Params, cache: KVCache, skips: jax.Array, steps: int
 ) -> jax.Array:
-    """`steps` passes, each over the likeliest token after the one before."""
+    """`steps` passes, each over the likeliest token of the previous pass."""
     batch = cache.length.shape[0]
     scratch = model.init_scratch(batch, 1)
 
@@ -73,15 +73,15 @@ def time_skipped_passes(
     steps: int | None = None,
     repeats: int = 15,
 ) -> list[SkippedPass]:
-    """Times passes with the sub-layers of each set skipped, all sets in turns, by one program.
+    """Times passes that skip the sub-layers of each set: one program, the sets in turns.
 
     Args:
-      target: with sizes.
+      target: a model with sizes.
       sets: bool[layers, 2] each; the first skips nothing.
       batch: rows.
       context: committed positions of each row; their values do not matter.
-      steps: passes per timed call; None: as many as read 2^30 parameters, from 4 to 32.
-      repeats: medians are over these, of times and of their ratios to the first in the same turn.
+      steps: passes per timed call; None: as many as read 2^30 parameters, but from 4 to 32.
+      repeats: turns; results are medians over turns, ratios are to the first set in the same turn.
 
     Raises:
       ConfigError: a target without sizes.

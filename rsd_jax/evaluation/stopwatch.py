@@ -1,4 +1,4 @@
-"""Seconds of calls, and the order in which those that are compared take turns."""
+"""Times calls, and orders the turns of what is compared."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import jax
 
 
 def timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    """What a call returns, once its arrays are there, and the seconds that it took."""
+    """The result of a call, once its arrays are computed, and the seconds of the call."""
     begin = time.perf_counter()
     result = jax.block_until_ready(function(*arguments))
     return result, time.perf_counter() - begin
@@ -17,6 +17,6 @@ def timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
 def turn_order(contestants: int, turn: int) -> list[int]:
     """The contestants in the order of one turn.
 
-    Each turn starts with another one, so that a slow moment of the machine falls on all alike.
+    Each turn starts with the next contestant, so that slow moments affect all contestants alike.
     """
     return [(turn + index) % contestants for index in range(contestants)]

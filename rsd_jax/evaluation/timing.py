@@ -1,4 +1,4 @@
-"""Timing of compiled phases on a state in mid-run."""
+"""Timing of compiled phases on a state in the middle of decoding."""
 
 import dataclasses
 import functools
@@ -24,18 +24,18 @@ from rsd_jax.evaluation.stopwatch import timed, turn_order
 
 @dataclasses.dataclass(frozen=True)
 class BlockTimes:
-    """Seconds of one method at one batch size; medians.
+    """Median seconds of one method at one batch size.
 
     Attributes:
       compile: lowering and compiling `prefill` and `advance`.
-      prefill: of the batch.
-      draft, score, verify, commit: phases, each a program of its own, dispatch included.
+      prefill: prefill of the batch.
+      draft, score, verify, commit: phases, each as a separate program, dispatch included.
       block: one block of the fused loop.
-      forwards: the model passes of a block alone, in a loop like the fused one; None where the
-        target drafts, whose passes have no fixed number or width.
-      outside: fraction of the fused block that is not spent in model passes; the median over
-        pairs of `forwards` and `block` taken one right after the other. Noise can make it
-        negative. None without `forwards`.
+      forwards: only the model passes of a block, in a loop like the fused loop; None for methods
+        that draft with the target, as their passes have no fixed number or width.
+      outside: fraction of the fused block that is not spent in model passes: the median over pairs
+        of `forwards` and `block` measured right after one another. Noise can make it negative.
+        None without `forwards`.
     """
 
     compile: float
@@ -50,12 +50,12 @@ class BlockTimes:
 
     @property
     def phase_sum(self) -> float:
-        """Sum of the phases, to be held beside `block`."""
+        """Sum of the phases, to compare with `block`."""
         return self.draft + self.score + self.verify + self.commit
 
 
 def copy_bandwidth(megabytes: int, repeats: int = 10) -> float:
-    """Bytes per second read plus written by a device-side pass over an array, in place."""
+    """Bytes per second that the device reads plus writes when it adds 1 to an array in place."""
     array = jnp.zeros((megabytes * 2**18,), jnp.float32)
     add = jax.jit(lambda x: x + 1.0, donate_argnums=(0,))
     array = jax.block_until_ready(add(array))
@@ -82,13 +82,13 @@ def _passes(engine: Engine) -> list[tuple[LanguageModel, str, int, int]]:
 def _forwards(
     engine: Engine, params: ModelParams, state: DecodeState, blocks: jax.Array
 ) -> jax.Array:
-    """The model passes of `blocks` blocks and nothing else."""
+    """Only the model passes of `blocks` blocks."""
     batch = state.length.shape[0]
 
     def one_block(_step: jax.Array, carry: jax.Array) -> jax.Array:
         for model, which, queries, slots in _passes(engine):
             cache = state.target_cache if which == "target" else state.drafter.cache
-            # Tokens depend on the pass before, so that no pass can be hoisted or merged.
+            # Tokens depend on the previous pass, so that the compiler cannot hoist or merge passes.
             tokens = jnp.broadcast_to(carry[:, None] % 2, (batch, queries))
             positions = jnp.broadcast_to(cache.length[:, None], (batch, queries))
             mask = jnp.ones((1, queries, slots), bool)
@@ -114,11 +114,12 @@ def _compile_seconds(engine: Engine, arguments: tuple[Any, ...], program: Any) -
 
 
 class _Timed:
-    """One method on a batch in mid-run: everything that is timed, compiled and called once.
+    """One method on a batch in the middle of decoding; all timed programs have run once.
 
     Attributes:
       compile: seconds, see `BlockTimes`.
-      measures: by field of `BlockTimes`, a call that returns seconds per prefill, phase or block.
+      measures: by field of `BlockTimes`, functions that return the seconds of a prefill, phase or
+        block.
     """
 
     def __init__(self, job: Job, blocks: int):
@@ -178,17 +179,17 @@ def time_blocks(
 ) -> list[BlockTimes]:
     """Times prefill, every phase and the fused block of a batch, for several methods in turns.
 
-    In each of the `repeats` rounds every method has one turn, so that a slow moment of the machine
-    falls on all of them.
+    In each of the `repeats` rounds every method has one turn, so that slow moments of the machine
+    affect all methods alike.
 
     Args:
-      methods: from `build_method`; one may stand there twice.
+      methods: from `build_method`; a method may occur twice.
       target, draft, prompts: as for `generate`.
-      sampling: its max_new_tokens and eos_ids do not count: no row may end while timed.
-      max_new_tokens: for each method; decides the capacity, and is large enough that no row ends
+      sampling: its max_new_tokens and eos_ids are ignored, as no row may end while timed.
+      max_new_tokens: for each method; gives the capacity, and has to be so large that no row ends
         while timed.
-      blocks: run per timed call of the fused loop; also how far the state is into the run.
-      repeats: medians are over these.
+      blocks: blocks per timed call of the fused loop, and blocks that lead to the timed state.
+      repeats: rounds; medians are over rounds.
     """
 
     def endless(new: int) -> Sampling:

@@ -1,4 +1,4 @@
-"""Verification alone, by both ways: all nodes at once, or only those that are reached."""
+"""Times verification alone, in two ways: all nodes tested at once, or only reached nodes."""
 
 import dataclasses
 import functools
@@ -18,12 +18,12 @@ from rsd_jax.evaluation.stopwatch import timed, turn_order
 from rsd_jax.verifiers.base import TargetLaws, Verifier
 
 _DRAFT_SPREAD = 4.0  # standard deviation of the draft's logits: a few tokens are likely
-_TARGET_OFFSET = 0.5  # of the target's from the draft's: most drafted tokens are accepted
+_TARGET_OFFSET = 0.5  # of target minus draft logits: most drafted tokens are accepted
 _BLOCKS = 10  # verified per timed call
 
 
 def _trees(method: Method, vocab_size: int, batch: int, warp: Warp) -> tuple[DraftTree, jax.Array]:
-    """Trees of a method drawn from random laws, the same at every node, and target logits."""
+    """Trees drawn from a random law that is the same at every node, and target logits."""
     drafter = method.drafter
     assert isinstance(drafter, ModelDrafter)
     near, far = jax.random.split(jax.random.key(0))
@@ -43,11 +43,11 @@ def _trees(method: Method, vocab_size: int, batch: int, warp: Warp) -> tuple[Dra
 def _verify_blocks(
     verifier: Verifier, tree: DraftTree, logits: jax.Array, warp: Warp, rows: jax.Array
 ) -> jax.Array:
-    """i32[B], sums of the tokens emitted, so that nothing is left out."""
+    """i32[B], sums of the emitted tokens, so that the compiler drops no computation."""
 
     def one(block: jax.Array, total: jax.Array) -> jax.Array:
         keys = block_keys(rows, jnp.broadcast_to(block, total.shape))
-        # Logits depend on the block before, or the compiler would warp them once for all.
+        # Logits depend on the previous block; otherwise the compiler would warp them only once.
         shifted = logits + (total < 0).astype(logits.dtype)[:, None, None]
         result = verifier.verify(tree, TargetLaws(logits=shifted, warp=warp), keys)
         return total + result.next_token
@@ -63,14 +63,14 @@ def time_verification(
     batch: int,
     repeats: int = 11,
 ) -> tuple[float, float]:
-    """Seconds per block of testing the reached nodes and of testing all; medians, in turns.
+    """Median seconds per block: testing only reached nodes, and testing all nodes, in turns.
 
     Args:
-      warp: of draft and target.
-      method: with a draft model and a verifier that has `all_nodes`.
-      vocab_size: V, of random laws.
+      warp: warp of draft and target.
+      method: a method with a draft model and a verifier that has `all_nodes`.
+      vocab_size: V, size of the random laws.
       batch: rows.
-      repeats: timed calls of each.
+      repeats: timed calls of each way.
     """
     tree, logits = jax.jit(_trees, static_argnums=(0, 1, 2))(method, vocab_size, batch, warp)
     rows = row_keys(0, jnp.arange(batch))

@@ -1,7 +1,7 @@
-"""Low-rank adapters (Hu et al. 2021) in PEFT's format: what is added to a model's matrices.
+"""Low-rank adapters (Hu et al. 2021) in PEFT's format, which add to a model's matrices.
 
-A matrix W becomes W + s B A, A of r rows and B of r columns, when the model is loaded; nothing is
-added later, so an adapted model costs what the model costs.
+When the model is loaded, a matrix W becomes W + s B A, with r rows of A and r columns of B. An
+adapted model therefore costs no more than the model.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from rsd_jax.models.weight_files import existing_directory, open_file, read_json
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _MATRIX = ".weight"
-# What PEFT can add besides, with the value that says it does not.
+# Options of PEFT that are not supported, with the values that switch them off.
 _PLAIN: dict[str, tuple[Any, ...]] = {
     "bias": ("none",),
     "use_dora": (None, False),
@@ -44,17 +44,17 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "loftq_config": (None, {}),
     "arrow_config": (None,),
     "lora_ga_config": (None,),
-    # The other ways replace the model's own matrix.
+    # All other values replace the model's own matrix.
     "init_lora_weights": (True, None, False, "gaussian", "eva", "orthogonal"),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Adapter:
-    """Factors of what is added, by the path of the parameter.
+    """The factors that are added to kernels.
 
     Attributes:
-      factors: A f32[in, r] and B f32[r, out] of a kernel [in, out].
+      factors: by path of the kernel [in, out]: A f32[in, r] and B f32[r, out].
       scale: s.
     """
 
@@ -62,7 +62,7 @@ class Adapter:
     scale: float
 
     def added_to(self, path: Path, kernel: np.ndarray) -> np.ndarray:
-        """The kernel [in, out] with what the adapter adds to it, rounded once to its type."""
+        """The kernel [in, out] plus the adapter's product, rounded once to the kernel's dtype."""
         if path not in self.factors:
             return kernel
         a, b = self.factors[path]
@@ -74,13 +74,13 @@ def load_adapter(directory: str | os.PathLike[str], config: ModelConfig) -> Adap
     """Reads adapter_config.json and adapter_model.safetensors, as PEFT writes them.
 
     Args:
-      directory: of the adapter.
-      config: of the model that it is for.
+      directory: directory of the adapter.
+      config: configuration of the adapter's model.
 
     Raises:
-      CheckpointError: files are missing or damaged, or hold tensors that the model has no place
-        for; the message names them.
-      ConfigError: an adapter of a kind that is not supported; the message names the key.
+      CheckpointError: files are missing or damaged, or hold tensors that the model does not have;
+        the message names the files or tensors.
+      ConfigError: the adapter uses an option that is not supported; the message names the key.
     """
     path = existing_directory(directory)
     for name in (CONFIG, WEIGHTS):
@@ -109,10 +109,8 @@ def load_adapter(directory: str | os.PathLike[str], config: ModelConfig) -> Adap
             factors[spec.path] = (a.T, b.T)
             left -= set(keys)
     if left or not factors:
-        raise CheckpointError(
-            f"{path} holds {some(sorted(left)) if left else 'nothing'}, for which this model has "
-            "no place; use the adapter of this model"
-        )
+        found = f"{some(sorted(left))}, which this model does not have" if left else "no factors"
+        raise CheckpointError(f"{path} holds {found}; use the adapter of this model")
     named = values.get("target_modules")
     kinds = {str(name).rpartition(".")[2] for name in named} if isinstance(named, list) else set()
     unused = kinds - set(map(_module, factors))
@@ -151,22 +149,22 @@ def save_adapter(
     *,
     base: str,
 ) -> None:
-    """Writes an adapter of scale 1 in bfloat16, as `load_adapter` and PEFT read it.
+    """Writes an adapter of scale 1 in bfloat16, for `load_adapter` and PEFT.
 
     Args:
-      directory: made if it does not exist.
-      config: of the model that it is for.
+      directory: created if it does not exist.
+      config: configuration of the adapter's model.
       factors: see `Adapter`; all of one rank.
-      base: name or directory of that model, for PEFT.
+      base: name or directory of the adapter's model, for PEFT.
 
     Raises:
-      ConfigError: no factors, or of several ranks.
+      ConfigError: there are no factors, or factors of several ranks.
     """
     import ml_dtypes
 
     ranks = {factor.shape[0] for _, factor in factors.values()}
     if len(ranks) != 1:
-        raise ConfigError(f"the factors of an adapter have one rank; got {sorted(ranks)}")
+        raise ConfigError(f"the factors of an adapter must have one rank; got {sorted(ranks)}")
     path = pathlib.Path(directory)
     path.mkdir(parents=True, exist_ok=True)
     tensors = {}
@@ -187,9 +185,9 @@ def save_adapter(
         "inference_mode": True,
         "target_modules": sorted(set(map(_module, factors))),
     }
-    # The configuration last: an interrupted save leaves an adapter that is refused.
+    # The configuration is written last, so that an interrupted save cannot be loaded.
     (path / CONFIG).unlink(missing_ok=True)
     save_file(tensors, path / WEIGHTS, metadata={"format": "pt"})
     (path / CONFIG).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-    # safetensors makes files that only their owner reads.
+    # safetensors creates files that only their owner can read.
     (path / WEIGHTS).chmod((path / CONFIG).stat().st_mode)

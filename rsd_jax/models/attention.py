@@ -1,7 +1,7 @@
 """Attention of a few queries over a long committed prefix and a small scratch of tree nodes.
 
 The prefix is read in chunks with an online softmax (Milakov & Gimelshein 2018), so the cost
-follows the live length and not the capacity of the cache.
+depends on the committed length and not on the capacity of the cache.
 """
 
 import jax
@@ -13,10 +13,9 @@ _Running = tuple[jax.Array, jax.Array, jax.Array]  # max f32[B,H,G], sum f32[B,H
 
 
 def accumulator(dtype: jax.typing.DTypeLike) -> jnp.dtype:
-    """The type in which sums over values of `dtype` are kept: float32, or float64 if that is it.
+    """The dtype of sums over values of `dtype`: float64 for float64, else float32.
 
-    Only a float64 model computes in float64 throughout; that is what arbitrates between a
-    numerical tie and a defect.
+    A float64 model thus computes everything in float64, to tell a numerical tie from a defect.
     """
     return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
 
@@ -39,7 +38,7 @@ def _mix(weights: jax.Array, values: jax.Array) -> jax.Array:
 def _absorb(
     running: _Running, queries: jax.Array, keys: jax.Array, values: jax.Array, visible: jax.Array
 ) -> _Running:
-    """One step of the online softmax. A chunk without visible keys leaves `running` bit for bit."""
+    """One step of the online softmax; a chunk without visible keys does not change `running`."""
     top, total, mixed = running
     scores = _scores(queries, keys, visible)
     new_top = jnp.maximum(top, scores.max(-1))
@@ -67,10 +66,10 @@ def attend(
 
     Args:
       queries: dtype[B, Q, heads, K], already rotated.
-      cache_keys, cache_values: dtype[B, H, S, K] (may be narrower or wider than the queries);
+      cache_keys, cache_values: dtype[B, H, S, K], where dtype may differ from the queries';
         positions below `length` are visible to all. S = 0 means that there is no prefix.
       length: i32[B].
-      scratch_keys, scratch_values: dtype[B, H, M, K], holding the queries' own entries too.
+      scratch_keys, scratch_values: dtype[B, H, M, K], the queries' own entries included.
       mask: bool[B or 1, Q, M], scratch slots visible to each query, its own included.
       reads: how the prefix is read.
 
@@ -87,7 +86,7 @@ def attend(
     folded = (folded.astype(accumulator(folded.dtype)) * head_dim**-0.5).astype(cache_keys.dtype)
     slot_visible = jnp.repeat(mask, groups, axis=1)[:, None]
 
-    # The scratch first: a query sees itself, so the running maximum is finite from here on.
+    # The scratch comes first: a query sees itself, so the running maximum is always finite.
     scores = _scores(folded, scratch_keys, slot_visible)
     top = scores.max(-1)
     weights = jnp.exp(scores - top[..., None])
@@ -97,8 +96,8 @@ def attend(
     size = capacity if whole else min(reads.chunk, capacity)
 
     def absorb_chunk(index: jax.Array | int, running: _Running) -> _Running:
-        # The last chunk of a capacity that `chunk` does not divide starts early; what it
-        # repeats is masked.
+        # If `chunk` does not divide the capacity, the last chunk starts earlier; the positions
+        # that it repeats are masked.
         begin = jnp.minimum(index * size, capacity - size)
         position = begin + jnp.arange(size, dtype=jnp.int32)
         visible = (position >= index * size)[None, :] & (position[None, :] < length[:, None])

@@ -1,4 +1,4 @@
-"""Key/value buffers: allocation and the one write into the committed region."""
+"""Key/value buffers: allocation, and `commit_slots`, which alone writes committed positions."""
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,14 @@ def empty_buffers(
 
 
 def _write_row(buffer: jax.Array, update: jax.Array, start: jax.Array) -> jax.Array:
-    """buffer [H, S, K], update [H, R, K]: written at position `start` of one row."""
+    """Writes update [H, R, K] to buffer [H, S, K] at position `start`, for one row."""
     return jax.lax.dynamic_update_slice_in_dim(buffer, update, start, axis=1)
 
 
 def commit_slots(
     cache: KVCache, scratch: Scratch, slots: jax.Array, start: jax.Array, count: jax.Array
 ) -> KVCache:
-    """See `LanguageModel.commit`. Entries beyond `count` are written too, past the new length."""
+    """See `LanguageModel.commit`. Entries from `count` on are written beyond the new length."""
 
     def write(buffer: jax.Array, source: jax.Array) -> jax.Array:
         update = jnp.take_along_axis(source, slots[:, None, :, None], axis=2)

@@ -1,8 +1,8 @@
 """A Hugging Face model directory and the parameters of the model in it.
 
-Everything that can be wrong with a directory is found from the headers of its files, before a
-tensor is read. Tensors are then read, cast and placed one at a time, so the host never holds
-more than one beside what `place` keeps there.
+The headers of the files are checked before any tensor is read, so that errors are found at once.
+Tensors are then read, cast and placed one at a time. The host holds one tensor at a time, besides
+what `place` keeps on the host.
 """
 
 import contextlib
@@ -35,15 +35,15 @@ from rsd_jax.models.weight_files import (
 )
 
 Place = Callable[[Path, np.ndarray], jax.Array]
-"""Puts one parameter where it belongs: (path in the tree, host array) -> array."""
+"""Puts one parameter on its devices: (path in the tree, host array) -> array."""
 
 
 def read_config(directory: str | os.PathLike[str]) -> Any:
     """Reads `directory`/config.json to the `ModelConfig` of its family.
 
     Raises:
-      CheckpointError: there is no such directory or file, or it is not JSON.
-      ConfigError: it describes a model that is not supported; the message names the key.
+      CheckpointError: the directory or file does not exist, or the file is not JSON.
+      ConfigError: the model is not supported; the message names the key.
     """
     path = existing_directory(directory) / CONFIG
     if not path.is_file():
@@ -71,9 +71,9 @@ def load_params(
     """Loads the weights of `directory`, checked against `config` before anything is read.
 
     Args:
-      directory: holds model.safetensors, or shards and model.safetensors.index.json. The single
-        file wins if both are there, as in transformers.
-      config: what `read_config` returned.
+      directory: holds model.safetensors, or shards and model.safetensors.index.json. If both are
+        there, model.safetensors is used, as in transformers.
+      config: from `read_config`.
       dtype: floating dtype that every parameter is cast to.
       place: receives each parameter's path, e.g. ("layers_0", "mlp", "up_proj", "kernel"), and
         its value as a NumPy array (possibly a transposed view) of `dtype`, one at a time; by
@@ -103,7 +103,7 @@ def load_params(
 
 
 def _plan_shards(specs: Mapping[str, TensorSpec], item_bytes: int, limit: int) -> list[list[str]]:
-    """Tensor names per file, in order; a file exceeds `limit` only if one tensor does."""
+    """Tensor names per file, in order; a file exceeds `limit` only if a single tensor does."""
     shards: list[list[str]] = [[]]
     room = limit
     for name, spec in specs.items():
@@ -141,20 +141,20 @@ def save_model(
 ) -> None:
     """Writes config.json and safetensors that transformers 4 and 5, and `load_params`, read.
 
-    Every file is written under a temporary name first. Then config.json is removed, the weights
-    are renamed into place, leftovers of an earlier save are deleted, and config.json comes last:
-    an interrupted save leaves the old model or a directory without config.json, which is refused,
-    and never a mixture. Other files of the directory (the tokenizer) are not touched.
+    Every file is first written under a temporary name. Then config.json is removed, files of an
+    earlier save are deleted, the weights are renamed, and config.json is renamed last. An
+    interrupted save thus leaves the old model, or a directory without config.json, which cannot be
+    loaded. Other files of the directory (the tokenizer) are not changed.
 
     Args:
-      directory: made if it does not exist.
+      directory: created if it does not exist.
       config: of the model.
       params: the parameter tree of the family's network.
       dtype: floating dtype that is stored.
-      max_shard_bytes: largest file, except that a tensor is never split.
+      max_shard_bytes: largest file size; a larger tensor is not split.
 
     Raises:
-      CheckpointError: `params` are not those of `config`.
+      CheckpointError: names or shapes of `params` do not match `config`.
       ConfigError: `dtype` is not a floating dtype, or `max_shard_bytes` is below 1.
     """
     kind = _float_dtype(dtype)
@@ -197,18 +197,18 @@ def save_model(
 
 
 def _stored(array: Any, spec: TensorSpec, dtype: np.dtype) -> np.ndarray:
-    """One parameter as it stands in the file: on the host, [out, in], contiguous."""
+    """One parameter as it is stored: on the host, [out, in], contiguous."""
     value = np.asarray(array).astype(dtype, copy=False)
     return np.ascontiguousarray(value.T if spec.transposed else value)
 
 
 def _replace(directory: pathlib.Path, written: list[str]) -> None:
-    """Moves the temporary files into place, config.json (the last) after everything else."""
+    """Renames the temporary files, in the order of `written`, whose last is config.json."""
     (directory / CONFIG).unlink(missing_ok=True)
     stale = {WEIGHTS, INDEX} | {p.name for p in directory.glob("model-*-of-*.safetensors")}
     for name in stale - set(written):
         (directory / name).unlink(missing_ok=True)
-    # safetensors makes files that only their owner reads; config.json has the user's default.
+    # safetensors creates files that only their owner can read; config.json has default modes.
     mode = (directory / f".{CONFIG}.partial").stat().st_mode
     for name in written:
         partial = directory / f".{name}.partial"

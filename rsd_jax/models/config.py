@@ -20,7 +20,7 @@ class RopeConfig:
       low_freq_factor, high_freq_factor, original_max_position: of "llama3" only.
 
     Raises:
-      ConfigError: an unknown kind, or values for which the frequencies are not defined.
+      ConfigError: the kind is unknown, or the frequencies are not defined for the values.
     """
 
     kind: str = "default"
@@ -51,7 +51,7 @@ class RopeConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LlamaConfig:
-    """Shape and constants of a Llama-class decoder; hashable, so programs can be keyed on it.
+    """Shape and constants of a Llama-class decoder; hashable, as compiled programs depend on it.
 
     Attributes:
       vocab_size: number of token ids, V.
@@ -61,16 +61,16 @@ class LlamaConfig:
       num_heads: query heads.
       num_kv_heads: key/value heads, H; divides `num_heads`.
       head_dim: width of a head, K; even.
-      max_positions: the longest sequence the model was made for, in tokens.
+      max_positions: longest sequence that the model supports, in tokens.
       norm_eps: epsilon of the RMS normalisation.
       rope: rotary embedding.
-      attention_bias, mlp_bias: whether those projections carry a bias; see `has_bias`.
+      attention_bias, mlp_bias: whether the projections of this kind have a bias; see `has_bias`.
       tied_embeddings: whether the output head is the input embedding.
       bos_id: id that opens a document, or None.
-      eos_ids: ids that end one; may be empty.
+      eos_ids: ids that end a document; may be empty.
 
     Raises:
-      ConfigError: sizes that do not fit together, named as in config.json.
+      ConfigError: sizes are inconsistent; sizes are named as in config.json.
     """
 
     model_type: ClassVar[str] = "llama"
@@ -126,11 +126,11 @@ class LlamaConfig:
         }
 
     def has_bias(self, projection: str) -> bool:
-        """Whether the dense layer of this name carries a bias."""
+        """Whether the dense layer of this name has a bias."""
         return self.attention_bias if projection in self.projections["self_attn"] else self.mlp_bias
 
     def _sublayer(self, kind: str) -> int:
-        """Parameters of the dense layers of a sub-layer and of the norm before it."""
+        """Number of parameters of a sub-layer's dense layers and of the norm before them."""
         layers = self.projections[kind].items()
         return self.hidden_size + sum(o * (i + self.has_bias(name)) for name, (o, i) in layers)
 
@@ -146,7 +146,7 @@ class LlamaConfig:
 
     @property
     def cache_numbers(self) -> int:
-        """Numbers that one position has in the cache of one layer."""
+        """Scalars of one position in the cache of one layer."""
         return 2 * self.num_kv_heads * self.head_dim
 
     @property
@@ -158,7 +158,7 @@ class LlamaConfig:
 
     @property
     def num_parameters_read(self) -> int:
-        """Parameters that one decoding step reads: all but an untied input table (a gather)."""
+        """Parameters that a decoding step reads: all but an untied input table (a gather)."""
         table = 0 if self.tied_embeddings else self.vocab_size * self.hidden_size
         return self.num_parameters - table
 

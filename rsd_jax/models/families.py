@@ -20,10 +20,10 @@ def family_of(config: Any) -> Family:
 
 
 def config_from_json(raw: Mapping[str, Any]) -> Any:
-    """The `ModelConfig` that the content of a config.json describes.
+    """The `ModelConfig` for the content of a config.json.
 
     Raises:
-      ConfigError: the family is not known, or a key that its network does not implement.
+      ConfigError: the family is unknown, or its network does not implement a key.
     """
     kind = raw.get("model_type")
     if kind not in FAMILIES:

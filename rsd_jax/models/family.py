@@ -1,4 +1,4 @@
-"""What a family of models is: how its checkpoints are read, placed and computed with."""
+"""The interface of model families: how models are read, written, placed and computed."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -11,17 +11,17 @@ from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.core.types import LanguageModel, ModelSizes, Params
 
 Path = tuple[str, ...]
-"""Where a parameter is in the tree, e.g. ("layers_0", "mlp", "up_proj", "kernel")."""
+"""Path of a parameter in the tree, e.g. ("layers_0", "mlp", "up_proj", "kernel")."""
 
 Axes = tuple[tuple[str | None, ...], tuple[int, ...]]
-"""Logical axes of a parameter and, for each, how many units must stay whole; see `MeshLayout`."""
+"""Logical axes of a parameter and, for each axis, the number of units; see `MeshLayout.spec`."""
 
 
 class TensorSpec(NamedTuple):
     """One tensor of a checkpoint.
 
     Attributes:
-      path: of the parameter in the tree.
+      path: path of the parameter in the tree.
       stored: shape in the file; matrices of dense layers are stored [out, in].
       transposed: whether the parameter is the transpose, [in, out].
     """
@@ -32,7 +32,7 @@ class TensorSpec(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the parameter."""
+        """Shape of the parameter."""
         return self.stored[::-1] if self.transposed else self.stored
 
 
@@ -40,7 +40,7 @@ class ModelConfig(ModelSizes, Protocol):
     """A frozen dataclass: shape and constants of a model.
 
     Attributes:
-      model_type: the key of the family in `FAMILIES`, as config.json has it.
+      model_type: the key of the family in `FAMILIES` and in config.json.
     """
 
     @property
@@ -72,7 +72,7 @@ class Network(LanguageModel, Protocol):
         ...
 
     def with_remat(self, remat: bool) -> Self:
-        """The same model; says if a backward pass computes layers again instead of keeping them."""
+        """The model with `remat`: whether a backward pass recomputes layers to save memory."""
         ...
 
 
@@ -84,15 +84,15 @@ class MakeNetwork(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """Everything that loading, saving, adapting and placing a model asks of its family.
+    """The functions of a family for loading, saving, adapting and placing its models.
 
     Attributes:
-      read_config: from the content of config.json to a `ModelConfig`; raises `ConfigError` that
-        names the key for what the network does not implement.
-      write_config: back to the content of config.json.
-      tensors: what a checkpoint of a configuration holds: the tensor's name -> where it goes.
-      axes: of one parameter, by configuration and path.
-      network: from a configuration to the model.
+      read_config: content of config.json to a `ModelConfig`; raises `ConfigError`, which names the
+        key, for a key that the network does not implement.
+      write_config: `ModelConfig` to the content of config.json.
+      tensors: configuration to the tensors of a checkpoint, by name.
+      axes: configuration and path of a parameter to its axes.
+      network: configuration to the model.
     """
 
     read_config: Callable[[Mapping[str, Any]], Any]

@@ -1,7 +1,7 @@
 """Hugging Face's config.json of a `LlamaForCausalLM`, as transformers 4 and 5 write it.
 
-The reader fails closed: a key or value that may change the function computed, and that this
-Llama does not implement, is an error naming the key.
+The reader is strict: a key or value that may change the model's outputs, and that this Llama does
+not implement, is an error that names the key.
 """
 
 from collections.abc import Mapping
@@ -36,8 +36,8 @@ _READ_KEYS = frozenset(
         "eos_token_id",
     }
 )
-# Keys that do not change the logits: bookkeeping of the library that wrote the file, training
-# only, the order of summation (pretraining_tp), or defaults of its own sampling.
+# Keys that do not change the logits: bookkeeping of libraries, settings of training, the order of
+# summation (pretraining_tp), and defaults of transformers' sampling.
 _INERT_KEYS = frozenset(
     {
         "_attn_implementation_autoset",
@@ -75,7 +75,7 @@ _INERT_KEYS = frozenset(
 
 
 def _number(raw: Mapping[str, Any], key: str, kind: type, default: Any = None) -> Any:
-    """raw[key] as an int or float; absent or null gives `default`, an error if there is none."""
+    """raw[key] as an int or float; if absent or null, `default`, or an error without a default."""
     value = raw.get(key)
     if value is None:
         if default is None:
@@ -96,9 +96,9 @@ def _flag(raw: Mapping[str, Any], key: str) -> bool:
 
 
 def _ids(raw: Mapping[str, Any], key: str, default: int) -> tuple[int, ...]:
-    """Token ids of a key that holds one, several or null; an absent key means Llama's default.
+    """Token ids of a key that holds an id, a list of ids or null; an absent key gives `default`.
 
-    Negative ids, which some files use for "none", can never be generated and are dropped.
+    Negative ids, which some files use for "none", are dropped.
     """
     value = raw.get(key, default)
     values = value if isinstance(value, list | tuple) else [] if value is None else [value]
@@ -108,7 +108,7 @@ def _ids(raw: Mapping[str, Any], key: str, default: int) -> tuple[int, ...]:
 
 
 def _one_of(first: Any, second: Any, what: str) -> Any:
-    """The one that is set; both and different is an error, since readers disagree on which wins."""
+    """The value that is set; two different values are an error, as readers would differ."""
     if first is not None and second is not None and first != second:
         raise ConfigError(f"config.json sets {what} twice, to {first!r} and {second!r}; keep one")
     return second if first is None else first
@@ -161,7 +161,7 @@ def _rope_from_hf(raw: Mapping[str, Any], max_positions: int) -> RopeConfig:
 
 
 def _check_kind(raw: Mapping[str, Any], kind: type[LlamaConfig]) -> None:
-    """Raises ConfigError unless the file describes a plain model with a language-model head."""
+    """Raises `ConfigError` unless the file describes a plain model with a language-model head."""
     if raw.get("model_type") != kind.model_type:
         raise ConfigError(f"model_type={raw.get('model_type')!r} must be {kind.model_type!r}")
     names = raw.get("architectures") or [kind.architecture]
@@ -169,7 +169,7 @@ def _check_kind(raw: Mapping[str, Any], kind: type[LlamaConfig]) -> None:
         raise ConfigError(f"architectures={names!r} is not supported; only {kind.architecture} is")
     if raw.get("hidden_act", "silu") not in ("silu", "swish"):
         raise ConfigError(f"hidden_act={raw['hidden_act']!r} is not supported; only 'silu' is")
-    # A key this reader has never heard of may change the function, unless it is switched off.
+    # An unknown key may change the outputs, unless it is switched off.
     for key, value in raw.items():
         if key not in _READ_KEYS | _INERT_KEYS and value:
             raise ConfigError(
@@ -181,14 +181,14 @@ def _check_kind(raw: Mapping[str, Any], kind: type[LlamaConfig]) -> None:
 def config_from_hf(raw: Mapping[str, Any], kind: type[LlamaConfig] = LlamaConfig) -> LlamaConfig:
     """Builds a `LlamaConfig` from the contents of a Hugging Face config.json.
 
-    `kind` is the class of a family whose config.json has Llama's keys.
+    `kind` is the configuration class of a family whose config.json has Llama's keys.
 
     Absent optional keys take the defaults of transformers' `LlamaConfig`; the five sizes of the
     model are required.
 
     Raises:
-      ConfigError: a required key is missing, a value has the wrong type, or a key holds a value
-        that would change the function computed and is not supported. The message names the key.
+      ConfigError: a required key is missing, a value has the wrong type, or a value that would
+        change the model's outputs is not supported. The message names the key.
     """
     _check_kind(raw, kind)
     heads, hidden = _number(raw, "num_attention_heads", int), _number(raw, "hidden_size", int)
@@ -218,10 +218,10 @@ def config_from_hf(raw: Mapping[str, Any], kind: type[LlamaConfig] = LlamaConfig
 
 
 def config_to_hf(config: LlamaConfig) -> dict[str, Any]:
-    """The config.json of a Llama, in the form that transformers 4 and 5 both read.
+    """The config.json of a Llama for transformers 4 and 5, in the form of version 4.
 
-    That is version 4's: version 5 reads rope_theta and rope_scaling as its rope_parameters, while
-    version 4 would ignore rope_parameters silently.
+    Version 5 also reads version 4's rope_theta and rope_scaling, while version 4 silently ignores
+    version 5's rope_parameters.
     """
     rope = config.rope
     scaling: dict[str, Any] = {"rope_type": rope.kind, "factor": rope.factor}

@@ -133,7 +133,7 @@ class DecoderLayer(nn.Module):
 
 
 class Llama(nn.Module):
-    """The decoder as a linen module; `LlamaModel` is its public face."""
+    """The decoder as a linen module; `LlamaModel` is the public class."""
 
     config: LlamaConfig
     reads: PrefixReads
@@ -160,7 +160,7 @@ class Llama(nn.Module):
         )
         x = jnp.take(embed.embedding, tokens, axis=0)
         rope = rotation(c.rope, c.head_dim, positions, accumulator(x.dtype))
-        # `slot`, argument 6 with `self` as 0, stays a number.
+        # `slot` (argument 6, as `self` is 0) stays a Python number.
         layer = nn.remat(DecoderLayer, static_argnums=6) if self.remat else DecoderLayer
         stored = []
         for i in range(c.num_layers):
@@ -179,7 +179,7 @@ class Llama(nn.Module):
         x = RMSNorm(c.norm_eps, name="norm")(x)[:, logits_for]
         keys, values = zip(*stored, strict=True)
         if c.tied_embeddings:
-            # Contracted as it stands: its transpose would be a copy of the table in every step.
+            # Not transposed: the transpose would copy the table in every step.
             head, product = embed.embedding, "bqd,vd->bqv"
         else:
             init = nn.initializers.normal(0.02)
@@ -200,10 +200,10 @@ class LlamaModel(LanguageModel):
 
     Attributes:
       config: shape and constants.
-      dtype: of caches; the parameters' dtype decides the arithmetic. A name, e.g. "bfloat16".
-        With float64 in both, everything is float64, the logits included.
-      backend: what is chosen by the devices.
-      remat: whether a backward pass computes each layer again instead of keeping what is in it.
+      dtype: dtype of caches by name, e.g. "bfloat16"; the parameters' dtype decides the arithmetic.
+        With float64 for both, everything is float64, the logits included.
+      backend: choices that depend on the devices.
+      remat: whether a backward pass recomputes each layer to save memory.
     """
 
     config: LlamaConfig

@@ -6,7 +6,7 @@ from rsd_jax.models.weight_files import HEAD, TABLE
 
 
 def tensor_specs(config: LlamaConfig) -> dict[str, TensorSpec]:
-    """What a checkpoint of `config` holds: Hugging Face's tensor name -> where it goes."""
+    """The tensors of a checkpoint of `config`, by Hugging Face's names."""
     d = config.hidden_size
     specs = {TABLE: TensorSpec(("embed_tokens", "embedding"), (config.vocab_size, d), False)}
     for i in range(config.num_layers):
@@ -26,18 +26,18 @@ def tensor_specs(config: LlamaConfig) -> dict[str, TensorSpec]:
 
 
 def param_axes(config: LlamaConfig, names: Path) -> Axes:
-    """Logical axes of one parameter and, for each, the number of units that must stay whole.
+    """Logical axes of one parameter and, for each axis, the number of units; no unit is split.
 
     Args:
       config: of the model.
       names: path of the parameter, e.g. ("layers_0", "self_attn", "q_proj", "kernel").
 
     Returns:
-      (axes, sizes) as `MeshLayout.spec` takes them. Projections to and from heads count key/value
-      heads, so that no group of heads is ever cut.
+      (axes, sizes) for `MeshLayout.spec`. The units of projections to and from heads are key/value
+      heads, so that no group of query heads is split.
     """
     c = config
-    # Query heads move with the key/value head they share: a group is never spread.
+    # Query heads stay with their key/value head, so that a group is never split.
     units = {
         "heads": c.num_kv_heads,
         "kv_heads": c.num_kv_heads,
@@ -55,7 +55,7 @@ def param_axes(config: LlamaConfig, names: Path) -> Axes:
     inputs = {"o_proj": "heads", "down_proj": "mlp"}
     axes: tuple[str, ...]
     if names == ("embed_tokens", "embedding"):
-        # Untied, the table is only gathered from: every device keeps it whole.
+        # An untied table is only gathered from, so every device keeps the whole table.
         axes = ("vocab" if c.tied_embeddings else "embed", "embed")
     elif names == ("lm_head",):
         axes = ("embed", "vocab")

@@ -1,4 +1,4 @@
-"""Loading models: from a Hugging Face directory, or the pair that ships with the package."""
+"""Loads models from a Hugging Face directory, and the pairs that ship with the package."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ from rsd_jax.models.family import ModelConfig, Network
 
 _DTYPES = ("float32", "bfloat16")
 _ASSETS = pathlib.Path(__file__).parents[1] / "assets"
-# Pairs that ship: the folder of target/ and draft/, and the target's adapter in it, if any.
+# Pairs that ship: the folder with target/ and draft/, and its folder with the target's adapter.
 _PAIRS = {"quickstart": ("quickstart", None), "quickstart_skipping": ("quickstart", "skipping")}
 
 
@@ -37,14 +37,14 @@ def load_model(
 
     Args:
       path: holds config.json and safetensors, single or sharded with an index.
-      dtype: of parameters and caches: float32 or bfloat16. Probabilities are float32 always.
+      dtype: of parameters and caches: float32 or bfloat16. Probabilities are always float32.
       mesh: axes "data" (rows) and "model" (heads, wide dimensions), e.g.
         `jax.make_mesh((4, 2), ("data", "model"))`; None for one device.
       adapter: directory of a low-rank adapter in PEFT's format, which is added to the weights.
 
     Raises:
       CheckpointError: the directory or a file is missing, truncated or wrongly shaped.
-      ConfigError: an unsupported config value, dtype, mesh or adapter.
+      ConfigError: a configuration value, dtype, mesh or adapter is not supported.
     """
     config = read_config(path)
     layout = _layout(mesh)
@@ -67,7 +67,7 @@ class LoadedPair:
     """A target, its draft and their tokenizer.
 
     Attributes:
-      target, draft: models of one vocabulary; a draft of None is for methods without one.
+      target, draft: models of one vocabulary; draft None is for methods without a draft model.
       tokenizer: a transformers tokenizer.
     """
 
@@ -83,7 +83,7 @@ def load_pair(
 
     Args:
       name: "quickstart": a small Llama and its draft, trained on the CPython standard library and
-        two tasks; "quickstart_skipping": the same with a target that was adapted to draft for
+        two tasks; "quickstart_skipping": the same pair, but with the target adapted to draft for
         itself with sub-layers skipped.
       dtype, mesh: see `load_model`.
 
@@ -104,7 +104,7 @@ def load_pair(
 
 
 def shipped_pair_directory(name: str) -> pathlib.Path:
-    """Where a pair that ships lies: a folder with target/ and draft/ in Hugging Face format.
+    """The folder of a pair that ships, with target/ and draft/ in Hugging Face format.
 
     Raises:
       ConfigError: no such pair.
@@ -122,13 +122,13 @@ def random_model(
     mesh: jax.sharding.Mesh | None = None,
     seed: int = 0,
 ) -> LoadedModel:
-    """A model of a published shape with random weights, made on the device: for timing.
+    """A model of a published shape with random weights, made on the device, for timing.
 
     Args:
-      name: of `rsd_jax.models.config.NAMED_CONFIGS`, e.g. "llama2_7b".
-      layers: instead of those of the shape.
+      name: name in `rsd_jax.models.config.NAMED_CONFIGS`, e.g. "llama2_7b".
+      layers: number of layers, if it is to differ from the shape's.
       dtype, mesh: see `load_model`.
-      seed: of the weights.
+      seed: seed of the weights.
 
     Raises:
       ConfigError: no such shape.
@@ -152,7 +152,7 @@ def random_model(
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _random_parameter(key: jax.Array, shape: tuple[int, ...], dtype: str) -> jax.Array:
-    """Norm scales are 1, everything else normal with deviation 0.02."""
+    """1 for norm scales, otherwise normal with standard deviation 0.02."""
     if len(shape) == 1:
         return jnp.ones(shape, dtype)
     return (0.02 * jax.random.normal(key, shape, jnp.dtype(dtype))).astype(dtype)
@@ -163,15 +163,15 @@ def _layout(mesh: jax.sharding.Mesh | None) -> MeshLayout | None:
 
 
 def build_model(config: ModelConfig, *, dtype: Any, layout: MeshLayout | None = None) -> Network:
-    """The model of a configuration, without parameters, as its devices want it.
+    """The model of a configuration, without parameters, with the backend for its devices.
 
     Args:
-      config: of a family.
+      config: configuration of a family.
       dtype: float32 or bfloat16.
       layout: the mesh that the model lives on or is compiled for; None for one device.
 
     Raises:
-      ConfigError: another dtype.
+      ConfigError: the dtype is another.
     """
     name = jnp.dtype(dtype).name
     if name not in _DTYPES:

@@ -17,8 +17,8 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int) -> np.ndarray:
         return frequencies / np.float32(rope.factor)
     if rope.kind == "default":
         return frequencies
-    # Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, the band between
-    # interpolated linearly in the number of turns over the original context.
+    # Llama 3.1: long wavelengths are stretched by `factor`, short wavelengths are kept; in between,
+    # frequencies are interpolated linearly in the number of turns over the original context.
     turns = rope.original_max_position * frequencies / (2 * math.pi)
     smooth = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
     smooth = np.clip(smooth, 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""The safetensors files of a model directory: found, opened and checked by their headers alone."""
+"""Finds, opens and checks the safetensors files of a model directory by their headers."""
 
 import contextlib
 import json
@@ -16,25 +16,25 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 HEAD, TABLE = "lm_head.weight", "model.embed_tokens.weight"
-_FLOATS = ("F64", "F32", "F16", "BF16")  # in the names of the safetensors format
-_ROWS = 4096  # of a table, compared at once
+_FLOATS = ("F64", "F32", "F16", "BF16")  # names of dtypes in the safetensors format
+_ROWS = 4096  # rows of a table that are compared at once
 
 
 class Stored(NamedTuple):
-    """Where a tensor is: an open safetensors file and its path."""
+    """The place of a tensor: an open safetensors file and its path."""
 
     file: Any
     path: pathlib.Path
 
 
 def some(names: list[str]) -> str:
-    """The first few names, and how many more there are."""
+    """The first three names, and the number of further names."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
 
 
 def existing_directory(directory: str | os.PathLike[str]) -> pathlib.Path:
-    """`directory` as a path; CheckpointError if there is none."""
+    """`directory` as a path; raises `CheckpointError` if it is not a directory."""
     path = pathlib.Path(directory)
     if not path.is_dir():
         raise CheckpointError(
@@ -45,7 +45,7 @@ def existing_directory(directory: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """The JSON object in `path`; CheckpointError if it holds anything else."""
+    """The JSON object in `path`; raises `CheckpointError` if the file holds anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -56,7 +56,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _promised(index: pathlib.Path) -> dict[pathlib.Path, list[str]]:
-    """The shards that an index names, each with the tensors that it places there."""
+    """The shards that an index names, each with the tensors that the index places there."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index} has no weight_map; copy it again")
@@ -72,7 +72,7 @@ def _promised(index: pathlib.Path) -> dict[pathlib.Path, list[str]]:
 
 
 def _weight_files(directory: pathlib.Path) -> dict[pathlib.Path, list[str]]:
-    """The weight files, each with the tensors that must be in it (none if there is no index)."""
+    """The weight files, each with the tensors that it must hold (empty without an index)."""
     if (directory / WEIGHTS).is_file():
         return {directory / WEIGHTS: []}
     if (directory / INDEX).is_file():
@@ -88,7 +88,7 @@ def _weight_files(directory: pathlib.Path) -> dict[pathlib.Path, list[str]]:
 
 
 def open_file(path: pathlib.Path, stack: contextlib.ExitStack) -> Any:
-    """Opens one file, closed with `stack`; CheckpointError if it is damaged."""
+    """Opens one file, which `stack` closes; raises `CheckpointError` if the file is damaged."""
     try:
         return stack.enter_context(safe_open(path, framework="numpy"))
     except (SafetensorError, OSError) as error:
@@ -99,14 +99,14 @@ def open_file(path: pathlib.Path, stack: contextlib.ExitStack) -> Any:
 
 
 def open_weights(directory: pathlib.Path, stack: contextlib.ExitStack) -> dict[str, Stored]:
-    """Opens every weight file of `directory`; they are closed with `stack`.
+    """Opens every weight file of `directory`; `stack` closes the files.
 
     Returns:
-      Every tensor of the directory by its name; nothing but headers has been read.
+      Every tensor of the directory by its name; only headers have been read.
 
     Raises:
-      CheckpointError: there are no weights, files are missing, truncated or damaged, or they do
-        not hold what the index says.
+      CheckpointError: there are no weights; files are missing, truncated or damaged; or files lack
+        tensors that the index places there.
     """
     found: dict[str, Stored] = {}
     for path, promised in _weight_files(directory).items():
@@ -120,7 +120,7 @@ def open_weights(directory: pathlib.Path, stack: contextlib.ExitStack) -> dict[s
         twice = sorted(names & set(found))
         if twice:
             raise CheckpointError(
-                f"{some(twice)} stands in both {path} and {found[twice[0]].path.name}; these are "
+                f"{some(twice)} is in both {path} and {found[twice[0]].path.name}; these are "
                 "shards of different saves, download them again"
             )
         found |= {name: Stored(file, path) for name in names}
@@ -132,9 +132,8 @@ def check_tensors(
 ) -> None:
     """Checks that `found` holds exactly the tensors of `expected`, a shape for each name.
 
-    Ignored: `*.rotary_emb.inv_freq`, a constant that old versions stored. Where no output head is
-    expected, because the model ties it to the embedding, one that equals the embedding may be
-    there; it is the only tensor whose values are read here.
+    `*.rotary_emb.inv_freq`, a constant that old versions stored, is ignored. A model that ties its
+    head to the embedding may hold a head that equals the embedding; only then are values read.
 
     Raises:
       CheckpointError: tensors are missing, unexpected, of the wrong shape or not floating point.

@@ -1,1 +1,1 @@
-"""Result rows, their files and what is computed from counts; free of JAX."""
+"""Result rows, their files, and metrics computed from counts; free of JAX."""

@@ -1,4 +1,4 @@
-"""Files that are complete or not there, whenever the process is killed."""
+"""Writes files that are always complete, even if the process is killed."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 @contextlib.contextmanager
 def complete_file(path: pathlib.Path) -> Iterator[BinaryIO]:
-    """A file to write, under a temporary name until everything is on the disk."""
+    """A file to write; it has a temporary name until all bytes are on the disk."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
         yield file
@@ -20,6 +20,6 @@ def complete_file(path: pathlib.Path) -> Iterator[BinaryIO]:
 
 
 def write_json(path: pathlib.Path, value: Any, *, indent: int | None = 2) -> None:
-    """Writes a file of JSON whole or not at all."""
+    """Writes a JSON file; an interrupted write leaves no partial file."""
     with complete_file(path) as file:
         file.write((json.dumps(value, indent=indent) + "\n").encode())

@@ -1,4 +1,4 @@
-"""The part of a row that says how prompts were decoded: counts, the clock, and what follows.
+"""The part of a row about the decoding of prompts: counts, times, and metrics of both.
 
 A metric of decoded prompts is a field of `Decoding` and a line in `Decoding.of`; to show it, add a
 line to `rsd_jax.reporting.metrics.METRICS`.
@@ -20,8 +20,8 @@ class BytesRatio:
     """Cost of a draft pass in target passes.
 
     Attributes:
-      r: by parameters, as the papers count.
-      r_bytes: by bytes read, without the input embedding.
+      r: ratio of parameters, as in the papers.
+      r_bytes: ratio of bytes read, without the input embedding.
     """
 
     r: float
@@ -29,9 +29,9 @@ class BytesRatio:
 
 
 class Stats(Protocol):
-    """Counts by prompt; `rsd_jax.engine.results.GenerateStats` has them.
+    """Counts by prompt, as in `rsd_jax.engine.results.GenerateStats`.
 
-    int[P] each; the two histograms int[P, ·].
+    Each is int[P], the two histograms int[P, ·].
     """
 
     @property
@@ -48,26 +48,26 @@ class Stats(Protocol):
 class Decoding:
     """Counts and rates of decoding prompts; the metrics are defined in `rsd_jax.records.metrics`.
 
-    Another engine's row has no counts of blocks.
+    Rows of other engines have no counts of blocks.
 
     Attributes:
       num_prompts: prompts decoded.
-      tokens: that the user gets: cut at EOS and at max_new_tokens.
-      seconds: spent decoding `tokens`; never compilation.
-      prefill_timed: whether `seconds` hold the prefill.
+      tokens: tokens that the user gets, cut at EOS and at max_new_tokens.
+      seconds: time of decoding `tokens`, without compilation.
+      prefill_timed: whether `seconds` includes the prefill.
       token_rate: tokens / seconds.
-      token_rate_ratio: token rate over that of autoregressive decoding in the same run.
-      produced: tokens of whole blocks: numerator of the block efficiency.
+      token_rate_ratio: token rate over the token rate of autoregressive decoding in the same run.
+      produced: tokens of whole blocks, the numerator of the block efficiency.
       blocks: target calls.
-      drafted: draft passes, where a block has no fixed number of them.
+      drafted: draft passes, for methods whose blocks have no fixed number of draft passes.
       block_efficiency: produced / blocks.
       mbsu: block efficiency / (1 + r L).
       bytes_ratio: cost of a draft pass.
-      *_interval: 95 % bootstrap intervals; of ratios paired with autoregressive decoding.
-      intervals_over: what was resampled for rates: "prompts" (decoded one by one) or "batches";
-        for everything else it is prompts.
-      accepted_depths: blocks by number of accepted nodes, 0 to L.
-      accepted_ranks: accepted nodes by siblings rejected before.
+      *_interval: 95 % bootstrap intervals; paired for ratios to autoregressive decoding.
+      intervals_over: what was resampled for rates: "prompts" (decoded one by one) or "batches".
+        All other intervals are over prompts.
+      accepted_depths: number of blocks by accepted nodes, 0 to L.
+      accepted_ranks: number of accepted nodes by rejected earlier siblings.
       compile_time: seconds for tracing and compiling, or for reading the compilation cache.
     """
 
@@ -101,14 +101,14 @@ class Decoding:
         base: tuple[np.ndarray, np.ndarray] | None = None,
         **others: Any,
     ) -> "Decoding":
-        """The part, from what was counted and timed.
+        """The part, from counts and times.
 
         Args:
           stats: counts of each prompt.
           tokens: int[batches], tokens that the user gets, by batch.
           seconds: f64[batches], prefill included.
           base: tokens and seconds of autoregressive decoding in the same batches, if measured.
-          others: fields that do not follow from these.
+          others: all other fields.
         """
         rate = metrics.token_rate(tokens, seconds)
         ratios: dict[str, Any] = {}

@@ -1,7 +1,7 @@
-"""Files of result rows, one JSON object per line; rows are validated both ways.
+"""Files of result rows, one JSON object per line; rows are validated when written and when read.
 
-Every entry point that measures writes with `append_row`, always in the current schema version, and
-every plot and table reads with `read_rows`, which takes rows of version 2 as well.
+All measurements are written by `append_row`, in the current schema version. All plots and tables
+read with `read_rows`, which also accepts rows of version 2.
 """
 
 import json
@@ -23,14 +23,14 @@ def to_json(row: Row) -> str:
 
 
 def append_row(path: str | os.PathLike[str], row: Row) -> None:
-    """Appends a row and waits until it is on the disk; the file and its folder are made if needed.
+    """Appends a row and waits until it is on the disk; creates the file and its folder if needed.
 
-    One process at a time may append to a file. The line goes out in one write, so a killed run
-    leaves whole rows and at most one fragment at the end; the next append removes a fragment,
-    with a warning.
+    One process at a time may append to a file. A line is written in one call, so a killed run
+    leaves whole rows and at most one fragment at the end. The next append removes a fragment and
+    warns.
 
     Raises:
-      ConfigError: the row is malformed; the file is untouched.
+      ConfigError: the row is malformed; the file is not changed.
     """
     line = (to_json(row) + "\n").encode()
     path = pathlib.Path(path)
@@ -57,10 +57,10 @@ def append_row(path: str | os.PathLike[str], row: Row) -> None:
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     """Reads and validates all rows of a file.
 
-    A fragment at the end, which a killed run leaves, is ignored with a warning.
+    A fragment at the end, left by a killed run, is ignored with a warning.
 
     Raises:
-      ConfigError: the file is missing, or a line is no row; names file, line number and field.
+      ConfigError: the file is missing, or a line is not a row; names file, line number and field.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -83,7 +83,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
 
 
 def known_rows(path: str | os.PathLike[str]) -> list[Row]:
-    """The rows of a file; none if it does not exist yet. Errors as `read_rows`."""
+    """The rows of a file; none if the file does not exist yet. Errors as `read_rows`."""
     return read_rows(path) if pathlib.Path(path).exists() else []
 
 

@@ -1,4 +1,4 @@
-"""What a measurement ran on; nothing that identifies a machine or a person."""
+"""Hardware and software of a measurement, without anything that identifies machine or person."""
 
 import dataclasses
 import importlib.metadata
@@ -17,10 +17,10 @@ class Hardware:
 
     Attributes:
       cpu: model name of the processor.
-      cores: that the process may use.
-      backend: of jax: "cpu", "gpu" or "tpu".
-      device: kind of accelerator, as jax names it.
-      num_devices: that jax sees.
+      cores: cores that the process may use.
+      backend: jax's backend: "cpu", "gpu" or "tpu".
+      device: jax's name for the kind of accelerator.
+      num_devices: devices that jax sees.
     """
 
     cpu: str
@@ -31,7 +31,7 @@ class Hardware:
 
     @classmethod
     def current(cls) -> "Hardware":
-        """This machine; starts jax's backend."""
+        """The hardware of this machine; starts jax's backend."""
         import jax
 
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -45,13 +45,13 @@ class Hardware:
 
 
 def current_versions(*others: str) -> dict[str, str]:
-    """Versions of python, rsd_jax, the libraries that decide what is computed, and `others`."""
+    """Versions of python, rsd_jax, the libraries that affect results, and `others`."""
     installed = {name: importlib.metadata.version(name) for name in (*_LIBRARIES, *others)}
     return {"python": platform.python_version(), "rsd_jax": __version__, **installed}
 
 
 def cpu_model() -> str:
-    """Model name of the processor, as precisely as the system tells."""
+    """Model name of the processor, or what the system gives instead."""
     try:
         text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

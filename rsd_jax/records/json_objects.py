@@ -15,18 +15,18 @@ from rsd_jax.errors import ConfigError
 def build(
     kind: Any, values: Mapping[str, Any], prefix: str = "", without: Collection[str] = ()
 ) -> Any:
-    """Makes a `kind` of decoded JSON.
+    """Makes an object of the dataclass `kind` from decoded JSON.
 
     Args:
       kind: a dataclass; its fields are Any, str, int, float, bool, `X | None`, list, dict with
         string keys, tuple, or dataclasses of the same sort.
-      values: the fields by name; those with a default may be missing.
-      prefix: of the fields' names in errors.
-      without: fields that have defaults and may not be among the values.
+      values: the fields by name; fields with a default may be missing.
+      prefix: prefix of the fields' names in errors.
+      without: fields with defaults that must not be among the values.
 
     Raises:
       ConfigError: a field is unknown, missing, of another type, negative or not finite, or `kind`
-        refuses it.
+        refuses a value.
     """
     fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in without}
     for name in values:
@@ -40,7 +40,7 @@ def build(
     built = {name: _cast(values[name], hints[name], prefix + name) for name in values}
     try:
         return kind(**built)
-    except ConfigError as error:  # of a dataclass that checks itself
+    except ConfigError as error:  # from the dataclass's own checks
         raise ConfigError(f"{prefix}{error}") from None
 
 
@@ -48,7 +48,7 @@ def json_object(text: str | bytes, prefix: str = "") -> dict[str, Any]:
     """Decodes a JSON object.
 
     Raises:
-      ConfigError: it is not one; the message begins with `prefix`.
+      ConfigError: the text is not a JSON object; the message begins with `prefix`.
     """
     try:
         values = json.loads(text)

@@ -1,8 +1,8 @@
-"""What is reported about a run: block efficiency, MBSU, token rates, bytes, intervals.
+"""Metrics of a run: block efficiency, MBSU, token rates, bytes, intervals.
 
-Pure functions of counts, seconds and shapes; definitions after Leviathan et al. 2023 and Jeon et
-al. 2024. L is the number of draft passes of a block, whatever the width of the tree; it is 0 for
-autoregressive decoding, whose block efficiency and MBSU are 1.
+Pure functions of counts, seconds and shapes; definitions from Leviathan et al. 2023 and Jeon et
+al. 2024. L is the number of draft passes of a block, for any width of the tree. For
+autoregressive decoding L is 0, and block efficiency and MBSU are 1.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
 
 
 class Sizes(Protocol):
-    """What is needed of a model's configuration; `LlamaConfig` fulfils it."""
+    """Sizes of a model, e.g. a `LlamaConfig`."""
 
     @property
     def num_parameters(self) -> int: ...
@@ -32,7 +32,7 @@ def block_efficiency(produced: np.ndarray | int, blocks: np.ndarray | int) -> fl
     """Tokens produced per target call, tau: a ratio of sums over all rows.
 
     Args:
-      produced: int[B] or a total; the block that reaches max_new_tokens counts whole.
+      produced: int[B] or a total; a block that exceeds max_new_tokens counts whole.
       blocks: int[B] or a total, target calls.
 
     Returns:
@@ -42,7 +42,7 @@ def block_efficiency(produced: np.ndarray | int, blocks: np.ndarray | int) -> fl
 
 
 def parameter_ratio(draft: Sizes | None, target: Sizes) -> float:
-    """r, parameters of the draft over those of the target (the convention of the papers)."""
+    """r, parameters of the draft over parameters of the target, as in the papers."""
     return draft.num_parameters / target.num_parameters if draft is not None else 0.0
 
 
@@ -53,12 +53,12 @@ def read_bytes_ratio(
     draft_dtype: str = "float32",
     target_dtype: str = "float32",
 ) -> float:
-    """r_bytes: weights that a draft pass reads over those that a target pass reads.
+    """r_bytes: bytes of weights that a draft pass reads over those of a target pass.
 
-    The input embedding is a gather of a few rows and is left out; a tied head is read whole.
+    The input embedding is left out, as a pass gathers only a few rows; a tied head is read whole.
 
     Raises:
-      ConfigError: a dtype that is not known.
+      ConfigError: a dtype is not known.
     """
     if draft is None:
         return 0.0
@@ -69,7 +69,7 @@ def weight_bytes(model: Sizes, dtype: str) -> int:
     """Bytes of weights that one forward pass reads, without the gathered input embedding.
 
     Raises:
-      ConfigError: a dtype that is not known.
+      ConfigError: the dtype is not known.
     """
     return model.num_parameters_read * _itemsize(dtype)
 
@@ -82,30 +82,30 @@ def block_bytes(target_bytes: int, draft_bytes: int, draft_passes: int) -> int:
 def mbsu(efficiency: float, ratio: float, draft_passes: int) -> float:
     """Memory-bound speed-up, tau / (1 + r L).
 
-    The speed-up over autoregressive decoding if a pass cost as much as its weights and nothing
-    else cost anything.
+    The speed-up over autoregressive decoding if the cost of a pass is reading its weights, and
+    nothing else costs time.
 
     Args:
       efficiency: block efficiency, tau.
-      ratio: r, cost of a draft pass in target passes: by parameters or by bytes.
+      ratio: r or r_bytes, cost of a draft pass in target passes.
       draft_passes: L.
     """
     return efficiency / (1.0 + ratio * draft_passes)
 
 
 def token_rate(tokens: np.ndarray | int, seconds: np.ndarray | float) -> float:
-    """Tokens per second, a ratio of sums; `tokens` are those that the user gets (cut counts)."""
+    """Tokens per second, a ratio of sums; `tokens` are the tokens that the user gets."""
     return _ratio(float(np.sum(tokens)), float(np.sum(seconds)))
 
 
 def realised_fraction(t_ar: float, t_block: float, ratio: float, draft_passes: float) -> float:
-    """(t_AR / t_block) (1 + r L): how much of MBSU the clock shows; acceptance cancels out.
+    """(t_AR / t_block) (1 + r L): measured speed-up over MBSU; the block efficiency cancels out.
 
     Args:
       t_ar: seconds per step of autoregressive decoding.
       t_block: seconds per block of the method.
       ratio: r.
-      draft_passes: L, or its mean where it varies.
+      draft_passes: L, or the mean of L if it varies.
     """
     return _ratio(t_ar, t_block) * (1.0 + ratio * draft_passes)
 
@@ -124,17 +124,17 @@ def bootstrap_interval(
     Args:
       numerator: [P], a number per prompt, e.g. tokens.
       denominator: [P], e.g. blocks or seconds.
-      base: numerator and denominator of a baseline on the same prompts; the interval is then
-        that of the ratio of both ratios, paired: a resample takes the same prompts for both.
+      base: numerator and denominator of a baseline on the same prompts; the interval is then of
+        the ratio over the baseline's ratio, and paired: a resample takes the same prompts for both.
       level: coverage.
       resamples: number of bootstrap samples.
-      seed: of the resampling.
+      seed: seed of the resampling.
 
     Returns:
       lower and upper end.
 
     Raises:
-      ConfigError: arrays that are empty or differ in length.
+      ConfigError: the arrays are empty or differ in length.
     """
     arrays = [np.asarray(a, np.float64) for a in (numerator, denominator, *(base or ()))]
     prompts = arrays[0].size

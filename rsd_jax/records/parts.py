@@ -1,4 +1,4 @@
-"""The other parts of rows: what was measured besides the decoding of prompts."""
+"""All parts of rows other than `Decoding`."""
 
 import dataclasses
 
@@ -7,14 +7,14 @@ from rsd_jax.records.metrics import Interval
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scores:
-    """How good the answers are.
+    """Scores of the answers.
 
     Attributes:
       accuracy: value of `accuracy_metric`.
       accuracy_metric: e.g. "bleu", "rouge2".
-      accuracy_signature: settings and version of the library that computed it.
-      accuracy_ratio: accuracy over that of autoregressive decoding; null where that is 0.
-      *_interval: 95 % bootstrap intervals over prompts; of the ratio paired.
+      accuracy_signature: settings and version of the library that computed the accuracy.
+      accuracy_ratio: accuracy over that of autoregressive decoding; null if the latter is 0.
+      *_interval: 95 % bootstrap intervals over prompts; the interval of the ratio is paired.
     """
 
     accuracy: float
@@ -27,11 +27,11 @@ class Scores:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Times of a block, each phase a program of its own.
+    """Times of a block and of its phases as separate programs.
 
     Attributes:
       phase_times: seconds per block by phase: "prefill", "draft", "score", "verify", "commit", and
-        "forwards", the model passes of a block alone.
+        "forwards", only the model passes of a block.
       t_ar: seconds per step of autoregressive decoding.
       t_block: seconds per block, as one program.
       realised_fraction: (t_ar / t_block) (1 + r L).
@@ -45,16 +45,16 @@ class Timing:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stream:
-    """Where a row stands in a stream of prompts, decoded one after the other.
+    """A row's place in a stream of prompts, which are decoded one after the other.
 
     Attributes:
-      instance: place of the row's only prompt; null in the row of the whole stream.
-      overall_ratio: mean token rate of the instances up to this one over that of autoregressive
-        decoding.
-      token_phase_times: seconds per token: "optimize", "draft", "verify", "others", of a run with
-        a program for each; in the row of the whole stream.
-      token_phase_deviations: standard deviations of those over the instances, and of their sum as
-        "total".
+      instance: index of the row's only prompt; null in the row of the whole stream.
+      overall_ratio: mean token rate of the instances up to this one over the mean token rate of
+        autoregressive decoding.
+      token_phase_times: seconds per token of "optimize", "draft", "verify" and "others", from a
+        run with a program for each phase; only in the row of the whole stream.
+      token_phase_deviations: standard deviations of these times over the instances, and of their
+        sum as "total".
     """
 
     overall_ratio: float
@@ -68,13 +68,13 @@ class Search:
     """A search for sub-layers to skip while drafting (Xia et al. 2025).
 
     Attributes:
-      matchness: the best so far.
-      searching: whether the search still went on after this instance; null if none was asked for.
-      skip_ratio: share of the inner sub-layers that a set skips.
-      kept_fraction: bytes that a draft pass reads over those of a target pass, a mean over the
-        draft passes.
-      candidates: sets that were scored; their passes are in no other count.
-      search_times: seconds per token that the search took: "suggest", "matchness" and "read" of
+      matchness: the best matchness so far.
+      searching: whether the search went on after this instance; null if there was no search.
+      skip_ratio: fraction of the inner sub-layers that a set skips.
+      kept_fraction: bytes that a draft pass reads over bytes that a target pass reads, a mean over
+        the draft passes.
+      candidates: sets that were scored; the passes of scoring are in no other count.
+      search_times: seconds per token of the search: "suggest", "matchness" and "read" of
         `InstanceTrace.seconds`.
     """
 
@@ -91,9 +91,9 @@ class SkippedPass:
     """A pass of the target over one token per row, with sub-layers skipped.
 
     Attributes:
-      kept_fraction: bytes that the pass reads over those of the whole pass.
+      kept_fraction: bytes that the pass reads over bytes that the whole pass reads.
       t_draft: seconds of the pass.
-      t_draft_ratio: those over the seconds of the whole pass, taken in turns.
+      t_draft_ratio: seconds of the pass over seconds of the whole pass, measured in turns.
     """
 
     kept_fraction: float

@@ -1,10 +1,11 @@
-"""The one schema of results: a row per measured cell, a header and a part for what was measured.
+"""The schema of all results: one row per measured cell, with a header and parts.
 
 A cell is (pair, task, method, verifier, tree, temperature, seed). On disk a row is one flat JSON
-object (`Row.flat`); rows are written and read by `rsd_jax.records.files`. To extend the schema add
-a field with the default None to a part, or to `Row` where every kind of row can have it, and say
-what it means there; rows that lack the field stay readable. Raise `SCHEMA_VERSION` where they are
-not. Numbers are finite and not negative; what was not measured is null.
+object (`Row.flat`); `rsd_jax.records.files` writes and reads rows. Numbers are finite and not
+negative; what was not measured is null.
+
+To extend the schema, add and describe a field with the default None in a part, or in `Row` if
+every kind of row can have it. If rows without the field cannot be read, raise `SCHEMA_VERSION`.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ PARTS: dict[str, type] = {
     "search": Search,
     "skipping": SkippedPass,
 }
-# By kind: the parts of a finished row, and those that it may have besides.
+# By kind: parts that a finished row must have, and parts that it may have.
 KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "decoding": (("decoding",), ("scores", "timing")),
     "stream": (("decoding", "stream"), ("search",)),
@@ -37,52 +38,51 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 FILTERS = {"top_k": "top-k {}", "top_p": "top-p {:g}"}
-"""In words: the fields of a row that filter the target's law, besides its temperature."""
+"""Fields of a row that filter the target's law, with their texts in reports."""
 
 
 def own_verifier(method: str) -> str:
-    """The verifier that a method of ours has unless another is asked for."""
+    """The default verifier of a method of ours."""
     return {"spectr": "k_seq", "self_spectr": "k_seq"}.get(method, "recursive_rejection")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One measured cell: what it is of, and the parts that hold what was measured.
+    """One measured cell: a header that identifies the cell, and parts with the measurements.
 
     Attributes:
       source: entry point that wrote the row, e.g. "quickstart".
-      kind: of measurement, of `KINDS`; decides which parts the row has.
-      experiment: sweep that the row is a cell of, e.g. "experiment1"; null outside of one.
-      pair: target and draft.
-      task: where the prompts are from.
-      template: how the task's text became prompts, e.g. "base", "chat"; null: as it is.
-      method: "ar", "sd", "spectr", "rsd_c", "rsd_s", or an outside baseline.
-      verifier: in `rsd_jax.verifiers.VERIFIERS`; null for what has none of ours.
-      tree: in words: "4", "6x5", "2-2-1"; "-" without one.
+      kind: kind of measurement, one of `KINDS`; decides which parts the row has.
+      experiment: sweep that the row is a cell of, e.g. "experiment1"; null outside of sweeps.
+      pair: name of target and draft.
+      task: name of the prompts' task.
+      template: template of the prompts, e.g. "base", "chat"; null: the task's text itself.
+      method: "ar", "sd", "spectr", "rsd_c", "rsd_s", ..., or a method of another engine.
+      verifier: name in `rsd_jax.verifiers.VERIFIERS`; null without a verifier of ours.
+      tree: in words: "4", "6x5", "2-2-1"; "-" without a tree.
       draft_length: L, draft passes per block; 0 for "ar".
       target_budget: nodes that the target scores per block besides the root.
-      draft_temperature, draft_top_k: warp of the draft, where it is not the target's.
+      draft_temperature, draft_top_k: warp of the draft, if it differs from the target's.
       temperature, top_k, top_p: warp of the target; temperature 0 is greedy.
-      seed: of the draws.
+      seed: seed of the draws.
       max_new_tokens: limit per prompt.
       batch_size: rows decoded together.
-      dtype: of parameters and caches.
+      dtype: dtype of parameters and caches.
       mesh: sizes by axis name; null for one device.
-      context_length: tokens of context where times were taken; null if it varies by prompt.
+      context_length: tokens of context during timing; null if it varies by prompt.
       status: "ok", "failed" or "skipped".
-      message: why, unless "ok".
-      num_skipped: prompts left out because the model allows no such length.
+      message: the reason, unless the status is "ok".
+      num_skipped: prompts left out because they exceed the model's positions.
       eos_ids: tokens that end an answer.
-      prompts_sha256: of the prompts' tokens; equal if and only if the prompts are.
-      references_sha256: of what the answers were scored against.
-      weights_sha256: of some numbers of every parameter of target and draft; equal weights have
-        equal ones.
-      config_hash: `config_hash` of the settings of the run; in a sweep, of those that its cells
-        share, so that cells can be added.
+      prompts_sha256: hash of the prompts' tokens; equal if and only if the prompts are equal.
+      references_sha256: hash of the references that answers are scored against.
+      weights_sha256: hash of some numbers of every parameter of target and draft; equal weights
+        have equal hashes.
+      config_hash: `config_hash` of the settings of the run; in a sweep, of the settings that all
+        cells share, so that cells can be added.
       hardware: see `Hardware`.
       versions: by library.
-      decoding, scores, timing, stream, search, skipping: the parts; null where nothing of the sort
-        was measured.
+      decoding, scores, timing, stream, search, skipping: the parts; null if not measured.
     """
 
     source: str
@@ -133,7 +133,7 @@ class Row:
 
     @property
     def variant(self) -> str:
-        """The method, and its verifier where that is not the method's own: "rsd_s/k_seq"."""
+        """The method, and its verifier unless it is the method's default: "rsd_s/k_seq"."""
         return variant(self.method, self.verifier)
 
     def flat(self) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class Row:
         }
 
     def value(self, name: str) -> Any:
-        """A field of the header or of a part, by its name; None where the row lacks the part.
+        """A field of the header or of a part, by its name; None if the row lacks the part.
 
         Raises:
           AttributeError: no part has such a field.
@@ -164,7 +164,7 @@ class Row:
         return next((getattr(part, name) for part in found if part is not None), None)
 
     def interval(self, metric: str) -> Interval | None:
-        """The interval of a metric; None where it has none."""
+        """The interval of a metric; None if there is none."""
         name = f"{metric}_interval"
         return self.value(name) if name in FIELDS else None
 
@@ -181,15 +181,15 @@ def _parts_by_field() -> dict[str, list[str]]:
 
 
 FIELDS = _parts_by_field()
-"""The parts that have a field, by its name; a name in two parts means the same in both."""
+"""The parts that have a field, by the field's name; the name means the same in all parts."""
 
 
 def variant(method: str, verifier: str | None) -> str:
-    """See `Row.variant`; a method that is none of ours has no verifier."""
+    """See `Row.variant`; methods of other engines have no verifier."""
     return method if verifier in (None, own_verifier(method)) else f"{method}/{verifier}"
 
 
 def config_hash(settings: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that depend on the settings and not on their order."""
+    """Hash of settings, 16 hexadecimal digits; the order of the settings does not matter."""
     text = json.dumps(settings, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""From decoded JSON to rows, strictly, and from the schema version before to this one."""
+"""Makes rows from decoded JSON, with strict checks, and converts rows of schema version 2."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -30,15 +30,15 @@ _METHODS_OF_SCHEMA_2 = (
     "self_rsd_c",
     "self_rsd_s",
 )
-"""Other rows of version 2 are of other engines and of single passes, which have no verifier."""
+"""All other rows of version 2 are of other engines or of single passes, without a verifier."""
 
 
 def validate(values: Mapping[str, Any]) -> Row:
-    """Makes a row of decoded JSON, of this schema version; see `from_schema_2` for the one before.
+    """Makes a row of this schema version from decoded JSON; for version 2 see `from_schema_2`.
 
     Raises:
-      ConfigError: another schema version, or a field that is unknown, missing, malformed or of
-        another kind of rows; the field is named.
+      ConfigError: the schema version differs, or a field, which is named, is unknown, missing,
+        malformed or of another kind of rows.
     """
     version = values.get("schema_version")
     if version != SCHEMA_VERSION:
@@ -58,7 +58,7 @@ def validate(values: Mapping[str, Any]) -> Row:
 
 
 def _parts(row: Row, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of a row, from the fields that are there."""
+    """The parts of a row, from the fields in `values`."""
     needed, optional = KINDS[row.kind]
     found: dict[str, dict[str, Any]] = {part: {} for part in needed if row.status == "ok"}
     for name, value in values.items():
@@ -66,7 +66,7 @@ def _parts(row: Row, values: Mapping[str, Any]) -> dict[str, Any]:
         if name in FIELDS and not own:
             kinds = [kind for kind, parts in KINDS.items() if {*FIELDS[name]} & {*sum(parts, ())}]
             raise ConfigError(
-                f"field {name!r} is of rows of kind {' or '.join(kinds)}; this one is of kind "
+                f"field {name!r} is of rows of kind {' or '.join(kinds)}; this row is of kind "
                 f"{row.kind!r}"
             )
         for part in own:
@@ -87,19 +87,19 @@ def _checked(row: Row) -> Row:
 
 
 def from_schema_2(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The mapping of a row of schema version 2 as one of version 3.
+    """Converts the mapping of a row of schema version 2 to version 3.
 
-    Version 2 had no `kind` and no `verifier`: every method had its own verifier, and the
-    experiments "stream" and "skipping" were kinds. It wrote null for what other kinds measure, and
-    had the phase times of streams, seconds per token, under the name of seconds per block.
+    Version 2 had no `kind` and no `verifier`: every method had its default verifier, and the
+    experiments "stream" and "skipping" were kinds. Version 2 wrote null for fields of other kinds,
+    and used the names of seconds per block for the phase times of streams, seconds per token.
 
     Raises:
-      ConfigError: a field of version 3 that version 2 did not have.
+      ConfigError: the row has a field of version 3 that version 2 did not have.
     """
     renamed = {name: f"token_{name}" for name in ("phase_times", "phase_deviations")}
     for name in ("kind", "verifier", *renamed.values()):
         if name in values:
-            raise ConfigError(f"unknown field {name!r}; schema version 2 has none")
+            raise ConfigError(f"unknown field {name!r}; schema version 2 has no such field")
     experiment, method = values.get("experiment"), values.get("method")
     kind = experiment if experiment in ("stream", "skipping") else "decoding"
     kept = {n: v for n, v in values.items() if v is not None or n not in {*FIELDS, *renamed}}

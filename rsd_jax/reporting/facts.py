@@ -1,4 +1,4 @@
-"""What rows were measured on and with, in words: captions, facts of a run, what to beware of."""
+"""Conditions of measurements in words: captions, facts of a run, notices."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,11 +11,11 @@ from rsd_jax.reporting.table_formats import Table, number
 
 
 def caption(panels: Sequence[Panel], *, bands: bool) -> str:
-    """What a reader of a figure has to know: intervals, seeds, settings that all rows share.
+    """The caption of a figure: intervals, seeds, settings that all rows share.
 
     Args:
-      panels: of the figure.
-      bands: whether it shows intervals.
+      panels: panels of the figure.
+      bands: whether the figure shows intervals.
     """
     rows = [row for panel in panels for row in panel.rows]
     parts = []
@@ -42,8 +42,8 @@ def run_facts(rows: Sequence[Row], files: Sequence[str]) -> Table:
     """Rows read, machines, versions, configurations.
 
     Args:
-      rows: all that were read.
-      files: names of where they were read from.
+      rows: all rows that were read.
+      files: names of the files that the rows are from.
     """
     latest = latest_rows(rows)
     counts = Counter(row.status for row in latest)
@@ -74,7 +74,7 @@ def run_facts(rows: Sequence[Row], files: Sequence[str]) -> Table:
 
 
 def panel_facts(panels: Sequence[Panel]) -> Table:
-    """Prompts and settings, a line per panel that has a finished row."""
+    """Prompts and settings, a line per panel with a finished row."""
     lines = []
     for panel in panels:
         rows = panel.rows
@@ -128,11 +128,11 @@ def panel_facts(panels: Sequence[Panel]) -> Table:
 
 
 def notices(panel: Panel, missing: Sequence[str] = ()) -> list[str]:
-    """What makes the numbers of a panel less comparable than they look; empty if nothing does.
+    """Warnings about a panel whose numbers are less comparable than they look.
 
     Args:
-      panel: of any kind.
-      missing: what else is missing from it, in words.
+      panel: any panel.
+      missing: texts on what else is missing from the panel.
     """
     rows, found = panel.rows, []
     for what, values in (
@@ -156,7 +156,7 @@ def notices(panel: Panel, missing: Sequence[str] = ()) -> list[str]:
 
 
 def unfinished_table(panels: Sequence[Panel]) -> Table:
-    """Cells and seeds without a finished row, and why."""
+    """Cells and seeds without a finished row, with reasons."""
     rows = [
         [
             row.experiment or "-",
@@ -193,7 +193,7 @@ def _warp(row: Row) -> str:
 
 
 def shared(text: str, values: Iterable[str], silent: str = "None") -> str:
-    """The text with the value that all share; nothing if they differ or it goes without saying."""
+    """The text with the value that all share; "" if values differ or the value is `silent`."""
     found = set(values)
     value = found.pop() if len(found) == 1 else silent
     return "" if value in (silent, "None") else text.format(value)

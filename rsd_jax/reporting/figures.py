@@ -1,4 +1,4 @@
-"""How methods look in every figure, and how a figure becomes files."""
+"""Styles of methods in all figures, and writing of figures to files."""
 
 import dataclasses
 import io
@@ -13,7 +13,7 @@ from rsd_jax.errors import ConfigError
 
 FORMATS = ("png", "pdf", "svg")
 GREY = "#555555"
-_HANDLE, _LETTER = 0.78, 0.083  # inches that a line of a legend and a letter of its label take
+_HANDLE, _LETTER = 0.78, 0.083  # widths in inches of a legend's handle and of a letter
 # Without dates and with fixed ids: the same rows give the same bytes.
 _METADATA: dict[str, dict[str, Any]] = {
     "png": {},
@@ -28,8 +28,8 @@ class Style:
     """How a method is drawn, as in the published figures.
 
     Attributes:
-      label: its name.
-      color: of lines and bars.
+      label: name of the method.
+      color: color of lines and bars.
       line: matplotlib line style.
       marker: matplotlib marker, or "" for none.
     """
@@ -53,10 +53,10 @@ _VERIFIER_MARKERS = {"k_seq": "^", "recursive_rejection": "v"}
 
 
 def style_of(variant: str) -> Style:
-    """The style of a method, or of one with another verifier than its own (`Row.variant`).
+    """The style of a variant, see `Row.variant`.
 
-    The latter is a darker line of the same kind with the verifier's marker. A method without a
-    style gets black squares and its name.
+    A method with another than its default verifier gets a darker color and the verifier's marker.
+    A method that is not in `STYLES` gets dark squares and its name.
     """
     method, _, verifier = variant.partition("/")
     style = STYLES.get(method) or dataclasses.replace(_OTHER, label=method)
@@ -71,7 +71,7 @@ def style_of(variant: str) -> Style:
 
 
 def in_order(variants: Iterable[str]) -> list[str]:
-    """Each variant once: those of methods with a style in its order, then others by name."""
+    """Each variant once: first methods of `STYLES` in its order, then all other methods by name."""
     known = list(STYLES)
 
     def place(variant: str) -> tuple[int, str]:
@@ -82,19 +82,19 @@ def in_order(variants: Iterable[str]) -> list[str]:
 
 
 def check_formats(formats: Sequence[str]) -> None:
-    """Raises ConfigError for a file format that figures are not written in."""
+    """Raises `ConfigError` for a format that is not in `FORMATS`."""
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise ConfigError(f"figure format {unknown[0]!r} is not known; choose of {list(FORMATS)}")
 
 
 def new_figure(rows: int, columns: int, size: tuple[float, float], lines: int) -> tuple[Any, Any]:
-    """Panels of a fixed size in inches, however many; below them a legend and a caption.
+    """A grid of panels of fixed size in inches, with room below for a legend and a caption.
 
     Args:
-      rows, columns: of panels.
-      size: width and height of a panel with what belongs to it.
-      lines: of the caption.
+      rows, columns: numbers of panels.
+      size: width and height of a panel, labels included.
+      lines: number of lines of the caption.
 
     Returns:
       figure, axes [rows, columns].
@@ -107,7 +107,7 @@ def new_figure(rows: int, columns: int, size: tuple[float, float], lines: int) -
     figure = Figure(figsize=(width, height), dpi=150)
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False)
-    gap = 0.42  # inches between rows, for the title of the next one
+    gap = 0.42  # inches between rows, for the title of the next row
     figure.subplots_adjust(
         left=0.62 / width,
         right=1 - 0.15 / width,
@@ -119,14 +119,14 @@ def new_figure(rows: int, columns: int, size: tuple[float, float], lines: int) -
 
 
 def wrapped(text: str, width: float) -> list[str]:
-    """Lines of a caption, of about one length, for a figure of that width in inches."""
+    """Lines of about equal length of a caption, for a figure of `width` inches."""
     most = int(width * 15.5)
     even = math.ceil(len(text) / max(len(textwrap.wrap(text, most)), 1))
     return textwrap.wrap(text, min(most, even + 12))
 
 
 def finish(figure: Any, handles: Sequence[Any], caption: Sequence[str]) -> None:
-    """Adds the legend at the bottom centre, as large as fits, and the caption below it."""
+    """Adds the legend at the bottom centre, as large as fits, and the caption below the legend."""
     height = figure.get_figheight()
     needed = sum(_HANDLE + _LETTER * len(handle.get_label()) for handle in handles)
     base = (0.16 * len(caption) + 0.12) / height
@@ -153,10 +153,10 @@ def finish(figure: Any, handles: Sequence[Any], caption: Sequence[str]) -> None:
 
 
 def save(figure: Any, stem: str | os.PathLike[str], formats: Sequence[str]) -> list[pathlib.Path]:
-    """Writes `stem`.png, .pdf or .svg; the folder is made if needed.
+    """Writes `stem`.png, .pdf or .svg; creates the folder if needed.
 
     Raises:
-      ConfigError: an unknown format.
+      ConfigError: a format is unknown.
     """
     import matplotlib
 
@@ -170,7 +170,7 @@ def save(figure: Any, stem: str | os.PathLike[str], formats: Sequence[str]) -> l
 
 
 def svg_bytes(figure: Any) -> bytes:
-    """The figure as an SVG file without outside resources; letters are paths."""
+    """The figure as an SVG file without external resources; letters are paths."""
     import matplotlib
 
     file = io.BytesIO()

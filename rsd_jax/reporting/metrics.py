@@ -1,13 +1,13 @@
-"""The metrics of rows that reports show: where, and under which head. The one list of them."""
+"""The list of all metrics that reports show, with the places and headings of each."""
 
 import dataclasses
 from collections.abc import Mapping
 
-# The places where reports show metrics, and what a head is there.
-GRID = "grid"  # a column of an experiment's figure: the label of its axis
-STRUCTURES = "structures"  # a figure of all structures: the label of its axis
-BARS = "bars"  # a panel of the bars of a comparison: its title
-BEST_BY = "best_by"  # what the best structure can be picked by: the words in a sentence
+# The places where reports show metrics; after the colon, what the heading is there.
+GRID = "grid"  # a column of an experiment's figure: the label of the axis
+STRUCTURES = "structures"  # a figure of all structures: the label of the axis
+BARS = "bars"  # a panel of the bars of a comparison: the title
+BEST_BY = "best_by"  # a metric that the best structure can be picked by: words in a sentence
 BEST = "best"  # a column of the table of best structures
 ALL = "all"  # a column of the table of all structures
 BRIEF = "brief"  # a column of the table of a comparison
@@ -15,14 +15,14 @@ BRIEF = "brief"  # a column of the table of a comparison
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A number of rows, by the name of its field, and how it is shown.
+    """How a numeric field of rows is shown.
 
     Attributes:
-      heads: by place, what it is called there; it is shown nowhere else.
-      unit: said beside it.
+      heads: the headings of the metric by place; places without a heading do not show the metric.
+      unit: unit beside the heading.
       digits: decimals in tables.
-      interval: whether tables show its interval.
-      absolute: of a ratio to autoregressive decoding: the field whose ratio it is.
+      interval: whether tables show the interval.
+      absolute: for a ratio to autoregressive decoding, the field that the ratio is of.
     """
 
     heads: Mapping[str, str]
@@ -69,5 +69,5 @@ METRICS: dict[str, Metric] = {
 
 
 def shown_in(place: str) -> dict[str, str]:
-    """The metrics of a place with their heads, in order."""
+    """The metrics of a place with their headings, in order."""
     return {name: one.heads[place] for name, one in METRICS.items() if place in one.heads}

@@ -1,4 +1,4 @@
-"""How papers name pairs and tasks."""
+"""Names of pairs and tasks as in papers."""
 
 import re
 
@@ -11,7 +11,7 @@ _TASK_NAMES = {
 
 
 def pretty(name: str) -> str:
-    """A pair's or task's name as papers write it, where it is a known one."""
+    """A pair's or task's name as papers write it, if it is known; else the name itself."""
 
     def llama(match: re.Match[str]) -> str:
         return f"Llama-2-{'Chat-' if match[1] else ''}{match[2]}B"

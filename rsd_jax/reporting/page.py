@@ -1,4 +1,4 @@
-"""The report as one HTML page without outside resources; every text is escaped."""
+"""The report as one HTML page without external resources; every text is escaped."""
 
 import base64
 import dataclasses
@@ -55,9 +55,9 @@ class Picture:
     """A figure in the page.
 
     Attributes:
-      content: of the file.
+      content: bytes of the file.
       kind: "svg+xml" or "png".
-      heading: above it.
+      heading: heading above the figure.
     """
 
     content: bytes
@@ -71,13 +71,13 @@ class Section:
 
     Attributes:
       title: heading.
-      text: below it.
-      notices: what to beware of.
+      text: text below the heading.
+      notices: warnings.
       pictures: figures.
-      tables: shown.
+      tables: tables that are shown.
       details: tables that open on a click.
       style: CSS class of the section.
-      files: figures that were written.
+      files: files of figures that were written.
     """
 
     title: str
@@ -95,10 +95,10 @@ class Output:
     """Where and how files are written.
 
     Attributes:
-      folder: of all files; made if needed.
-      formats: of figures, of `rsd_jax.reporting.figures.FORMATS`.
+      folder: folder of all files; created if needed.
+      formats: formats of figures, from `rsd_jax.reporting.figures.FORMATS`.
       best_by: metric that the best structure is picked by, see `rsd_jax.reporting.metrics`.
-      title: of the page.
+      title: title of the page.
     """
 
     folder: pathlib.Path
@@ -107,7 +107,7 @@ class Output:
     title: str = "rsd_jax: results"
 
     def draw(self, figure: Any, name: str, heading: str) -> tuple[Picture, list[pathlib.Path]]:
-        """Writes a figure; returns it for the page as well."""
+        """Writes a figure to files; returns the figure for the page, and the files."""
         paths = figures.save(figure, self.folder / name, self.formats)
         return Picture(figures.svg_bytes(figure), "svg+xml", heading), paths
 

@@ -1,9 +1,9 @@
-"""From rows of decoding to panels: what is drawn in one row of a figure, structure by structure.
+"""Groups rows of decoding into panels; a panel is one row of a figure.
 
-A panel is what one pair does on one task with one set of settings, in one experiment. A structure
-of it is a method with one tree and one verifier. Several seeds of a structure are combined by the
-unweighted mean, of values and of the ends of intervals alike. The seeds share their prompts, so an
-interval over prompts does not shrink with more seeds, and the mean keeps its width.
+A panel has the rows of one pair on one task with one set of settings, in one experiment. Its
+structures are methods, each with one tree and one verifier. Seeds of a structure are combined by
+the unweighted mean, both of values and of the ends of intervals. As the seeds share their prompts,
+an interval over prompts does not shrink with more seeds.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from rsd_jax.records.rows import FILTERS, Row
 from rsd_jax.reporting.names import pretty
 
 AR = "ar"
-# What else has to be equal for two rows to be compared; a draft's warp means nothing to "ar".
+# Besides pair and task, these fields are equal in compared rows; so is the draft's warp, if any.
 _SETTINGS = (
     "template",
     "temperature",
@@ -28,7 +28,7 @@ _SETTINGS = (
     "dtype",
     "mesh",
 )
-# What tells runs apart that cannot be one; a row that did not finish may lack some.
+# Rows that differ in one of these fields are from different runs; unfinished rows may lack some.
 _IDENTITY = ("config_hash", "weights_sha256", "prompts_sha256")
 _IN_WORDS = {
     "config_hash": "settings",
@@ -43,7 +43,7 @@ class Structure:
     """One method with one tree and one verifier.
 
     Attributes:
-      rows: finished ones, one per seed; at least one.
+      rows: finished rows, one per seed; at least one.
     """
 
     rows: tuple[Row, ...]
@@ -62,7 +62,7 @@ class Structure:
         return tuple(sorted(row.seed for row in self.rows))
 
     def value(self, metric: str) -> float | None:
-        """Mean of a field over the seeds that have it; None if none has."""
+        """Mean of a field over the seeds that have the field; None if no seed has it."""
         values = [row.value(metric) for row in self.rows]
         return _mean([value for value in values if value is not None])
 
@@ -80,8 +80,8 @@ class Panel:
     """One pair on one task with one set of settings, in one experiment.
 
     Attributes:
-      experiment: as in its rows; null outside of one.
-      label: e.g. "Llama-2-7B / WMT", and what tells it from others of the same name.
+      experiment: experiment of the rows; None outside of experiments.
+      label: e.g. "Llama-2-7B / WMT", with settings that differ between panels of the same name.
       structures: in the order in which they were first written, without "ar".
       ar: autoregressive decoding, if it was measured.
       unfinished: rows of structures and seeds that have no finished row.
@@ -95,13 +95,13 @@ class Panel:
 
     @property
     def rows(self) -> list[Row]:
-        """All finished rows, those of "ar" first."""
+        """All finished rows, first the rows of "ar"."""
         every = ([self.ar] if self.ar else []) + list(self.structures)
         return [row for structure in every for row in structure.rows]
 
 
 def latest_rows(rows: Sequence[Row]) -> list[Row]:
-    """One row per structure and seed: the last finished one, or the last if none has finished."""
+    """One row per structure and seed: the last finished row, else the last row."""
     latest: dict[tuple, Row] = {}
     for row in rows:
         key = (
@@ -116,11 +116,11 @@ def latest_rows(rows: Sequence[Row]) -> list[Row]:
 
 
 def panels_of(rows: Sequence[Row]) -> list[Panel]:
-    """Groups rows, in the order in which panels were first written.
+    """Groups rows into panels, in the order in which panels were first written.
 
     Args:
-      rows: of any experiments and kinds, of which those of decoding count; several rows of one
-        structure and seed count once (`latest_rows`).
+      rows: rows of any experiments and kinds; only rows of kind "decoding" are used. Several rows
+        of one structure and seed count once (`latest_rows`).
 
     Raises:
       ConfigError: rows of one panel are from runs with different settings, weights or prompts.
@@ -158,7 +158,7 @@ def _panel(group: Sequence[Row], references: Sequence[Row], label: str) -> Panel
 
 
 def _closest(references: Sequence[Row], group: Sequence[Row]) -> list[Row]:
-    """Of the rows of "ar", those that share most with the panel: a sweep may write one for all."""
+    """The rows of "ar" that are closest to the panel: same settings, else same experiment."""
     hashes = {row.config_hash for row in group}
 
     def rank(row: Row) -> tuple[bool, bool]:

@@ -1,4 +1,4 @@
-"""From result rows to files: figures, tables, one page. Reads rows only; never imports JAX."""
+"""Writes figures, tables and a page from result rows alone; never imports JAX."""
 
 import dataclasses
 import os
@@ -16,7 +16,7 @@ from rsd_jax.reporting.skipping import section as skipping
 from rsd_jax.reporting.stream import section as stream
 from rsd_jax.reporting.table_formats import Table, escape_markdown
 
-# Of each kind of rows; each makes its sections of all rows.
+# One function per kind of rows; each takes all rows and makes the sections of its kind.
 _KINDS = (experiment.sections, comparison.sections, stream.sections, skipping.sections)
 _LATEX_HEAD = "% \\usepackage{booktabs,longtable}; tables of all structures want a landscape page."
 
@@ -26,19 +26,19 @@ def write_report(
 ) -> list[pathlib.Path]:
     """Writes figures, tables.md, tables.tex and report.html.
 
-    Rows of a known experiment get its figures and tables; other rows get the bars of
-    `plot_comparison` and the table of `comparison_table`, panel by panel.
+    Rows of a known experiment get the figures and tables of this experiment. Other rows of
+    decoding get the bars of `plot_comparison` and the table of `comparison_table`, panel by panel.
 
     Args:
       rows: in the order in which they were written.
-      output: where, and how the best structure is picked.
-      files: where the rows are from, for the report.
+      output: where and how files are written.
+      files: files that the rows are from, for the report.
 
     Returns:
-      paths of what was written, report first.
+      paths of the written files, report first.
 
     Raises:
-      ConfigError: no row is finished, runs are mixed in a panel, or an unknown metric or format.
+      ConfigError: no row is finished, a panel mixes runs, or a metric or format is unknown.
     """
     figures.check_formats(output.formats)
     sections = [section for kind in _KINDS for section in kind(rows, output)]
@@ -70,13 +70,13 @@ def _why_nothing(rows: Sequence[Row]) -> str:
     if not rows:
         return "the files hold no row; run the measurement first"
     failed = [row for row in rows if row.status != "ok"]
-    text = f"none of {len(rows)} rows is a finished one of a drafting method"
+    text = f"none of {len(rows)} rows is a finished row of a drafting method"
     if failed:
         row = failed[0]
-        text += f"; the first that {row.status} is {row.method} {row.tree}: {row.message}"
+        text += f"; the first {row.status} row is {row.method} {row.tree}: {row.message}"
     return (
-        f"{text}; run the measurement again, which goes on with what is missing and, with "
-        "--retry_failed, tries what failed once more"
+        f"{text}; run the measurement again, which measures missing cells and, with "
+        "--retry_failed, failed cells"
     )
 
 
@@ -95,7 +95,7 @@ def _markdown(title: str, sections: Sequence[Section]) -> str:
 
 
 def _latex(sections: Sequence[Section]) -> str:
-    """Tables of numbers; what the run was and what failed is in the other files."""
+    """Tables of numbers; facts of the run and failed cells are only in the other files."""
     parts = [_LATEX_HEAD]
     for section in sections:
         if not section.style:

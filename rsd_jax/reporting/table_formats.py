@@ -1,4 +1,4 @@
-"""A table as aligned text, Markdown, LaTeX and HTML, with the text escaped for each."""
+"""Tables as aligned text, Markdown, LaTeX and HTML, with text escaped for each format."""
 
 import dataclasses
 import html
@@ -28,9 +28,9 @@ class Table:
 
     Attributes:
       heads: one per column.
-      rows: of as many cells each.
-      text: columns that are text and stand to the left; the others are numbers.
-      title: above the table; none in aligned text.
+      rows: each with one cell per column.
+      text: indices of text columns, which are aligned left; numbers are aligned right.
+      title: title above the table, left out in aligned text.
     """
 
     heads: Sequence[str]
@@ -46,7 +46,7 @@ class Table:
         return "\n".join([lines[0], rule, *lines[1:]])
 
     def markdown(self) -> str:
-        """As GitHub reads it."""
+        """For GitHub."""
         rows = [[_markdown_cell(cell) for cell in row] for row in self.rows]
         widths = self._widths(rows)
         marks = [
@@ -59,10 +59,10 @@ class Table:
         return f"**{escape_markdown(self.title)}**\n\n{table}" if self.title else table
 
     def latex(self, *, long: bool = False) -> str:
-        """For the packages booktabs and, if it may break over pages, longtable.
+        """For the packages booktabs and, if `long`, longtable.
 
         Args:
-          long: a longtable instead of a tabular in a table.
+          long: whether the table may break over pages.
         """
         columns = "".join("l" if i in self.text else "r" for i in range(len(self.heads)))
         line = " & ".join(map(escape_latex, self.heads)) + r" \\"
@@ -123,7 +123,7 @@ class Table:
 
 
 def number(value: float | None, digits: int) -> str:
-    """With so many decimals; "-" for what was not measured."""
+    """The value with `digits` decimals; "-" for None."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
@@ -147,7 +147,7 @@ def escape_markdown(text: str) -> str:
 
 
 def _markdown_cell(text: str) -> str:
-    """What would end the cell or become HTML; the rest of Markdown is harmless there."""
+    """Escapes what would end the cell or become HTML; other Markdown is harmless in a cell."""
     return _one_line(text).replace("|", "\\|").replace("<", "&lt;")
 
 

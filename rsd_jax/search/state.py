@@ -151,5 +151,5 @@ class SearchState:
         if state.switches.shape != (size,) or not (
             len(state.points) == len(state.scores) == state.iterations
         ):
-            raise files.corrupt(path, "its fields do not fit each other")
+            raise files.corrupt(path, "the lengths of its arrays do not match")
         return state

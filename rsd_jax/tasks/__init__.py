@@ -73,7 +73,9 @@ def get_task(
         if given.get("template") == PLAIN:
             del given["template"]
         if "template" in given:
-            raise ConfigError(f"template={template!r}: the task {name!r} has {[PLAIN]} alone")
+            raise ConfigError(
+                f"template={template!r}: the task {name!r} has only the template {PLAIN!r}"
+            )
         _check_options(name, given, {"template": False})
         return TASKS[name]
     if name not in DISK_TASKS:

@@ -110,7 +110,7 @@ def text_of(values: dict[str, Any], field: str, where: str) -> str:
       ConfigError: the field is missing or is no such string; names `where`.
     """
     if field not in values:
-        raise ConfigError(f"{where}: no field {field!r}; it has {sorted(values)[:9]}")
+        raise ConfigError(f"{where}: no field {field!r}; the fields are {sorted(values)[:9]}")
     return check_text(values[field], f"{where}: the field {field!r}")
 
 
@@ -127,7 +127,7 @@ def check_text(text: Any, what: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ConfigError(f"{what} holds half a character") from None
+        raise ConfigError(f"{what} holds a lone surrogate") from None
     return text
 
 
@@ -153,7 +153,7 @@ def check_names(names: Sequence[tuple[str, str]]) -> None:
     known: dict[str, str] = {}
     for name, where in names:
         if name in known:
-            raise ConfigError(f"{where}: the name {name!r} is also that of {known[name]}")
+            raise ConfigError(f"{where}: the name {name!r} is already used in {known[name]}")
         known[name] = where
 
 

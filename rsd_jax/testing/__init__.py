@@ -1,6 +1,6 @@
-"""The testing kit: hold a verifier, a tree rule or a drafter of your own against its law.
+"""The testing kit: checks your own verifier, tree rule or drafter against its exact law.
 
-Nothing in the package imports it. `assert_lossless` is the check that matters most:
+The rest of the package does not import the kit. `assert_lossless` is the most important check:
 
     from rsd_jax.testing import assert_lossless, random_instances
     from rsd_jax.drafters import TREE_RULES

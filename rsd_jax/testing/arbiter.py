@@ -1,8 +1,8 @@
-"""When two runs that must agree do not: a numerical tie, or a defect?
+"""Decides whether two runs that should agree differ by a numerical tie or by a defect.
 
-In float32 the logits of one context differ by about 1e-5 between passes of different widths, so two
-correct runs can part where a decision is that close. Random draws are float32 whatever the models,
-so the same runs in float64 meet the same decisions, and must agree.
+In float32 the logits of one context differ by about 1e-5 between passes of different widths. Two
+correct runs can therefore differ where a decision is that close. Random draws are float32 for all
+models, so the same runs in float64 use the same draws and must agree.
 """
 
 import dataclasses
@@ -21,18 +21,18 @@ Run = Callable[[LoadedModel, LoadedModel | None], GenerateResult]
 
 
 class NumericalTieWarning(UserWarning):
-    """Two float32 runs parted at a tie; in float64 they agree."""
+    """Two runs differ in float32 at a tie, and agree in float64."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Divergence:
-    """Where two results part for the first time.
+    """The first difference of two results.
 
     Attributes:
-      row: of the prompts.
-      index: of the new token; the shorter output's length if one is the start of the other, and
-        -1 if the tokens agree and only the block counts do not.
-      tokens: what each of the two has there, None for nothing.
+      row: row of the prompts.
+      index: index of the new token; the length of the shorter output if the longer output begins
+        with it; -1 if only the block counts differ.
+      tokens: tokens of both results at `index`, None past the end.
     """
 
     row: int
@@ -43,7 +43,7 @@ class Divergence:
 def first_divergence(
     first: GenerateResult, second: GenerateResult, *, blocks: bool = False
 ) -> Divergence | None:
-    """Compares tokens row by row, and the rows' block counts if `blocks`."""
+    """Compares tokens row by row, and block counts if `blocks`; None if there is no difference."""
     for row, pair in enumerate(zip(first.tokens, second.tokens, strict=True)):
         if pair[0] != pair[1]:
             same = [a == b for a, b in zip(*pair, strict=False)]
@@ -71,22 +71,22 @@ def assert_same(
     *,
     blocks: bool = False,
 ) -> GenerateResult:
-    """Requires two runs to give the same tokens; settles a difference in float64.
+    """Asserts that two runs give the same tokens; repeats runs that differ in float64.
 
     Args:
-      first, second: each decodes `prompts` with the models that it is given.
+      first, second: functions that decode `prompts` with the given models.
       target, draft: Llamas in float32.
-      prompts: for the report.
+      prompts: prompts, for the report.
       blocks: whether block counts must agree too.
 
     Returns:
       the first result.
 
     Raises:
-      AssertionError: the runs differ in float64 too, with the first divergence and its margin.
+      AssertionError: the runs differ in float64 too; reports the first difference and its margin.
 
     Warns:
-      NumericalTieWarning: the runs differ in float32 only, with the same report.
+      NumericalTieWarning: the runs differ only in float32; the report is the same.
     """
     one, two = first(target, draft), second(target, draft)
     found = first_divergence(one, two, blocks=blocks)
@@ -97,8 +97,8 @@ def assert_same(
         wide = (in_float64(target), None if draft is None else in_float64(draft))
         again = first_divergence(first(*wide), second(*wide), blocks=blocks)
     if again is not None:
-        raise AssertionError(f"{report}; in float64 they part too, at {again}: this is a defect")
-    warnings.warn(f"{report}; in float64 they agree", NumericalTieWarning, stacklevel=2)
+        raise AssertionError(f"{report}; the runs differ in float64 too, at {again}: a defect")
+    warnings.warn(f"{report}; the runs agree in float64", NumericalTieWarning, stacklevel=2)
     return one
 
 
@@ -109,6 +109,6 @@ def _report(
         return f"row {found.row}: the same tokens in a different number of blocks"
     prefix = [*prompts[found.row], *result.tokens[found.row][: found.index]]
     return (
-        f"row {found.row} parts at new token {found.index}: {found.tokens[0]} against "
+        f"row {found.row} differs at new token {found.index}: {found.tokens[0]} against "
         f"{found.tokens[1]}; the target's top-2 logit margin there is {margin(target, prefix):.2e}"
     )

@@ -15,9 +15,9 @@ from rsd_jax.testing.drawn_trees import DrawnTrees, pack_trees
 
 @dataclasses.dataclass(frozen=True)
 class CandidateTrees(BackboneRule):
-    """The rule itself, whose trees can be enumerated.
+    """SWIFT's rule with `drawn_trees`, so that the rule's trees can be enumerated.
 
-    A table is the draft at temperature 1, so the confidence of a token is its entry.
+    The table is the draft's law at temperature 1, so the confidence of a token is its entry.
     """
 
     @property
@@ -55,7 +55,7 @@ class CandidateTrees(BackboneRule):
 
 
 def table_score_step(draft: tuple[jax.Array, ...]) -> ScoreStep:
-    """A `ScoreStep` for `grow_backbone` that reads a table; the carry is i32[B], start with zeros.
+    """A `ScoreStep` for `grow_backbone` that reads a table; the carry is i32[B], initially 0.
 
     Args:
       draft: from `log_tables`.

@@ -16,10 +16,10 @@ from rsd_jax.testing.instances import Instance, laws_at, log, prefix_indices
 from rsd_jax.verifiers.base import Decision, TargetLaws, Verifier
 from rsd_jax.verifiers.stops import StopVerifier
 
-_ROWS = 4096  # of one call of the compiled program, so that it is compiled once
+_ROWS = 4096  # rows of every call, so that the program is compiled once
 _SAME_LAW = 1e-9
-# The target's temperature, so that a law read without its warp is a wrong law; dividing by a
-# power of two is exact.
+# The target's temperature is not 1, so that a law without its warp is wrong. Dividing by a power
+# of two is exact.
 _TEMPERATURE = 0.5
 
 
@@ -28,14 +28,14 @@ class Problem:
     """Z trees, of one or several instances, and the laws at their nodes.
 
     Attributes:
-      shape: of the trees.
-      instance: int[Z], which instance a tree was drawn from.
-      probability: f64[Z], of the tree, given its instance.
+      shape: shape of all trees.
+      instance: int[Z], index of the instance that a tree was drawn from.
+      probability: f64[Z], probability of the tree, given its instance.
       tokens, parents: i32[Z, N].
       valid: bool[Z, N].
       prefix: int[Z, N], row of a node's prefix in the table of its depth.
-      log_q: f64[Z, I, V], what the verifier is told about the draft.
-      logits: f64[Z, N, V], of the target before its warp.
+      log_q: f64[Z, I, V], the draft's law as the verifier gets it.
+      logits: f64[Z, N, V], the target's logits before the warp.
       siblings, child_laws: as in `DrawnTrees`.
     """
 
@@ -62,7 +62,7 @@ class Problem:
         return out
 
     def same_prefix(self, relation: np.ndarray) -> np.ndarray:
-        """bool[Z, N, N]: `relation` extended to all slots with the prefix of a related one."""
+        """bool[Z, N, N]: `relation` extended to all slots with the prefix of a related slot."""
         depths = np.broadcast_to(self.shape.depths, self.prefix.shape)
         equal = (depths[:, :, None] == depths[:, None]) & (
             self.prefix[:, :, None] == self.prefix[:, None]
@@ -71,7 +71,7 @@ class Problem:
 
 
 def make_problem(trees: Sequence[DrawnTrees], instances: Sequence[Instance]) -> Problem:
-    """Joins the trees of several instances; all of one shape and one law of siblings."""
+    """Joins the trees of several instances, which share one shape and one law of siblings."""
     shape, siblings, parts = trees[0].shape, trees[0].siblings, []
     for i, (drawn, instance) in enumerate(zip(trees, instances, strict=True)):
         prefix = prefix_indices(shape, drawn.tokens, drawn.parents, instance.vocab_size)
@@ -96,7 +96,7 @@ def make_problem(trees: Sequence[DrawnTrees], instances: Sequence[Instance]) -> 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decisions:
-    """What was decided, row by row: num_accepted i32[n], path i32[n, D], law f64[n, V]."""
+    """Decisions of n rows: num_accepted i32[n], path i32[n, D], law f64[n, V]."""
 
     num_accepted: np.ndarray
     path: np.ndarray
@@ -106,7 +106,7 @@ class Decisions:
         return Decisions(self.num_accepted[rows], self.path[rows], self.law[rows])
 
     def same_as(self, other: "Decisions") -> np.ndarray:
-        """bool[n], row by row."""
+        """bool[n], whether each row's decision is the same."""
         equal = (self.num_accepted == other.num_accepted) & (self.path == other.path).all(-1)
         return equal & np.isclose(self.law, other.law, 0, _SAME_LAW, equal_nan=True).all(-1)
 
@@ -152,7 +152,7 @@ def _stops(verifier, shape, siblings, trees, logits):
 
 
 def _device() -> jax.Device:
-    """The CPU, which has float64 and no launch latency, unless JAX was started without it."""
+    """The CPU, which has float64 and no launch latency, if JAX was started with it."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:
@@ -166,17 +166,17 @@ def decide_rows(
     uniforms: np.ndarray,
     dtype: str = "float64",
 ) -> Decisions:
-    """Decides about tree `which[i]` with `uniforms[i]`.
+    """Calls `verifier.decide` on tree `which[i]` with `uniforms[i]`, for each i.
 
     Args:
-      verifier: any.
+      verifier: any verifier.
       problem: the trees.
       which: int[n].
       uniforms: f64[n, N].
-      dtype: in which the verifier computes.
+      dtype: dtype of the verifier's computation.
 
     Raises:
-      AssertionError: a path that is no chain of valid nodes from the root.
+      AssertionError: a path is not a chain of valid nodes from the root.
     """
     out = []
     for start in range(0, max(len(which), 1), _ROWS):

@@ -17,11 +17,11 @@ class DrawnTrees:
     """Z trees and their probabilities; trees of probability 0 are left out.
 
     Attributes:
-      shape: of all of them.
+      shape: shape of all trees.
       probability: f64[Z], sums to 1.
       tokens, parents: i32[Z, N].
       valid: bool[Z, N].
-      siblings: which law every child was drawn from, as in `DraftTree`.
+      siblings: the law that children were drawn from, as in `DraftTree`.
       child_laws: i8[Z, N] for `MIXED` siblings, as in `DraftTree`.
     """
 
@@ -35,7 +35,7 @@ class DrawnTrees:
 
 
 class EnumerableRule(Protocol):
-    """A rule of one's own whose trees can be enumerated."""
+    """Your own rule, with a function that enumerates its trees."""
 
     @property
     def shape(self) -> TreeShape:
@@ -52,7 +52,7 @@ def drawn_trees(rule: Any, draft: Table) -> DrawnTrees:
 
     Args:
       rule: a `TreeRule` or an `EnumerableRule`.
-      draft: the table that it draws from.
+      draft: the table that the rule draws from.
 
     Raises:
       TypeError: the rule is neither.
@@ -63,19 +63,19 @@ def drawn_trees(rule: Any, draft: Table) -> DrawnTrees:
         siblings = SiblingLaw.carried(rule.sibling_laws)
         return pack_trees(rule.shape, rule.drawn_levels(draft), siblings)
     raise TypeError(
-        f"{type(rule).__name__} is no TreeRule; give it a method `drawn_trees(draft) -> DrawnTrees`"
+        f"{type(rule).__name__} is not a TreeRule; add a method `drawn_trees(draft) -> DrawnTrees`"
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class PredictableBranching:
-    """Siblings without replacement, their number decided by the law and the first draw.
+    """Siblings without replacement; their number depends on the law and the first draw.
 
-    The most general predictable rule on a tree with fixed slots; what is not drawn is invalid.
+    The most general predictable rule on a tree with fixed slots; slots not drawn are invalid.
 
     Attributes:
       branching: slots per node of each level.
-      count: from (law, first token) to the number of children, at least 1.
+      count: maps (law, first token) to the number of children, at least 1.
     """
 
     branching: tuple[int, ...]
@@ -99,12 +99,12 @@ class PredictableBranching:
 class MixedSiblings:
     """Siblings of several laws at every node, in draw order.
 
-    A point mass proposes the likeliest token, whether an earlier sibling has it or not. A sibling
-    without replacement is invalid, with all after it, where no token is left.
+    A point mass proposes the likeliest token, even if an earlier sibling has this token. If no
+    token is left for a sibling without replacement, this sibling and all later ones are invalid.
 
     Attributes:
       branching: slots per node of each level.
-      laws: `IID`, `WITHOUT_REPLACEMENT` or `POINT`, of each sibling; as many as slots or more.
+      laws: `IID`, `WITHOUT_REPLACEMENT` or `POINT` for each sibling; at least as many as slots.
     """
 
     branching: tuple[int, ...]
@@ -145,13 +145,13 @@ class MixedSiblings:
 
 @dataclasses.dataclass(frozen=True)
 class PaddedSiblings:
-    """The trees of a rule of depth 1 in a shape with more slots; those are invalid.
+    """The trees of a rule of depth 1, with invalid slots added.
 
-    Several rules then share one shape, and whatever is compiled for it.
+    Several rules thus share one shape and the programs compiled for it.
 
     Attributes:
-      rule: of depth 1.
-      slots: children of the root.
+      rule: a rule of depth 1.
+      slots: children of the root, invalid slots included.
     """
 
     rule: Any
@@ -181,7 +181,7 @@ def pack_trees(
     drawn: Iterable[tuple[float, Levels]],
     siblings: SiblingLaw = SiblingLaw.WITHOUT_REPLACEMENT,
 ) -> DrawnTrees:
-    """Arrays from pairs of a probability and a tree."""
+    """`DrawnTrees` from pairs of a probability and a tree."""
     trees = list(drawn)
     size = (len(trees), shape.num_nodes)
     tokens, valid = np.zeros(size, np.int32), np.zeros(size, bool)

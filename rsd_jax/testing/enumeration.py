@@ -1,14 +1,13 @@
 """The exact output law of a verifier, by enumeration in float64.
 
-A verifier decides about node i with a uniform of its own. If every such uniform has a single
-threshold (below it one thing happens, above it another), then a tree of N - 1 drafted nodes has
-2^(N-1) cells in which the decision is constant; their volumes, the probabilities of the trees
-and the laws that decisions emit from give the law of everything a block produces. The
-thresholds are found by bisection, so nothing is assumed about how a verifier computes them, and
-that the decision is constant in each cell is checked at random points: a verifier that breaks
-the assumption fails loudly.
+A verifier decides about each node with the node's own uniform number. Assume that the decision
+changes only at one threshold of each uniform. Then the uniforms of a tree with N - 1 drafted nodes
+have 2^(N-1) cells with constant decisions. The volumes of the cells, the probabilities of the
+trees and the laws that decisions emit from give the exact law of a block's output. The thresholds
+are found by bisection. The assumption is checked at random points of each tree; a verifier that
+violates it fails.
 
-`assert_lossless` is the check that a verifier of one's own should pass.
+`assert_lossless` is the check that your own verifier should pass.
 """
 
 import dataclasses
@@ -28,20 +27,20 @@ from rsd_jax.verifiers.stops import StopVerifier
 _TOP = 1.0 - 2.0**-53  # the largest uniform
 _BISECTIONS = 44
 _RANDOM_POINTS = 4  # per tree
-_NEGLIGIBLE = 1e-9  # a cell that only the finite number of bisections made
+_NEGLIGIBLE = 1e-9  # weight of a cell that exists only because bisection is not exact
 
 OutcomeLaw = tuple[np.ndarray, ...]
-"""Entry a is f64[V**a, V]: the probability that a block accepts the a tokens of the row's prefix,
-no more, and emits the column's token."""
+"""Entry a is f64[V**a, V]: the probability that a block accepts exactly the a tokens of the row's
+prefix and emits the column's token."""
 
 
 def thresholds(verifier: Verifier, problem: Problem) -> np.ndarray:
-    """f64[Z, N]: where the uniform of a slot changes the decision; 1 where it never does.
+    """f64[Z, N]: value at which the uniform of a slot changes the decision; 1 if none does.
 
-    A slot's threshold is looked for with the uniforms of its ancestors at 0, which accepts them
-    if anything does, and all others at the top, which rejects them if anything does; then, for
-    verifiers that hold equal prefixes to be one node, with those of all slots of its ancestors'
-    prefixes at 0. A slot that is reached neither way is taken to be out of reach.
+    To find a slot's threshold, the uniforms of its ancestors are set to 0, which accepts them if
+    possible, and all other uniforms to the largest value, which rejects if possible. For verifiers
+    that treat equal prefixes as one node, the search is repeated with the uniforms of all slots
+    with the ancestors' prefixes at 0. A slot that neither search reaches counts as unreachable.
     """
     ancestors = problem.ancestors()
     out = np.ones(problem.tokens.shape)
@@ -62,7 +61,7 @@ def thresholds(verifier: Verifier, problem: Problem) -> np.ndarray:
 def _bisect(
     verifier: Verifier, problem: Problem, trees: np.ndarray, slots: np.ndarray, base: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the rows whose slot's uniform matters, the others as in `base`; thresholds."""
+    """Indices of rows in which the slot's uniform matters, and thresholds; others as in `base`."""
 
     def at(rows: np.ndarray, value: np.ndarray | float) -> Decisions:
         uniforms = base[rows]
@@ -82,11 +81,11 @@ def _bisect(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Cells:
-    """A grid over the cube of each tree's uniforms; an axis per group of slots that share one.
+    """A grid over the cube of each tree's uniforms; slots of one group share an axis.
 
     Attributes:
       members: the slots of each group.
-      edges: per group f64[Z, m + 2], its m thresholds in order between 0 and 1.
+      edges: per group f64[Z, m + 2]: 0, the group's m thresholds in ascending order, 1.
     """
 
     members: list[np.ndarray]
@@ -96,13 +95,13 @@ class _Cells:
     def between(cls, thresholds: np.ndarray, groups: Sequence[int]) -> "_Cells":
         names = np.asarray(groups)
         members = [np.flatnonzero(names == name) for name in np.unique(names[1:])]
-        members = [slots[slots > 0] for slots in members]  # the root has no coin
+        members = [slots[slots > 0] for slots in members]  # the root's uniform is not used
         ends = np.zeros((len(thresholds), 1)), np.ones((len(thresholds), 1))
         inner = [np.sort(thresholds[:, slots], axis=1) for slots in members]
         return cls(members, [np.concatenate([ends[0], x, ends[1]], axis=1) for x in inner])
 
     def volumes_and_midpoints(self, slots: int) -> tuple[np.ndarray, np.ndarray]:
-        """f64[Z, C] and f64[Z, C, N], the cells in row-major order of their indices."""
+        """Volumes f64[Z, C] and midpoints f64[Z, C, N] of the cells, in row-major order."""
         choices = list(itertools.product(*(range(e.shape[1] - 1) for e in self.edges)))
         trees = len(self.edges[0]) if self.edges else 1
         volumes = np.ones((trees, len(choices)))
@@ -117,7 +116,7 @@ class _Cells:
     def random_points(
         self, rng: np.random.Generator, which: np.ndarray, slots: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Points f64[n, N] of trees `which`, and the cells int[n] that they lie in."""
+        """Random points f64[n, N] for trees `which`, and the points' cells int[n]."""
         points = rng.random((len(which), slots))
         cell = np.zeros(len(which), int)
         for members, edges in zip(self.members, self.edges, strict=True):
@@ -136,18 +135,19 @@ def outcome_laws(
     drawn_from: Callable[[Table], Table] | None = None,
     coins: Sequence[int] | None = None,
 ) -> list[OutcomeLaw]:
-    """The exact law of what a block produces, for each instance.
+    """The exact law of a block's output, for each instance.
 
     Args:
-      verifier: held against the target.
+      verifier: the verifier to enumerate.
       rule: how trees are drawn, see `drawn_trees`.
-      instances: all with the same V, and as deep as the rule at least.
-      drawn_from: what the draft really samples, given what it says; the identity by default.
-      coins: N names of uniforms; slots of the same name share one. All different by default.
+      instances: all with the same V, and at least as deep as the rule.
+      drawn_from: maps the draft's table to the table that trees are really drawn from, to test a
+        draft with wrong laws; by default both are the same.
+      coins: N names of uniforms; slots with the same name share a uniform. Default: no sharing.
 
     Raises:
-      AssertionError: the verifier has not one threshold per node, returns an impossible path,
-        or has no law to emit from.
+      AssertionError: the verifier does not have one threshold per node, returns an impossible
+        path, or has no law to emit from.
     """
     tables = [i.draft if drawn_from is None else drawn_from(i.draft) for i in instances]
     problem = make_problem([drawn_trees(rule, table) for table in tables], instances)
@@ -212,7 +212,7 @@ def _check_constant(
         raise AssertionError(
             f"{type(verifier).__name__} does not decide about every node by one threshold of "
             f"that node's uniform, so its law cannot be enumerated: uniforms {points[row]} on "
-            f"tokens {problem.tokens[which[row]]} give a decision of their own"
+            f"tokens {problem.tokens[which[row]]} give another decision than their cell"
         )
 
 
@@ -222,9 +222,9 @@ def _collect(
     law = decisions.law
     is_law = np.isfinite(law).all(-1) & (law >= 0.0).all(-1) & (law.sum(-1) > 0.0)
     if (weights[~is_law] > _NEGLIGIBLE).any():
-        raise AssertionError(f"a decision emits from {law[np.argmin(is_law)]}, which is no law")
+        raise AssertionError(f"a decision emits from {law[np.argmin(is_law)]}, not a law")
     law = np.where(is_law[:, None], law, 1.0)
-    # The draw that ends a block normalises; so does this.
+    # Normalised, as the draw that ends a block normalises too.
     law = law / law.sum(-1, keepdims=True) * weights[:, None]
     last = np.maximum(decisions.num_accepted - 1, 0)
     node = (
@@ -243,7 +243,7 @@ def _collect(
 
 
 def extended(outcomes: OutcomeLaw, target: Table) -> np.ndarray:
-    """The law over sequences of len(target) tokens when the target goes on after a block."""
+    """The law over sequences of len(target) tokens: a block, continued by the target."""
     vocab = target[0].shape[-1]
     joint = np.zeros(vocab ** len(target))
     for accepted, stopped in enumerate(outcomes):
@@ -255,7 +255,7 @@ def extended(outcomes: OutcomeLaw, target: Table) -> np.ndarray:
 
 
 def output_law(verifier: Verifier, rule: Any, instance: Instance, **options) -> np.ndarray:
-    """f64[V**(D + 1)]: the law of the first D + 1 tokens when a block is followed by the target.
+    """f64[V**(D + 1)]: the law of the first D + 1 tokens of a block continued by the target.
 
     Arguments as in `outcome_laws`.
     """
@@ -266,7 +266,7 @@ def output_law(verifier: Verifier, rule: Any, instance: Instance, **options) -> 
 def total_variations(
     verifier: Verifier, rule: Any, instances: Sequence[Instance], **options
 ) -> np.ndarray:
-    """f64[len(instances)]: TV between a verifier's output law and the target's own.
+    """f64[len(instances)]: TV between a verifier's output law and the target's law.
 
     Arguments as in `outcome_laws`.
     """
@@ -289,7 +289,7 @@ def assert_lossless(
     Arguments as in `outcome_laws`; returns the largest absolute error of a probability.
 
     Raises:
-      AssertionError: it is not, or it cannot be enumerated.
+      AssertionError: the laws differ, or the verifier's law cannot be enumerated.
     """
     worst = 0.0
     outcomes = outcome_laws(verifier, rule, instances, **options)
@@ -307,17 +307,17 @@ def assert_lossless(
 
 
 def assert_strict(verifier: Verifier, rule: Any, vocab_size: int) -> None:
-    """Asserts that a coin of exactly 0 does not accept a token that the target cannot emit.
+    """Asserts that a uniform of exactly 0 does not accept a token that the target cannot emit.
 
-    Such a coin has probability 2^-23 in float32, so no law shows what it does.
+    A uniform of 0 has probability 2^-23 in float32, too small to show in a law.
 
     Args:
-      verifier: any.
-      rule: of depth 1.
+      verifier: any verifier.
+      rule: a rule of depth 1.
       vocab_size: V, at least 2.
 
     Raises:
-      AssertionError: it does.
+      AssertionError: the verifier accepts such a token.
     """
     q = np.eye(1, vocab_size)
     p = (1.0 - q) / (vocab_size - 1)

@@ -1,4 +1,4 @@
-"""Random pairs of a target and a draft small enough that every law can be written down."""
+"""Random pairs of a target and a draft, so small that all their laws are tables."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ class Instance:
 
     @property
     def depth(self) -> int:
-        """D, the longest draft that the tables can answer."""
+        """D, the largest depth of a tree on these tables."""
         return len(self.draft)
 
 
@@ -50,18 +50,18 @@ def sequence_law(table: Table) -> np.ndarray:
 
 
 KINDS = ("dense", "peaked", "zeros in q", "zeros in p", "zeros in both", "disjoint", "equal")
-"""What `random_instances` cycles through. In "disjoint" half of the prefixes have a target and a
-draft without a common token, in "equal" half have the same law twice."""
+"""Kinds of `random_instances`. In "disjoint", target and draft have no common token after half of
+the prefixes; in "equal", target and draft have the same law after half of the prefixes."""
 
 
 def random_instances(vocab_size: int, depth: int, count: int, *, seed: int = 0) -> list[Instance]:
-    """Random instances, every kind of `KINDS` in turn.
+    """Random instances; cycles through `KINDS`.
 
     Args:
       vocab_size: V, at least 2.
       depth: D.
-      count: how many.
-      seed: of the generator.
+      count: number of instances.
+      seed: seed of the generator.
     """
     rng = np.random.default_rng(seed)
     return [_instance(rng, vocab_size, depth, KINDS[i % len(KINDS)]) for i in range(count)]
@@ -89,7 +89,7 @@ def _instance(rng: np.random.Generator, vocab: int, depth: int, kind: str) -> In
 
 
 def _some_zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Drops a third of the entries, but never all of a row."""
+    """Mask that drops about a third of the entries, but never all entries of a row."""
     keep = rng.random(shape) > 1 / 3
     keep[np.arange(shape[0]), rng.integers(0, shape[1], shape[0])] = True
     return keep
@@ -100,7 +100,7 @@ def _normalised(weights: np.ndarray) -> np.ndarray:
 
 
 def log(laws: np.ndarray) -> np.ndarray:
-    """Logarithm without a warning: log 0 is -inf."""
+    """Logarithm; log 0 is -inf, without a warning."""
     with np.errstate(divide="ignore"):
         return np.log(laws)
 
@@ -125,10 +125,10 @@ def prefix_indices(
 
 
 def laws_at(table: Table, shape: TreeShape, index: np.ndarray) -> np.ndarray:
-    """f64[..., N', V]: a table's laws at the first N' = len(table) levels' slots.
+    """f64[..., N', V]: a table's laws at the N' slots of the first len(table) levels.
 
     Args:
-      table: one entry per level that is asked for.
+      table: one entry per level.
       shape: of the trees.
       index: int[..., N] from `prefix_indices`.
     """
@@ -144,8 +144,8 @@ def log_tables(table: Table) -> tuple[jax.Array, ...]:
 def table_score_level(shape: TreeShape, draft: tuple[jax.Array, ...]) -> ScoreLevel:
     """A `ScoreLevel` for `grow_tree` that reads a table through the visibility mask.
 
-    The prefix of a node is what its mask shows it, so a wrong mask gives wrong laws. The carry
-    is the tokens of the levels so far: start with i32[B, 0].
+    A node's prefix is read through the node's mask, so a wrong mask gives wrong laws. The carry is
+    the tokens of the levels so far, initially i32[B, 0].
 
     Args:
       shape: of the trees.

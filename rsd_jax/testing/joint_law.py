@@ -1,11 +1,11 @@
-"""Does a sample of whole sequences follow an enumerated law? See `statistics` for the test."""
+"""Tests whether a sample of whole sequences follows an enumerated law; see `statistics`."""
 
 import numpy as np
 
 from rsd_jax.testing.statistics import ChiSquare, chi_square
 
 MIN_EXPECTED = 12.0
-"""Sequences are merged until each cell expects this many samples."""
+"""Sequences are merged until every cell has at least this expected count."""
 
 
 def count_sequences(sequences: np.ndarray, vocab_size: int) -> np.ndarray:
@@ -18,15 +18,15 @@ def count_sequences(sequences: np.ndarray, vocab_size: int) -> np.ndarray:
 def merge_rare(
     counts: np.ndarray, law: np.ndarray, min_expected: float = MIN_EXPECTED
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Merges rare cells into groups of like probability, which keeps more power than one pool.
+    """Merges rare cells into groups of similar probability, which keeps more power than one pool.
 
-    The least likely come first and a group is full when it expects `min_expected` samples: a
-    choice that does not look at the counts. Impossible cells are merged into one.
+    Cells are merged from the least likely on, until a group's expected count is `min_expected`; the
+    groups thus do not depend on the counts. Impossible cells are merged into one.
 
     Args:
       counts: int[cells], of any shape.
       law: f64[cells], sums to 1.
-      min_expected: of a group.
+      min_expected: least expected count of a group.
 
     Returns:
       counts and probabilities of the groups.
@@ -40,7 +40,7 @@ def merge_rare(
         if samples * mass >= min_expected:
             merged.append((observed, mass))
             observed, mass = 0.0, 0.0
-    last = merged.pop() if len(merged) > 1 else (0.0, 0.0)  # takes what is left over
+    last = merged.pop() if len(merged) > 1 else (0.0, 0.0)  # gets the remaining cells
     merged.append((last[0] + observed, last[1] + mass))
     seen, due = np.asarray(merged, np.float64).T
     return seen, due
@@ -49,15 +49,15 @@ def merge_rare(
 def check_joint_law(
     groups: list[np.ndarray], laws: list[np.ndarray], *, false_alarm: float
 ) -> ChiSquare:
-    """Tests sequences after several prompts against the law after each prompt, in one go.
+    """Tests sequences after several prompts against the law after each prompt, in one test.
 
-    The cells are pairs (prompt, sequence). How often a prompt occurs is given, so the degrees of
-    freedom are overstated by the number of prompts - 1 and the test errs on the quiet side.
+    The cells are pairs (prompt, sequence). As the samples per prompt are fixed, the degrees of
+    freedom are overstated by the number of prompts - 1, so the test is conservative.
 
     Args:
       groups: per prompt, sequences int[samples, n].
-      laws: per prompt, f64[V] * n.
-      false_alarm: probability that right samples fail.
+      laws: per prompt, f64[V, ..., V] with n axes.
+      false_alarm: probability that correct samples fail.
     """
     total = sum(map(len, groups))
     cells = [

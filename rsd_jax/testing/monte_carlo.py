@@ -1,4 +1,4 @@
-"""Sampling trees and blocks from tables through the real key path, many rows in one call."""
+"""Samples trees and blocks from tables with the engine's keys, many rows in one call."""
 
 import functools
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ ROWS = 100_000
 """Default sample size: 25 / TV^2 for a total variation of .016."""
 
 
-_QUICK = {"xla_backend_optimization_level": 1}  # compiling takes longer than running
+_QUICK = {"xla_backend_optimization_level": 1}  # as compiling takes longer than running
 
 
 @functools.partial(jax.jit, static_argnames=("rule", "rows"), compiler_options=_QUICK)
@@ -59,7 +59,7 @@ def _grow(rule, draft, seed, rows: int) -> tuple[DraftTree, jax.Array]:
 def sample_trees(
     rule: TreeRule | BackboneRule, draft: Table, *, rows: int = ROWS, seed: int = 0
 ) -> DraftTree:
-    """Draws a tree for every row from a table; one compilation per rule, V and `rows`."""
+    """Draws a tree for every row from a table; compiles once per rule, V and `rows`."""
     return _grow(rule, log_tables(draft), seed, rows)[0]
 
 
@@ -77,11 +77,11 @@ def sample_outcomes(
     rows: int = ROWS,
     seed: int = 0,
 ) -> OutcomeLaw:
-    """Counts of what `rows` blocks produce, laid out like an `OutcomeLaw`."""
+    """Counts of the outcomes of `rows` blocks, in the layout of an `OutcomeLaw`."""
     tree, keys = _grow(rule, log_tables(instance.draft), seed, rows)
     result = _verify(verifier, tree, log_tables(instance.target), keys)
     tree, result = jax.device_get((tree, result))
-    assert result.finite.all(), "a target law was taken for none"
+    assert result.finite.all(), "the verifier rejected a target law as not finite"
     vocab = instance.vocab_size
     prefix = prefix_indices(rule.shape, tree.tokens, tree.parents, vocab)
     last = np.maximum(result.num_accepted - 1, 0)
@@ -107,14 +107,14 @@ def assert_sampled_law(
     """Asserts that sampled blocks follow the law enumerated for the verifier `right`.
 
     Args:
-      verifier: whose `verify` is sampled, keys and draws included.
+      verifier: its `verify` is sampled, keys and draws included.
       rule: how trees are drawn.
       instances: all with the same V, and as deep as the rule.
-      right: whose `decide` is enumerated.
-      false_alarm: probability per instance that a right sample fails.
+      right: its `decide` is enumerated.
+      false_alarm: probability per instance that a correct sample fails.
 
     Raises:
-      AssertionError: naming the instance, with the total variation measured on it.
+      AssertionError: the laws differ; names the instance and the measured total variation.
     """
     for number, instance in enumerate(instances):
         (law,) = outcome_laws(right, rule, [instance])
@@ -133,10 +133,10 @@ def flat(law: OutcomeLaw) -> np.ndarray:
 
 
 def tree_counts(trees: DrawnTrees, sampled: DraftTree) -> np.ndarray:
-    """f64[Z + 1]: how often each enumerated tree was drawn; last, how often none of them."""
+    """f64[Z + 1]: how often each enumerated tree was drawn; last, how often any other tree."""
 
     def rows(tokens: np.ndarray, parents: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        # What stands in an invalid slot does not matter.
+        # The contents of invalid slots do not matter.
         both = np.where(valid[..., None], np.stack([tokens, parents], axis=-1), NO_NODE)
         return both[:, 1:].reshape(len(both), -1)
 
@@ -151,7 +151,7 @@ def tree_counts(trees: DrawnTrees, sampled: DraftTree) -> np.ndarray:
 
 
 def level_prefixes(sampled: DraftTree, level: int, vocab_size: int) -> np.ndarray:
-    """int[B, w]: the prefixes kept at a level, in slot order, as rows of a table."""
+    """int[B, w]: the prefixes of a level's slots, as rows of a table."""
     tokens, parents = jax.device_get((sampled.tokens, sampled.parents))
     index = prefix_indices(sampled.shape, tokens, parents, vocab_size)
     return index[:, sampled.shape.level(level)]

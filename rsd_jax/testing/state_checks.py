@@ -1,7 +1,7 @@
-"""Does the state that drafts and targets keep equal what a pass from scratch would compute?
+"""Checks the state that drafts and targets keep against passes from scratch.
 
-Exactness of the output cannot see a draft that reads the wrong keys and values: it only loses
-acceptance. These checks can, for a `Drafter`, a `LanguageModel` or a change to the engine.
+A draft that reads wrong keys and values only loses acceptance, so tests of the output law miss it.
+These checks find it, for a `Drafter`, a `LanguageModel` or a change to the engine.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from rsd_jax.engine.target_pass import places
 
 @dataclasses.dataclass(frozen=True)
 class Phases:
-    """An engine per phase, so that a change to one recompiles only the phases that it touches."""
+    """An engine per phase, so that a changed phase recompiles only itself."""
 
     draft: Engine
     score: Engine
@@ -32,22 +32,22 @@ class Phases:
 
     @classmethod
     def of(cls, engine: Engine, **other: Engine) -> "Phases":
-        """`engine` in every phase but those named."""
+        """`engine` in every phase, except for the engines in `other`, by phase."""
         phases = {field.name: engine for field in dataclasses.fields(cls)}
         return cls(**phases | other)
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """One block, observed; arrays as in the types they come from.
+    """The observed values of one block.
 
     Attributes:
-      before: the state in which it began.
-      tree: what was drafted.
+      before: the state before the block.
+      tree: the drafted tree.
       draft_logprobs: f32[B, I, V], the tree's laws at internal nodes.
-      logits: f32[B, N, V], the target's.
-      result: the verdict.
-      after: the state that it left.
+      logits: f32[B, N, V], the target's logits.
+      result: the result of verification.
+      after: the state after the block.
     """
 
     before: DecodeState
@@ -76,7 +76,7 @@ def run_blocks(
     options: DecodeOptions,
     num_blocks: int,
 ) -> list[Block]:
-    """Runs blocks phase by phase, as the fused loop does, and keeps what each one saw."""
+    """Runs blocks phase by phase, as the fused loop does, and records each block's values."""
     blocks = []
     for _ in range(num_blocks):
         before = state
@@ -95,7 +95,7 @@ def run_blocks(
 def _last_logits(
     model: LanguageModel, params: Params, tokens: jax.Array, length: jax.Array
 ) -> jax.Array:
-    """f32[R, V] after the first `length` of tokens i32[R, W], in one pass without a cache."""
+    """f32[R, V] after the first `length` tokens of i32[R, W], in one pass without a cache."""
     rows, width = tokens.shape
     positions = jnp.broadcast_to(jnp.arange(width, dtype=jnp.int32)[None], (rows, width))
     logits, _ = model.forward(
@@ -113,13 +113,13 @@ def _last_logits(
 def from_scratch(
     model: LanguageModel, params: Params, block: Block, nodes: int, width: int
 ) -> np.ndarray:
-    """Logits f32[B, nodes, V] at the first nodes of a block's tree, each from a pass of its own.
+    """Logits f32[B, nodes, V] at the first nodes of a block's tree, each from a separate row.
 
     Args:
       model: target or draft.
       params: of the model.
-      block: observed.
-      nodes: how many slots.
+      block: the observed block.
+      nodes: number of slots.
       width: at least the committed tokens plus the depth of the tree; static.
     """
     tree, lengths = block.tree, np.asarray(block.before.length)
@@ -150,9 +150,9 @@ def _draft_mode_logits(
     path: jax.Array,
     length: jax.Array,
 ) -> jax.Array:
-    """f32[R, V] after `length` tokens of path i32[R, W], with sub-layers skipped along the path.
+    """f32[R, V] after `length` tokens of path i32[R, W], with sub-layers skipped on the path.
 
-    The `count` tokens of prefix before it are taken in by the whole model.
+    The whole model prefills the `count` tokens of `prefix` before the path.
     """
     rows, width = path.shape
     cache = prefill_cache(model, params.target, model.init_cache(*prefix.shape), prefix, count)
@@ -171,7 +171,7 @@ def _draft_mode_logits(
 
 
 def self_draft_difference(block: Block, model: LanguageModel, params: ModelParams) -> float:
-    """Largest deviation of log q at expanded nodes from draft-mode passes from scratch.
+    """Largest difference of log q at nodes with children from draft-mode passes from scratch.
 
     For drafters that skip sub-layers of the target, at T = 1 without filters.
     """
@@ -196,13 +196,13 @@ def self_draft_difference(block: Block, model: LanguageModel, params: ModelParam
 
 
 def target_difference(block: Block, model: LanguageModel, params: Params, width: int) -> float:
-    """Largest deviation of the target's logits at valid nodes from passes from scratch."""
+    """Largest difference of the target's logits at valid nodes from passes from scratch."""
     expected = from_scratch(model, params, block, block.tree.shape.num_nodes, width)
     return _worst(block.logits, expected, np.asarray(block.tree.valid))
 
 
 def draft_difference(block: Block, model: LanguageModel, params: Params, width: int) -> float:
-    """The same for log q at every expanded node of the draft; for T = 1 without filters."""
+    """Largest difference of log q at valid internal nodes from passes from scratch, at T = 1."""
     internal = block.tree.shape.num_internal
     expected = from_scratch(model, params, block, internal, width)
     expected = expected - expected.max(-1, keepdims=True)
@@ -220,17 +220,17 @@ def _fresh_cache(
 def cache_difference(
     cache: KVCache, missing: int, state: DecodeState, model: LanguageModel, params: Params
 ) -> float:
-    """Largest deviation of a cache's committed entries from those of a fresh prefill.
+    """Largest difference of a cache's committed entries from the entries of a fresh prefill.
 
     Args:
-      cache: the target's or a draft's.
-      missing: how many of the last committed tokens it does not hold: 1 for a target.
-      state: whose tokens they are.
-      model: whose cache.
-      params: of the model.
+      cache: cache of the target or of a draft.
+      missing: how many of the last committed tokens are not in the cache: 1 for a target.
+      state: gives the committed tokens.
+      model: the model of the cache.
+      params: parameters of the model.
 
     Returns:
-      infinity if the cache's length is wrong.
+      the difference; infinity if the cache's length is wrong.
     """
     count = np.maximum(np.asarray(state.length) - missing, 0)
     if not np.array_equal(cache.length, count):
@@ -248,9 +248,9 @@ def cache_difference(
 
 
 def accepts_everything(blocks: list[Block]) -> bool:
-    """The self-pair test: with the target as its own draft, every block accepts to full depth.
+    """Whether every block accepts to full depth, as it must with the target as its own draft.
 
-    That is the depth to which the row's tree was drafted.
+    The full depth of a row is the depth of its deepest valid node.
     """
     return all(
         bool((np.asarray(b.result.num_accepted) == _drafted_depth(b.tree)).all()) for b in blocks

@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 
 _SMALLEST_EXPECTED = 10.0
-"""Categories with fewer expected counts are pooled, so that the statistic is chi-square."""
+"""Categories with smaller expected counts are pooled, so that the statistic is chi-square."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,9 +16,9 @@ class ChiSquare:
     """Outcome of a test.
 
     Attributes:
-      statistic: infinite if something happened that has probability 0.
-      critical: a right sample exceeds it with the stated false-alarm rate.
-      degrees: of freedom.
+      statistic: infinite if a category with probability 0 occurred.
+      critical: value that a correct sample exceeds with the stated false-alarm rate.
+      degrees: degrees of freedom.
       tv: total variation between the empirical and the expected law.
     """
 
@@ -36,9 +36,9 @@ def chi_square(counts: np.ndarray, law: np.ndarray, *, false_alarm: float) -> Ch
     """Tests counts f64[C] against probabilities f64[C].
 
     Args:
-      counts: observed.
-      law: expected, sums to 1; a single count where it is 0 fails the test.
-      false_alarm: probability that a right sample fails.
+      counts: observed counts.
+      law: expected law, sums to 1; a count in a category with probability 0 fails the test.
+      false_alarm: probability that a correct sample fails.
     """
     from scipy.stats import chi2
 
@@ -60,10 +60,10 @@ def chi_square(counts: np.ndarray, law: np.ndarray, *, false_alarm: float) -> Ch
 
 
 def power(tv: float, samples: int, degrees: int, *, false_alarm: float) -> float:
-    """Least probability that the test catches a law at total variation `tv`.
+    """Least probability that the test detects a law at total variation `tv`.
 
-    The noncentrality of the statistic is samples * sum (p' - p)^2 / p, at least
-    samples * 4 tv^2; with samples >= 25 / tv^2 it is 100 or more.
+    The noncentrality of the statistic is samples * sum (p' - p)^2 / p, which is at least
+    samples * 4 tv^2. For samples >= 25 / tv^2 the noncentrality is at least 100.
     """
     from scipy.stats import chi2, ncx2
 

@@ -1,9 +1,8 @@
-"""A language model whose logits are a table, looked up by everything that a query sees.
+"""A language model whose logits are rows of a table, looked up by the entries that a query sees.
 
-Each cached or scratch entry stores a hash of its token and its position instead of keys and values;
-a query's code is a hash of the set of entries visible to it. A wrong mask, position, length or
-commit therefore moves to another, unrelated row of the table, while the law of a whole sequence
-can still be enumerated exactly.
+Each cache or scratch entry stores a hash of its token and position instead of keys and values. The
+hash of all entries that a query sees gives the row. A wrong mask, position, length or commit
+therefore gives an unrelated row, while the law of a whole sequence can be enumerated exactly.
 """
 
 import dataclasses
@@ -21,14 +20,14 @@ _POSITION = np.uint32(0x85EBCA77)
 
 
 def _mix(x: Any) -> Any:
-    """Scrambles uint32 (the finaliser of MurmurHash3); numpy or JAX arrays."""
+    """Hashes uint32 numpy or JAX arrays (the finaliser of MurmurHash3)."""
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
     return x ^ (x >> np.uint32(16))
 
 
 def entry_hash(tokens: Any, positions: Any) -> Any:
-    """uint32 of one entry each; a set of entries is hashed by the sum over them, modulo 2**32."""
+    """uint32 hash of each entry; the hash of a set of entries is their sum modulo 2**32."""
     tokens, positions = tokens.astype(np.uint32), positions.astype(np.uint32)
     return _mix(tokens * _TOKEN + positions * _POSITION + np.uint32(1))
 
@@ -41,7 +40,7 @@ class TableModel(LanguageModel):
 
     Attributes:
       vocab_size: V.
-      codes: rows of the table; contexts that collide share a law, which is still a law.
+      codes: rows of the table; contexts whose hashes collide share a law, which is harmless.
       num_layers: layers of two sub-layers.
       max_positions: longest sequence.
     """
@@ -58,7 +57,7 @@ class TableModel(LanguageModel):
         return {"tables": deviation * jax.random.normal(key, shape, jnp.float32)}
 
     def perturbed(self, params: Params, key: jax.Array, scale: float) -> Params:
-        """Tables near `params`, for a draft that agrees with its target to some degree."""
+        """Tables near `params`, for a draft that partly agrees with its target."""
         noise = self.init_params(key, scale)
         return jax.tree.map(jnp.add, params, noise)
 
@@ -119,7 +118,7 @@ def _entries(buffers: KVCache | Scratch) -> jax.Array:
 
 
 def table_rows(model: TableModel, contexts: list[list[int]]) -> np.ndarray:
-    """i64[contexts]: which row of the tables holds the logits after each context."""
+    """i64[contexts]: the row of the tables with the logits after each context."""
     codes = [
         entry_hash(np.asarray(context), np.arange(len(context))).sum(dtype=np.uint32)
         for context in contexts
@@ -130,7 +129,7 @@ def table_rows(model: TableModel, contexts: list[list[int]]) -> np.ndarray:
 def reference_warp(
     logits: np.ndarray, temperature: float, top_k: int | None = None, top_p: float = 1.0
 ) -> np.ndarray:
-    """Probabilities f64[..., V] of logits, by sorting: what `rsd_jax.core.warp.Warp` must equal."""
+    """Probabilities f64[..., V] of logits, by sorting; a reference for `rsd_jax.core.warp.Warp`."""
     x = np.asarray(logits, np.float64)
     if temperature == 0:
         return (np.argmax(x, -1)[..., None] == np.arange(x.shape[-1])).astype(np.float64)

@@ -1,4 +1,4 @@
-"""A tiny random Llama pair whose logits move visibly whenever attention sees something else."""
+"""A tiny random Llama pair whose logits depend visibly on everything that attention sees."""
 
 import dataclasses
 from typing import Any
@@ -23,11 +23,11 @@ TINY_CONFIG = LlamaConfig(
 )
 
 _DEVIATION = 0.5
-"""Of the weights, so that every key matters to the logits; a trained model's are near 0.02."""
+"""Standard deviation of the weights, so large (trained: near 0.02) that every key matters."""
 
 
 def tiny_params(seed: int, config: LlamaConfig = TINY_CONFIG) -> Params:
-    """Random normal float32 parameters, norm scales 1; drawn by numpy: nothing is compiled."""
+    """Random normal float32 parameters, norm scales 1; drawn by numpy, so nothing is compiled."""
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(LlamaModel(config).init_params, jax.random.key(0))
 
@@ -39,7 +39,7 @@ def tiny_params(seed: int, config: LlamaConfig = TINY_CONFIG) -> Params:
 
 
 def mixed_params(first: Params, second: Params, share: float) -> Params:
-    """Parameters between two models: a draft that agrees with `first` to some degree."""
+    """Parameters between two models, for a draft that partly agrees with `first`."""
 
     def mix(a: jax.Array, b: jax.Array) -> jax.Array:
         mixed = (1 - share) * np.asarray(a, np.float64) + share * np.asarray(b, np.float64)
@@ -51,11 +51,11 @@ def mixed_params(first: Params, second: Params, share: float) -> Params:
 def tiny_pair(
     seed: int = 0, *, share: float = 0.15, dtype: str = "float32"
 ) -> tuple[LoadedModel, LoadedModel]:
-    """A target and a draft of one configuration, so that any two such pairs share programs.
+    """A target and a draft of one configuration; all such pairs share compiled programs.
 
     Args:
-      seed: of the weights.
-      share: how far the draft is from the target; 0 makes them equal.
+      seed: seed of the weights.
+      share: share of other random weights in the draft; 0 makes target and draft equal.
       dtype: "float32", or "float64" for the same weights in an x64 context.
     """
     target = tiny_params(2 * seed)

@@ -1,4 +1,4 @@
-"""A plain numpy validator of the invariants of a draft tree."""
+"""Checks the invariants of a draft tree in numpy."""
 
 import jax
 import jax.numpy as jnp
@@ -7,20 +7,20 @@ import numpy as np
 from rsd_jax.core.tree import DraftTree, SiblingLaw
 from rsd_jax.core.types import NO_NODE
 
-_ATOL = 1e-4  # of a float32 law over a large vocabulary
+_ATOL = 1e-4  # rounding of a float32 law over a large vocabulary
 _WITH_POINTS = (SiblingLaw.POINT, SiblingLaw.MIXED)
 
 
 def validate_tree(tree: DraftTree, vocab_size: int, *, sampling: SiblingLaw | None = None) -> None:
-    """Checks a tree with leading B, row by row.
+    """Checks trees with a leading batch axis, row by row.
 
     Args:
-      tree: any drafter's.
+      tree: tree of any drafter.
       vocab_size: V.
-      sampling: how siblings were drawn; None for what the tree says.
+      sampling: how siblings were drawn; None for `tree.siblings`.
 
     Raises:
-      AssertionError: naming the invariant, the row and the slot.
+      AssertionError: an invariant is broken; names the invariant, the row and the slot.
     """
     shape = tree.shape
     tokens, parents, valid, scores = (
@@ -54,7 +54,7 @@ def validate_tree(tree: DraftTree, vocab_size: int, *, sampling: SiblingLaw | No
 
 
 def _check_siblings(tree, tokens, parents, valid, scores, sampling) -> None:
-    # Independent draws stand in the order in which they came, whatever their scores.
+    # Independent draws are in draw order, whatever their scores.
     ranked = sampling is SiblingLaw.WITHOUT_REPLACEMENT
     for slot in range(1, tree.shape.num_nodes):
         for other in range(slot + 1, tree.shape.num_nodes):
@@ -73,7 +73,7 @@ def _check_laws(tree, tokens, parents, valid) -> None:
         return
     laws = jax.vmap(lambda row: jax.vmap(row.draft_logprobs_at)(internal))(tree)
     laws = np.asarray(laws, np.float64)  # [B, I, V]
-    # A drafter may stop before a node: what stands there as its law was not drawn from.
+    # Laws of nodes without children are not checked, as nothing was drawn from them.
     used = _with_children(tree, parents, valid)[:, : tree.shape.num_internal]
     with np.errstate(invalid="ignore"):
         sums = np.exp(laws).sum(-1)
@@ -88,7 +88,7 @@ def _check_laws(tree, tokens, parents, valid) -> None:
 
 
 def _with_children(tree, parents, valid) -> np.ndarray:
-    """bool[B, N], the nodes that have a valid child."""
+    """bool[B, N], whether a node has a valid child."""
     out = np.zeros_like(valid)
     rows, slots = np.nonzero(valid[:, 1:])
     out[rows, parents[rows, slots + 1]] = True

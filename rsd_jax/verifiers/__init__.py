@@ -1,4 +1,4 @@
-"""Verifiers. Adding one: a file in this folder and a line in the registry below."""
+"""Verifiers. To add one, add a file in this folder and a line in the registry below."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a verifier is: a decision about one row's tree, and the one draw that ends a block."""
+"""The interface of verifiers: a decision about one row's tree, and the draw that ends a block."""
 
 import abc
 import dataclasses
@@ -23,10 +23,10 @@ class TargetLaws:
     """The target's laws at the nodes of a tree, warped only where they are read.
 
     Attributes:
-      logits: f32[B, N, V], unwarped; or f32[B, W, V], of the valid nodes side by side.
-      warp: of the target.
-      places: i32[B, N], where the logits of each valid node are; None if they are in slot order.
-      backend: of the target; static.
+      logits: f32[B, N, V], unwarped; or f32[B, W, V], only for the valid nodes, see `places`.
+      warp: warp of the target.
+      places: i32[B, N], index of each valid node's logits; None if logits are in slot order.
+      backend: backend of the target; static.
     """
 
     logits: jax.Array
@@ -56,21 +56,21 @@ class TargetLaws:
         return finite if self.places is None else finite[self.places]
 
     def by_node(self, values: jax.Array) -> jax.Array:
-        """[B, N] of a value per row of the logits, [B, N] or [B, W]; for a batch."""
+        """Values in the order of the logits, [B, N] or [B, W], by node, [B, N]; for a batch."""
         return values if self.places is None else jnp.take_along_axis(values, self.places, axis=1)
 
 
 @struct.dataclass
 class Decision:
-    """What a verifier decides about the tree of one row; D and V as in `rsd_jax.core.types`.
+    """A verifier's decision about the tree of one row; D and V as in `rsd_jax.core.types`.
 
     Attributes:
       num_accepted: i32[].
       path: i32[D], accepted nodes, padded with `NO_NODE`.
-      ranks: i32[D], siblings rejected before each; padded with `NO_NODE`.
-      law: f32[V], probabilities that the correction or bonus token is drawn from.
-      finite: bool[], whether the target's laws at the nodes that `Verifier.reads` are laws.
-      empty_residuals: i32[], children accepted for want of a residual.
+      ranks: i32[D], siblings rejected before each accepted node; padded with `NO_NODE`.
+      law: f32[V], law of the correction or bonus token.
+      finite: bool[], whether the target's logits define a law at all nodes of `Verifier.reads`.
+      empty_residuals: i32[], children accepted because the residual was empty.
     """
 
     num_accepted: jax.Array
@@ -101,7 +101,7 @@ class Stops:
 
 
 class Reads(enum.Enum):
-    """At which nodes a verifier needs the target's laws; elsewhere a NaN must not matter."""
+    """Nodes at which a verifier needs the target's laws; NaNs at other nodes have no effect."""
 
     REACHED = "reached"  # the root and the accepted nodes
     REACHABLE = "reachable"  # every node that can be accepted, given the tree
@@ -111,8 +111,8 @@ class Reads(enum.Enum):
 class Verifier(abc.ABC):
     """Decides which nodes of a tree to accept so that the output has exactly the target's law.
 
-    Implementations are frozen, hashable dataclasses. They write `decide` for one row, or, as a
-    `NodeVerifier`, the test of one node; batching, the greedy branch and the final draw are here.
+    Implementations are frozen, hashable dataclasses with `decide` for one row, or, as a
+    `NodeVerifier`, with the test of one node. This class has batching, T = 0 and the final draw.
     """
 
     @property
@@ -122,11 +122,11 @@ class Verifier(abc.ABC):
 
     @property
     def reads(self) -> Reads:
-        """The target's laws that `Decision.finite` answers for."""
+        """The nodes whose laws `Decision.finite` covers."""
         return Reads.VALID
 
     def check_shape(self, shape: TreeShape) -> None:  # noqa: B027
-        """Raises `ConfigError` if `decide` cannot take trees of this shape; any shape will do."""
+        """Raises `ConfigError` for shapes that `decide` cannot take; by default for none."""
 
     @abc.abstractmethod
     def decide(self, tree: DraftTree, target: TargetLaws, coins: jax.Array) -> Decision:
@@ -135,7 +135,7 @@ class Verifier(abc.ABC):
         Args:
           tree: one row of a `DraftTree` (no leading B).
           target: one row of the target's laws.
-          coins: f32[N], from `coins`; entry i decides about node i and nothing else.
+          coins: f32[N], from `coins`; entry i is used only for node i.
         """
 
     def stops(self, tree: DraftTree, target: TargetLaws) -> Stops:
@@ -166,8 +166,8 @@ class Verifier(abc.ABC):
 
         Args:
           tree: with leading B.
-          target: with leading B, and the warp.
-          keys: key[B], fresh in every block; drawn from with `Purpose.ACCEPT` and `.EMIT`.
+          target: with leading B.
+          keys: key[B], new in every block; used with `Purpose.ACCEPT` and `.EMIT`.
         """
         if target.warp.greedy:
             return greedy(tree, target)
@@ -196,7 +196,7 @@ def no_path(depth: int) -> jax.Array:
 
 
 def root_only(target: TargetLaws) -> Decision:
-    """The decision on a tree that is only a root: emit from the target's law."""
+    """The decision for a tree that is only a root: emit from the target's law."""
     log_p = target.at(jnp.asarray(0))
     return Decision(
         num_accepted=jnp.asarray(0, jnp.int32),
@@ -209,11 +209,11 @@ def root_only(target: TargetLaws) -> Decision:
 
 
 def greedy(tree: DraftTree, target: TargetLaws) -> VerifyResult:
-    """T = 0: a child is accepted iff it is the target's argmax; the stop node emits the argmax.
+    """T = 0: accepts a child iff it is the target's argmax; emits the argmax at the last node.
 
     Args:
       tree: with leading B.
-      target: likewise; ties go to the lowest id, as everywhere.
+      target: with leading B; ties go to the lowest id.
     """
     shape = tree.shape
     best, is_finite = (target.by_node(f(target.logits)) for f in (argmax, is_law))

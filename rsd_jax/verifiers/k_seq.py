@@ -29,9 +29,9 @@ def _any_of(beta: jax.Array, k: jax.Array) -> jax.Array:
 
 
 def division_factor(p: jax.Array, q: jax.Array, k: jax.Array) -> jax.Array:
-    """rho* in [1, k] with 1 - (1 - beta)^k = rho beta; the upper end of the last interval.
+    """rho* in [1, k] with 1 - (1 - beta)^k = rho beta, rounded up by bisection.
 
-    Every rho at or above rho* is valid, none below is.
+    Every rho >= rho* is valid, every rho < rho* is not.
 
     Args:
       p, q: f32[V].
@@ -58,14 +58,14 @@ def k_seq_residual(p: jax.Array, q: jax.Array, rho: jax.Array, k: jax.Array) -> 
 
 
 def _chains(shape: TreeShape) -> np.ndarray:
-    """i32[D + 1, K]: slot of every draft at every depth, the root standing for all at depth 0."""
+    """i32[D + 1, K]: slot of every draft at every depth; at depth 0 the root for all drafts."""
     drafts = np.arange(max(shape.widths), dtype=np.int32)
     levels = zip(shape.starts, shape.widths, strict=True)
     return np.stack([np.int32(start) + drafts % np.int32(width) for start, width in levels])
 
 
 def _alive(tree: DraftTree, node: jax.Array) -> jax.Array:
-    """bool[K]: the drafts whose tokens down to the depth of `node` are those that lead to it."""
+    """bool[K]: the drafts that agree with `node`'s prefix down to the depth of `node`."""
     shape, chains = tree.shape, _chains(tree.shape)
     depths = jnp.asarray(shape.depths)
     draft = node - jnp.asarray(shape.starts, jnp.int32)[depths[node]]
@@ -123,10 +123,10 @@ def _odds(drafts: _Drafts, num_nodes: int) -> tuple[jax.Array, jax.Array]:
 class KSeq(NodeVerifier):
     """Walks i.i.d. chains depth by depth.
 
-    At each depth the alive drafts are all whose prefix equals the accepted one, copies that
-    were rejected earlier included; their number is the K of the node. Each is accepted with
-    probability min(1, p / (rho* q)), in index order. The slot of the first alive draft stands
-    for all of them.
+    The alive drafts of a node are all drafts whose prefix equals the accepted prefix, also copies
+    that were rejected earlier; their number is the K of the node. In index order, each is accepted
+    with probability min(1, p / (rho* q)). The accepted child is the slot of the first alive draft
+    with the accepted token.
     """
 
     @property
@@ -153,7 +153,7 @@ class KSeq(NodeVerifier):
         drafts = _at(tree, node, log_p)
         tested, x = drafts.tested, drafts.tokens
         passed = tested & (uniforms[drafts.slots] * drafts.rho * drafts.q[x] < drafts.p[x])
-        # A residual without mass (only if p = q) leaves nothing to emit: accept the first.
+        # A residual without mass (only if p = q) cannot be emitted from: accept the first draft.
         empty = tested.any() & ~passed.any() & jnp.isnan(drafts.rest.sum()) & is_law(log_p)
         passed |= tested & empty
         winner = jnp.argmax(passed).astype(jnp.int32)

@@ -17,22 +17,22 @@ from rsd_jax.verifiers.walk import NodeVerifier, Verdict, repeat
 
 @struct.dataclass
 class _Siblings:
-    """Where the tests of the children of one node stand."""
+    """State of the tests of the children of one node."""
 
-    tested: jax.Array  # i32[], the next one in draw order
+    tested: jax.Array  # i32[], index of the next child in draw order
     rejected: jax.Array  # i32[]
     accepted: jax.Array  # i32[], the accepted child or NO_NODE
     r: jax.Array  # f32[V], residual after the rejections so far
-    empty: jax.Array  # i32[], empty residuals met
+    empty: jax.Array  # i32[], children accepted because the residual was empty
 
 
 @dataclasses.dataclass(frozen=True)
 class RecursiveRejection(NodeVerifier):
-    """Tests the children of a node in draw order, each against the residual of those before.
+    """Tests the children of a node in draw order, each against the residual of earlier children.
 
     r_1 = p; child x_k, drawn from q_k, is accepted iff U_k q_k(x_k) < r_k(x_k), strictly, else
-    r_{k+1} = N[(r_k - q_k)+]. The tree says what q_k is, child by child, so siblings may be drawn
-    i.i.d. (SpecInfer), without replacement (RSD), be point masses, or all of these at one node.
+    r_{k+1} = N[(r_k - q_k)+]. The tree gives q_k for each child, so siblings may be drawn
+    i.i.d. (SpecInfer), without replacement (RSD), from point masses, or mixed at one node.
     """
 
     @property
@@ -121,7 +121,7 @@ class _Rejections(MeasureVerifier):
 
 
 def _children(tree: DraftTree, node: jax.Array) -> jax.Array:
-    """i32[K]: slots of the valid children of a node in draw order; N where there are fewer."""
+    """i32[K]: slots of the valid children of a node in draw order, padded with N."""
     slots = jnp.arange(tree.shape.num_nodes, dtype=jnp.int32)
     is_child = (tree.parents == node) & tree.valid
     rank = jnp.cumsum(is_child, dtype=jnp.int32) - 1

@@ -1,7 +1,7 @@
-"""The walk down a tree, for verifiers that are a test of one node: the only one there is.
+"""The walk down a tree, for all verifiers that test one node at a time.
 
-Two ways with the same decisions: to test each node that is reached, one after the other, or all
-nodes at once, side by side, before the walk.
+There are two ways with the same decisions: each reached node is tested during the walk, or all
+nodes are tested in parallel before the walk.
 """
 
 import abc
@@ -20,13 +20,13 @@ from rsd_jax.verifiers.base import Decision, Reads, TargetLaws, Verifier, root_o
 
 
 class Verdict(NamedTuple):
-    """What the test of a node came to; stacked, of several nodes.
+    """The result of the test of a node, or, with a leading axis, of several nodes.
 
     Attributes:
       child: i32[], the accepted child or `NO_NODE`.
-      rank: i32[], siblings rejected before it.
+      rank: i32[], siblings rejected before `child`.
       law: f32[V], probabilities to emit from if no child was accepted; without children, p.
-      empty: i32[], children accepted for want of a residual.
+      empty: i32[], children accepted because the residual was empty.
     """
 
     child: jax.Array
@@ -46,11 +46,11 @@ def repeat(
     """Applies `step` while `goes_on`, at most `most` times.
 
     Args:
-      goes_on: from a state to bool[].
-      step: from a state to the next one; changes nothing that is read later once the loop is over.
-      state: at the start.
-      most: static.
-      unrolled: whether to apply it `most` times without a look at `goes_on`: no loop whose end
+      goes_on: maps a state to bool[].
+      step: maps a state to the next state; must not change what is read once `goes_on` is false.
+      state: the first state.
+      most: static; `goes_on` must be false after `most` steps.
+      unrolled: whether to apply `step` exactly `most` times, without `goes_on`, so that no loop
         depends on the data.
     """
     if not unrolled:
@@ -62,15 +62,15 @@ def repeat(
 
 @struct.dataclass
 class _Walk:
-    """How far a walk has come."""
+    """State of a walk."""
 
-    node: jax.Array  # i32[], the last accepted one
-    depth: jax.Array  # i32[], accepted nodes
+    node: jax.Array  # i32[], the last accepted node, or the root
+    depth: jax.Array  # i32[], number of accepted nodes
     ranks: jax.Array  # i32[D]
-    law: Any  # f32[V], of the last verdict; () where it is not carried along
-    finite: jax.Array  # bool[], whether the target's laws so far are laws
+    law: Any  # f32[V], of the last verdict; () if laws are not carried
+    finite: jax.Array  # bool[], whether the target's logits so far define laws
     empty: jax.Array  # i32[]
-    going: jax.Array  # bool[], whether `node` is still to be looked at
+    going: jax.Array  # bool[], whether the children of `node` are still to be tested
 
 
 def _at_root(depth: int, law: Any) -> _Walk:
@@ -80,9 +80,9 @@ def _at_root(depth: int, law: Any) -> _Walk:
 
 
 def _after(walk: _Walk, verdict: Verdict, finite: jax.Array) -> _Walk:
-    """The walk after the verdict on its node; `finite` says whether the target's law there is one.
+    """The walk after the verdict on its node; `finite`: whether the target's logits define a law.
 
-    Nothing changes if the walk is over.
+    A finished walk does not change, except for `law`.
     """
     accepted = walk.going & (verdict.child != NO_NODE)
     is_here = jnp.arange(walk.ranks.shape[0], dtype=jnp.int32) == walk.depth
@@ -109,11 +109,11 @@ def _decision(tree: DraftTree, walk: _Walk) -> Decision:
 
 @dataclasses.dataclass(frozen=True)
 class NodeVerifier(Verifier):
-    """A verifier that goes from node to accepted child; subclasses write the `test` of one node.
+    """A verifier that walks from node to accepted child; subclasses write the `test` of one node.
 
     Attributes:
-      all_nodes: whether all nodes are tested at once or only those that are reached; the decisions
-        are the same. None: all at once for chains, and where `Backend.all_nodes` says so.
+      all_nodes: whether all nodes are tested at once, or only reached nodes; the decisions are the
+        same. None: all at once for chains, and if `Backend.all_nodes`.
     """
 
     all_nodes: bool | None = None
@@ -135,9 +135,9 @@ class NodeVerifier(Verifier):
         """Tests the children of one node.
 
         Args:
-          tree: of one row.
-          node: i32[], any slot that can have children, or a leaf that was reached.
-          log_p: f32[V], the target's law there, which may be none.
+          tree: tree of one row.
+          node: i32[], a slot that can have children, or a reached leaf.
+          log_p: f32[V], the target's law at `node`; NaN or all -inf if its logits define no law.
           uniforms: f32[N], as in `decide`.
           unrolled: whether a loop over children must have a static length; see `repeat`.
         """
@@ -152,7 +152,7 @@ class NodeVerifier(Verifier):
     def _all_at_once(self, tree: DraftTree, target: TargetLaws) -> bool:
         if self.all_nodes is not None:
             return self.all_nodes
-        # For chains all at once is faster on a CPU too (1.9 times at batch 8).
+        # For chains, testing all nodes at once is faster on a CPU too (1.9 times at batch 8).
         return target.backend.all_nodes or tree.shape.max_siblings == 1
 
     def _decide_reached(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
@@ -176,7 +176,7 @@ class NodeVerifier(Verifier):
         verdicts, is_finite = jax.vmap(test)(nodes, log_p), is_law(log_p)
 
         def look_up(node: jax.Array) -> tuple[jax.Array, jax.Array]:
-            """Where the node's verdict is, and whether there is one: not for slots of leaves."""
+            """Index of the node's verdict, and whether it exists; slots of leaves have none."""
             return jnp.minimum(places[node], len(nodes) - 1), places[node] < len(nodes)
 
         walk, integers = _at_root(shape.depth, ()), verdicts._replace(law=())
@@ -185,9 +185,9 @@ class NodeVerifier(Verifier):
             verdict = jax.tree.map(lambda leaf, place=place: leaf[place], integers)
             walk = dataclasses.replace(walk, going=walk.going & tested)
             walk = _after(walk, verdict, is_finite[place])
-        # Else XLA repeats the whole walk for every entry of the law that is read at its end.
+        # Without the barrier XLA repeats the whole walk for every entry of the law.
         walk = jax.lax.optimization_barrier(walk)
-        # No verdict where no child is possible: what is emitted there has the target's law.
+        # Slots of leaves have no verdict; there the token is emitted from the target's law.
         place, tested = look_up(walk.node)
         bonus = target.at(walk.node)
         law = jnp.where(tested, verdicts.law[place], jnp.exp(bonus))

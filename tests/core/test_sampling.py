@@ -48,7 +48,7 @@ def _logits() -> np.ndarray:
 
 
 def _hugging_face(logits: np.ndarray, temperature: float, top_k: int | None, top_p: float):
-    """Filtered scores f64[B, V] of transformers' processors, applied in its order."""
+    """Filtered scores f64[B, V] of transformers' processors, in the order of transformers."""
     import torch
     from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
@@ -77,10 +77,10 @@ def _near_the_edge(before: np.ndarray, top_p: float) -> np.ndarray:
 
 @pytest.mark.parametrize(("use_top_k", "use_top_p"), [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_warp_is_hugging_faces(use_top_k, use_top_p):
-    """Same kept sets, but where float32 cannot tell, and log probabilities to 1e-5.
+    """Equal kept sets, up to float32 rounding at the edge, and log probabilities within 1e-5.
 
-    One program serves all values. Where tokens tie with the last one that top-p keeps, Hugging
-    Face keeps as many as its sort happens to put first; we keep them all.
+    One program serves all values. If tokens tie with the last token that top-p keeps, Hugging Face
+    keeps some of them, by the order of its sort; we keep all.
     """
     logits, compared = _logits(), 0
     for temperature, top_k, top_p in itertools.product(
@@ -204,7 +204,7 @@ def test_draws_depend_on_seed_request_block_purpose_and_index_alone():
 
 
 def _sees_dependence(draw_a: np.ndarray, draw_b: np.ndarray, bins: int = 4) -> bool:
-    """Chi-square of paired uniforms against independence; caught at TV .05 with power .99."""
+    """Chi-square test of paired uniforms for independence; power .99 at TV .05."""
     samples = len(draw_a)
     assert power(0.05, samples, bins**2 - 1, false_alarm=FALSE_ALARM) > 0.99
     cell = np.floor(draw_a * bins) * bins + np.floor(draw_b * bins)
@@ -213,7 +213,7 @@ def _sees_dependence(draw_a: np.ndarray, draw_b: np.ndarray, bins: int = 4) -> b
 
 
 def test_shared_keys_are_seen():
-    """Rows, blocks, purposes and nodes draw independently; each way of sharing a key is caught."""
+    """Rows, blocks, purposes and nodes draw independently; every shared key is detected."""
     rows = 20_000
     ids = np.arange(rows, dtype=np.int32)
     first, second = np.zeros(rows, np.int32), np.ones(rows, np.int32)
@@ -254,7 +254,7 @@ def test_keys_and_bits_are_those_of_jax():
 
 
 def _with_words(monkeypatch, high: list[int], low: list[int]):
-    """Noise of given random words."""
+    """The noise for given random words."""
     words = tuple(jnp.asarray([word], jnp.uint32) for word in (high, low))
     monkeypatch.setattr(sampling, "random_words", lambda key, size, first: words)
     keys = row_keys(0, jnp.arange(1))
@@ -331,7 +331,7 @@ def _truncated_reference(g: np.ndarray, bound: np.ndarray) -> np.ndarray:
 
 
 def test_truncated_gumbels_match_extended_precision():
-    """At scores as they occur (deep prefixes, tails) and with gaps from 1e-6 to 100."""
+    """At realistic scores (deep prefixes, tails) and at gaps from 1e-6 to 100."""
     rng = np.random.default_rng(0)
     for depth, scale in itertools.product((0.0, 20.0, 200.0), (1e-5, 1.0, 30.0)):
         g = (scale * rng.gumbel(size=(64, 9)) - depth).astype(np.float32)

@@ -61,7 +61,7 @@ def same_rows():
 
 
 def test_a_draft_that_is_the_target(same_rows):
-    """Every block yields L + 1 tokens, the last one too: it counts whole."""
+    """Every block yields L + 1 tokens; the last block counts whole."""
     blocks = math.ceil(_LIMIT / (_LENGTH + 1))
     for row, prompts in zip(same_rows, (4, 4, 8), strict=True):
         assert row.block_efficiency == _LENGTH + 1
@@ -72,9 +72,9 @@ def test_a_draft_that_is_the_target(same_rows):
 
 
 def test_counts_end_with_eos():
-    """With the draft the target's equal, what is written up to the end of a block gives the counts.
+    """If the draft equals the target, the tokens up to the end of a block give the counts.
 
-    The limit is inside the third block, which is counted whole but for what follows an EOS.
+    The limit is inside the third block, which counts whole except for tokens after an EOS.
     """
     target, same = tiny_pair(share=0.0)
     prompts, eos, size = [*_TASKS["short"], *_TASKS["long"]], [4, 9], _LENGTH + 1
@@ -94,7 +94,7 @@ def test_counts_end_with_eos():
 
 
 def test_rows_are_sums_over_prompts(near_rows):
-    """Of calls with one prompt each, whose request id is its place among those of all tasks."""
+    """Sums over calls with one prompt each; request ids are indices among all tasks' prompts."""
     target, draft = tiny.pair()
     alone = [
         generate(
@@ -166,7 +166,7 @@ def test_what_cannot_be_measured_or_compared_is_named(near_rows, monkeypatch):
     for options, message in (
         ({"methods": {}}, "at least one method"),
         ({"tasks": {}}, "prompts of one task"),
-        ({"tasks": _TASKS | {"none": []}}, "prompts is empty"),
+        ({"tasks": _TASKS | {"none": []}}, "'none' has no prompts"),
         ({"tasks": _TASKS | {ALL_TASKS: [[1]]}}, "a task cannot be called 'all'"),
         ({"tasks": _TASKS | {"bad": [[99]]}}, "holds token id 99"),
         ({"eos_ids": (99,)}, "eos_id 99"),
@@ -185,7 +185,7 @@ def _task(stop: str | None) -> Task:
 
 
 def test_answers():
-    """EOS and what follows the task's stop are no part of an answer."""
+    """EOS and text after the task's stop string are not part of an answer."""
     tokenizer = train_tokenizer(["a b c"], vocab_size=258)
     model = LlamaModel(dataclasses.replace(TINY_CONFIG, vocab_size=258))
     target = LoadedModel(model, tiny_params(3, model.config))
@@ -220,7 +220,7 @@ def test_answers():
 
 
 def test_acceptance_by_window():
-    """The windows that are not left out, in order; computed here in numpy."""
+    """Acceptance of all windows that are not left out, in order, against numpy."""
     target, draft = tiny.pair()
     rng = np.random.default_rng(0)
     windows = rng.integers(2, TINY_CONFIG.vocab_size, (5, 9)).astype(np.int32)

@@ -1,4 +1,4 @@
-"""An adapter with which a target drafts for itself: what the student is, and the stage."""
+"""An adapter with which a target drafts for itself: the student, and the stage."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from rsd_jax.distillation.data import documents
 from rsd_jax.distillation.data.windows import Windows
 from rsd_jax.distillation.layer_dropout_student import LayerDropoutStudent
 from rsd_jax.distillation.pipeline import run_stage
-from rsd_jax.distillation.settings import Recipe, Settings
+from rsd_jax.distillation.settings import Settings, TrainingSettings
 from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.step import abstract_state
 from rsd_jax.distillation.workspace import Workspace
@@ -36,7 +36,7 @@ def params():
 
 @pytest.fixture(scope="module")
 def moved(params):
-    """A student whose adapter adds something."""
+    """A student whose adapter is not zero."""
     start = _STUDENT.start(params, jax.random.key(1))
     adapter = jax.tree.map(lambda leaf: leaf + 0.05, start["adapter"])
     return start | {"adapter": adapter}
@@ -117,7 +117,7 @@ def _run(config, folder):
 def test_the_stage_leaves_an_adapter_that_helps(params, tmp_path, monkeypatch):
     monkeypatch.setattr(documents, "open_mixture", lambda *_: _Text())
     save_model(tmp_path / "target", _CONFIG, params, dtype="float32")
-    recipe = Recipe(
+    recipe = TrainingSettings(
         objective="forward_kl",
         weight_decay=0.0,
         steps=30,
@@ -171,7 +171,7 @@ def test_the_stage_leaves_an_adapter_that_helps(params, tmp_path, monkeypatch):
 
 def test_a_stage_that_cannot_run_says_why(params, tmp_path):
     save_model(tmp_path / "target", _CONFIG, params, dtype="float32")
-    recipe = dataclasses.asdict(Recipe(objective="forward_kl", weight_decay=0.0, steps=1))
+    recipe = dataclasses.asdict(TrainingSettings(objective="forward_kl", weight_decay=0.0, steps=1))
     section = {"rank": 1, "fewest": 1, "most": 2, "mixture": {}, "recipe": recipe}
     base = {"target_directory": str(tmp_path / "target"), "target_dtype": "float32"}
     for values, message in (

@@ -1,7 +1,7 @@
 """Losses of a draft against a target: values, gradients, zeros, truncated targets, ranks.
 
-Everything is held against plain numpy in float64; gradients against finite differences of it or,
-where a definition stops gradients, against the definition.
+Values are compared with plain numpy in float64. Gradients are compared with finite differences of
+numpy's values or, where a definition stops gradients, with the definition.
 """
 
 import functools
@@ -13,7 +13,7 @@ import pytest
 
 from rsd_jax.distillation import losses
 from rsd_jax.distillation.losses import BOUND, LOSSES, SIGMA_FLOOR
-from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training.step import Batch, abstract_state, train_step
 from rsd_jax.distillation.truncated import TruncatedLogits, dense_logprobs, truncate
 from rsd_jax.errors import ConfigError
@@ -66,7 +66,7 @@ def _acceptance(log_p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
 
 
 def _mixed(log_p, log_q, mix=None):
-    """The mixed loss, its weight being `mix` or what the laws say."""
+    """The mixed loss with the weight `mix`, by default the weight that follows from the laws."""
     tv = 1.0 - _acceptance(log_p, log_q)
     mix = np.exp(-3.0 * (1.0 - tv)) if mix is None else mix
     return mix * _kl(log_p, log_q) + (1.0 - mix) * tv
@@ -163,7 +163,7 @@ def test_the_target_is_a_constant(name):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_equal_laws_are_a_fixed_point(name):
-    """The loss and its gradient are 0 there; only KL's also becomes small on the way."""
+    """Loss and gradient are 0 at equal laws; only KL's gradient also becomes small near them."""
     target, _ = _draw(3)
     values, slopes = _run(name, target, target)
     np.testing.assert_allclose(values, 0.0, atol=1e-6)
@@ -177,7 +177,7 @@ def test_equal_laws_are_a_fixed_point(name):
 
 
 def test_a_token_that_agrees_is_not_rewarded():
-    """p(x) = q(x) exactly at all tokens but two, which have changed places."""
+    """p(x) = q(x) exactly at all tokens but two, whose probabilities are exchanged."""
     target = np.zeros((B, Q, V), np.float32)
     target[..., 0] = 1.0
     draft = np.roll(target, 1, axis=-1)
@@ -190,7 +190,7 @@ def test_a_token_that_agrees_is_not_rewarded():
 
 
 def test_constant_rewards_have_no_advantage():
-    """sigma = 0: equal laws, where no reward is given, and a batch with hardly any reward."""
+    """sigma is 0 for equal laws, which have no reward, and small with few rewards in a batch."""
     target, _ = _draw(3)
     raised = target.copy()
     raised[..., 0] += 1e-5
@@ -351,7 +351,7 @@ def test_temperature_takes_the_rest_to_be_uniform():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_truncated_zeros_are_harmless(name):
-    """A target with fewer tokens than k, a draft that rules out all of the rest."""
+    """A target with fewer tokens than k, and a draft that excludes all of the rest."""
     target, draft = _draw(10)
     few = target.copy()
     few[..., 2:] = -np.inf
@@ -373,8 +373,10 @@ def test_truncated_zeros_are_harmless(name):
 @pytest.mark.standard_promotion  # optax
 @pytest.mark.parametrize("objective", ["cross_entropy", *LOSSES])
 def test_every_objective_can_be_trained(objective):
-    """Traced, not compiled; what is learned is tested elsewhere."""
-    recipe = Recipe(objective=objective, steps=2, batch_size=1, window=4, loss_temperature=0.5)
+    """Objectives are only traced, not compiled; other tests check the training."""
+    recipe = TrainingSettings(
+        objective=objective, steps=2, batch_size=1, window=4, loss_temperature=0.5
+    )
     state = abstract_state(_MODEL, recipe)
     batch = Batch(jax.ShapeDtypeStruct((1, 5), jnp.int32))
     teacher = (None, None) if objective == "cross_entropy" else (_MODEL, state.params)
@@ -383,7 +385,7 @@ def test_every_objective_can_be_trained(objective):
     )
     assert metrics["loss"].shape == ()
     with pytest.raises(ConfigError, match="loss_temperature=0"):
-        Recipe(objective=objective, steps=1, loss_temperature=0)
+        TrainingSettings(objective=objective, steps=1, loss_temperature=0)
 
 
 def test_truncation_errors():

@@ -15,7 +15,7 @@ from rsd_jax.distillation.data.windows import Top, Windows
 from rsd_jax.distillation.losses import tvd_pp
 from rsd_jax.distillation.responses.on_policy import OnPolicy, mix_on_policy
 from rsd_jax.distillation.responses.source import as_source
-from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training.step import as_batch, mean_loss
 from rsd_jax.distillation.training.train import train
 from rsd_jax.distillation.truncated import truncate
@@ -39,7 +39,7 @@ _MODEL = LlamaModel(
     )
 )
 _TEACHER = _MODEL, jax.tree.map(lambda x: 3 * x, _MODEL.init_params(jax.random.key(7)))
-_RECIPE = Recipe(
+_RECIPE = TrainingSettings(
     objective="forward_kl",
     steps=3,
     batch_size=8,
@@ -65,7 +65,7 @@ def _source(*, k=None):
 
 
 def _kept(tokens, k):
-    """What a teacher without context would know, so that windows can be cut anywhere."""
+    """Log probabilities of a teacher without context, so that windows can be cut anywhere."""
     logits = jax.random.normal(jax.random.key(3), (V, V))[jnp.asarray(tokens) - 1] * 2
     kept = truncate(logits, k)
     return np.asarray(kept.ids, np.uint16), np.asarray(kept.values), np.asarray(kept.log_rest)
@@ -81,7 +81,7 @@ def _loss(recipe, windows, teacher=_TEACHER, *, params=None):
 
 @pytest.mark.parametrize("objective", ["cross_entropy", "forward_kl", "tvd_pp"])
 def test_labels_that_are_masked_do_not_count(objective):
-    """Loss and gradient are those of the labels that are left, wherever the others lie."""
+    """Loss and gradient depend only on unmasked labels, whatever the places of masked labels."""
     recipe = dataclasses.replace(_RECIPE, objective=objective)
     tokens = np.random.default_rng(1).integers(0, V, (2, 10)).astype(np.int32)
     mask = np.zeros((2, 9), bool)
@@ -124,7 +124,7 @@ def _assert_close(state, other):
 
 
 def test_parts_and_shards_average_to_the_masked_mean(tmp_path):
-    """Each part has another number of labels, so a mean of their means would differ."""
+    """The parts have different numbers of labels, so a mean of their means would be wrong."""
     data = _source()
     counts = data.batch_at(seed=0, step=0, batch_size=8, length=9).mask.sum(1)
     assert len(set(counts.tolist())) > 2
@@ -137,7 +137,7 @@ def test_parts_and_shards_average_to_the_masked_mean(tmp_path):
 
 @pytest.mark.parametrize("objective", ["forward_kl", "lk"])
 def test_stored_log_probabilities_stand_in_for_the_teacher(objective):
-    """All V kept: the loss is that to the dense law, at any temperature."""
+    """With all V tokens kept, the loss equals the loss to the dense law, at any temperature."""
     recipe = dataclasses.replace(_RECIPE, objective=objective, loss_temperature=0.7)
     source = _source(k=V)
     windows = source.batch_at(seed=0, step=1, batch_size=8, length=9)

@@ -10,7 +10,7 @@ from rsd_jax.distillation.data import documents, token_files
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.corpus import SourceFile
 from rsd_jax.distillation.data.mixture import Mixture, Source, check_weights
-from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training.train import train
 from rsd_jax.errors import ConfigError
 from rsd_jax.tasks.number_words import number_words_prompt
@@ -142,7 +142,7 @@ def test_a_resumed_run_on_a_mixture_is_the_same_run(tmp_path):
     short = np.concatenate([[0, *rng.integers(2, 32, 4), 1] for _ in range(9)]).astype(np.uint16)
     starts = np.flatnonzero(short == 0)
     mixture = Mixture((Source("plain", plain, 1.0), Source("short", short, 1.0, starts)))
-    recipe = Recipe(steps=6, batch_size=3, window=6, warmup_steps=2, checkpoint_every=3)
+    recipe = TrainingSettings(steps=6, batch_size=3, window=6, warmup_steps=2, checkpoint_every=3)
     whole = train(tiny.TRAINED, recipe, mixture, tmp_path / "whole")
     train(tiny.TRAINED, recipe, mixture, tmp_path / "parts", stop_after=4)
     resumed = train(tiny.TRAINED, recipe, mixture, tmp_path / "parts")

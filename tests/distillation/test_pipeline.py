@@ -172,7 +172,7 @@ def test_every_run_of_the_comparison_starts_from_the_warm_start(made):
     with pytest.raises(ConfigError, match="'cross_entropy' made with other settings"):
         run_stage(_workspace(config, root), "losses")
     config.tokenizer_documents, config.vocab_size = 1, 299
-    with pytest.raises(ConfigError, match="another tokenizer than the models"):
+    with pytest.raises(ConfigError, match="were trained with another tokenizer"):
         run_stage(_workspace(config, root), "text")
 
 
@@ -194,7 +194,7 @@ def test_windows_of_the_draft(made):
 
 
 def test_a_draft_that_writes_windows_itself(made, monkeypatch):
-    """A mixture of text, responses and the draft's own, scored by the target as it goes."""
+    """A mixture of text, responses and windows of the draft, scored by the target in training."""
     config, root = made[0].copy_and_resolve_references().unlock(), made[1].root
     config.draft.update(stored_logits=False, data={"responses": 1.0, "text": 1.0})
     config.draft.on_policy.update(fraction=0.5, max_new_tokens=4)
@@ -217,16 +217,16 @@ def test_a_draft_that_writes_windows_itself(made, monkeypatch):
     with pytest.raises(ConfigError, match="on_policy runs on one device"):
         distil(dataclasses.replace(workspace, mesh=mesh), recipe, "mesh")
     config.draft.stored_logits = True
-    with pytest.raises(ConfigError, match="stored_logits needs windows that are all of responses"):
+    with pytest.raises(ConfigError, match="stored_logits needs windows from responses only"):
         _workspace(config, root)
     config.draft.stored_logits, config.target_directory = False, ""
     config.target.recipe.objective = "forward_kl"
-    with pytest.raises(ConfigError, match="target: objective='forward_kl' needs a target before"):
+    with pytest.raises(ConfigError, match="target: objective='forward_kl' needs a teacher"):
         train_target(_workspace(config, root))
 
 
 def test_a_target_of_ones_own(made, tmp_path):
-    """The 115M configuration, shrunk, on files, for the target that the other test exported."""
+    """The shrunk 115M configuration on text files, for the target that another test exported."""
     (tmp_path / "text").mkdir()
     for i in range(12):
         (tmp_path / f"text/{i}.txt").write_text(
@@ -256,7 +256,7 @@ def test_a_target_of_ones_own(made, tmp_path):
     ]
     assert "| files | sd_1 | 3 |" in re.sub(" +", " ", report(root))
     config.prompt_files.patterns = ()
-    with pytest.raises(ConfigError, match="prompts and prompt_files ask for none"):
+    with pytest.raises(ConfigError, match="prompts and prompt_files give no prompts"):
         run_stage(_workspace(config, root), "generate")
     config.draft.model.vocab_size = 299
     with pytest.raises(ConfigError, match=r"vocab_size=300, the draft has 299"):
@@ -264,7 +264,7 @@ def test_a_target_of_ones_own(made, tmp_path):
 
 
 def test_a_tokenizer_of_ones_own_files(tmp_path):
-    """The mixture may be files alone: the standard library is not read then."""
+    """If the mixture has only text files, the standard library is not read."""
     for i in range(12):
         (tmp_path / f"{i}.txt").write_text("zyzzyva " * 40)
     config = _config("quickstart")

@@ -1,4 +1,4 @@
-"""Acceptance per rank and the block efficiency made of it, against enumeration in float64."""
+"""Acceptance per rank and the block efficiency computed from it, against float64 enumeration."""
 
 import functools
 import itertools
@@ -30,7 +30,7 @@ def _log(law: np.ndarray) -> np.ndarray:
 
 
 def _recursion(p: np.ndarray, q: np.ndarray, siblings) -> tuple[list[float], list[float]]:
-    """Reached and accepted with probability, per rank, for siblings in draw order."""
+    """Probabilities per rank of being reached and of being accepted, for siblings in draw order."""
     r, q, alive, reached, accepted = p, q, 1.0, [], []
     for x in siblings:
         reached.append(alive)
@@ -85,14 +85,14 @@ def test_ranks_are_those_of_all_ordered_samples():
 
 
 def test_two_tokens_are_always_enough():
-    """The second sibling is the other token: draft (.9, .1), target (.2, .8) accepts surely."""
+    """With V = 2 the second sibling is the other token; draft (.9, .1), target (.2, .8)."""
     logs = (np.broadcast_to(_log(np.asarray(law)), (64, 2)) for law in ((0.2, 0.8), (0.9, 0.1)))
     measured = rank_acceptance(*_ranks(*logs, _noise(4, 64, 2), 2))
     np.testing.assert_allclose(measured, [0.3, 1.0], rtol=1e-5)
 
 
 def test_equal_laws_and_small_supports():
-    """A rank that is never reached is 1; siblings that do not exist are not accepted."""
+    """A rank that is never reached has acceptance 1; missing siblings are not accepted."""
     law = np.random.default_rng(5).dirichlet(np.ones(V), 16)
     reached, accepted = _ranks(_log(law), _log(law), _noise(6, 16, V), K)
     np.testing.assert_allclose(accepted[:, 0], 1.0, rtol=1e-5)

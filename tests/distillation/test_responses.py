@@ -45,7 +45,7 @@ _SETTINGS = ResponseSettings(
 
 
 class _Words:
-    """A tokenizer as far as training data know one."""
+    """A tokenizer with only the function that training data need."""
 
     def __init__(self, size: int = 32, prefix: str = "t"):
         self._size, self._prefix = size, prefix
@@ -81,7 +81,7 @@ def copy(whole, tmp_path):
 
 
 def _sequences(directory: pathlib.Path) -> list[dict]:
-    """What the shards say of every sequence, in the order of the files."""
+    """The fields of every sequence, in the order of the files."""
     manifest = json.loads((directory / "manifest.json").read_text())
     found = []
     for index in range(manifest["shards"]):
@@ -249,11 +249,11 @@ def test_damaged_shards_are_named(copy):
     with np.load(shard_path(copy, 0)) as archive:
         arrays = dict(archive)
     np.savez(path, **arrays | {"version": np.int32(2)})
-    fails("shard-00001.npz has version 2 of the format, this is version 1")
+    fails("shard-00001.npz has format version 2, expected 1")
     np.savez(path, **arrays | {"config_hash": np.asarray("0" * 16)})
     fails("shard-00001.npz belongs to another run")
     np.savez(path, **arrays | {"length": arrays["length"][1:]})
-    with pytest.raises(CheckpointError, match="lengths that are not its tokens'"):
+    with pytest.raises(CheckpointError, match="lengths that do not add up to its tokens"):
         open_responses(copy)
     at = intact.index(b"tokens.npy") + 200
     path.write_bytes(intact[:at] + bytes([intact[at] ^ 1]) + intact[at + 1 :])
@@ -515,7 +515,7 @@ def test_training_prompts_are_of_the_training_split(library):
     assert prompts == training_prompts(files, counts, tokenizer, max_tokens=400)
     for counts, match in (
         ({"wmt": 1}, "no prompts of 'wmt'"),
-        ({"library": 0}, "asks for none"),
+        ({"library": 0}, "asks for no prompts"),
         ({"docstrings": 1000}, r"has \d+ training prompts of at most 400 tokens, not 1000"),
     ):
         with pytest.raises(ConfigError, match=match):

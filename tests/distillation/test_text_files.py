@@ -34,7 +34,7 @@ _HELD_OUT = {"c.jsonl:3", "c.jsonl:67", "c.jsonl:100", "c.jsonl:107"}
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    """Like Llama 2's: <s> is 1, </s> is 2, a space in front; and set to cut and to fill up."""
+    """Like Llama 2's (<s> is 1, </s> is 2, a space in front), set to truncate and to pad."""
     made = Tokenizer(models.BPE(unk_token="<unk>"))
     made.normalizer = normalizers.Sequence(
         [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
@@ -115,7 +115,7 @@ _BAD = {
     "json.jsonl": (b'{"text": "a"}\n{"text": \n', r"line 2: not JSON"),
     "list.jsonl": (b'["text"]\n', r"line 1: expected an object, got list"),
     "number.jsonl": (b'{"text": 3}\n', r"line 1: the field 'text' is int"),
-    "half.jsonl": (b'{"text": "\\ud800"}\n', r"line 1: .* half a character"),
+    "half.jsonl": (b'{"text": "\\ud800"}\n', r"line 1: .* a lone surrogate"),
     "latin.jsonl": (b'{"text": "a"}\n{"text": "\xe9"}\n', r"line 2: not UTF-8"),
     "latin.txt": (b"a\nb\n\xe9\n", r"line 3: not UTF-8"),
     "cut.jsonl.gz": (gzip.compress(b'{"text": "a"}\n')[:-4], r"beyond line 1"),
@@ -152,7 +152,7 @@ def test_what_is_no_text_is_named_before_anything_is_read(files, tmp_path):
 
 @pytest.fixture(scope="module")
 def written(tokenizer, tmp_path_factory):
-    """120 documents as tokens of both splits: the file they are from, the folder, the summary."""
+    """120 documents as tokens of both splits: (file of the documents, folder, summary)."""
     root = tmp_path_factory.mktemp("written")
     path = _jsonl(root / "c.jsonl", _TEXTS)
     return path, root / "text", write_text([str(path)], tokenizer, root / "text", **_IDS)

@@ -13,7 +13,7 @@ from rsd_jax.distillation import losses
 from rsd_jax.distillation.data import corpus, token_files
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.evaluate import evaluate
-from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.optimizer import learning_rate
 from rsd_jax.distillation.training.step import init_state
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.standard_promotion  # optax
 
 _MODEL = tiny.TRAINED
 # One recipe for most tests, so that they share the compiled step.
-_RECIPE = Recipe(
+_RECIPE = TrainingSettings(
     objective="forward_kl",
     optimizer="muon",
     steps=60,
@@ -56,7 +56,7 @@ def test_schedules():
     """Both rise linearly to the peak; "wsd" stays there until the last quarter."""
     values = {}
     for schedule in ("cosine", "wsd"):
-        recipe = Recipe(steps=100, warmup_steps=10, learning_rate=1.0, schedule=schedule)
+        recipe = TrainingSettings(steps=100, warmup_steps=10, learning_rate=1.0, schedule=schedule)
         values[schedule] = [float(learning_rate(recipe)(step)) for step in (5, 10, 75, 80, 100)]
     np.testing.assert_allclose(values["wsd"], [0.5, 1.0, 1.0, 0.81, 0.05], rtol=1e-6)
     assert values["cosine"][:2] == pytest.approx([0.5, 1.0])
@@ -142,11 +142,11 @@ def test_a_checkpoint_of_another_model_is_named(tmp_path, teacher):
 
 def test_recipe_errors(tmp_path):
     with pytest.raises(ConfigError, match="unknown field 'learning_rat'"):
-        build(Recipe, {"steps": 3, "learning_rat": 1.0})
+        build(TrainingSettings, {"steps": 3, "learning_rat": 1.0})
     with pytest.raises(ConfigError, match="'steps' is missing"):
-        build(Recipe, {})
+        build(TrainingSettings, {})
     with pytest.raises(ConfigError, match="objective='mse'"):
-        Recipe(steps=1, objective="mse")
+        TrainingSettings(steps=1, objective="mse")
     with pytest.raises(ConfigError, match="needs a teacher"):
         train(_MODEL, _RECIPE, _TEXT, tmp_path)
 

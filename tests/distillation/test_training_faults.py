@@ -1,4 +1,4 @@
-"""A run that is killed, or whose newest checkpoint is damaged, goes on as if nothing had been."""
+"""A run that is killed, or whose newest checkpoint is damaged, gives the same result."""
 
 import functools
 import json
@@ -17,7 +17,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from rsd_jax.distillation.data.corpus import batch_at
-from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training import train as loop
 from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.log import Log
@@ -27,7 +27,7 @@ from tests import ROOT, old_files, tiny
 pytestmark = pytest.mark.standard_promotion  # optax
 
 _MODEL = tiny.TRAINED
-_RECIPE = Recipe(
+_RECIPE = TrainingSettings(
     steps=60,
     batch_size=2,
     window=6,
@@ -50,7 +50,7 @@ def _train(directory):
 
 
 def train_until_it_hangs(directory):
-    """What the process that is killed runs: it never gets the batch of step 37."""
+    """Run by the process that is killed: it waits forever for the batch of step 37."""
 
     def slow_batch(*args, step, **rest):
         while step == _HANGS_AT:
@@ -62,14 +62,14 @@ def train_until_it_hangs(directory):
 
 
 def _rows(directory):
-    """Rows of metrics.jsonl without what the clock says."""
+    """Rows of metrics.jsonl without times."""
     rows = map(json.loads, (directory / "metrics.jsonl").read_text().splitlines())
     return [{key: value for key, value in row.items() if key not in _TIMES} for row in rows]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Directory and last state of a run that nothing happened to."""
+    """Directory and last state of an uninterrupted run."""
     directory = tmp_path_factory.mktemp("whole")
     return directory, _train(directory)
 
@@ -100,7 +100,7 @@ def test_a_killed_run_goes_on_exactly(whole, tmp_path):
 
 
 def test_a_run_of_an_earlier_commit_goes_on(whole, tmp_path):
-    """It was stopped at step 30, five after its checkpoint; another processor rounds otherwise."""
+    """The run was stopped at step 30, 5 after its checkpoint; processors round differently."""
     folder = old_files.copy_of("training", tmp_path)
     state = _train(folder)
     own, other = ([row for row in _rows(f) if "loss" in row] for f in (folder, whole[0]))
@@ -125,7 +125,7 @@ def _lose_the_arrays(checkpoint):
 
 
 def _lose_the_metadata(checkpoint):
-    """Without sums, as checkpoints of earlier versions are."""
+    """Removes the metadata and the checksums, which earlier versions did not write."""
     (checkpoint / "default" / "_METADATA").unlink()
     (checkpoint / "sha256.json").unlink()
 
@@ -166,7 +166,7 @@ def test_no_checkpoint_that_can_be_read(whole, tmp_path):
 
 
 def _events(directory):
-    """Of the only file of events in a directory: length u64, its checksum, event, checksum."""
+    """Events of the only event file: each is length u64, its checksum, event, checksum."""
     (path,) = directory.iterdir()
     data, events = path.read_bytes(), []
     while data:

@@ -9,7 +9,7 @@ import pytest
 
 from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.distillation.evaluate import evaluate
-from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.step import Batch, abstract_state, train_step
 from rsd_jax.distillation.training.train import train
@@ -35,7 +35,7 @@ _MODEL = LlamaModel(
     )
 )
 _RECIPES = {
-    optimizer: Recipe(
+    optimizer: TrainingSettings(
         objective="forward_kl",
         optimizer=optimizer,
         steps=3,
@@ -83,7 +83,7 @@ def test_memory_is_saved_without_changing_the_step(changes, train_three):
 
 
 def test_layers_are_recomputed():
-    """As lowered: what XLA makes of it depends on the device."""
+    """Checked in the lowered program, as the compiled program depends on the device."""
     products = []
     for remat in (False, True):
         recipe = dataclasses.replace(_RECIPES["adamw"], objective="cross_entropy", remat=remat)
@@ -137,8 +137,8 @@ def test_evaluation_on_a_mesh(train_three):
 
 def test_a_batch_that_cannot_be_split(tmp_path):
     with pytest.raises(ConfigError, match="batch_size=8 must be a multiple of accumulate=3"):
-        Recipe(steps=1, batch_size=8, accumulate=3)
-    recipe = Recipe(steps=1, batch_size=8, accumulate=4)
+        TrainingSettings(steps=1, batch_size=8, accumulate=3)
+    recipe = TrainingSettings(steps=1, batch_size=8, accumulate=4)
     mesh = jax.make_mesh((4, 2), ("data", "model"))
     with pytest.raises(ConfigError, match="must be a multiple of 16: 4 data shards"):
         train(_MODEL, recipe, _TEXT, tmp_path, mesh=mesh)

@@ -1,7 +1,7 @@
 """Drafting with the target itself: its state, the widths of the target pass, skip sets as data.
 
-On tiny Llamas in fp32. The targets' caches hold what the whole model computes, the drafts' laws are
-those of draft-mode passes from scratch; faults in either are seen.
+On tiny Llamas in fp32. The targets' caches equal the caches of the whole model, the drafts' laws
+equal draft-mode passes from scratch, and faults in either are detected.
 """
 
 import dataclasses
@@ -99,7 +99,7 @@ def test_state_equals_passes_from_scratch(name):
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("name", tiny.SELF_DRAFTING)
 def test_an_empty_skip_set_is_accepted_whole(name, temperature):
-    """Of swift's trees every token of the chain, none of the siblings."""
+    """In swift's trees every token of the chain is accepted, and none of its siblings."""
     blocks, _ = run(name, EMPTY, temperature=temperature)
     assert accepts_everything(blocks)
     assert not accepts_everything(run(name, temperature=temperature)[0])
@@ -115,7 +115,7 @@ def test_an_empty_skip_set_is_accepted_whole(name, temperature):
     ("method", "name"), [(method, name) for method, mutants in MUTANTS.items() for name in mutants]
 )
 def test_faults_in_the_draft_are_seen(method, name):
-    """They only lose acceptance: the laws and the self-pair see them."""
+    """These faults only lose acceptance; the laws and the self-pair test detect them."""
     mutant = MUTANTS[method][name]
     assert "laws" in mutant.caught_by
     assert draft_laws(*run(LONG[method], mutant=mutant)) > VISIBLE
@@ -164,7 +164,7 @@ def test_another_skip_set_is_the_same_program():
 
 
 def test_a_set_may_change_between_blocks():
-    """The law does not depend on it; at T = 0 neither do the tokens."""
+    """The output law does not depend on the skip set; at T = 0 neither do the tokens."""
     target = five_layers()
     job = prepare(
         tiny.method("swift"),
@@ -243,7 +243,7 @@ def test_bad_options(options, message):
 
 
 def test_the_draft_ends_when_every_row_has_stopped():
-    """A row that is done does not keep it going."""
+    """A finished row does not extend drafting."""
     (instance,) = random_instances(3, 4, 1, seed=5)
     rule = CandidateTrees(4, 0.5, (0.7, 0.6), (1, 2, 3), (1, 2, 3))
     score_step = table_score_step(log_tables(instance.draft))
@@ -271,7 +271,7 @@ def test_the_draft_ends_when_every_row_has_stopped():
 
 
 class _Narrow(TableModel):
-    """Says how many tokens it was given."""
+    """Records the number of tokens of each pass."""
 
     def forward(self, params, tokens, *args, **options):
         logits, scratch = super().forward(params, tokens, *args, **options)
@@ -307,7 +307,7 @@ def test_the_target_pass_is_as_narrow_as_the_largest_tree_allows(sizes, width):
 
 
 def test_published_settings():
-    """131 nodes at most: the widest pass is the last of the widths, and none is idle."""
+    """At most 131 nodes: all widths are used, and the last holds the largest tree."""
     drafter = rsd_jax.build_method("swift").drafter
     assert drafter == SwiftDrafter(BackboneRule(25))
     assert drafter.rule.max_nodes == 1 + 24 * 5 + 10
@@ -318,7 +318,7 @@ def test_published_settings():
 
 
 def test_every_width_gives_the_same_tokens():
-    """Small vocabularies too: a node has as many siblings as there are tokens."""
+    """Also for small vocabularies, in which a node has at most V siblings."""
     target, _ = joint_law.pair()
     rule = {k: v for k, v in joint_law.METHODS["swift"].items() if k != "widths"}
     prompts = [list(prompt) for prompt in joint_law.PROMPTS]
@@ -332,7 +332,7 @@ def test_every_width_gives_the_same_tokens():
 
 
 def test_siblings_and_stop_follow_the_confidence_at_temperature_1():
-    """Whatever the warp; T = 0 has counts of its own."""
+    """Confidence does not depend on the warp; T = 0 uses `greedy_counts`."""
     rule = BackboneRule(4, 0.8, (0.95, 0.8, 0.5), (1, 2, 3, 4), (2, 3, 4, 5))
     firsts = (0.99, 0.9, 0.6, 0.4)  # one of each class; the others share the rest
     logits = np.log([[p, *[(1 - p) / 7] * 7] for p in firsts])

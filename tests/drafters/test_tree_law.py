@@ -1,4 +1,4 @@
-"""The law of the drafted trees themselves, which the output law cannot see.
+"""Tests the law of the drafted trees, on which the output law does not depend.
 
 Every chi-square has a false-alarm rate of 1e-6 and 100,000 samples, 25 / TV^2 for a total
 variation of .016; each mutant of the beam has a median of .05 and more.
@@ -47,7 +47,7 @@ _DENSE = _INSTANCES[KINDS.index("dense") :: len(KINDS)]
 
 @pytest.mark.parametrize("rule", _RULES, ids=str)
 def test_trees_follow_their_enumerated_law(rule):
-    """Supports smaller than the branching included: the excess children are invalid."""
+    """Also for supports smaller than the branching, where the excess children are invalid."""
     small = 0
     for instance in _INSTANCES[: len(KINDS)]:
         trees = drawn_trees(rule, instance.draft)

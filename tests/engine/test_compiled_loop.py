@@ -1,4 +1,4 @@
-"""What the compiled loop must not hold: cache-sized copies, host traffic, sorted vocabularies."""
+"""The compiled loop has no cache-sized copies, no host traffic and no sorted vocabularies."""
 
 import dataclasses
 import re
@@ -47,7 +47,7 @@ def _compile(method, pair, batch, **warp):
 
 
 def _cache_sized(text, state):
-    """Instructions that make something of the size of a cache buffer, by operation."""
+    """Instructions whose result has the size of a cache buffer, by operation."""
     pattern = re.compile(r"= \(?\w+\[([\d,]+)\]\S* ([\w\-]+)\(")
     found = [
         (match[2], match[1])
@@ -72,7 +72,7 @@ def test_caches_stay_in_place(method, batch, pair):
 
 
 def test_the_check_sees_a_copy(pair, monkeypatch):
-    """A commit that gathers the whole buffer must be caught, or the test above is blind."""
+    """The test above detects a commit that gathers the whole buffer."""
     from rsd_jax.models import cache
 
     write = cache._write_row
@@ -94,7 +94,7 @@ def test_the_check_sees_a_copy(pair, monkeypatch):
 
 @pytest.mark.parametrize("method", ["rsd_c", "rsd_s"])
 def test_no_sort_of_a_vocabulary(method, pair):
-    """With every warp on; sorts of the few survivors of a beam are fine."""
+    """With every warp on; sorts of the few contenders of a beam are allowed."""
     compiled, _ = _compile(method, pair, 1, temperature=0.7, top_k=5, top_p=0.9)
     sizes = [
         max(map(int, match[1].split(",")))

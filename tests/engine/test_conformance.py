@@ -1,6 +1,6 @@
 """Every registered drafter and verifier, and the parts of `tests.parts`, in every pair that fits.
 
-Parts are built from the types of their fields, so that a new one is tested by being registered.
+Parts are built from the types of their fields, so that a new part is tested once it is registered.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ PAIRS = [
 
 
 def covering(pairs: list[rsd_jax.Method], *features) -> list[rsd_jax.Method]:
-    """A few of the pairs that show every value of every feature, by a greedy choice."""
+    """A few pairs, chosen greedily, that together have every value of every feature."""
     shown = {
         index: {(i, feature(pair)) for i, feature in enumerate(features)}
         for index, pair in enumerate(pairs)
@@ -187,7 +187,7 @@ def test_all_layers_as_their_own_draft_are_accepted_whole():
 
 
 class _IndependentTree(IndependentChains):
-    """Says that it draws i.i.d. siblings at every level."""
+    """A rule that claims to draw i.i.d. siblings at every level."""
 
     @property
     def shape(self):
@@ -195,7 +195,7 @@ class _IndependentTree(IndependentChains):
 
 
 def test_k_seq_takes_chains_only():
-    """It counts drafts, so that an i.i.d. tree of another shape would be verified wrongly."""
+    """K-SEQ counts drafts, so it would verify i.i.d. trees of other shapes wrongly."""
     drafter = DRAFTERS["model"](_IndependentTree(2, 2))
     with pytest.raises(rsd_jax.ConfigError, match=r"independent chains.*\(2, 2\)"):
         rsd_jax.Method("wrong", drafter, VERIFIERS["k_seq"]())
@@ -214,7 +214,7 @@ def test_parts_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize("rule", every(TREE_RULES), ids=str)
 def test_a_rule_makes_a_method_that_its_words_name(rule):
-    """A chain is written by its length, whatever rule grew it."""
+    """A chain is written by its length for every rule."""
     if rule.shape.max_siblings > 1:
         assert method_of_tree(rule.method, rule.words).drafter == DRAFTERS["model"](rule)
         assert method_of_tree(f"self_{rule.method}", rule.words).tree == rule.words

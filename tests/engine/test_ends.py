@@ -1,4 +1,4 @@
-"""Where rows end: EOS and max_new_tokens inside a block, and logits that are no law."""
+"""Ends of rows: EOS and max_new_tokens inside a block, and logits that define no law."""
 
 import types
 
@@ -26,7 +26,7 @@ def sample(eos_id, max_new_tokens: int = joint_law.NUM_TOKENS) -> rsd_jax.Genera
 
 
 def check_ends(result: rsd_jax.GenerateResult, eos: tuple[int, ...], limit: int) -> None:
-    """Outputs end with the first EOS or at the limit, and say which."""
+    """Outputs end with the first EOS or at the limit, and `finish_reason` says which."""
     assert result.num_tokens.tolist() == [len(tokens) for tokens in result.tokens]
     for tokens, reason in zip(result.tokens, result.finish_reason, strict=True):
         ended = [token in eos for token in tokens]
@@ -37,7 +37,7 @@ def check_ends(result: rsd_jax.GenerateResult, eos: tuple[int, ...], limit: int)
 
 
 def law_of_cut_outputs_holds(result: rsd_jax.GenerateResult, eos: int, limit: int) -> bool:
-    """Outputs, filled up with EOS, against the enumerated law treated the same."""
+    """Tests outputs, padded with EOS, against the enumerated law of padded outputs."""
     filled = np.full((len(result.tokens), limit), eos)
     for row, tokens in enumerate(result.tokens):
         filled[row, : len(tokens)] = tokens[:limit]
@@ -180,7 +180,7 @@ def test_a_stream_hands_out_what_there_is_and_then_raises():
 
 
 def test_rows_that_are_done_may_meet_anything():
-    """The batch goes on after a row's EOS; what its passes then compute is not looked at."""
+    """The batch goes on after a row's EOS; later logits of this row have no effect."""
     target, _ = joint_law.pair()
     ends = [context for context in contexts_after(PROMPTS[BAD_ROW], 1) if context[-1] == EOS]
     bad = spoiled(target, [*ends, *(e + t for e in ends for t in ([0], [1], [2]))])
@@ -190,7 +190,7 @@ def test_rows_that_are_done_may_meet_anything():
 
 @pytest.mark.parametrize("temperature", [1.0, 0.0])
 def test_laws_behind_the_end_of_a_row_may_be_anything(temperature):
-    """A block scores nodes behind the limit, or behind an EOS that it accepts; nobody asked."""
+    """Logits of nodes after the limit, or after an accepted EOS, have no effect."""
     target, draft = joint_law.pair()
     for prompt in PROMPTS:
         target = spoiled(target, contexts_after(prompt, 2))
@@ -212,7 +212,7 @@ def _only_eos(result: rsd_jax.GenerateResult) -> bool:
 
 
 def test_nodes_that_are_not_valid_may_have_anything():
-    """Under draft_top_k = 1 a node has one child; the slot of its sibling holds no node."""
+    """With draft_top_k = 1 a node has one child, so the slot of a sibling is not valid."""
     target, draft = joint_law.pair()
     likely = spoiled(draft, [PROMPTS[BAD_ROW]], 0.0)
     tables = np.array(likely.params["tables"])
@@ -242,7 +242,7 @@ def test_bad_logits_taken_for_a_token_are_seen():
 
 @pytest.mark.parametrize(("reads", "fails"), [(Reads.REACHED, False), (Reads.VALID, True)])
 def test_a_bad_law_behind_the_end_of_a_row(reads, fails):
-    """A walk does not need the law behind an EOS; a verifier of all valid nodes decided by it."""
+    """A walk does not need the law after an EOS; a verifier that reads all valid nodes does."""
     row = types.SimpleNamespace(done=jnp.asarray([False]), length=jnp.asarray([4]))
     tree = types.SimpleNamespace(finite=jnp.asarray([True]))
     result = types.SimpleNamespace(finite=jnp.asarray([False]), num_accepted=jnp.asarray([2]))

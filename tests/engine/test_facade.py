@@ -176,7 +176,7 @@ def test_a_support_smaller_than_the_tree_is_legal():
 
 
 def test_more_independent_drafts_than_tokens_are_legal():
-    """They repeat each other; a tree of distinct siblings could not hold so many."""
+    """Independent drafts may be equal; distinct siblings could not be that many."""
     method = rsd_jax.build_method("spectr", num_drafts=np.int64(5), length=1)
     stats = decode(method=method, top_k=2**40).stats
     assert stats.accepted_ranks.shape == (4, 5)
@@ -190,14 +190,14 @@ def test_prompts_may_be_any_sequences():
 
 @pytest.mark.parametrize("number", [np.int64(100), np.uint8(250)], ids=["int64", "uint8"])
 def test_counts_may_be_numpy_integers(number):
-    """They have no `bit_length`, and the narrow ones wrap around where capacity is summed up."""
+    """NumPy integers have no `bit_length`, and narrow types overflow in sums of capacities."""
     reference = decode(max_new_tokens=int(number), batch_size=2)
     assert reference.num_tokens.tolist() == [int(number)] * 4
     assert decode(max_new_tokens=number, batch_size=np.int64(2)).tokens == reference.tokens
 
 
 def test_rows_that_fill_their_buffer():
-    """The last block and its width of a write fit, at and past the edge of a bucket of 128."""
+    """The writes of the last block fit, at and past the edge of a bucket of 128."""
     options = {
         "method": rsd_jax.build_method("rsd_s", width=2, length=3),
         "prompts": [PROMPTS[3]] * 16,
@@ -261,7 +261,7 @@ def test_one_program_serves_all_values():
 
 
 def test_one_capacity_is_one_program():
-    """Prompts of 4 and of 120 tokens need caches of two sizes, unless asked for one."""
+    """Prompts of 4 and of 120 tokens need caches of two sizes, unless `capacity` is given."""
     reference = decode()
     long = [prompt * 30 for prompt in PROMPTS]
     assert decode(capacity=200).tokens == reference.tokens
@@ -284,7 +284,7 @@ def test_streams_hand_out_tokens_as_they_come():
 
 
 def test_options_are_declared_once():
-    """What `RequestOptions` names is what the dataclasses hold, and what users are shown."""
+    """`RequestOptions` has the fields of the dataclasses and the options of the signatures."""
     fields = {f.name for kind in (Sampling, Request) for f in dataclasses.fields(kind)}
     held = {"eos_id" if name == "eos_ids" else name for name in fields - {"sampling"}}
     assert {*RequestOptions.__annotations__} == held - {"prompts", "skips"}

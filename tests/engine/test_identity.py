@@ -1,4 +1,4 @@
-"""The same tokens whatever the method (T = 0), the batch, the order, the chunks or the steps."""
+"""Tokens do not depend on the method (T = 0), the batch, the order, the chunks or the steps."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("default::rsd_jax.testing.arbiter.Numeri
 
 
 def run(name: str, prompts=tiny.PROMPTS, **options) -> arbiter.Run:
-    """A run with any models, in batches of 4 unless stated, as `arbiter` takes it."""
+    """A run with any models for `arbiter`, in batches of 4 by default."""
     options = {"max_new_tokens": tiny.NUM_TOKENS, "batch_size": 4} | tiny.skips(name) | options
 
     def decode(target, draft):
@@ -75,7 +75,7 @@ def test_greedy_self_pair_accepts_everything(name):
 
 
 def test_the_first_layers_of_a_llama_draft_for_it():
-    """A part from outside that skips sub-layers and reads the target's cache."""
+    """A drafter from outside the package that skips sub-layers and reads the target's cache."""
     target, _ = tiny.pair()
 
     def decode(layers: int, temperature: float):
@@ -186,7 +186,7 @@ def test_every_program_can_be_traced_in_float64(name, temperature):
 
 @pytest.mark.parametrize("name", tiny.METHODS)
 def test_every_draw_of_a_block_resolves_its_tail(name, monkeypatch):
-    """Of draft and verifier alike: Gumbels of 64 bits, and no draw by another way."""
+    """Draft and verifier draw only by Gumbels of 64 bits."""
     draws, gumbels = [], sampling.gumbels
 
     def spy(keys, purpose, shape, *first):
@@ -215,7 +215,7 @@ def test_the_arbiter_runs_in_float64():
 
 def test_the_arbiter_tells_a_tie_from_a_defect():
     def fake(dtype: str, tokens):
-        """A run that gives other tokens if the target is of `dtype`."""
+        """A run that gives other tokens if the target has `dtype`."""
 
         def decode(target, draft):
             right = sampled("sd")
@@ -229,9 +229,9 @@ def test_the_arbiter_tells_a_tie_from_a_defect():
 
     right = sampled("sd").tokens
     wrong = [*right[:2], [*right[2][:6], (right[2][6] + 1) % 32, *right[2][7:]], right[3]]
-    with pytest.warns(arbiter.NumericalTieWarning, match="row 2 parts at new token 6.*margin"):
+    with pytest.warns(arbiter.NumericalTieWarning, match="row 2 differs at new token 6.*margin"):
         assert_same(fake("", wrong), fake("float32", wrong))
-    with pytest.raises(AssertionError, match=r"row 2 parts at new token 6.*a defect"):
+    with pytest.raises(AssertionError, match=r"row 2 differs at new token 6.*a defect"):
         assert_same(fake("", wrong), fake("float32 float64", wrong))
     found = arbiter.first_divergence(sampled("sd"), sampled("sd"), blocks=True)
     assert found is None

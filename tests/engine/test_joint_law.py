@@ -1,8 +1,8 @@
 """The joint law of whole outputs equals the enumerated autoregressive law.
 
 False alarms: every run makes 10 tests (each of 4 prompts and all together, of all 7 tokens and of
-the first 5). Over all runs of this file the chance that any test of correct code fails is at most
-ALPHA = 1e-6, by the union bound (in the chi-square limit; cells expect 10 samples at least).
+the first 5). Over all runs of this file the probability that any test of correct code fails is at
+most ALPHA = 1e-6, by the union bound (in the chi-square limit; expected counts are at least 10).
 Power: with 6144 samples per prompt a run finds, with probability 0.99, a joint law of 5 tokens that
 is off by a total variation of TV_ONE for one prompt or TV_ALL over all prompts; asserted below.
 """

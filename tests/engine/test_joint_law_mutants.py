@@ -1,6 +1,6 @@
-"""Faults of the loop, seen by the joint law of whole outputs or by a row's independence.
+"""Faults of the loop, detected by the joint law of whole outputs or by the independence of rows.
 
-n >= 25 / TV^2: the 8192 samples of a run find a TV of .055, four times as many one of .028.
+n >= 25 / TV^2: the 8192 samples of a run detect a TV of .055, four times as many a TV of .028.
 """
 
 import numpy as np
@@ -42,7 +42,7 @@ def test_rows_cut_to_the_batch_minimum_and_redrawn(redraw, rounds):
 
 
 def test_rows_merely_cut_to_the_batch_minimum():
-    """Lossless, so the law cannot see it; block counts alone and in a batch can."""
+    """This fault is lossless; block counts, which then depend on the batch, detect it."""
     target, draft = joint_law.pair()
     prompts = [list(joint_law.PROMPTS[2])] * 4
 
@@ -75,13 +75,13 @@ def test_the_table_model_sees_masks_and_commits(name):
 
 
 def test_the_target_pass_skips_too():
-    """The output then follows the law of the model without what is skipped; TV about .5."""
+    """The output then follows the law of the model with skipped sub-layers; TV about .5."""
     with engine_mutants.skips_in_the_target_pass():
         assert not law_holds(tokens_of(method("self_rsd_c")))
 
 
 def test_the_same_key_in_two_rows():
-    """The rows of one prompt still have the right law; neighbours are not independent."""
+    """Each row still has the right law, but neighbouring rows are not independent."""
     with engine_mutants.same_key_in_two_rows():
         tokens = tokens_of(method("ar"))
     one_by_one = joint_law.check(tokens[:, :5], false_alarm=FALSE_ALARM)[:-1]

@@ -1,4 +1,4 @@
-"""Meshes of eight devices decode the tokens of one, without gathering weights or caches."""
+"""Meshes of eight devices give the tokens of one device, without gathering weights or caches."""
 
 import dataclasses
 import re
@@ -65,7 +65,7 @@ def one_device(directories):
 
 
 def _decode(method, pair):
-    """(tokens and blocks, text of the loop, job, state): one compilation serves all."""
+    """(tokens and blocks, text of the loop, job, state), from one compilation."""
     built = rsd_jax.build_method(method, **METHODS[method])
     options = joint_law.skips(built, CONFIG.num_layers)
     job = prepare(
@@ -92,7 +92,7 @@ def test_same_tokens_as_one_device(method, shape, directories, one_device):
 
 
 def test_the_check_sees_a_gathered_cache(directories, monkeypatch):
-    """Caches that the loop wants whole, though the table shards them, are gathered."""
+    """The check detects sharded caches that the loop gathers."""
     place = MeshLayout.place_buffers
 
     def whole_in_the_loop(self, state, *, within_rows=False):
@@ -126,7 +126,7 @@ def layered(tmp_path_factory):
 
 
 def _search(method, target):
-    """A search while decoding; and the programs compiled after its first candidate."""
+    """A search while decoding, and the programs compiled after the first candidate."""
     config = SearchConfig(ratio=0.5, context=4, bayes_every=10**6, max_score=1.0)
     job = prepare(
         method, target, None, Request.of(PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7)
@@ -178,7 +178,7 @@ def test_a_candidate_is_scored_without_gathering_caches(layered):
 
 
 def _collectives(text):
-    """Lines of a program that move something between devices."""
+    """Lines of a program that move data between devices."""
     pattern = re.compile(rf" ({'|'.join(COLLECTIVES)})(-start)?\(")
     return [line for line in text.splitlines() if pattern.search(line)]
 
@@ -199,7 +199,7 @@ def _elements(line):
 
 
 def test_parameters_and_caches_are_sharded(directories):
-    """The table places them: nothing wide is whole on every device of a 2 x 4 mesh."""
+    """On a 2 x 4 mesh no wide parameter or cache is whole on a device."""
     target, draft = _pair(directories, (2, 4))
     *_, state = _decode("sd", (target, draft))
     wide = target.params["layers_0"]["mlp"]["gate_proj"]["kernel"]
@@ -209,7 +209,7 @@ def test_parameters_and_caches_are_sharded(directories):
 
 
 def test_a_missing_axis_and_an_unknown_one():
-    """A mesh may have one axis only; another name is an error."""
+    """A mesh may have a single axis; an unknown name of an axis is an error."""
     assert MeshLayout.of(jax.make_mesh((8,), ("data",))).data_shards == 8
     assert MeshLayout.of(jax.make_mesh((8,), ("model",))).data_shards == 1
     with pytest.raises(rsd_jax.ConfigError, match="mesh axes"):

@@ -1,7 +1,7 @@
-"""What target and draft keep between blocks equals passes from scratch; faults in it are seen.
+"""The state of target and draft between blocks equals passes from scratch; faults are detected.
 
-On a tiny Llama in fp32, over ragged rows (a one-token prompt among them). The faulty phase alone is
-compiled anew for a mutant; all other phases are shared with the clean runs.
+On a tiny Llama in fp32, over ragged rows (a one-token prompt among them). For a mutant only the
+faulty phase is compiled again; all other phases are shared with the correct runs.
 """
 
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Every configuration of an experiment: it builds whole, and runs shrunk on the tiny pair."""
+"""Every configuration of an experiment can be built, and runs on the tiny pair when shrunk."""
 
 import dataclasses
 import importlib.util

@@ -59,7 +59,7 @@ def target():
 
 @pytest.fixture(scope="module")
 def finished(target, tmp_path_factory):
-    """A stream that ran in one go: (session, rows, what was watched)."""
+    """An uninterrupted stream: (session, rows, calls of `watch`)."""
     folder = tmp_path_factory.mktemp("stream")
     session = Session(_settings(folder), target, sweeping.Letters())
     seen = []
@@ -158,7 +158,7 @@ def test_a_search_of_an_earlier_commit_is_read(target, tmp_path):
 
 
 def test_a_found_set_is_used_as_it_is(target, tmp_path):
-    """Also one of a search that has not begun or not ended: nothing is searched."""
+    """Nothing is searched, even if the search of the set has not begun or not ended."""
     fresh = SearchState.new(target, SearchConfig(ratio=0.5, context=4))
     started = fresh.update(propose(fresh), 0.25)
     for name, found in (("fresh", fresh), ("started", started)):
@@ -181,7 +181,7 @@ def test_a_found_set_is_used_as_it_is(target, tmp_path):
 
 
 def test_nothing_is_compiled_or_imported_in_a_timed_instance(target):
-    """A Bayesian suggestion imports for seconds; the fifth candidate is one, the warm-up's not."""
+    """The fifth candidate is the first Bayesian suggestion, whose imports take seconds."""
     script = """
 import sys
 from tests.evaluation.test_stream_session import first_instances
@@ -198,7 +198,7 @@ first_instances()
 
 
 def first_instances():
-    """In a process of its own: what the second instance compiles and imports."""
+    """Compilations and imports of the second instance, in a separate process."""
     config = dataclasses.replace(TINY_CONFIG, num_layers=4)
     model = rsd_jax.LoadedModel(LlamaModel(config), tiny_params(3, config))
     state = SearchState.new(model, SearchConfig(ratio=0.5, context=4, bayes_every=50, max_score=1))

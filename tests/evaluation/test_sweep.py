@@ -74,7 +74,7 @@ def _counts(rows):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A sweep that ran in one go: (sweep, rows, watcher)."""
+    """An uninterrupted sweep: (sweep, rows, watcher)."""
     sweep = sweeping.sweep(tmp_path_factory.mktemp("sweep"))
     watcher = sweeping.Watcher()
     assert run_sweep(sweep, sweeping.load, watcher) == {"ok": 5}
@@ -103,7 +103,7 @@ def test_a_golden_run(finished):
 
 
 def test_a_killed_sweep_goes_on(finished, tmp_path):
-    """Killed at random steps, its last line cut at random: the same rows, none measured twice."""
+    """A sweep killed at random steps, with a cut last line, gives the same rows, each once."""
     _, whole, _ = finished
     rng = random.Random(1)
     sweep = sweeping.sweep(tmp_path)
@@ -146,7 +146,7 @@ def test_a_sweep_of_an_earlier_commit_goes_on(finished, tmp_path):
 
 
 def test_a_failure_is_a_row_and_the_others_go_on(tmp_path):
-    """More siblings than the vocabulary has tokens: known once the pair is loaded."""
+    """More siblings than tokens in the vocabulary, an error only found once the pair is loaded."""
     trees = {"sd": ("3",), "rsd_s": ("40x1", "3x2")}
     sweep = sweeping.sweep(tmp_path, trees=trees, cells_together=4)
     watcher = sweeping.Watcher()
@@ -201,7 +201,7 @@ def test_phases_are_timed_under_the_warp_of_the_rows(tmp_path, monkeypatch):
     jobs = []
 
     class Untimed:
-        """Stands in for the phases, which are slow to compile."""
+        """Replaces the timing of phases, which are slow to compile."""
 
         def __init__(self, job, blocks):
             jobs.append(job)
@@ -218,7 +218,7 @@ def test_phases_are_timed_under_the_warp_of_the_rows(tmp_path, monkeypatch):
 
 
 def test_accuracy_is_held_against_that_of_the_baseline(tmp_path, monkeypatch):
-    """Of a text the answer alone counts, not what the model went on with."""
+    """Only the answer in a text is scored, not the text after it."""
     references = [prompt.reference for prompt in sweeping.prompts(3)]
     right = [f"{reference}\nEnglish: and more" for reference in references]
     worse = [references[0], references[1], references[0]]
@@ -236,7 +236,7 @@ def test_accuracy_is_held_against_that_of_the_baseline(tmp_path, monkeypatch):
 
 
 def test_methods_that_draft_with_the_target_need_no_draft(tmp_path):
-    """Their draft passes count as they were, at the cost of the sub-layers that are kept."""
+    """MBSU uses the number of draft passes and the cost of the kept sub-layers."""
     config = dataclasses.replace(TINY_CONFIG, num_layers=4)
     target = LoadedModel(LlamaModel(config), tiny_params(3, config))
 
@@ -261,7 +261,7 @@ def test_methods_that_draft_with_the_target_need_no_draft(tmp_path):
 
 
 def test_later_turns_are_prompts_where_asked(tmp_path):
-    """What came before is what the target answers greedily: again the same prompts."""
+    """Earlier answers are the target's greedy answers, so prompts are equal for all methods."""
     path = tmp_path / "question.jsonl"
     turns = (["a b", "and c"], ["d"], ["e f", "g", "h " * 260])
     lines = [
@@ -379,7 +379,7 @@ def test_methods_go_through_all_tasks_before_the_next_do(tmp_path):
 
 
 def test_a_task_of_longer_prompts_compiles_nothing(tmp_path):
-    """Alone it would need larger caches; all tasks of a sweep have the caches of the longest."""
+    """All tasks of a sweep have the cache capacity of the longest task."""
     tasks, sizes = {}, set()
     for name, count in (("short", 1), ("long", 90)):
         path = tmp_path / f"{name}.jsonl"
@@ -422,7 +422,7 @@ def test_turns_and_time(finished):
 
 
 def test_another_verifier_is_a_cell_of_its_own(finished, tmp_path):
-    """It shares the settings' hash, so that it can be added to the rows that are there."""
+    """The verifier is not in the settings' hash, so that the cell can be added to earlier rows."""
     before, rows, _ = finished
     verifiers = {"sd": ("recursive_rejection", "k_seq")}
     sweep = sweeping.sweep(tmp_path, trees={"sd": ("3",)}, verifiers=verifiers)
@@ -441,7 +441,7 @@ def test_another_verifier_is_a_cell_of_its_own(finished, tmp_path):
 
 
 def test_batches_and_a_draft_of_another_temperature(finished, tmp_path):
-    """Counts are resampled by prompt whatever the batch; one batch has no interval of its rate."""
+    """Counts are resampled by prompt for any batch size; one batch gives no interval of rates."""
     _, alone, _ = finished
     trees = {"sd": ("3",)}
     for size, over in ((2, True), (3, False)):

@@ -1,4 +1,4 @@
-"""Low-rank adapters: added as PEFT adds them, refused where that is not supported."""
+"""Low-rank adapters: added as by PEFT, and refused if they are not supported."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ def params():
 
 @pytest.fixture(scope="module")
 def factors(params):
-    """Numbers that bfloat16 holds."""
+    """Factors that bfloat16 represents exactly."""
     rng = np.random.default_rng(0)
 
     def draw(*shape):
@@ -87,7 +87,7 @@ def test_a_pair_of_a_configuration_has_it(saved, factors, params, monkeypatch):
 
 
 def test_transformers_says_the_same(saved):
-    """The product is added by PyTorch to the matrix that transformers reads."""
+    """The logits equal those of transformers with the product added by PyTorch."""
     import torch
     import transformers
 
@@ -147,7 +147,7 @@ def test_missing_and_foreign_files(saved, factors, tmp_path):
     deeper = {("layers_9", *path[1:]): value for path, value in factors.items()}
     config = dataclasses.replace(TINY_CONFIG, num_layers=10)
     save_adapter(adapter, config, deeper, base="tiny")
-    with pytest.raises(rsd_jax.CheckpointError, match=r"layers.9.*no place"):
+    with pytest.raises(rsd_jax.CheckpointError, match=r"layers.9.*does not have"):
         load_adapter(adapter, TINY_CONFIG)
     (adapter / CONFIG).unlink()
     with pytest.raises(rsd_jax.CheckpointError, match=f"{CONFIG} is missing"):

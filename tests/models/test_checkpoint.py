@@ -1,4 +1,4 @@
-"""Weights on disk: single file, shards, every damage that a directory can have."""
+"""Weights on disk: single file, shards, and damaged directories."""
 
 import json
 import shutil
@@ -94,7 +94,7 @@ def test_shards(saved):
 @pytest.mark.parametrize("stored", ["float32", "bfloat16", "float16", "float64"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_dtypes(saved, tmp_path, stored, dtype):
-    """Any stored float type is cast to the one that is asked for."""
+    """Any stored float dtype is cast to the requested dtype."""
     _, params = saved
     save_model(tmp_path, _CONFIG, params, dtype=stored)
     loaded = _load(tmp_path, dtype)
@@ -137,7 +137,7 @@ def test_place_gets_every_tensor_once(saved):
 
 
 def test_tied_head(copy, saved):
-    """A tied model may store the head, as old versions did, if it is the embedding."""
+    """A tied model may store the head, as old versions did, if the head equals the embedding."""
     directory = copy("tied")
     table = "model.embed_tokens.weight"
     _edit(directory, lambda tensors: tensors.update({"lm_head.weight": tensors[table]}))
@@ -157,7 +157,7 @@ def test_stored_frequencies_are_ignored(copy, saved):
 
 
 def test_save_replaces_an_earlier_save(copy, saved):
-    """Nothing of the earlier save is left to be read; other files stay."""
+    """No weights of the earlier save are left; other files stay."""
     for before, limit in (("sharded", 10**9), ("single", _SHARD)):
         directory = copy(before)
         (directory / "tokenizer.json").write_text("{}")
@@ -190,7 +190,7 @@ def test_failed_save_keeps_the_old_model(copy, saved, monkeypatch):
 
 
 def test_interrupted_replacement_is_refused(copy, saved, monkeypatch):
-    """Between old and new there is no config.json, so a mixture of weights is never loaded."""
+    """During a replacement there is no config.json, so mixed weights are never loaded."""
     directory = copy("sharded")
 
     def stop(path, target):
@@ -303,7 +303,7 @@ def test_tensor_in_two_shards(copy):
     directory = copy("sharded")
     first, second = sorted(directory.glob("model-*"))[:2]
     save_file(load_file(second) | load_file(first), second)
-    _refused(directory, "stands in both")
+    _refused(directory, "is in both")
 
 
 def test_missing_tensor(copy):
@@ -319,7 +319,7 @@ def test_missing_head(copy):
 
 
 def test_names_of_another_class(copy):
-    """A file saved from LlamaModel lacks the prefix; the message shows what is there instead."""
+    """A file saved from LlamaModel lacks the prefix; the message shows the names in the file."""
     directory = copy("single")
 
     def strip(tensors):

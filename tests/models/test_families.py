@@ -1,4 +1,4 @@
-"""The table of families, what models say of themselves, and choices by the devices they live on."""
+"""The table of families, properties of models, and choices that depend on a model's devices."""
 
 import dataclasses
 import json
@@ -64,7 +64,7 @@ def test_choices_follow_the_devices_of_the_model(monkeypatch):
 
 
 def test_a_verifier_tests_as_the_target_s_devices_want():
-    """In a process of CPUs, a program for an accelerator has no loop that ends with the data."""
+    """Compiled on CPUs, a program for an accelerator has no loop that depends on the data."""
     target, draft = tiny_pair()
     method = rsd_jax.build_method("rsd_s", width=2, length=2)
     loops = {}

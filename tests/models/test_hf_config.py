@@ -1,4 +1,4 @@
-"""config.json as transformers 4 and 5 write it, and what is refused."""
+"""config.json as transformers 4 and 5 write it, and refused files."""
 
 import dataclasses
 import json
@@ -89,7 +89,7 @@ def test_version_4_before_rope_type():
 
 @pytest.mark.parametrize("kind", _ROPES)
 def test_what_transformers_writes_is_read(kind, tmp_path):
-    """Every key that the installed version writes is accepted, and means what it means there."""
+    """Every key that the installed version writes is accepted with its meaning there."""
     import torch
     import transformers
 
@@ -130,7 +130,7 @@ def test_null_means_absent():
 
 @pytest.mark.parametrize("kind", _ROPES)
 def test_transformers_reads_what_we_write(kind, tmp_path):
-    """The written file is the same function to transformers: all that the model code reads."""
+    """For every key that its model code reads, transformers gets the same value."""
     import torch
     import transformers
     from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaRotaryEmbedding

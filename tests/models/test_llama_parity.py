@@ -1,4 +1,4 @@
-"""Our Llama against Hugging Face's, and against itself when it runs in pieces.
+"""Our Llama against Hugging Face's, and in pieces against whole sequences.
 
 Weights are drawn wide enough that logits are of order 1 to 10 and attention is far from uniform:
 with the initialisation of transformers (0.02, biases 0) most defects would hide below the
@@ -106,7 +106,7 @@ def test_our_save_is_read_by_transformers(case, tmp_path):
     "case", ["attention_bias", "mlp_bias", "linear", "llama3", "theta_eps", "all"], indirect=True
 )
 def test_case_would_see_the_feature_missing(case):
-    """The weights are such that leaving the feature out moves the logits by far more than ATOL."""
+    """Without the feature the logits change by far more than ATOL."""
     _, directory, expected = case
     config = read_config(directory)
     params = load_params(directory, config, dtype="float32")
@@ -128,7 +128,7 @@ def test_case_would_see_the_feature_missing(case):
 
 @pytest.mark.parametrize("case", ["gqa"], indirect=True)
 def test_greedy_decoding_equals_transformers(case):
-    """Their cached `generate` against argmax over whole sequences, and where it stops."""
+    """transformers' cached `generate` against argmax over whole sequences, and the stop."""
     _, directory, _ = case
     config = read_config(directory)
     model, params = LlamaModel(config), load_params(directory, config, dtype="float32")
@@ -200,7 +200,7 @@ def _model_and_params(dtype: str):
 
 
 def _poison(buffers):
-    """Garbage where nothing was written: attending to it would be seen at once."""
+    """Fills unwritten positions with large values, so that attention to them is detected."""
     return tuple(np.full(buffer.shape, 1e3, buffer.dtype) for buffer in buffers)
 
 
@@ -288,7 +288,7 @@ def test_pieces_equal_whole_sequences():
 
 
 def test_float64_is_float64_throughout():
-    """What arbitrates ties must not round to float32 anywhere: pieces and whole agree to 1e-11."""
+    """Float64 runs, which decide ties, never round to float32: pieces and whole agree to 1e-11."""
     with jax.enable_x64(True):
         _check_pieces("float64", 1e-11)
         model, params = _model_and_params("float64")
@@ -299,7 +299,7 @@ def test_float64_is_float64_throughout():
 
 @pytest.mark.parametrize(("weights", "buffers"), [("bfloat16", "float32"), ("float32", "bfloat16")])
 def test_buffers_of_another_dtype(weights, buffers):
-    """Mixing is allowed explicitly; the result is that of the float32 model up to rounding."""
+    """Dtypes may be mixed explicitly; the result equals the float32 model's up to rounding."""
     model, params = _model_and_params("float32")
     tokens = np.arange(24, dtype=np.int32).reshape(2, 12)
     expected = score(model, params, tokens)

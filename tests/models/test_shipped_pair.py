@@ -1,4 +1,4 @@
-"""The pair that ships: parity with Hugging Face, size, prompts, and a draft that is of use."""
+"""The pair that ships: parity with Hugging Face, size, prompts, and the draft's acceptance."""
 
 import jax
 import numpy as np
@@ -80,7 +80,7 @@ def test_the_target_has_learned_to_translate(which, request):
 
 
 def test_the_adapted_target_can_do_without_sub_layers(pair, adapted):
-    """Nine of twelve that no search found; its own drafts are accepted far more often."""
+    """Nine of twelve sub-layers, not found by a search; the adapter raises acceptance a lot."""
     prompts = get_task("number_words").test_prompts(4)
     ids = [pair.tokenizer(prompt.text).input_ids for prompt in prompts]
     switches = np.ones(12, bool)

@@ -1,1 +1,1 @@
-"""Faults that the tests inject one by one: each has to be caught by the check that it names."""
+"""Faults that the tests inject one by one; the check that a fault names has to detect it."""

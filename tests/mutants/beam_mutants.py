@@ -1,8 +1,8 @@
 """Stochastic beams with a wrong perturbed value G.
 
-The output law cannot see them: recursive rejection is lossless for any score that is monotone in
-the Gumbels within a node. Their tree is wrong: the kept prefixes of a level are no ordered
-sample without replacement any more.
+The output law does not change: recursive rejection is lossless for any score that is monotone in
+the Gumbels within a node. But the law of the trees is wrong: the kept prefixes of a level are not
+an ordered sample without replacement.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
-"""Faults of the loop around the verifier: batches, keys, ends of rows, numbers that are no numbers.
+"""Faults of the loop around the verifier: batches, keys, ends of rows, NaNs.
 
-Each is a context in which `generate` runs faulty code; outside it nothing has changed.
+Each fault is a context manager, inside which `generate` runs faulty code.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from tests.mutants.state_mutants import Wrapped
 
 @dataclasses.dataclass(frozen=True)
 class BatchMinimum(RecursiveRejection):
-    """Rows advance together: all of a group are cut to the fewest accepted nodes m in it.
+    """Rows advance together: all rows of a group are cut to the group's fewest accepted nodes, m.
 
     Attributes:
       redraw: where the (m + 1)-th token of a row that had more comes from: the "residual" at that
@@ -110,7 +110,7 @@ def same_key_in_two_rows() -> contextlib.AbstractContextManager[None]:
 
 @dataclasses.dataclass(frozen=True)
 class _Skipping(Wrapped):
-    """Every pass skips the same sub-layers, bool[layers, 2], whatever it is asked."""
+    """Every pass skips the same sub-layers, bool[layers, 2], whatever the argument `skips`."""
 
     skips: jax.Array
 
@@ -147,7 +147,7 @@ def non_finite_accepted() -> contextlib.AbstractContextManager[None]:
 
 
 def eos_at_block_ends_only() -> contextlib.AbstractContextManager[None]:
-    """An EOS in the middle of a block is overlooked."""
+    """An EOS in the middle of a block is ignored."""
 
     def commit(engine, state, tree, result, options):
         ends = (result.next_token[:, None] == options.eos_ids[None]).any(axis=1)
@@ -161,7 +161,7 @@ def eos_at_block_ends_only() -> contextlib.AbstractContextManager[None]:
 
 
 def limit_at_block_ends_only() -> contextlib.AbstractContextManager[None]:
-    """The block that passes max_new_tokens is handed out whole."""
+    """The block that exceeds max_new_tokens is returned whole."""
 
     def commit(engine, state, tree, result, options):
         after = original(engine, state, tree, result, options)
@@ -172,7 +172,7 @@ def limit_at_block_ends_only() -> contextlib.AbstractContextManager[None]:
 
 
 def limit_before_eos() -> contextlib.AbstractContextManager[None]:
-    """The block that passes max_new_tokens is not searched for an EOS."""
+    """The block that exceeds max_new_tokens is not searched for an EOS."""
 
     def commit(engine, state, tree, result, options):
         last = state.length + result.num_accepted + 1

@@ -1,4 +1,4 @@
-"""Verifiers that are wrong in the ways that real ones have been wrong; listed in `law_mutants`."""
+"""Verifiers with faults that real implementations have had; listed in `law_mutants`."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,10 +20,10 @@ from rsd_jax.verifiers.walk import Verdict
 
 @dataclasses.dataclass(frozen=True)
 class FaultyRejection(RecursiveRejection):
-    """Recursive rejection written out sibling by sibling, with one line wrong.
+    """Recursive rejection written out sibling by sibling, with one wrong line.
 
     Attributes:
-      fault: which line; with none this is a second, independent implementation.
+      fault: the wrong line; without a fault this is a second, independent implementation.
     """
 
     all_nodes: bool | None = False  # the faults are in the tests of one node
@@ -72,10 +72,10 @@ class FaultyRejection(RecursiveRejection):
 
 @dataclasses.dataclass(frozen=True)
 class Misinformed(Verifier):
-    """Holds all children to be drawn from one law, whatever the tree says.
+    """Takes all children as drawn from one law, whatever the tree says.
 
     Attributes:
-      verifier: a right one.
+      verifier: a correct verifier.
       siblings: the law.
     """
 
@@ -109,12 +109,12 @@ class PointsKept(RecursiveRejection):
 
 @dataclasses.dataclass(frozen=True)
 class Rearranged(Verifier):
-    """Shows a verifier the siblings of a tree of depth 1 in another order, or only some.
+    """Gives a verifier the siblings of a tree of depth 1 in another order, or only some of them.
 
     Attributes:
-      verifier: a right one.
-      order: from (tokens i32[K], valid bool[K], q f64[V]) to sort keys [K]; stable.
-      keep: from the same to bool[K], which are not deleted.
+      verifier: a correct verifier.
+      order: maps (tokens i32[K], valid bool[K], q f64[V]) to sort keys [K]; the sort is stable.
+      keep: maps the same arguments to bool[K], whether each sibling is kept.
     """
 
     verifier: Verifier
@@ -167,12 +167,12 @@ def token_id(x: jax.Array, valid: jax.Array, q: jax.Array) -> jax.Array:
 
 
 def ascending_q(x: jax.Array, valid: jax.Array, q: jax.Array) -> jax.Array:
-    """Its probability."""
+    """The probability of the token."""
     return q[x]
 
 
 def likely(x: jax.Array, valid: jax.Array, q: jax.Array) -> jax.Array:
-    """Whether its probability is at least 1/4."""
+    """Whether the token's probability is at least 1/4."""
     return q[x] >= 0.25
 
 
@@ -232,10 +232,10 @@ class SharedKey(RecursiveRejection):
 
 @dataclasses.dataclass(frozen=True)
 class LawOfTheChain(Verifier):
-    """For candidate trees: a walk that has accepted a sibling goes on as if along the chain.
+    """For candidate trees: after an accepted sibling the walk goes on to the chain's next node.
 
-    It meets the chain's next node, which does not follow the sibling, rejects it, and subtracts the
-    law that it was drawn from at another node: N[(p - q)+] is emitted where p should be.
+    This node does not follow the sibling. The walk rejects it and subtracts its law, which belongs
+    to another node: the token is emitted from N[(p - q)+] instead of p.
     """
 
     verifier: Verifier

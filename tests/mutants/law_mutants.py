@@ -1,10 +1,10 @@
-"""Every fault of the output law that the project knows, and the check that catches it.
+"""Every known fault of the output law, and the check that detects it.
 
-A check that has never failed proves little: the tests inject each entry of `LAW_MUTANTS`, assert
-that the function named by `check` fails for it and passes without it. `median_tv` is the total
-variation between its output law and the target's, the median over `mutant_instances(entry)`
-(for the fault that only sampling shows, of the law of a block, over the dense ones of them).
-Faults that change no law, such as a draft state that loses tokens, are not here.
+A check that has never failed proves little. The tests inject each entry of `LAW_MUTANTS` and
+assert that the function `check` fails with the fault and passes without it. `median_tv` is the
+total variation between the faulty output law and the target's, the median over
+`mutant_instances(entry)`; for the fault that only sampling shows, the total variation of a block's
+law over the dense instances. Faults that change no law, such as lost draft state, are not here.
 """
 
 import dataclasses
@@ -65,18 +65,18 @@ def rounded_logits(table: Table) -> Table:
 
 @dataclasses.dataclass(frozen=True)
 class LawMutant:
-    """One fault of the output law, in a verifier or in what it is told about the draft.
+    """One fault of the output law, in a verifier or in the draft's laws that it gets.
 
     Attributes:
       name: unique.
-      description: what is wrong.
-      verifier: with the fault, or a right one if the fault is elsewhere.
-      right: the same without the fault.
+      description: the fault in words.
+      verifier: the faulty verifier, or a correct verifier if the fault is elsewhere.
+      right: the verifier without the fault.
       rules: how trees are drawn (K = 2 and K = 3); all of the same shape.
       vocab_size: V.
-      drawn_from: what the draft really samples; None for what it says.
+      drawn_from: maps the draft's laws to the laws that are really sampled; None if they are equal.
       coins: slots that share a uniform, see `outcome_laws`.
-      check: the function that must catch it.
+      check: the function that must detect the fault.
       median_tv: measured, one per rule, see the module.
     """
 
@@ -93,7 +93,7 @@ class LawMutant:
 
     @property
     def options(self) -> dict:
-        """Keywords of `outcome_laws` that carry a fault outside the verifier."""
+        """Keywords of `outcome_laws` for faults outside the verifier."""
         return {"drawn_from": self.drawn_from, "coins": self.coins}
 
 

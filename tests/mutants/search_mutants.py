@@ -16,9 +16,9 @@ from tests.mutants.engine_mutants import skipping
 
 
 class SetChangedInsideBlocks:
-    """Trees are drafted with the set of the last block, their laws are those of the set in use.
+    """Trees are drafted with the last block's set, but their laws are of the current set.
 
-    For trees with dense laws, one block a call.
+    For trees with dense laws, one block per call.
     """
 
     def __init__(self):
@@ -81,7 +81,7 @@ class DraftModeKeysKept:
 def _keep_draft_mode_keys(
     engine: Engine, params: ModelParams, state: DecodeState, context: int
 ) -> DecodeState:
-    """With the set in use for the candidate, in every row that is long enough for one."""
+    """Uses the current set as the candidate, in every row that is long enough."""
     model, cache, start = engine.models.target, state.target_cache, state.prompt_length
     batch = len(start)
     order = jnp.broadcast_to(jnp.arange(context, dtype=jnp.int32)[None], (batch, context))

@@ -1,4 +1,4 @@
-"""Faults in what a layer-skipping draft sees and skips; they only lose acceptance."""
+"""Faults of masks, slots and skips of a layer-skipping draft; they only lose acceptance."""
 
 import jax.numpy as jnp
 

@@ -1,7 +1,7 @@
-"""Faults in what models see and keep, each a wrapper around a correct model or drafter.
+"""Faults of masks, positions and caches, each a wrapper around a correct model or drafter.
 
-Target mutants bias the output; draft mutants only lose acceptance. `state_checks` must catch every
-one, by the checks that its entry names.
+Target mutants bias the output; draft mutants only lose acceptance. For every mutant, the checks of
+`state_checks` that its entry names must fail.
 """
 
 import dataclasses
@@ -26,13 +26,13 @@ _NO_LOGITS = slice(0, 0)
 
 @dataclasses.dataclass(frozen=True)
 class Wrapped:
-    """A `LanguageModel` that passes everything on; a mutant overrides one method.
+    """A `LanguageModel` that forwards everything to `inner`; a mutant overrides one method.
 
-    Passes of prefill, which ask for no logits, are left alone.
+    Prefill passes, which need no logits, are not changed.
 
     Attributes:
       inner: the correct model.
-      tree: shape of the trees that it is given.
+      tree: shape of the trees.
     """
 
     inner: LanguageModel
@@ -102,7 +102,7 @@ def _same_ancestors(mask: jax.Array) -> jax.Array:
 
 
 class _NoParent(Wrapped):
-    """Nodes of depth 2 do not see theirs."""
+    """Nodes of depth 2 do not see their parents."""
 
     def see(self, positions, mask, cache, slot):
         hidden = (self.tree.depths[:, None] == 2) & (self.tree.depths[None] == 1)
@@ -110,7 +110,7 @@ class _NoParent(Wrapped):
 
 
 class _NoSelf(Wrapped):
-    """All but the root, which would then see nothing at all."""
+    """Nodes do not see themselves, except the root, which would otherwise see nothing."""
 
     def see(self, positions, mask, cache, slot):
         hidden = np.eye(self.tree.num_nodes, dtype=bool)
@@ -168,7 +168,7 @@ class _PadsCommitted(Wrapped):
 
 
 class _StaleScratch(Wrapped):
-    """The last block's entries live on in a second half of the scratch, and nodes see them."""
+    """The last block's entries stay in a second half of the scratch, where nodes see them."""
 
     def forward(self, params, tokens, positions, cache, scratch, *, slot, mask, **options):
         half = mask.shape[-1]
@@ -184,7 +184,7 @@ class _StaleScratch(Wrapped):
 
 
 class _DraftModeKept(Wrapped):
-    """The keys and values that stay are those of a pass that skips a sub-layer, as a draft does."""
+    """The cache gets keys and values of a pass that skips a sub-layer, as a draft does."""
 
     def forward(self, params, tokens, positions, cache, scratch, *, slot, mask, **options):
         given = (params, tokens, positions, cache, scratch)
@@ -205,7 +205,7 @@ def _double_scratch(state: DecodeState) -> DecodeState:
 
 
 def _cut_cache(state: DecodeState) -> DecodeState:
-    """Leaves the longest row four positions, none to spare for the width of a write."""
+    """Leaves the longest row four positions, with no room for the width of a write."""
     end, cache = int(state.length.max()) + 4, state.target_cache
     keys, values = (tuple(b[:, :, :end] for b in bs) for bs in (cache.keys, cache.values))
     return dataclasses.replace(
@@ -260,7 +260,7 @@ class _Blind:
 
 
 class LeafMissing(ModelDrafter):
-    """The leaf that the last block accepted has no keys and values in the next."""
+    """A leaf that a block accepts has no keys and values in the next block."""
 
     def draft(
         self,
@@ -301,10 +301,10 @@ def _same(state: DecodeState) -> DecodeState:
 
 @dataclasses.dataclass(frozen=True)
 class StateMutant:
-    """A fault and where it goes.
+    """A fault and the place where it is injected.
 
     Attributes:
-      phases: those that run the faulty part: "prefill", "draft", "score", "commit".
+      phases: phases with the faulty part: "prefill", "draft", "score", "commit".
       caught_by: checks that must fail: "logits", "cache", "laws", "self-pair".
       target, draft: the wrapper around that model, or None.
       drafter: class to use instead of the drafter's own, or None.

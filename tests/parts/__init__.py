@@ -1,6 +1,6 @@
-"""Parts from outside the package: what a new drafter or verifier takes to write.
+"""Drafters and verifiers from outside the package, which show how to write one.
 
-Each is one file and one line of a registry; here the line is a test fixture's.
+Each is one file and one line of a registry; here a test fixture adds the line.
 """
 
 from tests.parts.block_verification import BlockVerification

@@ -1,4 +1,4 @@
-"""Block verification of a chain (Sun et al. 2024, algorithm 2): the longest prefix that holds."""
+"""Block verification of a chain (Sun et al. 2024, algorithm 2)."""
 
 import dataclasses
 
@@ -13,11 +13,11 @@ from rsd_jax.verifiers.base import Decision, Verifier, root_only
 
 @dataclasses.dataclass(frozen=True)
 class BlockVerification(Verifier):
-    """Accepts the longest prefix whose own coin succeeds, whatever the coins of shorter ones.
+    """Accepts the longest prefix whose own test succeeds, whatever the tests of shorter prefixes.
 
-    c_0 = 1, c_i = min(1, c_{i-1} p(x_i) / q(x_i)); the prefix of length i holds with probability
+    c_0 = 1, c_i = min(1, c_{i-1} p(x_i) / q(x_i)); the test of length i succeeds with probability
     h_i = s_i / (s_i + 1 - c_i), s_i = sum (c_i p - q)+ over the next token, and h = c at the end of
-    the chain. After i < L tokens the correction is drawn from N[(c_i p - q)+], after all from p.
+    the chain. After i < L tokens the correction is drawn from N[(c_i p - q)+], after L from p.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""Self-drafting with the target's first k layers; it reads the target's cache and keeps none."""
+"""Self-drafting with the target's first k layers and the target's cache, without its own cache."""
 
 import dataclasses
 
@@ -9,13 +9,13 @@ from rsd_jax.drafters.growth import RuleDrafter, grow_tree
 
 @dataclasses.dataclass(frozen=True)
 class FirstLayersDrafter(RuleDrafter):
-    """Grows any tree; the layers after the first are skipped while it drafts.
+    """Grows any tree; drafting skips the layers after the first k.
 
-    The first layers' keys and values do not depend on later ones, so the committed ones are those
-    of the target; the drafted tokens' go to a scratch of its own.
+    The first layers' keys and values do not depend on later layers, so the target's cache holds
+    them for committed tokens. The drafter has a scratch for drafted tokens.
 
     Attributes:
-      layers: how many are kept, k.
+      layers: number of kept layers, k.
     """
 
     layers: int = 1

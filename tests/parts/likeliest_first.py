@@ -1,4 +1,4 @@
-"""Mixed siblings: the draft's likeliest token with certainty, beside tokens sampled without it."""
+"""Mixed siblings: the draft's likeliest token, and a token sampled without it."""
 
 import dataclasses
 
@@ -58,6 +58,6 @@ class LikeliestFirst(TreeRule):
 
 @dataclasses.dataclass(frozen=True)
 class LikeliestFirstDrafter(ModelDrafter):
-    """A draft model that grows its trees by that rule."""
+    """A draft model that grows trees by `LikeliestFirst`."""
 
     rule: TreeRule = LikeliestFirst()

@@ -1,4 +1,4 @@
-"""Prompt lookup (Saxena 2023): propose what followed the last occurrence of the last n tokens."""
+"""Prompt lookup (Saxena 2023): proposes the tokens after the last earlier match of n tokens."""
 
 import dataclasses
 
@@ -52,7 +52,7 @@ class NgramDrafter(Drafter):
         return tree, state
 
     def _look_up(self, tokens, length):
-        """Of one row: proposals i32[L], and which of them are committed text, bool[L]."""
+        """Proposals of one row, i32[L], and whether they are committed text, bool[L]."""
         starts = jnp.arange(tokens.shape[0], dtype=jnp.int32)
         matches = starts + self.order < length  # something follows the occurrence
         for offset in range(self.order):

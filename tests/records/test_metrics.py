@@ -1,4 +1,4 @@
-"""Metrics against numbers worked out by hand or published."""
+"""Metrics against numbers computed by hand or published."""
 
 import math
 
@@ -46,7 +46,7 @@ def test_mbsu_and_realised_fraction():
 
 
 def test_the_bootstrap_interval_has_its_coverage():
-    """95 % intervals of a known ratio; a binomial bound that fails once in 10^6 runs."""
+    """95 % intervals of a known ratio; the binomial bound has a false-alarm rate of 1e-6."""
     rng, true, hits, trials = np.random.default_rng(0), 2.5, 0, 200
     for trial in range(trials):
         blocks = rng.integers(10, 30, size=40)
@@ -70,7 +70,7 @@ def test_a_paired_interval_cancels_what_prompts_share():
 
 
 def test_what_a_pass_with_skipped_sub_layers_reads():
-    """Counted by hand for a small shape: attention and MLP differ, and so does the cache."""
+    """Against counts by hand for a small shape, for attention, MLP and cache."""
     config = LlamaConfig(
         vocab_size=10,
         hidden_size=4,

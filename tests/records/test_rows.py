@@ -1,4 +1,4 @@
-"""The result schema: what is written is read back, and what is malformed is named."""
+"""The result schema: written rows are read back, and errors name malformed fields."""
 
 import dataclasses
 import json
@@ -93,7 +93,7 @@ def test_a_row_has_the_parts_of_what_was_measured():
 
 
 def test_every_method_has_its_own_verifier_in_the_table():
-    """Rows of before say no verifier, and figures name one that is not the method's own."""
+    """Rows of version 2 have no verifier; figures name only verifiers that are not the default."""
     trees = {"rsd_c": "2-1", "rsd_s": "2x2", "spectr": "2x2", "sd": "2", "swift": "2", "ar": "-"}
     for name in METHODS:
         method = method_of_tree(name, trees[name.removeprefix("self_")])
@@ -104,7 +104,7 @@ def test_every_method_has_its_own_verifier_in_the_table():
 
 
 def _as_schema_2(row):
-    """As version 2 wrote it: every field of every kind, null where nothing was measured."""
+    """The row in version 2: every field of every kind, null if not measured."""
     values = dict.fromkeys(FIELDS) | row.flat() | {"schema_version": 2}
     del values["kind"], values["verifier"]
     renamed = {name: values.pop(f"token_{name}") for name in ("phase_times", "phase_deviations")}
@@ -169,7 +169,7 @@ def test_integers_are_numbers():
         ({"hardware": "fast"}, "'hardware' is 'fast'; expected an object"),
         ({"phase_times": {"draft": "x"}}, "'t_ar' is missing"),
         (_TIMING | {"phase_times": {"draft": "x"}}, "'phase_times.draft' is 'x'"),
-        ({"matchness": 0.5}, "'matchness' is of rows of kind stream; this one is of kind 'decod"),
+        ({"matchness": 0.5}, "'matchness' is of rows of kind stream; this row is of kind 'decod"),
         ({"kind": "stream"}, "'overall_ratio' is missing"),
         ({"kind": "skipping"}, "'num_prompts' is of rows of kind decoding or stream"),
         ({"kind": "speed"}, "'kind' is 'speed'; expected one of"),

@@ -150,7 +150,7 @@ def test_mixed_runs_are_refused():
     ("field", "what"), [("weights_sha256", "weights"), ("prompts_sha256", "prompts")]
 )
 def test_rows_of_two_pairs_or_sets_of_prompts_are_not_one_panel(field, what):
-    """Otherwise the one would take the other's place, cell by cell."""
+    """Otherwise the rows of one would replace the rows of the other, cell by cell."""
     rows = [_with(row, **{field: "a" * 64}) for row in _rows()]
     others = [_with(row, **{field: "b" * 64}) for row in rows[: len(rows) // 2]]
     with pytest.raises(ConfigError, match=f"different {what}, {field} a+ .* and b+ "):

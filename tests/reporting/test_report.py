@@ -1,4 +1,4 @@
-"""Files from rows: figures, tables and the page; by the launcher, without JAX."""
+"""The launcher writes figures, tables and the page from rows, without JAX."""
 
 import dataclasses
 import html.parser
@@ -234,7 +234,7 @@ def test_bad_input_is_one_clear_error(tmp_path):
         ((tmp_path / "absent.jsonl", out), "no results file"),
         ((malformed, out), "line 2"),
         ((good, out, "--best_by=speed"), "best_by='speed'"),
-        ((good, out, "--config_hash=abc"), "no row has it"),
+        ((good, out, "--config_hash=abc"), "no row has this hash"),
     ):
         run = _launch(*arguments)
         assert run.returncode == 1
@@ -252,7 +252,7 @@ def test_bad_input_is_one_clear_error(tmp_path):
 
 
 def test_a_method_with_another_verifier_is_a_line_of_its_own():
-    """In the figure and the tables; the published ordering is that of the methods' own."""
+    """In figure and tables; the published ordering is for the default verifiers."""
     rows = synthetic_rows.experiment1(_SOME[:1], lengths=(2, 3))
     others = [
         synthetic_rows.changed(row, verifier="k_seq", block_efficiency=9.0)

@@ -44,7 +44,7 @@ def _row(**values):
 
 
 def rows(count=60):
-    """Made up: matchness rises until the search stops, and the overall speed-up with it."""
+    """Made-up rows: matchness and overall speed-up rise until the search stops."""
     made = []
     for i in range(count):
         share = min(i, _STOP) / _STOP

@@ -1,4 +1,4 @@
-"""The search for a skip set: scores, candidates, adoption, stops, files, and the law meanwhile."""
+"""The search for a skip set: scores, candidates, adoption, stops, files, and the output law."""
 
 import dataclasses
 import functools
@@ -62,7 +62,7 @@ def tried(state: SearchState, scores) -> SearchState:
 
 
 def _decoded(target, blocks: int):
-    """Greedy, all rows together: the programs of `test_a_batch_of_rows_shares_one_search`."""
+    """Greedy decoding of all rows, by the programs of `test_a_batch_of_rows_shares_one_search`."""
     options = {"max_new_tokens": 24, "temperature": 0.0}
     job = prepare(METHOD, target, None, Request.of(tiny.PROMPTS, **options))
     state = start(job, job.batches[0])
@@ -139,7 +139,7 @@ def test_matchness_equals_a_pass_token_by_token(target, blocks):
     ],
 )
 def test_the_row_scored_is_the_first_unfinished_one_that_is_long_enough(target, done, short, row):
-    """A response of C + 1 tokens is one too short."""
+    """A response of C + 1 tokens is one token too short."""
     state, context = _decoded(target, 12), CONFIG.context
     rows = np.arange(len(tiny.PROMPTS))
     long_enough = np.isin(rows, short, invert=True).astype(np.int32)
@@ -299,7 +299,7 @@ def test_a_saved_search_goes_on_as_if_it_had_not_been(target, run, tmp_path):
 
 
 def test_a_found_set_is_used_with_the_search_off(target, run):
-    """Stopped: one uninterrupted call per batch, the tokens of `generate` with that set."""
+    """With a stopped search there is one call per batch, with the tokens of `generate`."""
     over = dataclasses.replace(run.state, best_score=0.96)
     options = GREEDY | {"temperature": 1.0}
     off = generate_with_search(METHOD, target, tiny.PROMPTS, over, **options)
@@ -325,7 +325,7 @@ def test_a_batch_of_rows_shares_one_search(target):
 
 
 def test_a_candidate_that_leaves_its_keys_in_the_cache_is_seen(target):
-    """By the check of `test_a_batch_of_rows_shares_one_search`."""
+    """The check of `test_a_batch_of_rows_shares_one_search` detects it."""
     job = prepare(
         METHOD, target, None, Request.of(tiny.PROMPTS, max_new_tokens=24, temperature=0.0)
     )
@@ -350,7 +350,7 @@ def table_and_laws() -> tuple[rsd_jax.LoadedModel, list[np.ndarray]]:
 
 
 def law_while_searching(name: str, advance=advance) -> tuple[ChiSquare, np.ndarray]:
-    """The test of all rows; and i64[ROWS], with how many sets each was drafted."""
+    """The test of all rows, and the number of sets that each row was drafted with, i64[ROWS]."""
     table, laws = table_and_laws()
     config = SearchConfig(ratio=0.4, context=4, bayes_every=10**6, max_score=1.0, seed=6)
     prompts = [joint_law.PROMPTS[row % 4] for row in range(ROWS)]
@@ -371,7 +371,7 @@ def law_while_searching(name: str, advance=advance) -> tuple[ChiSquare, np.ndarr
 
 @pytest.mark.parametrize("name", WHILE_SEARCHING)
 def test_the_joint_law_while_searching(name):
-    """Three sets or more draft every response; 4096 samples a prompt, false alarms 1e-6."""
+    """At least three sets draft every response; 4096 samples per prompt, false-alarm rate 1e-6."""
     check, sets = law_while_searching(name)
     assert check.passed, check
     assert sets.min() >= 3

@@ -1,6 +1,6 @@
-"""Data sets on disk: as TensorFlow Datasets writes them, read without TensorFlow; what is missing.
+"""Data sets as TensorFlow Datasets writes them, read without TensorFlow; errors for missing data.
 
-Processes of their own write and read, with TensorFlow hidden, wherever it is installed.
+Separate processes write and read, with TensorFlow hidden if it is installed.
 """
 
 import json

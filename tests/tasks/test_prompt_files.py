@@ -1,4 +1,4 @@
-"""Prompts from files of the user, and everything that can be wrong with them and with options."""
+"""Prompts from the user's files, and errors in files and options."""
 
 import dataclasses
 import json
@@ -89,14 +89,14 @@ _BAD_LINES = {
         (b'["a"]', "line 1: expected an object, got list"),
         (b'{"prompt": "a"}\n\n{"prompt": "\xff"}', "line 3: not UTF-8"),
         (b'{"text": "a"}', r"line 1: unknown fields \['text'\]; known ones: \['prompt', 'ref"),
-        (b'{"name": "a"}', r"line 1: no field 'prompt'; it has \['name'\]"),
+        (b'{"name": "a"}', r"line 1: no field 'prompt'; the fields are \['name'\]"),
         (b'{"prompt": 1}', "line 1: the field 'prompt' is int, not a string"),
         (b'{"prompt": " "}', "line 1: the field 'prompt' is blank"),
-        (b'{"prompt": "\\ud800"}', "line 1: the field 'prompt' holds half a character"),
+        (b'{"prompt": "\\ud800"}', "line 1: the field 'prompt' holds a lone surrogate"),
         (b'{"prompt": "a", "reference": 1}', "line 1: the field 'reference' is int"),
         (b'{"prompt": "a", "refrence": "b"}', r"line 1: unknown fields \['refrence'\]"),
         (b'{"prompt": "a", "name": null}', "line 1: the field 'name' is NoneType"),
-        (b'{"prompt": "a", "name": "n"}\n' * 2, "line 2: the name 'n' is also that of .*, line 1"),
+        (b'{"prompt": "a", "name": "n"}\n' * 2, "line 2: .* 'n' is already used in .*, line 1"),
     ],
     "xsum": [
         (b'{"prompt": "a", "document": "b"}', r"line 1: unknown fields \['document'\]"),
@@ -151,7 +151,7 @@ _FILE = object()
     ("name", "options", "message"),
     [
         ("xsam", {}, "unknown task 'xsam'; known tasks: .*'completion'.*'xsum'"),
-        ("completion", {"template": "chat"}, r"the task 'completion' has \['plain'\] alone"),
+        ("completion", {"template": "chat"}, "the task 'completion' has only the template 'plain'"),
         ("completion", {"path": "a"}, r"takes no \['path'\]; its options: \['template'\]"),
         ("jsonl", {}, r"the task 'jsonl' needs \['path'\]"),
         ("jsonl", {"path": "nowhere.jsonl"}, r"path='nowhere\.jsonl' is not a file"),

@@ -1,4 +1,4 @@
-"""Scores: values checked by hand, intervals against sacrebleu's own."""
+"""Scores: values computed by hand, and intervals against sacrebleu's."""
 
 import json
 
@@ -16,7 +16,7 @@ _CAT, _CAT_REFERENCE = "the cat sat", "The cat sat on the mat."
 
 
 def test_bleu_by_hand():
-    """Matches over n-grams of n = 1 to 4, and lengths, all added up before anything is divided."""
+    """Matches of n-grams, n = 1 to 4, and lengths are summed over sentences before dividing."""
     precisions = np.asarray([4 + 2 + 3, 3 + 1 + 2, 2 + 0 + 1, 1 + 0 + 0]) / [11, 8, 5, 3]
     expected = 100 * np.exp(1 - 12 / 11) * np.prod(precisions) ** 0.25
     measured = score("bleu", _BLEU_ANSWERS, _BLEU_REFERENCES)
@@ -54,7 +54,7 @@ def test_right_and_empty_answers(metric):
 
 
 def test_the_interval_of_bleu_is_that_of_sacrebleu():
-    """Theirs is symmetric, from 1000 resamples: 2 % of the quantiles is an eighth of the width."""
+    """sacrebleu's interval is symmetric, from 1000 resamples; the tolerance covers both."""
     from sacrebleu.metrics import BLEU
 
     rng = np.random.default_rng(0)
@@ -82,8 +82,8 @@ def test_the_interval_of_bleu_is_that_of_sacrebleu():
 def test_a_ratio_by_hand():
     """F1 of "a b c" and "a b d" against "a b c" is 1 and 1/2: 2 of 2 bigrams, and 1 of 2.
 
-    A resample of two prompts takes the first twice, both, or the second twice, each of these in
-    every fourth or more, so that the ends are the least and the largest ratio.
+    A resample of two prompts takes the first twice, both, or the second twice, each with
+    probability at least 1/4. The ends are therefore the least and the largest ratio.
     """
     right, half = ["a b c", "a b c"], ["a b c", "a b d"]
     ratio, ends = score_ratio("rouge2", right, half, right)
@@ -96,7 +96,7 @@ def test_a_ratio_by_hand():
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_ratio_resamples_both_answers_to_a_prompt_together(metric):
-    """Prompts of unlike scores, both answers alike: every resample's ratio is 1, to the bit."""
+    """For equal answers of both, every resample's ratio is exactly 1, whatever the scores."""
     answers = [_CAT_REFERENCE, "The cat sat on a mat today."]
     references = [_CAT_REFERENCE, _CAT_REFERENCE]
     low, high = score(metric, answers, references).interval
@@ -106,7 +106,7 @@ def test_a_ratio_resamples_both_answers_to_a_prompt_together(metric):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_ratio_to_nothing_has_no_bound(metric):
-    """Over a score of 0 there is none; over one of 0 in some resample it has no interval."""
+    """A score of 0 gives no ratio; a score of 0 in some resample gives no interval."""
     references = [_CAT_REFERENCE, _CAT_REFERENCE]
     assert score_ratio(metric, references, ["", ""], references) is None
     ratio, interval = score_ratio(metric, references, [_CAT_REFERENCE, ""], references)

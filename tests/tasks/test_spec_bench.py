@@ -1,4 +1,4 @@
-"""Spec-Bench's file as it is: categories, metrics, second turns. See also test_prompt_files.py."""
+"""Spec-Bench's own file: categories, metrics, second turns. See also test_prompt_files.py."""
 
 import json
 

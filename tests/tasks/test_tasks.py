@@ -1,4 +1,4 @@
-"""Tasks: the same prompts everywhere, none of them seen in training, spelled and cut rightly."""
+"""Tasks: prompts are the same everywhere, not seen in training, and spelled and cut correctly."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Templates: exact texts, the format of Llama-2-Chat, and the docs, which show all of them."""
+"""Templates: exact texts, the format of Llama-2-Chat, and the docs, which show all templates."""
 
 import pytest
 
@@ -23,7 +23,7 @@ _TEMPLATES = {
 @pytest.mark.parametrize("system", [None, "Answer briefly."])
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_chat_is_that_of_llama_2(system, count):
-    """Against the tags that transformers has, and its rendering of the published format.
+    """Against transformers' tags and its rendering of the published format.
 
     Encoded turn by turn with BOS and EOS, as in Meta's code, or as one text, the tokens are the
     same.

@@ -1,6 +1,6 @@
-"""The verifiers' output law, exactly, by enumeration; and every fault of it, caught.
+"""The exact output law of verifiers, by enumeration; and every known fault of it, detected.
 
-The errors of right verifiers are below 1e-12; the bound is 1e-6. Sampled checks state their
+The errors of correct verifiers are below 1e-12; the bound is 1e-6. Sampled checks state their
 false-alarm rate and power.
 """
 
@@ -111,7 +111,7 @@ _BOTH_WAYS = (
     ids=str,
 )
 def test_all_nodes_at_once_decide_like_those_reached(verifier, rule, vocab):
-    """On every tree that can be drawn, at random coins, and by law."""
+    """On every tree that can be drawn, for random uniforms, and in the output law."""
     instances = random_instances(vocab, rule.shape.depth, len(KINDS), seed=2)
     problem = make_problem([drawn_trees(rule, i.draft) for i in instances], instances)
     which = np.repeat(np.arange(len(problem.tokens)), 4)
@@ -165,7 +165,7 @@ def test_no_draft_samples_the_target():
 
 
 def test_a_second_implementation_agrees():
-    """The unrolled recursive rejection that the mutants are made of, without a fault."""
+    """The unrolled recursive rejection of the mutants, without a fault."""
     instances = random_instances(3, 2, len(KINDS))
     rule = _BEAM(2, 2)
     ours = outcome_laws(RecursiveRejection(), rule, instances)
@@ -257,7 +257,7 @@ def test_sampled_blocks_follow_the_enumerated_law(verifier, rule):
 
 
 def test_a_key_shared_by_draft_and_acceptance_is_caught():
-    """The samples being more than 25 / TV^2 for the mutant's own TV."""
+    """With more than 25 / TV^2 samples for the mutant's TV."""
     (mutant,) = _of_check("assert_sampled_law")
     (rule,), right = mutant.rules, mutant.right
     dense = mutant_instances(mutant)[KINDS.index("dense") :: len(KINDS)]
@@ -275,7 +275,7 @@ def test_a_key_shared_by_draft_and_acceptance_is_caught():
 
 
 class _Custom(Verifier):
-    """Accepts the only child by a rule of its own, without regard to the laws."""
+    """Accepts the only child by the function `accept`, without the laws."""
 
     def __init__(self, accept=lambda u: u < -1.0, path=1, law=jnp.exp):
         self.accept, self.path, self.law = accept, path, law
@@ -339,7 +339,7 @@ def test_float32_decides_like_float64():
 
 
 def test_laws_of_later_siblings_in_float32():
-    """After a sibling with all the mass that float32 can see, where 1 - q(x) is 0 or rounded."""
+    """After a sibling with nearly all the mass, where 1 - q(x) is 0 or rounded in float32."""
     for gap in (5.0, 12.0, 17.0, 30.0):
         logits = np.asarray([gap, 1.0, 0.5, 0.0, -1.0])
         log_q = jax.nn.log_softmax(jnp.asarray(logits, jnp.float32))
@@ -352,7 +352,7 @@ def test_laws_of_later_siblings_in_float32():
     ("verifier", "rule"), [(RecursiveRejection(), _FIXED((3,))), (KSeq(), _CHAINS(3, 1))], ids=str
 )
 def test_no_threshold_takes_nearly_equal_laws_for_equal(verifier, rule):
-    """However little mass a residual has, it is where the next token comes from."""
+    """The next token comes from the residual even if the residual has little mass."""
     rng = np.random.default_rng(0)
     instances = []
     for share in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5):
@@ -422,7 +422,7 @@ def test_laws_that_are_none_are_flagged_where_they_are_read(name):
 
 
 def test_empty_residuals_are_counted():
-    """q is above p everywhere by rounding alone: a rejected child leaves nothing to emit."""
+    """q is above p everywhere, only by rounding: after a rejection the residual is empty."""
     tree, logits = _hand_made_tree(1)
     tree = tree.replace(laws=DenseLaws(logprobs=tree.laws.logprobs + 1e-6))
     row, coins = jax.tree.map(lambda x: x[0], tree), jnp.full((5,), 1.0 - 2.0**-23, jnp.float32)

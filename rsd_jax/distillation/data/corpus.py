@@ -37,21 +37,21 @@ class SourceFile:
 
     @property
     def held_out(self) -> bool:
-        """Whether the file is kept from training: decided by its name alone."""
+        """Whether the file is kept from training; only the file's name decides."""
         return is_held_out(self.name)
 
 
 def is_held_out(name: str, per_mille: int = HELD_OUT_PER_MILLE) -> bool:
-    """Puts 4 % of the names, or `per_mille`, into the held-out split, the same on every machine."""
+    """Whether a name is held out: `per_mille` of 1000 names are, the same ones on every machine."""
     digest = hashlib.sha256(name.encode()).digest()
     return int.from_bytes(digest[:8], "big") % 1000 < per_mille
 
 
 def read_files(root: str | pathlib.Path | None = None) -> list[SourceFile]:
-    """The Python files below `root` (default: the running interpreter's library), by name.
+    """The Python files below `root` (default: the running interpreter's library), sorted by name.
 
     Raises:
-      ConfigError: there are none.
+      ConfigError: there are no Python files.
     """
     root = pathlib.Path(root or sysconfig.get_path("stdlib"))
     found = []
@@ -83,7 +83,7 @@ def write_tokens(
 
 def _windows(tokens: np.ndarray, starts: np.ndarray, length: int, bos_id: int) -> np.ndarray:
     body = tokens[starts[:, None] + np.arange(length)].astype(np.int32)
-    # A window opens with <s> wherever it is cut, as a prompt does.
+    # Every window opens with <s>, as a prompt does, even if the text there does not.
     return np.concatenate([np.full((len(starts), 1), bos_id, np.int32), body], axis=1)
 
 
@@ -95,7 +95,7 @@ def _check_length(tokens: np.ndarray, length: int) -> None:
 def random_windows(
     tokens: np.ndarray, rng: np.random.Generator, *, count: int, length: int, bos_id: int = BOS_ID
 ) -> np.ndarray:
-    """Random runs of `length` tokens behind an `<s>`, i32[count, 1 + length].
+    """Random windows i32[count, 1 + length]: `<s>` and `length` tokens in a row.
 
     Raises:
       ConfigError: the corpus is shorter than one window.
@@ -107,7 +107,7 @@ def random_windows(
 def batch_at(
     tokens: np.ndarray, *, seed: int, step: int, batch_size: int, length: int, bos_id: int = BOS_ID
 ) -> np.ndarray:
-    """The training batch of a step, i32[batch_size, 1 + length], a function of (seed, step) alone.
+    """The training batch of a step, i32[batch_size, 1 + length]; depends only on (seed, step).
 
     Raises:
       ConfigError: the corpus is shorter than one window.

@@ -21,7 +21,7 @@ Documents = dict[str, list[str]]
 
 
 def _texts(examples: list[Prompt]) -> list[str]:
-    """Examples as documents, in an order that has nothing to do with the one they came in."""
+    """Examples as documents, in pseudorandom order."""
     texts = [example.text + example.reference for example in examples]
     return sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())
 
@@ -54,8 +54,8 @@ def task_documents(
     """The documents of each task in the mixture, by source and split.
 
     Args:
-      files: of the library; what `docstrings` is cut from.
-      weights: of the mixture; a source without weight is left out.
+      files: files of the library; `docstrings` is cut from these.
+      weights: weights of the mixture; a source without weight is left out.
       counts: examples of `number_words` per split.
 
     Raises:
@@ -71,8 +71,8 @@ def tokenizer_texts(
     per_source: int,
     own: Mapping[str, Any] | None = None,
 ) -> Iterator[str]:
-    """What the tokenizer learns on: training files of the library and, see `write_sources`, of the
-    user, and `per_source` documents of each task.
+    """Texts to train the tokenizer on: training files of the library and of the user (`own`, see
+    `write_sources`), and `per_source` documents of each task.
     """
     yield from (file.text for file in files if not file.held_out)
     if own is not None:
@@ -94,12 +94,12 @@ def write_sources(
     """Writes the tokens of each source, a folder per source.
 
     Args:
-      files: of the library; none if it is not in the mixture.
+      files: files of the library; empty if the library is not in the mixture.
       tasks: see `task_documents`.
-      tokenizer: of all models.
+      tokenizer: tokenizer of all models.
       directory: receives the folders.
       own: `patterns`, `field` and `held_out_per_mille` of a user's files, see
-        `text_files.write_text`; None if there are none.
+        `text_files.write_text`; None without such files.
       bos_id, eos_id: the tokenizer's ids of `<s>` and `</s>`.
 
     Returns:
@@ -122,9 +122,9 @@ def write_sources(
 
 
 def open_mixture(directory: pathlib.Path, weights: Mapping[str, float], split: str) -> Mixture:
-    """One split of what `write_sources` left in `directory`, mixed by `weights`.
+    """One split of the sources that `write_sources` wrote to `directory`, mixed by `weights`.
 
-    Windows of a task start with a document, others are cut anywhere.
+    Windows of a task start with a document; windows of other sources are cut anywhere.
 
     Raises:
       ConfigError: see `check_weights`; or a source has not been written.

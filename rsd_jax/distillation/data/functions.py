@@ -10,8 +10,8 @@ from rsd_jax.distillation.data.corpus import SPLITS, SourceFile
 from rsd_jax.tasks.docstrings import DOCSTRING_PROMPTS, MARKER, docstring_prompt
 from rsd_jax.tasks.prompts import Prompt, load_prompts
 
-# Together well below a window of 256 tokens; counted in characters, so that the choice does not
-# depend on the tokenizer.
+# Source and summary fit easily in a window of 256 tokens. Limits are in characters, so that the
+# choice does not depend on the tokenizer.
 _SOURCE_CHARACTERS = 400
 _SUMMARY_CHARACTERS = 100
 _SUMMARY_WORDS = 4
@@ -28,9 +28,9 @@ class Function:
 
     Attributes:
       name: file and line of its first line.
-      source: without docstring and indentation, whole lines, cut where it gets long.
-      summary: first line of the docstring, "" without one.
-      usable: whether the summary is a sentence that says something about a body.
+      source: code without docstring and indentation, in whole lines, cut if it is long.
+      summary: first line of the docstring, "" without a docstring.
+      usable: whether the summary is a sentence that describes the body.
     """
 
     name: str
@@ -63,7 +63,7 @@ def _body_is_a_stub(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 
 def _source(lines: Sequence[str], node: ast.FunctionDef | ast.AsyncFunctionDef) -> str | None:
-    """The function without its docstring, or None if other code shares the docstring's lines."""
+    """Code without docstring, or None if other code is on the docstring's lines."""
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
     own = list(lines[first : node.end_lineno])
     if ast.get_docstring(node, clean=False) is not None:
@@ -85,14 +85,14 @@ def _source(lines: Sequence[str], node: ast.FunctionDef | ast.AsyncFunctionDef) 
 
 
 def functions(file: SourceFile) -> list[Function]:
-    """The functions and methods of a file in the order of their lines; none if it is no Python."""
+    """The functions and methods of a file by line; none if the file cannot be parsed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of invalid escapes in strings
         try:
             tree = ast.parse(file.text)
         except SyntaxError:
             return []
-    # Line numbers do not count form feeds, at which splitlines() would split too.
+    # splitlines() would also split at form feeds, which line numbers do not count.
     lines = file.text.split("\n")
     found = []
     nodes = (n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)))
@@ -109,13 +109,13 @@ def functions(file: SourceFile) -> list[Function]:
 
 
 def _keys(function: Function) -> set[str]:
-    """What two functions must not share to be called different: source and summary."""
+    """Source and summary; two functions that share either count as equal."""
     summary = function.summary.casefold().rstrip(".")
     return {function.source, summary} if summary else {function.source}
 
 
 def _reserved() -> set[str]:
-    """The keys of the test prompts that ship; none before there is a file of them."""
+    """The keys of the test prompts that ship; none if their file does not exist yet."""
     if not DOCSTRING_PROMPTS.is_file():
         return set()
     shipped = [
@@ -129,9 +129,9 @@ def docstring_examples(files: Sequence[SourceFile]) -> dict[str, list[Prompt]]:
     """Examples per split of `SPLITS`, in the order of the files.
 
     No held-out example has the source or the summary of any function in a training file, nor of
-    another held-out example. Training examples differ in their sources, and none has the source
-    or the summary of a test prompt that ships, which another version of the library might hold
-    in another file.
+    another held-out example. Training examples differ in their sources. None has the source or
+    the summary of a test prompt that ships: another version of the library might have the
+    function in another file.
     """
     found: dict[str, list[Function]] = {split: [] for split in SPLITS}
     for file in files:
@@ -154,9 +154,9 @@ def docstring_examples(files: Sequence[SourceFile]) -> dict[str, list[Prompt]]:
 
 
 def cut_docstring_prompts(examples: Sequence[Prompt], *, per_file: int = 50) -> list[Prompt]:
-    """At most `per_file` of the held-out `examples` of a file, spread over it.
+    """At most `per_file` of each file's held-out `examples`, spread over the file.
 
-    Files take turns, so that the first prompts are of many files.
+    Files take turns, so that the first prompts come from many files.
     """
     by_file: dict[str, list[Prompt]] = {}
     for example in examples:

@@ -1,4 +1,4 @@
-"""A mixture of training texts: which source a window is from, and where in it."""
+"""A mixture of training texts: from which source a window is taken, and at which place."""
 
 import dataclasses
 import pathlib
@@ -19,9 +19,9 @@ class Source:
     """A text and its share of the windows.
 
     Attributes:
-      name: of the source.
-      tokens: u16[n] or u32[n], `<s>` document `</s>` over and over.
-      weight: its share, relative to the other sources' weights.
+      name: name of the source.
+      tokens: u16[n] or u32[n], `<s>` document `</s>` repeated.
+      weight: share of the source, relative to the other sources' weights.
       starts: i64[d], where documents start; None for a text whose windows are cut anywhere.
       bos_id: the id of `<s>`.
     """
@@ -33,11 +33,11 @@ class Source:
     bos_id: int = BOS_ID
 
     def draw(self, rng: np.random.Generator, count: int, length: int) -> Windows:
-        """Random windows of `length` labels, each of which opens with `<s>`.
+        """Random windows of `length` labels; every window opens with `<s>`.
 
-        From a text of documents: whole documents back to back as they are in the file, the first
-        one chosen at random, the last one cut where the window is full. The file is a ring, so
-        that all documents are seen equally often.
+        A window of a text with `starts` begins with a random document and goes on with the next
+        documents of the file until the window is full. The end of the file continues at its
+        start, so that all documents are seen equally often.
 
         Raises:
           ConfigError: a text that is cut anywhere is shorter than one window.
@@ -74,10 +74,10 @@ class Mixture:
     sources: tuple[Source, ...]
 
     def _counts(self, count: int, offset: float) -> list[int]:
-        """Windows per source: shares of `count`, rounded down or up as `offset` in [0, 1) says.
+        """Windows per source: shares of `count`, rounded down or up by `offset` in [0, 1).
 
         Systematic sampling: over a uniform offset each source has its share in expectation, and
-        a batch never departs from it by as much as one window.
+        every batch differs from this share by less than one window.
         """
         weights = np.cumsum([source.weight for source in self.sources])
         points = (np.arange(count) + offset) / count * weights[-1]
@@ -85,9 +85,9 @@ class Mixture:
         return np.bincount(chosen, minlength=len(self.sources)).tolist()
 
     def batch_at(self, *, seed: int, step: int, batch_size: int, length: int) -> Windows:
-        """The training batch of a step, of (seed, step) alone, without `top`.
+        """The training batch of a step, without `top`; depends only on (seed, step).
 
-        It has a mask if one of the sources has.
+        The batch has a mask if one of its sources has a mask.
 
         Raises:
           ConfigError: see `Source.draw`.
@@ -128,6 +128,6 @@ def open_source(directory: pathlib.Path, split: str, *, weight: float, anywhere:
     """
     tokens = open_tokens(directory, split)
     bos_id = read_summary(directory)["bos_id"]
-    # Text never encodes to <s>, so each one is the start of a document.
+    # Text never encodes to <s>, so each <s> is the start of a document.
     starts = None if anywhere else np.flatnonzero(tokens == bos_id)
     return Source(directory.name, tokens, weight, starts, bos_id)

@@ -1,4 +1,4 @@
-"""Cuts prompts from held-out files: a definition or a file head, and the text that follows."""
+"""Cuts prompts from files: a prompt is a definition or a file head, its reference what follows."""
 
 import re
 from collections.abc import Sequence
@@ -38,10 +38,10 @@ def cut_prompts(
     per_file: int,
     held_out: bool = True,
 ) -> list[Prompt]:
-    """At most `per_file` passages of each file of a split, spread over it, `count` in all.
+    """At most `count` passages, at most `per_file` of each file and spread over the file.
 
-    Files take turns, so that many files are seen. A passage starts at a class, function or
-    method, or at the head of its file. The split is the held-out one, or the one to train on.
+    Files take turns, so that many files are used. A passage starts at a class, function or
+    method, or at the head of its file. `held_out` chooses the split: held out or training.
     """
     passages = []
     for file in files:

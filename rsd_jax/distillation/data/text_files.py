@@ -1,7 +1,7 @@
-"""A user's own text: documents of text and JSONL files, and the tokens of all of them.
+"""A user's own text: documents of text and JSONL files, and their tokens.
 
-A file ends in `.txt` (one document) or `.jsonl` (one object a line, the document in one of its
-fields), or in either with `.gz` behind it. Text is UTF-8.
+A file `.txt` is one document. A file `.jsonl` has one object per line, with a document in one of
+its fields. Both may be compressed (`.gz`). Text is UTF-8.
 """
 
 import codecs
@@ -24,20 +24,20 @@ _ENDINGS = f"{' or '.join(_KINDS)}, with or without .gz"
 
 
 def read_documents(patterns: Sequence[str], *, field: str = "text") -> Iterator[tuple[str, str]]:
-    """Name and text of every document, file after file; no more than one is in memory.
+    """Name and text of every document, file after file; one document at a time is in memory.
 
-    A name does not depend on where the files are: it is the path below the pattern's last folder
-    without a wildcard, without `.gz`, and for a line of JSONL `:` and the line's number. Documents
-    of white space alone are left out.
+    The name is the path below the pattern's last folder without a wildcard, without `.gz`; for a
+    line of JSONL `:` and the line number follow. The name thus does not depend on where the files
+    are. Documents of only white space are left out.
 
     Args:
       patterns: files, folders (with all that is below them) or patterns as of `glob`, in which
         `**` stands for any folders. A pattern's files come in the order of their names.
-      field: of the JSON objects.
+      field: key of the text in the JSON objects.
 
     Raises:
       ConfigError: a pattern has no file, a file is of another kind, or two files have one name.
-        While iterating: a file or line cannot be read, or lacks the field; names both.
+        While iterating: a file or line, which is named, cannot be read or lacks the field.
     """
     files = _files(patterns)
     return (
@@ -73,8 +73,8 @@ def write_text(
 ) -> dict:
     """Writes the tokens of a user's files, for `token_files.open_tokens` and `mixture.open_source`.
 
-    The name of a document decides which split it is in, so that it stays there when files are
-    added. Documents that stand twice in the files can be on both sides.
+    The name of a document decides its split, so that the document stays there when files are
+    added. A document that occurs twice in the files can be in both splits.
 
     Args:
       patterns, field: see `read_documents`.
@@ -95,14 +95,14 @@ def write_text(
     def texts(split: str) -> Iterator[str]:
         return split_texts(patterns, split, field=field, held_out_per_mille=held_out_per_mille)
 
-    # Here rather than after hours of encoding the other split.
+    # An empty split is found here, not after hours of encoding the other split.
     for split in SPLITS:
         if next(texts(split), None) is None:
             count = sum(1 for _ in read_documents(patterns, field=field))
             raise ConfigError(
                 f"none of the {count} documents of {patterns} is in the split {split!r} "
                 f"at held_out_per_mille={held_out_per_mille}; change it, or give more documents: "
-                "a file .txt is one, a file .jsonl one per line"
+                "a file .txt is one document, a file .jsonl has one document per line"
             )
     return write_documents(
         {split: texts(split) for split in SPLITS},
@@ -178,7 +178,7 @@ def _lines(path: pathlib.Path) -> Iterator[bytes]:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for line in file:
-                # Some programs mark the start of a file as UTF-8.
+                # Some programs write a byte order mark at the start of a file.
                 yield line if count else line.removeprefix(codecs.BOM_UTF8)
                 count += 1
     except (OSError, EOFError, zlib.error) as error:
@@ -196,12 +196,12 @@ def _decode(data: bytes, path: pathlib.Path, line: int) -> str:
 def _field(line: str, field: str, where: str) -> str:
     values = json_object(line, f"{where}: ")
     if field not in values:
-        raise ConfigError(f"{where}: no field {field!r}; it has {sorted(values)[:9]}")
+        raise ConfigError(f"{where}: no field {field!r}; the fields are {sorted(values)[:9]}")
     text = values[field]
     if not isinstance(text, str):
         raise ConfigError(f"{where}: the field {field!r} is {type(text).__name__}, not a string")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ConfigError(f"{where}: the field {field!r} holds half a character") from None
+        raise ConfigError(f"{where}: the field {field!r} holds a lone surrogate") from None
     return text

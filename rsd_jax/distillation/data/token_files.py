@@ -1,8 +1,8 @@
-"""Training text on disk: a file of tokens per split, and corpus.json, which says how to read them.
+"""Training text on disk: a file of tokens per split, and corpus.json, which describes the files.
 
-`train.bin` and `heldout.bin` hold `<s>` text `</s>` over and over, as u16, or as u32 where the
-vocabulary needs it. corpus.json has `bos_id`, `eos_id` and `dtype`, so that a reader cannot
-disagree with the writer, and counts of documents, bytes and tokens.
+`train.bin` and `heldout.bin` hold `<s>` text `</s>` for each text, as u16, or as u32 if the
+vocabulary needs it. corpus.json has the writer's `bos_id`, `eos_id` and `dtype` for readers, and
+counts of documents, bytes and tokens.
 """
 
 import itertools
@@ -35,24 +35,23 @@ def write_documents(
 ) -> dict:
     """Writes train.bin and heldout.bin: `<s>` text `</s>` for each text, and corpus.json.
 
-    The files hold u16[n], or u32[n] if the vocabulary needs it. Texts are taken a few megabytes
-    at a time, so that they need not fit in memory together.
+    The files hold u16[n], or u32[n] if the vocabulary needs it. A few megabytes of text at a time
+    are in memory.
 
     Args:
       documents: the texts of each split; each is iterated once.
-      tokenizer: encodes them; a special token's name in a text is text, not a boundary.
+      tokenizer: encodes the texts; a special token's name in a text is text, not a boundary.
       directory: receives the files.
-      unit: what a document is called in corpus.json, in the plural.
-      bos_id: the tokenizer's id of `<s>`.
-      eos_id: its id of `</s>`.
+      unit: word for documents in corpus.json, in the plural.
+      bos_id, eos_id: the tokenizer's ids of `<s>` and `</s>`.
 
     Returns:
       The contents of corpus.json: interpreter version, the two ids, dtype of the tokens, and per
       split documents, bytes, tokens.
 
     Raises:
-      ConfigError: a split has no documents (nothing has been encoded yet), or the ids are not two
-        tokens of the vocabulary that no text encodes to.
+      ConfigError: a split has no documents (raised before anything is encoded); the two ids are
+        equal or not in the vocabulary; or a text encodes to one of them.
     """
     splits = {}
     for split in SPLITS:
@@ -71,7 +70,7 @@ def write_documents(
         )
     dtype = token_dtype(size)
     directory.mkdir(parents=True, exist_ok=True)
-    # Last to come and first to go: with corpus.json, the other files are complete.
+    # corpus.json is deleted first and written last: where it exists, the other files are complete.
     (directory / _SUMMARY).unlink(missing_ok=True)
     ids = {"bos_id": bos_id, "eos_id": eos_id}
     summary: dict = {"python": platform.python_version(), **ids, "dtype": dtype.name}
@@ -108,7 +107,7 @@ def _encode(texts: list[str], tokenizer: Tokenizer, *, bos_id: int, eos_id: int)
     """`<s>` text `</s>` for each text, i64[n]."""
     encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
     ids = np.concatenate([(bos_id, *e.ids, eos_id) for e in encoded])
-    # Documents are found again by their <s>.
+    # Readers find the documents by their <s>.
     if np.isin(ids, (bos_id, eos_id)).sum() != 2 * len(texts):
         raise ConfigError(
             f"a text encodes to bos_id={bos_id} or eos_id={eos_id}, which only mark where "
@@ -118,10 +117,10 @@ def _encode(texts: list[str], tokenizer: Tokenizer, *, bos_id: int, eos_id: int)
 
 
 def read_summary(directory: pathlib.Path) -> dict:
-    """What `write_documents` returned, from corpus.json; files of older versions are completed.
+    """The contents of corpus.json, see `write_documents`; keys missing in older files are added.
 
     Raises:
-      ConfigError: it is missing, or damaged.
+      ConfigError: corpus.json is missing or damaged.
     """
     path = directory / _SUMMARY
     if not path.is_file():

@@ -47,7 +47,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
 def as_text(tokenizer: Tokenizer) -> Tokenizer:
     """Sets a tokenizer to encode whole texts, in which the name of a special token is text.
 
-    Those of published models may come set to cut texts at some length, or to fill them up.
+    Tokenizers of published models may be set to truncate or to pad texts.
     """
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()
@@ -71,9 +71,9 @@ def save_tokenizer(tokenizer: Tokenizer, directory: str | pathlib.Path, *, max_l
 
 
 def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
-    """Reads back what `save_tokenizer` wrote, or the tokenizer.json of a published model.
+    """Reads the files of `save_tokenizer`, or the tokenizer.json of a published model.
 
-    It is set to encode whole texts, see `as_text`.
+    The tokenizer is set to encode whole texts, see `as_text`.
 
     Raises:
       ConfigError: there is no tokenizer.json.
@@ -81,7 +81,7 @@ def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
     path = pathlib.Path(directory) / FILES[0]
     if not path.is_file():
         raise ConfigError(
-            f"{path} does not exist; run the text stage first, or give a published model "
-            "together with this file"
+            f"{path} does not exist; run the text stage first, or add this file to the directory "
+            "of the published model"
         )
     return as_text(Tokenizer.from_file(str(path)))

@@ -1,4 +1,4 @@
-"""Prompts for the target to answer: of the training split, without any test prompt, or a user's."""
+"""Prompts for the target to answer: from training text without any test prompt, or a user's own."""
 
 import hashlib
 import warnings
@@ -16,13 +16,13 @@ from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.tasks.number_words import number_words_prompt
 from rsd_jax.tasks.prompts import Prompt
 
-# Candidates for each prompt that is asked for: some are too long.
+# Candidates per requested prompt, as some candidates are too long.
 _SPARE = 2
 _PROMPT = "{prompt}"
 
 
 def _library(files: Sequence[SourceFile], tokenizer: Tokenizer, count: int) -> Iterable[Prompt]:
-    # Short files have no passage to give, so that the others give twice their part.
+    # Short files have no passage, so a file may give twice its share.
     per_file = -(-2 * _SPARE * count // len(files))
     spare = _SPARE * count
     return cut_prompts(files, tokenizer, count=spare, per_file=per_file, held_out=False)
@@ -30,7 +30,7 @@ def _library(files: Sequence[SourceFile], tokenizer: Tokenizer, count: int) -> I
 
 def _docstrings(files: Sequence[SourceFile], tokenizer: Tokenizer, count: int) -> Iterable[Prompt]:
     examples = docstring_examples(files)["train"]
-    # In file order the first ones would be of a few modules.
+    # In file order the first prompts would come from few modules.
     return sorted(examples, key=lambda example: hashlib.sha256(example.name.encode()).digest())
 
 
@@ -57,20 +57,20 @@ def training_prompts(
     """Encoded prompts by name, source after source.
 
     Args:
-      files: of the library; its training files give prompts of `library` and `docstrings`.
+      files: files of the library; its training files give prompts of `library` and `docstrings`.
       counts: how many prompts of each source of `PROMPT_SOURCES`.
-      tokenizer: encodes them, with what it puts in front of a text; a special token's name in a
-        text is text.
-      max_tokens: longer prompts are passed over.
+      tokenizer: encodes the prompts and adds its special tokens (BOS); a special token's name in
+        a text is text.
+      max_tokens: longer prompts are left out.
 
     Raises:
-      ConfigError: a source is unknown or has fewer such prompts, or none are asked for.
+      ConfigError: a source is unknown or has too few prompts, or no prompts are asked for.
     """
     unknown = sorted(set(counts) - set(PROMPT_SOURCES))
     if unknown:
         raise ConfigError(f"no prompts of {unknown[0]!r}; there are {list(PROMPT_SOURCES)}")
     if not any(count > 0 for count in counts.values()):
-        raise ConfigError(f"prompts={dict(counts)} asks for none")
+        raise ConfigError(f"prompts={dict(counts)} asks for no prompts; set a count above 0")
     as_text(tokenizer)
     chosen: dict[str, list[int]] = {}
     for source, count in counts.items():
@@ -100,21 +100,20 @@ def prompts_from_files(
     limit: int | None = None,
     template: str = _PROMPT,
 ) -> dict[str, list[int]]:
-    """Encoded prompts by name, in the order of the files; one that stands twice is taken once.
+    """Encoded prompts by name, in the order of the files; a repeated prompt is taken once.
 
     Warns how many prompts were too long, if any were.
 
     Args:
       patterns, field: see `text_files.read_documents`.
       tokenizer: as in `training_prompts`.
-      max_tokens: longer prompts are passed over; the template and what the tokenizer puts in
-        front count.
-      limit: take the first prompts only, this many.
-      template: what the prompts are put into, e.g. "[INST] {prompt} [/INST]" for Llama 2 Chat.
+      max_tokens: longer prompts are left out; template and special tokens count.
+      limit: take at most this many prompts, from the first.
+      template: text around each prompt, e.g. "[INST] {prompt} [/INST]" for Llama 2 Chat.
 
     Raises:
-      ConfigError: see `read_documents`; the template does not hold `{prompt}` once, or holds a
-        special token (encoded as text it would be another); or no prompt is short enough.
+      ConfigError: see `read_documents`; the template does not hold `{prompt}` exactly once, or
+        holds a special token, which would be encoded as text; or no prompt is short enough.
     """
     positive_integer("max_tokens", max_tokens)
     if limit is not None:
@@ -138,7 +137,7 @@ def prompts_from_files(
     message = f"{long} of {len(seen)} prompts of {patterns} have more than {max_tokens} tokens"
     if not chosen:
         raise ConfigError(
-            f"{message}, and no other is left; raise max_tokens, or give shorter ones"
+            f"{message}, and no other is left; raise max_tokens, or give shorter prompts"
         )
     if long:
         warnings.warn(f"{message} and are left out", stacklevel=2)
@@ -151,6 +150,6 @@ def _check_template(template: str, tokenizer: Tokenizer) -> None:
     for token in tokenizer.get_added_tokens_decoder().values():
         if token.special and token.content in template:
             raise ConfigError(
-                f"template={template!r} holds the special token {token.content!r}; the tokenizer "
-                "puts its own in front of a prompt, and others cannot be had: leave it out"
+                f"template={template!r} holds the special token {token.content!r}, which would be "
+                "encoded as text; leave it out, as the tokenizer adds BOS itself"
             )

@@ -1,4 +1,4 @@
-"""What a training step is given: windows of tokens, which labels count, what the target knew."""
+"""The data of a training step: windows of tokens, label mask, the target's likeliest tokens."""
 
 from typing import NamedTuple, Protocol
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 class Top(NamedTuple):
-    """What the target knew: arrays with a leading shape [R], or [count, length] in windows.
+    """The target's likeliest tokens; the leading shape is [R], or [count, length] in windows.
 
     Attributes:
-      ids: u16 or u32[..., K], its likeliest tokens.
-      logprobs: f32[..., K], their log probabilities at temperature 1.
+      ids: u16 or u32[..., K], the target's likeliest tokens.
+      logprobs: f32[..., K], the log probabilities of `ids` at temperature 1.
       rest: f32[...], the log of the mass of all other tokens.
     """
 
@@ -24,10 +24,9 @@ class Windows(NamedTuple):
 
     Attributes:
       tokens: i32[count, 1 + length]; labels are all tokens but a window's first.
-      mask: bool[count, length], the labels that are to be learned: of responses, what the target
-        wrote; None for all of them.
-      top: at each label, meaningless where `mask` is False; None if it is not stored or was not
-        asked for.
+      mask: bool[count, length], the labels to learn (in responses, the tokens that the target
+        wrote); None for all labels.
+      top: at each label, undefined where `mask` is False; None if not stored or not asked for.
     """
 
     tokens: np.ndarray
@@ -36,19 +35,19 @@ class Windows(NamedTuple):
 
 
 class Data(Protocol):
-    """What a run draws its batches from, e.g. a `Mixture` or a `ResponseSource`."""
+    """The source of a run's batches, e.g. a `Mixture` or a `ResponseSource`."""
 
     def batch_at(self, *, seed: int, step: int, batch_size: int, length: int) -> Windows:
-        """The batch of a step, a function of (seed, step) alone; every batch has the same fields.
+        """The batch of a step; depends only on (seed, step). Every batch has the same fields.
 
         Raises:
-          ConfigError: there is too little to draw from.
+          ConfigError: there are too few tokens for a window.
         """
         ...
 
 
 def join(parts: list[Windows]) -> Windows:
-    """Windows one after the other, without `top`; a part without a mask has all its labels."""
+    """Joins windows, without `top`; in a part without a mask all labels are learned."""
     tokens = np.concatenate([part.tokens for part in parts])
     if all(part.mask is None for part in parts):
         return Windows(tokens)

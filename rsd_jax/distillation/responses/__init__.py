@@ -1,1 +1,1 @@
-"""What the target wrote, and what the draft writes: files, windows."""
+"""Text that the target or the draft generates for training: files and windows."""

@@ -1,7 +1,7 @@
-"""Training data that the target wrote: responses to prompts at the temperatures of deployment.
+"""Training data from the target: its responses to prompts at the temperatures of deployment.
 
-The law to distil is the target's on contexts that decoding meets, which are its own responses
-(Kim & Rush 2016; for drafts Goel et al. 2024).
+A draft should learn the target's law on the contexts of decoding, which are the target's own
+responses (Kim & Rush 2016; for drafts Goel et al. 2024).
 """
 
 import dataclasses
@@ -43,13 +43,13 @@ Prompts = Mapping[str, Sequence[int]]
 
 @dataclasses.dataclass(frozen=True)
 class ShardProgress:
-    """Where a run stands after a shard.
+    """Progress of a run after a shard.
 
     Attributes:
-      shards: done, those of earlier runs included.
-      total: shards in all.
-      tokens: of the responses that this run has made.
-      seconds: since this run began to generate, compilation included.
+      shards: finished shards, including those of earlier runs.
+      total: all shards.
+      tokens: response tokens that this run has generated.
+      seconds: time since this run began to generate, compilation included.
     """
 
     shards: int
@@ -74,20 +74,20 @@ def generate_responses(
     draft: LoadedModel | None = None,
     progress: Callable[[ShardProgress], None] | None = None,
 ) -> dict[str, Any]:
-    """Writes the target's responses to `directory`, from the first shard that is missing on.
+    """Writes the target's responses to `directory`; shards that are there already are kept.
 
-    Request prompt_index * len(temperatures) + temperature_index answers a prompt at a
-    temperature. A run that was killed and started again leaves the same bytes as one that was
-    not, on the same machine and versions: a response does not depend on when it was drawn.
+    The request id of a response is prompt_index * len(temperatures) + temperature_index. A run
+    that was killed and restarted writes the same bytes as an uninterrupted run on the same
+    machine with the same versions.
 
     Args:
-      target: whose responses they are.
+      target: the model that responds.
       prompts: encoded with `tokenizer`.
-      settings: how to draw them.
+      settings: how to draw the responses.
       directory: receives manifest.json and the shards, see `shards`.
-      tokenizer: of target and prompts, anything with `get_vocab`; the manifest identifies it.
-      method: how to decode, `ar` by default. All draw from the same law, but not the same tokens.
-      draft: for methods that need one.
+      tokenizer: tokenizer of target and prompts, with `get_vocab`; its hash is in the manifest.
+      method: how to decode, `ar` by default; methods draw from one law, but not the same tokens.
+      draft: for methods that need a draft model.
       progress: called after each shard.
 
     Returns:
@@ -95,8 +95,8 @@ def generate_responses(
 
     Raises:
       ConfigError: an argument cannot be used, or `directory` was begun with other settings;
-        nothing has been generated yet.
-      CheckpointError: the manifest or a shard that is there is damaged or of another run.
+        raised before anything is generated.
+      CheckpointError: the manifest or an existing shard is damaged or of another run.
       NonFiniteLogitsError: see `generate`; the shard is not written.
     """
     method = method or build_method("ar")
@@ -136,7 +136,7 @@ def _check(
     settings: ResponseSettings,
     method: Method,
 ) -> None:
-    """Raises now what `generate` would raise in some shard."""
+    """Raises the errors that `generate` would raise in a later shard."""
     models = [model.model for model in (target, draft) if model is not None]
     check_prompts(list(prompts.values()), settings.max_new_tokens, models)
     first = Request(prompts=list(prompts.values())[:1], sampling=settings.samplings()[0])
@@ -162,8 +162,8 @@ def _answer(
 ) -> Shard:
     """One shard; `first` is the index of its first prompt.
 
-    By temperature and then by prompt: side by side, two responses to one prompt would often be in
-    one window, where a model can copy.
+    Sequences are ordered by temperature and then by prompt. Otherwise two responses to one prompt
+    would often be in one window, where the model can copy.
     """
     count, size = len(settings.temperatures), settings.batch_size
     sequences: list[list[int]] = []

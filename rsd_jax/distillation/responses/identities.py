@@ -1,4 +1,4 @@
-"""What a model, a tokenizer or a list of prompts is, in a few characters: for manifests."""
+"""Identifies models, tokenizers and prompts in manifests, by hashes."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -22,14 +22,14 @@ def manifest_identity(loaded: LoadedModel) -> dict[str, Any]:
 
 
 def tokenizer_identity(tokenizer: Any, vocab_size: int) -> str:
-    """SHA-256 of which token has which id: tokenizers that agree on it share training data.
+    """SHA-256 of the vocabulary (tokens and ids); tokenizers with equal hashes can share data.
 
     Args:
       tokenizer: of `tokenizers` or `transformers`: anything with `get_vocab`.
-      vocab_size: ids that the model knows; it may know more than the tokenizer has.
+      vocab_size: of the model; may be larger than the tokenizer's vocabulary.
 
     Raises:
-      ConfigError: the tokenizer has an id that the model does not know.
+      ConfigError: the tokenizer has an id outside the model's vocabulary.
     """
     vocab = tokenizer.get_vocab()
     largest = max(vocab.values())
@@ -42,6 +42,6 @@ def tokenizer_identity(tokenizer: Any, vocab_size: int) -> str:
 
 
 def prompts_identity(prompts: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """How many prompts, and the SHA-256 of their names and tokens in order, for JSON."""
+    """The number of prompts and the SHA-256 of their names and tokens in order, for JSON."""
     listed = [[name, [int(token) for token in tokens]] for name, tokens in prompts.items()]
     return {"count": len(listed), "sha256": json_sha256(listed)}

@@ -1,7 +1,7 @@
-"""The manifest of a directory of responses: all that its tokens depend on.
+"""The manifest of a directory of responses: everything that the responses depend on.
 
-`manifest.json` has `format`, `version`, `shards` (how many), `settings`, `config_hash` (of the
-settings) and, for the record, `made_with` (versions of the libraries).
+`manifest.json` has `format`, `version`, `shards` (their number), `settings`, `config_hash` (of the
+settings) and, for information only, `made_with` (versions of the libraries).
 """
 
 import json
@@ -24,8 +24,8 @@ def read_manifest(directory: pathlib.Path) -> dict[str, Any]:
     """The manifest of a directory.
 
     Raises:
-      ConfigError: there is none.
-      CheckpointError: it is damaged or of another version.
+      ConfigError: there is no manifest.
+      CheckpointError: the manifest is damaged or of another version.
     """
     path = directory / MANIFEST
     if not path.is_file():
@@ -51,16 +51,16 @@ def begin(directory: pathlib.Path, settings: Mapping[str, Any], shards: int) -> 
     """The manifest of a run with these settings, written if the run is new.
 
     Raises:
-      ConfigError: a run with other settings was begun there; names the first that differs.
-      CheckpointError: the manifest is damaged, or there are shards without one.
+      ConfigError: the directory has a run with other settings; names the first that differs.
+      CheckpointError: the manifest is damaged, or there are shards without a manifest.
     """
-    # As it will be read: tuples become lists.
+    # Through JSON, which makes tuples lists, as in the settings that are read back.
     settings_now: dict[str, Any] = json.loads(json.dumps(settings))
     directory.mkdir(parents=True, exist_ok=True)
     if (directory / MANIFEST).is_file():
         manifest = read_manifest(directory)
         _check_same(directory, manifest["settings"], settings_now)
-        for partial in directory.glob(".*.partial"):  # of a run that was killed
+        for partial in directory.glob(".*.partial"):  # left by a killed run
             partial.unlink()
         return manifest
     if any(directory.glob("shard-*.npz")):

@@ -1,4 +1,4 @@
-"""Windows that the draft wrote: contexts as drafting meets them, for the target to score.
+"""Windows that the draft writes, for the target to score: the contexts of drafting.
 
 On-policy distillation (Agarwal et al. 2024, GKD; for drafts Zhou et al. 2024, DistillSpec).
 """
@@ -17,7 +17,7 @@ from rsd_jax.engine.methods import build_method
 from rsd_jax.engine.request import Request
 from rsd_jax.errors import ConfigError, positive_integer
 
-# Keeps these draws apart from those of the stored data, which have (seed, step) alone.
+# Keeps these draws independent of the draws of stored data, which use only (seed, step).
 _STREAM = 1
 
 
@@ -32,25 +32,24 @@ def draft_windows(
     length: int,
     batch_size: int | None = None,
 ) -> Windows:
-    """Windows of random prompts and what the draft goes on with; `fraction` is not looked at.
+    """Windows of random prompts and the draft's continuations; `options.fraction` is ignored.
 
-    They are a function of the draft's parameters, the prompts and (seed, step): the engine
-    compiles nothing when the parameters change.
+    The windows are a function of the draft's parameters, the prompts and (seed, step). New
+    parameters compile nothing.
 
-    Cost: `batch_size` rows decoded autoregressively by the draft, that is a prefill and up to
+    Cost: the draft decodes `batch_size` rows autoregressively, with a prefill and up to
     `max_new_tokens` passes one token wide. The target does not run.
 
     Args:
-      draft: with its parameters as they are now, on which the training step must not have run
-        yet, as it donates them.
+      draft: the draft with its current parameters; call this before the training step, which
+        donates the parameters.
       prompts: lists of token ids.
-      options: how to draw.
-      seed: of the run.
-      step: of the run.
+      options: how to sample.
+      seed, step: of the run.
       count: how many windows.
       length: labels of a window.
-      batch_size: sequences that are decoded, at least `count`: with more, windows overlap less.
-        The same in every step keeps it to one program; `count` by default.
+      batch_size: sequences to decode, at least `count` (the default); with more sequences, windows
+        overlap less. The same number in every step needs only one program.
 
     Returns:
       Windows without `top`; a window holds sequences back to back, `mask` the continuations.
@@ -88,21 +87,20 @@ def mix_on_policy(
     seed: int,
     step: int,
 ) -> Windows:
-    """Replaces each window of a step's batch by one of the draft's with chance `fraction`.
+    """Replaces each window of a step's batch by a window of the draft with probability `fraction`.
 
-    How many there are is `fraction` of the batch rounded up or down at random, so that the share
-    is exact in expectation. The others stay as they are. Costs what `draft_windows` costs, in
-    the steps in which there are any.
+    The number of replaced windows is `fraction` of the batch, randomly rounded up or down so that
+    the share is exact in expectation. A step that replaces windows costs one `draft_windows`.
 
     Args:
-      windows: of the step, without `top`.
+      windows: windows of the step, without `top`.
       draft, prompts, options, seed, step: see `draft_windows`.
 
     Returns:
       The new windows, with a mask.
 
     Raises:
-      as `draft_windows`; ConfigError: the windows have `top`, which a draft does not write.
+      as `draft_windows`; ConfigError: the windows have `top`, which new windows lack.
     """
     if windows.top is not None:
         raise ConfigError("on-policy windows have no stored log probabilities; give a teacher")

@@ -1,4 +1,4 @@
-"""Opens what `generate_responses` wrote, as a source of training windows."""
+"""Opens the responses of `generate_responses` as a source of training windows."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -27,14 +27,14 @@ def open_responses(
 
     Args:
       directory: of `generate_responses`, complete.
-      weight: in a mixture.
-      models: that will read the windows, by what they are called in errors, e.g. "draft".
-      tokenizer: that must be the one that the responses were made with; None: not checked.
-      top: whether to read the target's log probabilities, which are most of the files.
+      weight: weight in a mixture.
+      models: models that will read the windows, by their names in errors, e.g. "draft".
+      tokenizer: checked to be the tokenizer of the responses; None: not checked.
+      top: whether to read the target's log probabilities, the largest part of the files.
 
     Raises:
-      ConfigError: there are no responses; a model or the tokenizer does not fit them; `top`
-        although none were stored.
+      ConfigError: there are no responses; a model or the tokenizer does not fit the responses;
+        `top` is set and no log probabilities were stored.
       CheckpointError: the manifest or a shard is missing, damaged or of another version.
     """
     directory = pathlib.Path(directory)
@@ -81,6 +81,6 @@ def _check_vocabulary(
         return
     if tokenizer_identity(tokenizer, vocab_size) != settings["tokenizer"]:
         raise ConfigError(
-            f"the responses in {directory} were encoded with another tokenizer than the one given; "
-            "give that one, or generate the responses again"
+            f"the responses in {directory} were encoded with another tokenizer; give that "
+            "tokenizer, or generate the responses again"
         )

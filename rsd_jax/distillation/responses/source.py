@@ -1,4 +1,4 @@
-"""Responses as a source of training windows, with a mask of what the target wrote."""
+"""Responses as a source of training windows, with a mask of the response tokens."""
 
 import dataclasses
 import functools
@@ -12,10 +12,10 @@ from rsd_jax.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class ResponseSource(Source):
-    """Sequences of a prompt and its response; windows are those of a text of documents.
+    """A source whose documents are sequences of a prompt and its response.
 
     Attributes:
-      starts: i64[S], where sequences start; there is no document mark, as prompts need none.
+      starts: i64[S], where sequences start; prompts need not open with `<s>`.
       prompt_length: i32[S], tokens of each prompt.
       top: at each response token, in order, or None.
     """
@@ -43,10 +43,10 @@ class ResponseSource(Source):
         return [self.tokens[start : start + size] for start, size in pairs]
 
     def windows(self, starts: np.ndarray, length: int) -> Windows:
-        """Windows that open at `starts` and hold sequences back to back; the file is a ring.
+        """Windows that open at `starts`; sequences follow one another, the first after the last.
 
         Raises:
-          ConfigError: a window would not hold a single response token of its first sequence.
+          ConfigError: a window would hold no response token of its first sequence.
         """
         if self.prompt_length.max() > length:
             raise ConfigError(
@@ -56,7 +56,7 @@ class ResponseSource(Source):
             )
         at = starts[:, None] + np.arange(1 + length)
         labels = at[:, 1:] % len(self.tokens)
-        # What comes round a second time in a window can be copied, and teaches nothing.
+        # If a window is longer than the data, tokens repeat and could be copied: not learned.
         mask = self.is_response[labels] & (np.arange(1, 1 + length) < len(self.tokens))[None]
         top = None
         if self.top is not None:
@@ -64,10 +64,10 @@ class ResponseSource(Source):
         return Windows(self.tokens[at % len(self.tokens)].astype(np.int32), mask, top)
 
     def batch_at(self, *, seed: int, step: int, batch_size: int, length: int) -> Windows:
-        """The batch of a step without a mixture, `top` included: of (seed, step) alone.
+        """The batch of a step without a mixture, with `top`; depends only on (seed, step).
 
         Raises:
-          ConfigError: a window would not hold a single response token of its first sequence.
+          ConfigError: a window would hold no response token of its first sequence.
         """
         return self.draw(np.random.default_rng((seed, step)), batch_size, length)
 
@@ -81,7 +81,7 @@ def as_source(
     weight: float = 1.0,
     top: Top | None = None,
 ) -> ResponseSource:
-    """A source of sequences back to back, `length` i32[S] tokens each."""
+    """A source of consecutive sequences; sequence i has `length[i]` tokens, `length` i32[S]."""
     starts = np.cumsum(length, dtype=np.int64) - length
     return ResponseSource(
         name=name, tokens=tokens, weight=weight, starts=starts, prompt_length=prompt_length, top=top

@@ -1,4 +1,4 @@
-"""The target's likeliest tokens along sequences, and how likely they are."""
+"""The target's likeliest tokens along sequences, with their log probabilities."""
 
 import functools
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def _top(
         kept = truncate(logits, k)
         return kept.ids, kept.values, kept.log_rest
 
-    # Row by row: the logits of a whole batch would be the largest array of the run.
+    # Row by row, as the logits of a whole batch would be the largest array of the run.
     return jax.lax.map(row, tokens)
 
 
@@ -39,11 +39,11 @@ def top_logprobs(
     """The fields `TOP_FIELDS` of a `shards.Shard` with these sequences.
 
     Args:
-      target: whose laws they are.
+      target: the model.
       sequences: prompts with their responses.
       prompt_lengths: tokens of each prompt, at least 1.
-      k: how many tokens, at most the vocabulary.
-      batch_size: sequences in one call of the device.
+      k: how many tokens, at most the vocabulary's size.
+      batch_size: sequences per call of the device.
     """
     length = bucket(max(map(len, sequences)))
     kept: list[list[np.ndarray]] = []
@@ -54,7 +54,7 @@ def top_logprobs(
             tokens[row, : len(sequence)] = sequence
         read = jax.device_get(_top(target.model, target.params, jnp.asarray(tokens), k))
         for row, sequence in enumerate(chosen):
-            # The law of a token is read after the one before it.
+            # The law of a token is at the position of the previous token.
             own = slice(prompt_lengths[first + row] - 1, len(sequence) - 1)
             kept.append([array[row, own] for array in read])
     ids, values, rest = (np.concatenate(parts) for parts in zip(*kept, strict=True))

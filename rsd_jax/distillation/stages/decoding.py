@@ -1,4 +1,4 @@
-"""The real decode at the end of training: block efficiency on test prompts, scores of answers."""
+"""The `decode` stage: block efficiency of the draft on test prompts, scores of answers."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from rsd_jax.tasks import get_task
 def decode_test_prompts(workspace: Workspace) -> None:
     """Decodes test prompts with the draft, and scores the target's answers.
 
-    Writes decode.json in the workspace: "rows", see `DecodedRow`, and "scores", see `Score`, of
-    greedy answers.
+    Writes decode.json in the workspace: "rows" (see `DecodedRow`) and "scores" of greedy answers
+    (see `Score`).
 
     Raises:
       ConfigError: a task is unknown or has fewer prompts; see `measure_decoding`.
@@ -37,7 +37,7 @@ def decode_test_prompts(workspace: Workspace) -> None:
 
 
 def decode_draft(workspace: Workspace, target: LoadedModel, draft: LoadedModel) -> list[DecodedRow]:
-    """What the section `decode` asks for, with any draft.
+    """Decodes the test prompts of the section `decode` with any draft.
 
     Raises:
       ConfigError, NonFiniteLogitsError: see `decode_test_prompts`.
@@ -54,7 +54,7 @@ def decode_draft(workspace: Workspace, target: LoadedModel, draft: LoadedModel) 
 
 
 def _test_prompts(workspace: Workspace, settings: DecodeSettings) -> TaskPrompts:
-    """Of the tasks in `decode.prompts`, and of the user's files as a task of its own."""
+    """Prompts of the tasks in `decode.prompts`, and of the user's files as the task "files"."""
     tokenizer = workspace.tokenizer()
     prompts: dict[str, Sequence[Sequence[int]]] = {
         task: token_ids(get_task(task).test_prompts(count), tokenizer)

@@ -1,4 +1,4 @@
-"""Writes a trained pair in Hugging Face's format and measures it as it was written."""
+"""Writes a trained pair in Hugging Face's format and measures the written weights."""
 
 import functools
 import shutil
@@ -17,16 +17,15 @@ _BATCH = 8  # of `evaluate`, which leaves a remainder out
 
 
 def rounded(params: Params) -> Params:
-    """f32 parameters rounded as they are stored, to bfloat16."""
+    """f32 parameters rounded to bfloat16, as they are stored."""
     return jax.tree.map(lambda leaf: leaf.astype("bfloat16").astype("float32"), params)
 
 
 def export(workspace: Workspace) -> None:
-    """Writes what was trained (bfloat16) with the tokenizer, and export.json in the workspace.
+    """Writes the trained models (bfloat16) with the tokenizer, and export.json in the workspace.
 
-    That holds the losses of the rounded weights on as many windows of each source as its
-    held-out text has, in whole batches of eight. A target that was trained elsewhere is not
-    written again.
+    export.json holds the losses of the rounded weights on the held-out text of each source, in
+    whole batches of eight windows. A target that was trained elsewhere is not written again.
 
     Raises:
       CheckpointError: a stage has left no checkpoint.

@@ -10,14 +10,14 @@ from rsd_jax.errors import ConfigError
 
 
 def generate(workspace: Workspace, progress: Callable[[ShardProgress], None] | None = None) -> None:
-    """Writes responses/, from the first shard that is missing on.
+    """Writes the missing shards of responses/.
 
     Args:
-      workspace: whose target answers.
+      workspace: gives the target and the prompts.
       progress: called after each shard.
 
     Raises:
-      ConfigError: there are no prompts, or see `generate_responses`.
+      ConfigError: there are no prompts; see `generate_responses`.
     """
     settings, target = workspace.settings, workspace.target
     method, responses = settings.built_method(), settings.section("responses")
@@ -37,7 +37,7 @@ def generate(workspace: Workspace, progress: Callable[[ShardProgress], None] | N
 
 
 def _prompts(workspace: Workspace) -> dict[str, list[int]]:
-    """Of the sources in `prompts`, and of the user's `prompt_files`."""
+    """Encoded prompts of the sources in `prompts` and of the user's `prompt_files`."""
     settings, tokenizer = workspace.settings, workspace.tokenizer()
     limit = settings.section("max_prompt_tokens")
     prompts: dict[str, list[int]] = {}
@@ -49,5 +49,5 @@ def _prompts(workspace: Workspace) -> dict[str, list[int]]:
         own = dataclasses.asdict(settings.prompt_files)
         prompts |= prompts_from_files(tokenizer=tokenizer, max_tokens=limit, **own)
     if not prompts:
-        raise ConfigError("prompts and prompt_files ask for none; the target needs prompts")
+        raise ConfigError("prompts and prompt_files give no prompts; the target needs prompts")
     return prompts

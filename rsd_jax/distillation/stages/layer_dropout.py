@@ -1,8 +1,8 @@
-"""Adapting a target to draft for itself: its law with sub-layers skipped is taught to be the whole.
+"""Adapts a target to draft for itself: its law with skipped sub-layers learns its whole law.
 
-Layer dropout (Elhoushi et al. 2024, LayerSkip) with the target as its own teacher: a low-rank
-adapter learns that random sets of sub-layers can be left out, and, on some rows, that nothing
-changes while none is. What comes out is a target of its own, close to the first one.
+Layer dropout (Elhoushi et al. 2024, LayerSkip) with the target as its own teacher. A low-rank
+adapter is trained with random sets of skipped sub-layers and, on some rows, with none skipped, so
+that the whole law stays the same. The adapted target is a new target, close to the first.
 """
 
 import functools
@@ -20,7 +20,7 @@ from rsd_jax.distillation.data import documents
 from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.layer_dropout_student import LayerDropoutStudent
 from rsd_jax.distillation.losses import forward_kl
-from rsd_jax.distillation.settings import LayerDropoutSettings, Recipe
+from rsd_jax.distillation.settings import LayerDropoutSettings, TrainingSettings
 from rsd_jax.distillation.stages.export import rounded
 from rsd_jax.distillation.training.train import train
 from rsd_jax.distillation.workspace import SKIPPING, TARGET, Workspace
@@ -29,15 +29,15 @@ from rsd_jax.models.adapter import save_adapter
 from rsd_jax.records.complete_files import write_json
 
 _MEASURED_SETS = 4
-_ROWS = 8  # that are scored at once
+_ROWS = 8  # scored at once
 
 
 def train_layer_dropout(workspace: Workspace) -> None:
-    """Trains the adapter, resuming if it was stopped, and writes it and skipping.json.
+    """Trains the adapter, or resumes training, and writes the adapter and skipping.json.
 
     Args:
-      workspace: its target is the teacher, its text is trained on; its export directory receives
-        the adapter, in a folder `skipping`.
+      workspace: gives the target, which is the teacher, and the text; the adapter goes to the
+        folder `skipping` of its export directory.
 
     Raises:
       ConfigError: the target or the text is missing, or an option is missing or out of range.
@@ -89,8 +89,8 @@ def train_layer_dropout(workspace: Workspace) -> None:
     )
 
 
-def _start(student: LayerDropoutStudent, target: Params, recipe: Recipe) -> Params:
-    """The target's parameters in float32, copied since a step donates its state, and an adapter."""
+def _start(student: LayerDropoutStudent, target: Params, recipe: TrainingSettings) -> Params:
+    """A new adapter and a float32 copy of the target's parameters; steps donate the copy."""
     copied = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), target)
     key = jax.random.key(recipe.seed)
     return {"target": copied, "adapter": jax.jit(student.start)(copied, key)["adapter"]}
@@ -104,12 +104,12 @@ def _measured(
     windows: np.ndarray,
     teacher: Params,
 ) -> dict[str, float]:
-    """Of the adapted target on held-out windows: its loss, its distance, and matchness.
+    """Measures the adapted target on held-out windows.
 
     Returns:
-      "loss", nats per token of the whole adapted target; "forward_kl" to it from the target;
-      "matchness_K", K skipped sub-layers: how often the likeliest token stays what it is when
-      nothing is skipped, the mean over random sets.
+      "loss", nats per token of the whole adapted target; "forward_kl", KL(target || whole adapted
+      target); "matchness_K" for K skipped sub-layers: how often the likeliest token is the same
+      as without skipping, a mean over random sets.
     """
     adapted = jax.jit(student.adapted)(params)
     values = evaluate(model, adapted, windows)
@@ -131,7 +131,7 @@ def _measured(
 def _whole(
     model: LanguageModel, params: Params, teacher: Params, tokens: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The likeliest tokens, and the mean distance from the teacher."""
+    """The likeliest tokens, and the mean KL divergence from the teacher."""
     logits = model.score(params, tokens)
     return argmax(logits), forward_kl(model.score(teacher, tokens), logits).mean()
 

@@ -1,4 +1,4 @@
-"""One draft per loss, from the same start: which one the target accepts."""
+"""Trains one draft per loss from the same start and compares their acceptance."""
 
 import dataclasses
 from typing import Any
@@ -6,7 +6,12 @@ from typing import Any
 import numpy as np
 
 from rsd_jax.distillation.evaluate import evaluate_windows
-from rsd_jax.distillation.settings import DecodeSettings, DraftSettings, LossesSettings, Recipe
+from rsd_jax.distillation.settings import (
+    DecodeSettings,
+    DraftSettings,
+    LossesSettings,
+    TrainingSettings,
+)
 from rsd_jax.distillation.stages.decoding import decode_draft
 from rsd_jax.distillation.stages.training import distil
 from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
@@ -21,7 +26,7 @@ RUNS = "losses"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Shared:
-    """What the runs have in common; the recipe's objective stands at its default."""
+    """Settings that all runs share; the recipe's objective is left at its default."""
 
     draft: DraftSettings
     decode: DecodeSettings
@@ -29,7 +34,7 @@ class _Shared:
     @classmethod
     def of(cls, workspace: Workspace) -> "_Shared":
         draft: DraftSettings = workspace.settings.section(DRAFT)
-        recipe = dataclasses.replace(draft.recipe, objective=Recipe.objective)
+        recipe = dataclasses.replace(draft.recipe, objective=TrainingSettings.objective)
         return cls(
             draft=dataclasses.replace(draft, recipe=recipe),
             decode=workspace.settings.section("decode"),
@@ -37,14 +42,14 @@ class _Shared:
 
 
 def compare_losses(workspace: Workspace) -> None:
-    """Trains the draft with each of `losses.objectives` and measures what came of it.
+    """Trains the draft with each of `losses.objectives` and measures each result.
 
-    All else is the `draft` stage's: steps, batches, learning rate and the warm start. An objective
-    of "cross_entropy" goes on with the text, without a target. What is measured goes to
-    losses.json in the workspace after every objective: those that are there are not run again.
+    All other settings are those of the `draft` stage: steps, batches, learning rate and warm
+    start. The objective "cross_entropy" trains on text, without a target. Results are written to
+    losses.json in the workspace after every objective; objectives with results are not run again.
 
     Raises:
-      ConfigError: what is there was made with other settings.
+      ConfigError: losses.json has results of other settings.
       as `training.distil` and `decoding.decode_test_prompts`.
     """
     path = workspace.root / "losses.json"
@@ -56,7 +61,7 @@ def compare_losses(workspace: Workspace) -> None:
             if build(_Shared, results[objective]["settings"], f"{path}: ") != shared:
                 raise ConfigError(
                     f"{path} holds {objective!r} made with other settings of draft or decode; "
-                    "move it and losses/ away, or set the old ones"
+                    "move the file and losses/ away, or restore the settings"
                 )
             continue
         recipe = dataclasses.replace(workspace.recipe(DRAFT), objective=objective)
@@ -68,11 +73,11 @@ def compare_losses(workspace: Workspace) -> None:
 
 
 def measure_run(workspace: Workspace, run: str) -> dict[str, Any]:
-    """Held-out means with 95 % intervals over windows, and rows of decoding, of a draft.
+    """Measures the draft of a run: held-out means with 95 % intervals over windows, and decoding.
 
     Returns:
-      "windows": how many; "heldout": value and interval by the names of `evaluate`; "rows": see
-      `DecodedRow`.
+      "windows": their number; "heldout": value and interval by the names of `evaluate`; "rows":
+      see `DecodedRow`.
     """
     target, draft = workspace.target, workspace.loaded(DRAFT, run)
     recipe = workspace.recipe(DRAFT)

@@ -1,4 +1,4 @@
-"""The text that models are trained on, and their tokenizer."""
+"""The `text` stage: training text as tokens, and the tokenizer."""
 
 import dataclasses
 
@@ -12,11 +12,11 @@ from rsd_jax.errors import ConfigError
 
 
 def write_text(workspace: Workspace) -> None:
-    """Writes both splits of every source as tokens; learns the tokenizer unless there is one.
+    """Writes both splits of every source as tokens; trains a tokenizer if the target has none.
 
     Raises:
-      ConfigError: the mixture names no source, or one that has no documents; documents of the
-        target have no one mark for their beginning or end.
+      ConfigError: the mixture names no source, or a source without documents; the target's
+        configuration has no BOS or no EOS token.
     """
     settings = workspace.settings
     sources = check_weights(settings.mixture, documents.SOURCES)
@@ -52,11 +52,11 @@ def write_text(workspace: Workspace) -> None:
 
 
 def _check_unused(workspace: Workspace, tokenizer: Tokenizer) -> None:
-    """Refuses to put another tokenizer under models that were trained with one."""
+    """Raises `ConfigError` if models were trained with another tokenizer."""
     if not (workspace.root / TARGET / "checkpoints").is_dir():
         return
     if tokenizer.get_vocab() != workspace.tokenizer().get_vocab():
         raise ConfigError(
-            f"the text gives another tokenizer than the models in {workspace.root} were trained "
-            "with; use another workdir"
+            f"the models in {workspace.root} were trained with another tokenizer than the one of "
+            "this text; use another workdir"
         )

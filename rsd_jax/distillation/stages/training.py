@@ -1,4 +1,4 @@
-"""Training runs of a draft: which windows, scored by whom, from which start."""
+"""Training runs of target and draft: their windows, teachers and initial parameters."""
 
 import dataclasses
 import functools
@@ -10,17 +10,17 @@ from rsd_jax.distillation.data.windows import Data, Windows
 from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.losses import LOSSES
 from rsd_jax.distillation.responses.on_policy import mix_on_policy
-from rsd_jax.distillation.settings import DraftSettings, OnPolicy, Recipe
+from rsd_jax.distillation.settings import DraftSettings, OnPolicy, TrainingSettings
 from rsd_jax.distillation.training.train import Evaluate, Rewrite, train
 from rsd_jax.distillation.workspace import DRAFT, TARGET, WARM_START, Workspace
 from rsd_jax.errors import ConfigError
 
 
 def train_target(workspace: Workspace) -> None:
-    """Trains the target, if it was not trained elsewhere; goes on where it was stopped.
+    """Trains the target, or resumes training, unless the target was trained elsewhere.
 
     Raises:
-      ConfigError: a stage that it needs has not run, or see `train`.
+      ConfigError: an earlier stage has not run; see `train`.
       NonFiniteLossError: see `train`.
     """
     if workspace.target_directory is None:
@@ -37,11 +37,11 @@ def train_draft(workspace: Workspace) -> None:
     distil(workspace, workspace.recipe(DRAFT), DRAFT)
 
 
-def distil(workspace: Workspace, recipe: Recipe, run: str) -> None:
+def distil(workspace: Workspace, recipe: TrainingSettings, run: str) -> None:
     """Trains the draft from its warm start by `recipe` in the directory `run`.
 
-    A recipe with "cross_entropy" as its objective trains on the text alone: what is left without
-    distillation. The others take the windows that the section `draft` says.
+    The objective "cross_entropy" trains on text, without distillation. All other objectives train
+    on the windows of the section `draft`.
 
     Raises:
       as `train_target`.
@@ -73,12 +73,12 @@ def draft_data(workspace: Workspace, shares: Mapping[str, float], *, stored: boo
     """Windows of responses and of text.
 
     Args:
-      workspace: whose text and responses they are.
+      workspace: gives text and responses.
       shares: weights of "responses" and "text".
       stored: whether to read the stored log probabilities.
 
     Raises:
-      ConfigError: another share is named, or none is positive; the generate stage has not run.
+      ConfigError: a share is unknown, or no share is positive; the generate stage has not run.
     """
     unknown = sorted(set(shares) - {"responses", "text"})
     if unknown or not any(share > 0 for share in shares.values()):
@@ -97,14 +97,16 @@ def draft_data(workspace: Workspace, shares: Mapping[str, float], *, stored: boo
     return Mixture(tuple(sources))
 
 
-def _train_on_text(workspace: Workspace, stage: str, recipe: Recipe, *, run: str) -> None:
+def _train_on_text(workspace: Workspace, stage: str, recipe: TrainingSettings, *, run: str) -> None:
     target = workspace.target if stage != TARGET else None
     start = functools.partial(workspace.params, WARM_START) if stage == DRAFT else None
     text = workspace.text("train")
     teacher = None
     if recipe.objective in LOSSES:
         if target is None:
-            raise ConfigError(f"{stage}: objective={recipe.objective!r} needs a target before it")
+            raise ConfigError(
+                f"{stage}: objective={recipe.objective!r} needs a teacher; use 'cross_entropy'"
+            )
         teacher = workspace.model(TARGET, recipe.compute_dtype), target.params
     train(
         workspace.model(stage, recipe.compute_dtype),
@@ -119,7 +121,7 @@ def _train_on_text(workspace: Workspace, stage: str, recipe: Recipe, *, run: str
 
 
 def _held_out(
-    workspace: Workspace, stage: str, recipe: Recipe, target: LoadedModel | None
+    workspace: Workspace, stage: str, recipe: TrainingSettings, target: LoadedModel | None
 ) -> Evaluate:
     windows = workspace.text("heldout").spread_windows(
         count=recipe.eval_windows, length=recipe.window
@@ -133,8 +135,8 @@ def _held_out(
     return measure
 
 
-def _rewrite(workspace: Workspace, recipe: Recipe, options: OnPolicy) -> Rewrite:
-    """Windows of the draft as it is at the step, after prompts that the target has answered."""
+def _rewrite(workspace: Workspace, recipe: TrainingSettings, options: OnPolicy) -> Rewrite:
+    """Rewrites windows with the step's draft, on prompts that the target has answered."""
     prompts = [prompt.tolist() for prompt in workspace.responses().prompts()]
     model = workspace.model(DRAFT)
     options = dataclasses.replace(options, eos_ids=options.eos_ids or model.config.eos_ids)

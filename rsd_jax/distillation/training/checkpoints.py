@@ -1,4 +1,4 @@
-"""Training state on disk, with orbax; a damaged state is found before it is used."""
+"""Training state on disk, with orbax; damage is found before a state is used."""
 
 import hashlib
 import pathlib
@@ -17,17 +17,17 @@ _SUMS = "sha256.json"
 
 
 class _Unreadable(Exception):
-    """A checkpoint that is damaged or half-written; says how."""
+    """A checkpoint is damaged or half-written; the message says how."""
 
 
 class Checkpoints:
-    """The last few training states of one run; a state is complete on disk or not there at all.
+    """The last few training states of one run; a state on disk is complete.
 
-    Orbax notices a file that is missing or too short but not a changed byte, so the sums of a
-    checkpoint's files are kept beside them. Checkpoints without sums are read as they are.
+    Orbax notices missing and truncated files but not a changed byte. Checksums of the files are
+    therefore stored with a checkpoint. Checkpoints without checksums are read unchecked.
 
     Attributes:
-      directory: where they are.
+      directory: directory of the checkpoints.
     """
 
     def __init__(self, directory: str | pathlib.Path, *, keep: int = 2):
@@ -45,10 +45,10 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any) -> None:
-        """Writes a pytree of arrays; returns when it is on disk. A step already there stays.
+        """Writes a pytree of arrays; returns when it is on disk. An existing step is kept.
 
-        Checkpoints that `restore` could not read are removed first: they are newer than the
-        state that the run went on from.
+        Checkpoints that `restore` could not read are removed first; they are newer than the state
+        that the run resumed from.
         """
         while self._unreadable:
             self._manager.delete(self._unreadable.pop())
@@ -57,17 +57,17 @@ class Checkpoints:
             write_json(self._folder(step) / _SUMS, _sums(self._folder(step)))
 
     def restore(self, like: _Tree) -> tuple[int, _Tree]:
-        """The newest state that can be read, and the steps done in it.
+        """The number of steps of the newest readable state, and this state.
 
-        Warns, naming both steps, if newer ones are damaged or half-written.
+        Warns, naming both steps, if newer states are damaged or half-written.
 
         Args:
-          like: structure, shapes and dtypes; leaves that have a sharding are restored to it, the
-            others to the default device.
+          like: structure, shapes and dtypes; leaves with a sharding are restored to it, all other
+            leaves to the default device.
 
         Raises:
-          CheckpointError: there is none, or none can be read; or one holds another structure or
-            other shapes.
+          CheckpointError: there is no readable state, or a state has another structure or other
+            shapes.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         if not steps:
@@ -84,7 +84,7 @@ class Checkpoints:
                 warnings.warn(f"{'; '.join(damage)}; going on from checkpoint {step}", stacklevel=2)
             return step, state
         raise CheckpointError(
-            f"{'; '.join(damage)}; there is no other, remove the directory to train from the start"
+            f"{'; '.join(damage)}; there is no other: remove the directory to train from the start"
         )
 
     def _read(self, step: int, like: _Tree) -> _Tree:
@@ -103,8 +103,8 @@ class Checkpoints:
             return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         except CheckpointError:
             raise
-        except Exception as error:  # Orbax raises all sorts.
-            if verified:  # The files are as they were written: something else is wrong.
+        except Exception as error:  # Orbax raises errors of many types.
+            if verified:  # The files are undamaged: something else is wrong.
                 raise
             reason = str(error).partition("\n")[0][:200]
             raise _Unreadable(f"{type(error).__name__}: {reason}") from error
@@ -118,7 +118,7 @@ class Checkpoints:
 
 
 def _sums(folder: pathlib.Path) -> dict[str, str]:
-    """SHA-256 of every file in a folder by its path, hidden ones and the sums left out."""
+    """SHA-256 of every file in a folder by its path, without hidden files and the sums."""
     sums = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != _SUMS and not path.name.startswith("."):
@@ -129,7 +129,7 @@ def _sums(folder: pathlib.Path) -> dict[str, str]:
 
 
 def _verify(folder: pathlib.Path) -> bool:
-    """Whether a checkpoint has sums; raises `_Unreadable` if its files are not those summed."""
+    """Whether a checkpoint has sums; raises `_Unreadable` if a file does not match its sum."""
     path = folder / _SUMS
     if not path.is_file():
         return False
@@ -147,7 +147,7 @@ def _verify(folder: pathlib.Path) -> bool:
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """Shape of every leaf by its path; an attribute and a dict key of one name are the same."""
+    """Shape of every leaf by its path; attributes and dict keys look the same in a path."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
         "/".join(jax.tree_util.keystr((key,), simple=True) for key in path): tuple(leaf.shape)

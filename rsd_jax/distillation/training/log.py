@@ -1,4 +1,4 @@
-"""What a training run reports: metrics.jsonl, the progress bar, TensorBoard, bad losses."""
+"""Reports of a training run: metrics.jsonl, progress bar, TensorBoard, errors for bad losses."""
 
 import json
 import pathlib
@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training.optimizer import learning_rate
 from rsd_jax.distillation.training.scalars import Scalars
 from rsd_jax.errors import NonFiniteLossError
@@ -18,12 +18,12 @@ from rsd_jax.records.json_objects import json_object
 
 
 class Log:
-    """metrics.jsonl of a run, its bar and scalars; checks every loss that passes through.
+    """metrics.jsonl, progress bar and scalars of a run; checks that every loss is finite.
 
-    Rows that an earlier run left from after step `start` are dropped: they are written again.
+    Rows of an earlier run for steps after `start` are dropped, as they are written again.
     """
 
-    def __init__(self, path: pathlib.Path, recipe: Recipe, start: int):
+    def __init__(self, path: pathlib.Path, recipe: TrainingSettings, start: int):
         self._recipe, self._rate = recipe, learning_rate(recipe)
         _drop_rows_after(start, path)
         self._file = path.open("a")
@@ -40,14 +40,14 @@ class Log:
         self._since = time.perf_counter()
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Takes a step's metrics without waiting for the device."""
+        """Adds a step's metrics without waiting for the device."""
         self._waiting.append((step, metrics))
 
     def flush(self, kept: int | None) -> None:
-        """Reads the waiting metrics, writes one row with their means, moves the bar.
+        """Reads the added metrics, writes one row with their means, moves the bar.
 
         Raises:
-          NonFiniteLossError: naming the first bad step.
+          NonFiniteLossError: a loss or gradient is not finite; names the first such step.
         """
         if not self._waiting:
             return
@@ -77,17 +77,17 @@ class Log:
         self._since = time.perf_counter()
 
     def write(self, row: dict[str, Any]) -> None:
-        """Writes one row: of training, or with "step" and "heldout"."""
+        """Writes one row: a training row, or a row with "step" and "heldout"."""
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         self._scalars.add(row)
 
     def restart_clock(self) -> None:
-        """Leaves what happened since the last flush out of the next row's seconds."""
+        """Leaves the time since the last flush out of the next row's seconds."""
         self._since = time.perf_counter()
 
     def close(self) -> None:
-        """Ends the bar and the files."""
+        """Closes the bar and the files."""
         self._bar.close()
         self._file.close()
         self._scalars.close()
@@ -97,7 +97,7 @@ def _drop_rows_after(step: int, path: pathlib.Path) -> None:
     if not path.exists():
         return
     lines = path.read_text().splitlines(keepends=True)
-    # A run that was killed may have left half a row at the end, without its newline.
+    # A killed run may have left half a row, without a newline, at the end.
     whole = [line for line in lines if line.endswith("\n")]
     kept = [line for line in whole if json_object(line)["step"] <= step]
     with complete_file(path) as file:

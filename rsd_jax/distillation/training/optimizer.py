@@ -4,10 +4,10 @@ import jax
 import optax
 import optax.contrib
 
-from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.settings import TrainingSettings
 
 
-def learning_rate(recipe: Recipe) -> optax.Schedule:
+def learning_rate(recipe: TrainingSettings) -> optax.Schedule:
     """Linear warm-up, then the recipe's schedule down to `final_fraction` at the last step."""
     warmup = min(recipe.warmup_steps, recipe.steps - 1)
     if recipe.schedule == "wsd":
@@ -30,17 +30,17 @@ def learning_rate(recipe: Recipe) -> optax.Schedule:
 
 
 def _kind(path: tuple, leaf: jax.Array) -> str:
-    # Muon is for maps between hidden vectors; tokens' own vectors are not one.
+    # Muon is for maps between hidden vectors, which embeddings and output head are not.
     outer = {"embed_tokens", "lm_head"} & {getattr(key, "key", None) for key in path}
     return "muon" if leaf.ndim == 2 and not outer else "adamw"
 
 
-def optimizer(recipe: Recipe) -> optax.GradientTransformation:
-    """The optimiser behind a clip of the global norm.
+def optimizer(recipe: TrainingSettings) -> optax.GradientTransformation:
+    """The optimiser, after clipping of the gradient's global norm.
 
-    AdamW (Loshchilov & Hutter 2019) throughout, or Muon (Jordan et al. 2024) on the layers'
-    matrices, its updates scaled to AdamW's size (Liu et al. 2025) so that both share one
-    learning rate.
+    AdamW (Loshchilov & Hutter 2019) for all parameters, or Muon (Jordan et al. 2024) for the
+    layers' matrices and AdamW for the rest. Muon's updates are scaled to AdamW's size (Liu et al.
+    2025), so that both share one learning rate.
     """
     rate = learning_rate(recipe)
     update = optax.adamw(

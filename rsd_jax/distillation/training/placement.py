@@ -1,4 +1,4 @@
-"""Where the state of a training run goes on a mesh."""
+"""Placement of a training run's state on a mesh."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ from rsd_jax.models.family import ModelConfig
 
 
 def shardings(layout: MeshLayout, config: ModelConfig, tree: Any) -> Any:
-    """The sharding of every leaf of a tree of parameters, or of one that has such trees in it.
+    """The sharding of every leaf of a tree that is, or contains, trees of parameters.
 
-    An optimiser keeps its moments in trees like the parameters'; a leaf whose path ends with a
-    parameter's path, and that has its shape, goes where that parameter goes. All others (counts,
-    coefficients) are replicated.
+    An optimiser keeps its moments in trees like the tree of parameters. A leaf with a parameter's
+    shape, whose path ends with the parameter's path, gets the parameter's sharding. All other
+    leaves (counts, coefficients) are replicated.
 
     Args:
       layout: the mesh.
       config: of the model.
-      tree: leaves with a shape: arrays or their abstract values.
+      tree: leaves with a shape: arrays or abstract values.
     """
     family = family_of(config)
     shapes = {spec.path: spec.shape for spec in family.tensors(config).values()}
@@ -32,7 +32,7 @@ def shardings(layout: MeshLayout, config: ModelConfig, tree: Any) -> Any:
         for start in range(len(names)):
             if shapes.get(names[start:]) == leaf.shape:
                 spec = layout.spec(*family.axes(config, names[start:]))
-                # As a program hands it back: P(None) is not P() to jit, which would compile again.
+                # P(), as programs return it: jit takes P(None) as different and compiles again.
                 return NamedSharding(layout.mesh, spec if any(spec) else PartitionSpec())
         return NamedSharding(layout.mesh, PartitionSpec())
 
@@ -40,12 +40,12 @@ def shardings(layout: MeshLayout, config: ModelConfig, tree: Any) -> Any:
 
 
 def place(layout: MeshLayout | None, config: ModelConfig, tree: Any) -> Any:
-    """Puts the arrays of such a tree on the mesh; without one they stay where they are."""
+    """Puts a tree's arrays on the mesh, see `shardings`; without a layout they stay in place."""
     return tree if layout is None else jax.device_put(tree, shardings(layout, config, tree))
 
 
 def place_rows(layout: MeshLayout | None, rows: np.ndarray) -> jax.Array:
-    """Puts a batch [B, ...] on the devices, on a mesh each data shard's rows where they belong."""
+    """Puts a batch [B, ...] on the devices; on a mesh, the rows are split over data shards."""
     if layout is None:
         return jnp.asarray(rows)
     return layout.place(rows, ("batch",) + (None,) * (rows.ndim - 1), rows.shape)

@@ -8,13 +8,13 @@ from tensorboardX import SummaryWriter
 
 
 class Scalars:
-    """Rows of metrics.jsonl as scalars: "train/..." for training rows, "heldout/..." for others.
+    """Writes rows of metrics.jsonl as scalars: "train/..." or "heldout/...".
 
-    They go to a file of events in a directory, which is made if it does not exist.
+    The scalars go to an event file in a directory, which is created if it does not exist.
     """
 
     def __init__(self, directory: pathlib.Path, start: int):
-        """Hides the scalars that an earlier run wrote for steps after `start`, the steps done."""
+        """Hides the scalars of an earlier run for steps after `start`, the number of steps done."""
         self._writer = SummaryWriter(str(directory), purge_step=start + 1 if start else None)
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -26,5 +26,5 @@ class Scalars:
         self._writer.flush()
 
     def close(self) -> None:
-        """Ends the file of events."""
+        """Closes the event file."""
         self._writer.close()

@@ -14,7 +14,7 @@ from rsd_jax.core.sharding import MeshLayout, mean_over_rows
 from rsd_jax.core.types import LanguageModel, Params
 from rsd_jax.distillation import losses
 from rsd_jax.distillation.data.windows import Windows
-from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training.optimizer import optimizer
 from rsd_jax.distillation.training.placement import place_rows, shardings
 from rsd_jax.distillation.truncated import TruncatedLogits
@@ -39,7 +39,7 @@ class Student(Protocol):
 
 @struct.dataclass
 class TrainState:
-    """Everything that a run's future depends on besides its recipe and its data.
+    """Everything besides recipe and data that the rest of a run depends on.
 
     Attributes:
       params: f32 parameters.
@@ -53,12 +53,12 @@ class TrainState:
 
 
 class Batch(NamedTuple):
-    """What a step learns from, on the devices.
+    """The data of a step, on the devices.
 
     Attributes:
       windows: i32[B, 1 + length]; labels are all tokens but a row's first.
-      weights: f32[B, length] of the labels, with mean 1 over the batch; None: all count alike.
-      top: of the target, leading shape [B, length]; for steps without a teacher.
+      weights: f32[B, length] of the labels, with mean 1 over the batch; None for equal weights.
+      top: the target's logits, leading shape [B, length]; for steps without a teacher.
     """
 
     windows: jax.Array
@@ -67,11 +67,11 @@ class Batch(NamedTuple):
 
 
 def as_batch(windows: Windows, layout: MeshLayout | None, *, top: bool) -> Batch:
-    """Places windows on the devices; labels that are not to be learned get weight 0.
+    """Places windows on the devices; masked labels get weight 0.
 
     Args:
-      windows: of a step.
-      layout: of the mesh, None for one device.
+      windows: windows of a step.
+      layout: layout of the mesh, None for one device.
       top: whether the step reads the stored log probabilities.
     """
     place = functools.partial(place_rows, layout)
@@ -85,12 +85,14 @@ def as_batch(windows: Windows, layout: MeshLayout | None, *, top: bool) -> Batch
     return Batch(place(windows.tokens), weights, stored)
 
 
-def init_state(params: Params, recipe: Recipe) -> TrainState:
-    """The state before step 0; takes over `params`, which the first step donates."""
+def init_state(params: Params, recipe: TrainingSettings) -> TrainState:
+    """The state before step 0, with `params` itself, not a copy; the first step donates it."""
     return TrainState(params, optimizer(recipe).init(params), jnp.zeros((), jnp.int32))
 
 
-def abstract_state(model: Student, recipe: Recipe, layout: MeshLayout | None = None) -> TrainState:
+def abstract_state(
+    model: Student, recipe: TrainingSettings, layout: MeshLayout | None = None
+) -> TrainState:
     """Shapes, dtypes and, with a layout, shardings of a `TrainState`, without arrays."""
     state = jax.eval_shape(
         lambda key: init_state(model.init_params(key), recipe), jax.random.key(0)
@@ -111,12 +113,12 @@ def _cast(params: Params, dtype: str) -> Params:
 def mean_loss(
     model: Student,
     teacher: LanguageModel | None,
-    recipe: Recipe,
+    recipe: TrainingSettings,
     params: Params,
     teacher_params: Params | None,
     batch: Batch,
 ) -> jax.Array:
-    """The recipe's objective on a batch: f32[], a mean over rows of one size."""
+    """The recipe's objective on a batch: f32[], a (weighted) mean over labels."""
     inputs, labels = batch.windows[:, :-1], batch.windows[:, 1:]
     dtype = recipe.compute_dtype
     logits = model.score(_cast(params, dtype), inputs)
@@ -136,7 +138,7 @@ def mean_loss(
             temperature=recipe.loss_temperature,
             **({"weights": batch.weights} if over_batch else {}),
         )
-    # Weights have mean 1 over the whole batch, so that its parts average to its weighted mean.
+    # Weights have mean 1 over the batch, so the mean over its parts is the batch's weighted mean.
     return values.mean() if batch.weights is None else (batch.weights * values).mean()
 
 
@@ -147,7 +149,7 @@ def _loss_and_gradient(
     teacher_params: Params | None,
     batch: Batch,
 ) -> tuple[jax.Array, Params]:
-    """Loss and gradient on a batch, `accumulate` parts of it in turn."""
+    """Loss and gradient on a batch, computed in `accumulate` parts one after the other."""
     value_and_grad = jax.value_and_grad(loss)
     if accumulate == 1:
         return value_and_grad(params, teacher_params, batch)
@@ -165,7 +167,7 @@ def _loss_and_gradient(
 def train_step(
     model: Student,
     teacher: LanguageModel | None,
-    recipe: Recipe,
+    recipe: TrainingSettings,
     layout: MeshLayout | None,
     state: TrainState,
     teacher_params: Params | None,
@@ -173,11 +175,11 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One optimiser step on a batch; the state is donated.
 
-    On a mesh every data shard takes the gradient on its own rows, all its parts, and the shards
-    are averaged once; the model axis is left to the compiler.
+    On a mesh every data shard computes the gradient on all parts of its rows; then the shards'
+    gradients are averaged once. The compiler handles the model axis.
 
     Returns:
-      The new state, laid out like the old one, and "loss" and "grad_norm", f32[], both before
+      The new state, sharded like the old state, and "loss" and "grad_norm", f32[], both before
       the update.
     """
     model = model.with_remat(recipe.remat)

@@ -1,4 +1,4 @@
-"""The training loop: one jitted step, resumable to the bit."""
+"""The training loop: one jitted step, bit-exact when resumed."""
 
 import contextlib
 import functools
@@ -13,7 +13,7 @@ from rsd_jax.core.types import Params
 from rsd_jax.distillation.data.corpus import batch_at
 from rsd_jax.distillation.data.windows import Data, Windows
 from rsd_jax.distillation.losses import LOSSES
-from rsd_jax.distillation.settings import Recipe
+from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.log import Log
 from rsd_jax.distillation.training.placement import place
@@ -36,7 +36,7 @@ Rewrite = Callable[[Windows, Params, int], Windows]
 
 def _check(
     model: Student,
-    recipe: Recipe,
+    recipe: TrainingSettings,
     draw: Callable[..., Windows],
     teacher: _Teacher | None,
     layout: MeshLayout | None,
@@ -59,13 +59,13 @@ def _check(
         )
 
 
-def _draw(draw: Callable[..., Windows], recipe: Recipe, step: int) -> Windows:
+def _draw(draw: Callable[..., Windows], recipe: TrainingSettings, step: int) -> Windows:
     return draw(seed=recipe.seed, step=step, batch_size=recipe.batch_size, length=recipe.window)
 
 
 def train(
     model: Student,
-    recipe: Recipe,
+    recipe: TrainingSettings,
     data: np.ndarray | Data,
     directory: str | pathlib.Path,
     *,
@@ -78,23 +78,23 @@ def train(
 ) -> TrainState:
     """Trains to the end of the recipe, from the newest checkpoint in `directory` if there is one.
 
-    A run that was stopped or killed and resumed goes through the same states as one that was
-    not: the state is restored whole, and the batch of a step depends on (seed, step) alone.
+    A run that was stopped or killed and resumed goes through the same states as an uninterrupted
+    run: the whole state is restored, and the batch of a step depends only on (seed, step).
 
     Args:
-      model: what is trained; its dtype should be the recipe's `compute_dtype`.
-      recipe: the run.
-      data: a text, tokens u16[n], or what draws the windows, e.g. a `Mixture` or, for stored log
+      model: the model to train; its dtype should be the recipe's `compute_dtype`.
+      recipe: settings of the run.
+      data: tokens u16[n] of a text, or a source of windows, e.g. a `Mixture` or, for stored log
         probabilities, a `ResponseSource`.
-      directory: receives checkpoints/ and metrics.jsonl: training rows, and rows with "heldout";
-        and tensorboard/.
+      directory: receives checkpoints/, tensorboard/ and metrics.jsonl (training rows, and rows
+        with "heldout").
       init: gives the initial f32 parameters; random from the recipe's seed when None.
-      teacher: model and parameters that the objectives of `LOSSES` distil; without one they need
-        windows with stored log probabilities.
-      evaluate: called with the parameters at each checkpoint; what it returns is logged.
-      rewrite: called with the windows of each step, the parameters and the number of the step;
-        what it returns is trained on, e.g. windows that the draft wrote (see `on_policy`). For an
-        exact resume it must be a function of these arguments.
+      teacher: model and parameters of the teacher for the objectives of `LOSSES`; without a
+        teacher these objectives need windows with stored log probabilities.
+      evaluate: called with the parameters at each checkpoint; the result is logged.
+      rewrite: called with the windows, the parameters and the number of each step; returns the
+        windows to train on, e.g. windows that the draft wrote (see `on_policy`). For an exact
+        resume the result must depend only on these arguments.
       stop_after: return when this many steps are done in all.
       mesh: axes "data" (rows of a batch) and "model" (heads, wide dimensions of parameters and
         optimiser state); None for one device. A run may be resumed on another mesh.
@@ -103,11 +103,11 @@ def train(
       The last state.
 
     Raises:
-      ConfigError: a teacher of another vocabulary; an objective of `LOSSES` without a teacher or
-        stored log probabilities; a mesh that the batch cannot be split over; too little data for
-        a window.
-      CheckpointError: the checkpoints are another model's, or none of them can be read.
-      NonFiniteLossError: naming the step; no checkpoint is written from such a state.
+      ConfigError: the teacher has another vocabulary; an objective of `LOSSES` has no teacher and
+        no stored log probabilities; the batch cannot be split over the mesh; there is too little
+        data for a window.
+      CheckpointError: the checkpoints are of another model, or none of them can be read.
+      NonFiniteLossError: names the step; no checkpoint of such a state is written.
     """
     layout = None if mesh is None else MeshLayout.of(mesh)
     draw = data.batch_at if not isinstance(data, np.ndarray) else functools.partial(_text, data)
@@ -116,7 +116,7 @@ def train(
     with contextlib.closing(Checkpoints(directory / "checkpoints", keep=recipe.keep)) as saved:
         if saved.latest_step() is None:
             params = init() if init else model.init_params(jax.random.key(recipe.seed))
-            # Before the optimiser's moments are made, so that they are never whole.
+            # Placed before the optimiser's moments are created, so that no device holds them all.
             params = place(layout, model.config, params)
             start, state = 0, place(layout, model.config, init_state(params, recipe))
         else:
@@ -133,13 +133,13 @@ def _text(tokens: np.ndarray, **batch: int) -> Windows:
 
 def _compiled(
     model: Student,
-    recipe: Recipe,
+    recipe: TrainingSettings,
     draw: Callable[..., Windows],
     teacher: _Teacher | None,
     rewrite: Rewrite | None,
     layout: MeshLayout | None,
 ) -> _Step:
-    """The step as a function of its number and the state; it draws its own batch."""
+    """The step, batch included, as a function of its number and the state."""
     teacher_model, teacher_params = teacher or (None, None)
     if teacher_model is not None:
         teacher_params = place(layout, teacher_model.config, teacher_params)
@@ -159,12 +159,12 @@ def _run(
     step: _Step,
     state: TrainState,
     steps: range,
-    recipe: Recipe,
+    recipe: TrainingSettings,
     saved: Checkpoints,
     log: Log,
     evaluate: Evaluate | None,
 ) -> TrainState:
-    """Goes through the steps, writing rows and checkpoints as the recipe says."""
+    """Runs the steps and writes rows and checkpoints at the recipe's intervals."""
     kept = steps.start or None
     for index in steps:
         state, metrics = step(index, state)
@@ -174,7 +174,7 @@ def _run(
         if due or done % recipe.log_every == 0:
             log.flush(kept)
         if due:
-            # The row before the checkpoint: a run killed between the two writes both again.
+            # The row comes before the checkpoint: a run killed in between writes both again.
             if evaluate is not None:
                 log.write({"step": done, "heldout": evaluate(state.params)})
             saved.save(done, state)

@@ -1,1 +1,1 @@
-"""Instances one after the other, while a search for layers to skip goes on."""
+"""Decodes a stream of prompts one after the other while a search for a skip set goes on."""

@@ -1,4 +1,4 @@
-"""Blocks whose phases are programs of their own, each waited for and timed."""
+"""Runs the phases of a block as separate programs and times each."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,11 +15,11 @@ PHASES = ("draft", "verify", "others")
 
 
 class PhasedAdvance:
-    """Does what `decoding.advance` does, phase by phase; slower, with the host in between.
+    """Does what `decoding.advance` does, phase by phase; slower, as the host starts each phase.
 
     Attributes:
-      seconds: by phase, so far: "verify" is the target pass and the verification, "others" taking
-        in the tokens.
+      seconds: seconds so far by phase: "draft"; "verify", which is the target pass and the
+        verification; "others", which is the commit.
     """
 
     def __init__(self):
@@ -33,7 +33,7 @@ class PhasedAdvance:
         options: DecodeOptions,
         max_blocks: np.integer | int,
     ) -> DecodeState:
-        """Runs blocks until every row is done or `max_blocks` have run; takes over `state`."""
+        """Runs blocks until every row is done or `max_blocks` have run; donates `state`."""
         count = 0
         while count < max_blocks and not np.asarray(state.done).all():
             tree, state = self._timed("draft", programs.draft, engine, params, state, options)

@@ -1,4 +1,4 @@
-"""Result rows of a stream of prompts: two per instance, and one of the method over all of them."""
+"""Result rows of a stream of prompts: two per instance, and one of the method over the stream."""
 
 import dataclasses
 import types
@@ -16,7 +16,7 @@ from rsd_jax.records.parts import Search, Stream
 from rsd_jax.records.rows import Row
 from rsd_jax.search.trace import SEARCHING
 
-# By instance: counts, histograms, and what they are summed with.
+# Values of a row that `whole_row` combines over the instances.
 _SUMMED = (
     "produced",
     "blocks",
@@ -43,13 +43,13 @@ def instance_rows(
 
     Args:
       instance: from `run_stream`.
-      index: its place.
-      before: the rows of the instances before it.
-      method: that was measured.
-      model: the target's.
+      index: place of the instance in the stream.
+      before: the rows of the instances before this one.
+      method: the method that was measured.
+      model: the target.
       prompt_length: tokens of the prompt.
-      header: from a method to the header of its rows.
-      skip_ratio: of the search.
+      header: maps a method to the header of its rows.
+      skip_ratio: setting of the search.
     """
     tokens = len(instance.result.tokens[0])
     context = prompt_length + tokens // 2
@@ -102,9 +102,9 @@ def whole_row(
     """The row over all instances.
 
     Args:
-      rows: the method's, one per instance.
+      rows: rows of the method, one per instance.
       phases: from `phase_seconds`, or None.
-      header: of the method's rows.
+      header: header of the method's rows.
     """
     by_instance = types.SimpleNamespace(
         **{name: np.asarray([row.value(name) for row in rows]) for name in _SUMMED}
@@ -137,7 +137,7 @@ def whole_row(
                 / int(tokens.sum())
                 for name in SEARCHING
             }
-            if all(spent)  # an earlier commit's rows may not say
+            if all(spent)  # rows of an earlier commit may lack these times
             else None,
         ),
     )
@@ -154,7 +154,7 @@ def _over_instances(
 
 
 def _mbsu(model: LanguageModel, instance: Instance) -> float:
-    """Tokens over target passes and what the draft passes cost in them; the search is apart."""
+    """Tokens over the cost of all passes in target passes, without the passes of the search."""
     cost = float(instance.result.stats.blocks.sum())
     for skipped, passes in instance.trace.draft_passes.items():
         cost += passes * kept_fraction(model, skipped)
@@ -162,7 +162,7 @@ def _mbsu(model: LanguageModel, instance: Instance) -> float:
 
 
 def _kept(model: LanguageModel, instance: Instance, context: int) -> float | None:
-    """Mean over the draft passes of an instance; None if there was none."""
+    """Mean kept fraction over the draft passes of an instance; None without draft passes."""
     passes = instance.trace.draft_passes
     total = sum(passes.values())
     if not total:

@@ -26,8 +26,8 @@ class Instance:
     Attributes:
       result, seconds: of the method, prefill and search included.
       baseline, baseline_seconds: of autoregressive decoding.
-      trace: where the search was, and what it took.
-      state: the search afterwards.
+      trace: progress and times of the search.
+      state: state of the search after this instance.
     """
 
     result: GenerateResult
@@ -78,7 +78,7 @@ class _Decoder:
         return prepare(method, self._target, None, request)
 
     def warm_up(self, state: SearchState, advance: Advance = advance) -> None:
-        """Compiles everything, and imports what a Bayesian suggestion needs."""
+        """Compiles all programs, and imports the libraries of a Bayesian suggestion."""
         self.own(0, state, advance)
         self.baseline(0)
         if state.stopped is None and state.config.bayes_every <= state.config.max_iterations:
@@ -99,23 +99,23 @@ def run_stream(
     capacity: int,
     first: int = 0,
 ) -> Iterator[Instance]:
-    """Decodes a stream, batch 1; the search goes on from instance to instance.
+    """Decodes a stream with batch size 1; the search goes on from instance to instance.
 
-    Everything is compiled before the first instance is timed. Method and baseline take turns in
-    going first. An instance's request id is its place, so `phase_seconds` and this draw the same
-    tokens.
+    All programs are compiled before the first instance is timed. Method and baseline take turns
+    in going first. An instance's request id is its index, so `run_stream` and `phase_seconds` draw
+    the same tokens.
 
     Args:
-      method: one that drafts with its target.
-      target: whose tokens are decoded.
+      method: a method that drafts with its target.
+      target: the model to decode with.
       prompts: instances, in order.
-      sampling: for both.
-      state: of the search before the first instance that is decoded.
-      capacity: of the caches, the same for all, so that nothing is compiled on the way.
-      first: instance to begin with, for a stream that goes on.
+      sampling: for the method and the baseline.
+      state: of the search before instance `first`.
+      capacity: of the caches of all instances, so that no instance compiles anything.
+      first: instance to begin with; not 0 for a stream that is resumed.
 
     Yields:
-      each instance when it is done.
+      each instance after it is decoded.
 
     Raises:
       ConfigError, NonFiniteLogitsError: as `generate`.
@@ -149,8 +149,8 @@ def phase_seconds(
     Args: as `run_stream`.
 
     Returns:
-      for each instance seconds per token of "optimize" (suggestions, matchness and the reads for
-      it), "draft", "verify" and "others" (all else that the clock saw, prefill included).
+      for each instance the seconds per token of "optimize" (candidates, matchness and reads for
+      matchness), "draft", "verify" and "others" (the rest of the time, prefill included).
     """
     decoder = _Decoder(method, target, prompts, sampling, capacity)
     decoder.warm_up(state, PhasedAdvance())

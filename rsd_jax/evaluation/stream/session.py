@@ -1,4 +1,4 @@
-"""A stream from its settings to its rows, resumed where it stopped."""
+"""Runs a stream from its settings to its rows, and resumes it where it stopped."""
 
 import pathlib
 from collections.abc import Callable, Sequence
@@ -19,19 +19,19 @@ from rsd_jax.records.files import append_row, known_rows
 from rsd_jax.records.rows import Row
 from rsd_jax.search import SearchState
 
-# What a stream that goes on has to share with its beginning; rates of two machines make no mean.
+# Fields that must not change when a stream is resumed. Rates of two machines cannot be averaged.
 _FIXED = ("experiment", "config_hash", "prompts_sha256", "weights_sha256", "hardware")
 
 
 class Session:
     """One stream in its folder: results.jsonl, and the search after the last finished instance.
 
-    The search is written before the rows of its instance, so that a stream that was killed goes on
-    with the search as it was after the last instance that has its rows.
+    The search is written before the rows of its instance. A stream that was killed therefore
+    resumes with the search after the last instance that has rows.
     """
 
     def __init__(self, settings: StreamSettings, target: LoadedModel, tokenizer: Any):
-        """Reads the prompts and what was done before.
+        """Reads the prompts and the rows of an earlier run.
 
         Raises:
           ConfigError: the task cannot be read, no prompt fits, the target has no sizes or
@@ -56,10 +56,10 @@ class Session:
         self.done = [(base[i], own[i]) for i in range(len(own)) if i in base and i in own]
 
     def run(self, watch: Callable[[str, Row | None], None] = lambda what, row: None) -> list[Row]:
-        """Decodes what is missing; returns all rows.
+        """Decodes the missing instances; returns all rows.
 
         Args:
-          watch: called after each instance, with its row, and after each that was timed by phase.
+          watch: called with ("decoded", row) or, for an instance timed by phase, ("timed", None).
 
         Raises:
           ConfigError, NonFiniteLogitsError: see `generate_with_search`.
@@ -114,13 +114,13 @@ class Session:
             watch("decoded", pair[1])
 
     def _state(self, instances: int) -> SearchState:
-        """The search after so many instances."""
+        """The state of the search after `instances` instances."""
         if instances:
             return SearchState.load(self._search_file(instances), self.target)
         return self._first
 
     def _first_state(self) -> SearchState:
-        """Of a search that is to begin, or of one that was and is over."""
+        """The state of a new search, or of a finished search whose set is used."""
         if not self.settings.use_search:
             return SearchState.new(self.target, self.settings.search)
         return SearchState.load(self.settings.use_search, self.target).at_rest()

@@ -1,4 +1,4 @@
-"""What a stream is, as its configuration says it."""
+"""The settings of a stream, read from its configuration."""
 
 import dataclasses
 import hashlib
@@ -19,17 +19,17 @@ class StreamSettings:
     """One target, one task, one method that drafts with the target.
 
     Attributes:
-      pair_name: in the rows.
+      pair_name: name of the pair in the rows.
       pair: where the target is; a draft is not used.
-      task_name: in the rows.
-      task: instances; its first temperature is used.
+      task_name: name of the task in the rows.
+      task: the instances; only the first temperature is used.
       method: options of `build_method`, its name included.
       search: settings of the search.
-      use_search: file of a search that has been; its set is used, and nothing is searched. ""
-        to search.
-      seed: of the draws.
-      phases: whether the stream is decoded once more, phase by phase.
-      out_dir: where results.jsonl and the search, search-N.json after N instances, are.
+      use_search: file of an earlier search; its set is used, and nothing is searched. "" to
+        search.
+      seed: seed of the draws.
+      phases: whether the stream is decoded a second time to time its phases.
+      out_dir: folder of results.jsonl and of the search (search-N.json after N instances).
     """
 
     pair_name: str
@@ -63,7 +63,7 @@ class StreamSettings:
         if settings.task.max_new_tokens <= least and not settings.use_search:
             raise ConfigError(
                 f"task.max_new_tokens={settings.task.max_new_tokens} must be above {least}: a set "
-                f"is scored on answers of more than context + 1 = {least - 1} tokens that go on"
+                f"is scored on unfinished answers of more than context + 1 = {least - 1} tokens"
             )
         return settings
 
@@ -72,7 +72,7 @@ class StreamSettings:
         return build_method(**self.method)
 
     def hash(self) -> str:
-        """Of everything that the rows depend on, but for where weights, data and results are."""
+        """Hash of all settings that the rows depend on, without paths of weights, data, results."""
         values = dataclasses.asdict(self)
         if self.use_search:
             values["use_search"] = hashlib.sha256(

@@ -1,1 +1,1 @@
-"""Experiments: many cells, measured in turns with their baseline, resumed where they stopped."""
+"""Experiments: many cells, measured in turns with their baseline; a stopped sweep resumes."""

@@ -1,4 +1,4 @@
-"""Accuracy of answers, alone and relative to those of the baseline."""
+"""Accuracy of a method's answers, absolute and relative to the baseline's accuracy."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,13 @@ from rsd_jax.tasks.scoring import score_ratio
 def scores(
     task: Task, prompts: Sequence[Prompt], texts: Sequence[str], base: Sequence[str]
 ) -> Scores | None:
-    """The part of a row that says how good its answers are; None if the task has no metric.
+    """The scores of a row's answers; None if the task has no metric.
 
     Args:
-      task: whose metric it is.
-      prompts: with the references.
-      texts: as they were decoded.
-      base: those of the baseline, likewise.
+      task: gives the metric.
+      prompts: prompts with their references.
+      texts: decoded texts of the method, one per prompt.
+      base: decoded texts of the baseline, one per prompt.
     """
     if task.metric is None:
         return None

@@ -1,4 +1,4 @@
-"""The cells of a sweep: which there are, which are done, and which are measured together."""
+"""The cells of a sweep: all of them, the missing ones, and those that are measured together."""
 
 import dataclasses
 from collections.abc import Collection, Iterable, Sequence
@@ -26,7 +26,7 @@ class Cell:
 
     @classmethod
     def of(cls, row: Row) -> "Cell":
-        """The cell that a row is of."""
+        """The cell that a row belongs to."""
         key = (row.method, row.tree, row.verifier or "")
         return cls(row.pair, row.task, row.temperature, row.seed, key)
 
@@ -42,9 +42,9 @@ class Turn:
 
     Attributes:
       pair, task, temperature, seed: as in the cells.
-      part: number of the methods' part of the sweep; turns of one part compile the same programs.
+      part: index of the methods' part of the sweep; turns of one part compile the same programs.
       methods: the baseline first, whether its row is missing or not.
-      cells: whose rows are missing.
+      cells: the cells whose rows are missing.
     """
 
     pair: str
@@ -80,15 +80,15 @@ def missing_cells(
 
     Args:
       sweep: what is to be measured.
-      rows: what was measured before; those of other experiments, pairs and tasks do not matter.
-      tasks: whose cells may be missing; None for all. What is left out is for another process,
-        with an `out_dir` of its own.
+      rows: what was measured before; rows of other experiments, pairs and tasks are ignored.
+      tasks: tasks whose cells are returned; None for all. Another process, with its own
+        `out_dir`, can measure the tasks that are left out.
       retry_failed: whether a failed cell counts as missing.
 
     Raises:
       ConfigError: no such task.
-      ConfigError: a row was measured under other settings. One that failed measured nothing: under
-        other settings it is as if it were not there.
+      ConfigError: a row was measured with other settings. A failed row with other settings is
+        ignored, as nothing was measured.
     """
     if unknown := sorted(set(tasks or ()) - set(sweep.tasks)):
         raise ConfigError(f"tasks={unknown} are not in the sweep; it has {list(sweep.tasks)}")
@@ -114,16 +114,16 @@ def missing_cells(
 
 
 def belongs(sweep: Sweep, row: Row) -> bool:
-    """Whether a row is of the sweep's experiment and of a pair and a task of it."""
+    """Whether a row is of the sweep's experiment and of one of its pairs and tasks."""
     known = row.pair in sweep.pairs and row.task in sweep.tasks
     return known and row.experiment == sweep.experiment
 
 
 def turns(sweep: Sweep, cells: Sequence[Cell]) -> list[Turn]:
-    """Cuts cells into turns of at most `cells_together`, beside the baseline.
+    """Cuts cells into turns of at most `cells_together` cells and the baseline.
 
-    The same few methods go through all tasks, temperatures and seeds before the next few do, pair
-    by pair: so each is compiled once, and their programs can be dropped (see `Turn.part`).
+    Pair by pair, a few methods (a part) go through all tasks, temperatures and seeds before the
+    next few. Each method is thus compiled once, and a finished part's programs can be dropped.
     """
     size = sweep.cells_together
     drafting = [method for method in sweep.methods() if method != BASELINE_KEY]
@@ -146,7 +146,7 @@ def turns(sweep: Sweep, cells: Sequence[Cell]) -> list[Turn]:
 
 
 def alone(turn: Turn) -> list[Turn]:
-    """The turn cut into one per cell, for when one of them fails."""
+    """The turn cut into one turn per cell, to find out which cell fails."""
     return [
         dataclasses.replace(
             turn,
@@ -158,7 +158,7 @@ def alone(turn: Turn) -> list[Turn]:
 
 
 def _differences(sweep: Sweep, row: Row) -> str:
-    """In words: which settings that a row carries differ; nothing if none of these."""
+    """In words: the settings in a row that differ from the sweep's; "" if none of them does."""
     settings, source = sweep.tasks[row.task], sweep.pairs[row.pair]
     values: dict[str, tuple[Any, Any]] = {
         "max_new_tokens": (row.max_new_tokens, settings.max_new_tokens),

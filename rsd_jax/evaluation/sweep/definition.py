@@ -1,4 +1,4 @@
-"""What a sweep measures, as its configuration says it."""
+"""The settings of a sweep, read from its configuration."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -26,23 +26,23 @@ BASELINE_KEY: MethodKey = (BASELINE, "-", own_verifier(BASELINE))
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """All combinations of these are cells.
+    """A sweep; each combination of pair, task, temperature, seed, tree and verifier is a cell.
 
     Attributes:
-      experiment: name in the rows.
-      pairs: by the name that the rows get.
-      tasks: by the name that the rows get.
-      trees: in words, by method; see `method_of_tree`. The baseline, "ar", is always there.
-      verifiers: of a method's trees, each of which is measured with all of them; in
-        `rsd_jax.verifiers.VERIFIERS`. A method without any is measured with its own.
-      seeds: of the draws.
+      experiment: name of the experiment in the rows.
+      pairs: by their names in the rows.
+      tasks: by their names in the rows.
+      trees: trees in words, by method; see `method_of_tree`. The baseline "ar" is always measured.
+      verifiers: names from `rsd_jax.verifiers.VERIFIERS`, by method. Each tree of a method is
+        measured with each of its verifiers; a method without an entry uses its own verifier.
+      seeds: seeds of the draws.
       batch_size: prompts decoded together; 1 gives intervals over prompts.
-      cells_together: cells that take turns with one baseline; what a killed run loses at most.
-      phase_repeats: how often the phases of a block are timed; 0: they are not.
+      cells_together: cells that take turns with one baseline; a killed run loses at most these.
+      phase_repeats: how often the phases of a block are timed; 0: never.
       mesh: sizes of the axes "data" and "model", or empty for one device.
-      draft_temperature, draft_top_k: of all methods that draft; null for the target's.
-      estimate: of the time it takes.
-      out_dir: where results.jsonl is.
+      draft_temperature, draft_top_k: for all methods that draft; null for the target's values.
+      estimate: expected times.
+      out_dir: folder of results.jsonl.
     """
 
     experiment: str
@@ -65,8 +65,8 @@ class Sweep:
         """Reads and checks a configuration: a mapping, or an `ml_collections.ConfigDict`.
 
         Raises:
-          ConfigError: a key is unknown, missing or malformed; an unknown method, tree or task; a
-            temperature or top-p out of range; nothing has run yet.
+          ConfigError: a key is unknown, missing or malformed; a method, tree or task is unknown; a
+            temperature or top-p is out of range.
         """
         values: Mapping[str, Any] = config.to_dict() if hasattr(config, "to_dict") else config
         sweep: Sweep = build(cls, values)
@@ -94,7 +94,8 @@ class Sweep:
     def methods(self) -> dict[MethodKey, Method]:
         """Every method by its key, in the order of measuring.
 
-        The baseline comes first, then by depth and size: trees that are compared take turns.
+        The baseline comes first. The others follow by depth and size, so that similar trees take
+        turns.
         """
         options = {"draft_temperature": self.draft_temperature, "draft_top_k": self.draft_top_k}
         known = sorted(set(METHODS) - {BASELINE})
@@ -103,7 +104,7 @@ class Sweep:
         asked = {name: listed for name, listed in self.verifiers.items() if listed}
         if unknown := [name for name in asked if name not in self.trees]:
             raise ConfigError(
-                f"verifiers: method {unknown[0]!r} has no trees; it has to be one of "
+                f"verifiers: method {unknown[0]!r} has no trees; methods with trees: "
                 f"{list(self.trees)}"
             )
         for name, listed in asked.items():
@@ -124,11 +125,11 @@ class Sweep:
         return keyed
 
     def hash_of(self, pair: str, task: str) -> str:
-        """What the rows of a pair and task share, whatever the method, temperature and seed.
+        """Hash of the settings that all rows of a pair and task share.
 
-        Where data and weights lie is no part of it: rows carry what they are. Nor is what is not
-        set, so that a new setting leaves the rows of before as they are; nor are the verifiers,
-        which are part of a cell.
+        Left out are method, temperature and seed; the paths of data and weights, whose hashes the
+        rows hold; the verifiers, which are part of a cell; and settings that are not set, so that
+        a new setting does not change the hash of earlier rows.
         """
         source = self.pairs[pair]
         settings = dataclasses.asdict(self.tasks[task])
@@ -143,7 +144,7 @@ class Sweep:
         return config_hash({key: value for key, value in whole.items() if value})
 
     def task(self, pair: str, task: str) -> Task:
-        """The task as it is put to a pair.
+        """The task with the pair's template.
 
         Raises:
           ConfigError: no such task, template or category.

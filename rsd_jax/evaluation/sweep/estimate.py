@@ -1,4 +1,4 @@
-"""How long cells take: from rows where there are some, else as the configuration expects."""
+"""Estimates how long cells take: from finished rows if there are any, else from the settings."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from rsd_jax.records.rows import Row
 
 
 class TimeEstimate:
-    """Seconds of cells and turns, compilation and warm-up included."""
+    """Estimates the seconds of cells and turns, with compilation and warm-up."""
 
     def __init__(self, sweep: Sweep, rows: Iterable[Row] = ()):
         self._sweep = sweep
@@ -18,12 +18,12 @@ class TimeEstimate:
             self.add(row)
 
     def add(self, row: Row) -> None:
-        """Learns from a finished row."""
+        """Takes in the time of a finished row."""
         part = row.decoding
         if part is None:
             return
-        # The first batch is decoded twice more, to compile and to see how long that took; if the
-        # phases of a block are timed, about as much again is compiled for them.
+        # The first batch is decoded twice more, to compile and to measure the time of compiling.
+        # If the phases of a block are timed, compiling takes about twice as long.
         batches = -(-part.num_prompts // self._sweep.batch_size)
         seconds = part.seconds * (1 + 2 / batches)
         seconds += (part.compile_time or 0.0) * (1 + bool(self._sweep.phase_repeats))
@@ -31,7 +31,7 @@ class TimeEstimate:
             self._known.setdefault(key, []).append(seconds)
 
     def cell(self, cell: Cell) -> float:
-        """Median of the rows of the same pair, task and method, or pair and task; or a guess."""
+        """Median over rows of the same pair, task and method, else pair and task; else a guess."""
         for key in ((cell.pair, cell.task, cell.method[0]), (cell.pair, cell.task)):
             if key in self._known:
                 return statistics.median(self._known[key])
@@ -40,7 +40,7 @@ class TimeEstimate:
         return expected.compile_seconds + tokens / expected.tokens_per_second
 
     def turns(self, turns: Sequence[Turn]) -> float:
-        """Seconds of turns; each decodes the baseline once more."""
+        """Seconds of turns; each turn decodes the baseline again."""
         return sum(
             self.cell(Cell(turn.pair, turn.task, turn.temperature, turn.seed, BASELINE_KEY))
             + sum(self.cell(cell) for cell in turn.cells if not cell.is_baseline)

@@ -1,4 +1,4 @@
-"""The cells of a sweep as text, with the time they may take."""
+"""The cells of a sweep as text, with an estimate of their time."""
 
 import textwrap
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ def listing(sweep: Sweep, missing: Sequence[Cell], estimate: TimeEstimate) -> st
     Args:
       sweep: the settings.
       missing: cells without a row, in the order of measuring.
-      estimate: knows the rows that exist.
+      estimate: from the rows that exist.
     """
     groups: dict[tuple[str, str, float, int], list[Cell]] = {}
     for cell in missing:

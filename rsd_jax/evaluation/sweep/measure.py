@@ -1,4 +1,4 @@
-"""Measures cells beside their baseline and makes rows of them."""
+"""Measures cells together with their baseline and makes their rows."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -29,13 +29,13 @@ def measure_turn(
     """Decodes all prompts with the baseline and the turn's methods, in turns.
 
     Args:
-      turn: what to measure.
-      subject: on what.
+      turn: the cells to measure.
+      subject: the models and prompts to measure on.
       methods: by their keys.
       step: called with a line of text after each of the `steps` of `compare`.
 
     Returns:
-      a row for each of the turn's cells, in their order; "skipped" if no prompt fits the models.
+      a row for each of the turn's cells, in order; status "skipped" if no prompt fits the models.
 
     Raises:
       ConfigError, NonFiniteLogitsError: as `generate`.
@@ -104,14 +104,14 @@ def _header(where: Turn | Cell, method: Method, subject: Subject) -> dict[str, A
 
 
 def _timed(rows: list[Row], methods: list[Method], subject: Subject, turn: Turn) -> list[Row]:
-    """The rows with the times of a block's phases, on the first batch."""
+    """The rows with the times of a block's phases, measured on the first batch."""
     sweep = subject.sweep
     prompts = subject.encoded.tokens[: sweep.batch_size]
     context = max(map(len, prompts))
     models = (subject.models.target, subject.models.draft)
     positions = min(each.model.max_positions for each in models if each is not None)
     most = min(_MOST_TIMED_TOKENS, positions - context)
-    # Every row must go on through the blocks that lead to the state and those that are timed.
+    # No row may end, neither in the blocks that lead to the timed state nor in the timed blocks.
     longest = max(method.drafter.shape.depth for method in methods) + 1
     times = time_blocks(
         methods,

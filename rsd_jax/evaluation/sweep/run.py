@@ -1,4 +1,4 @@
-"""Runs a sweep: every missing cell, beside its baseline, appended as it is finished."""
+"""Runs a sweep: measures every missing cell with its baseline and appends its row at once."""
 
 import collections
 import pathlib
@@ -19,15 +19,15 @@ from rsd_jax.evaluation.sweep.subjects import Pair, Subject, read_tasks, subject
 from rsd_jax.records.files import append_row, known_rows
 from rsd_jax.records.rows import Row
 
-# What one cell may fail of while others can be measured. Anything else is a mistake of ours.
+# Errors of one cell that let the sweep go on. Any other error is a bug and ends the sweep.
 _FAILURES = (ConfigError, NonFiniteLogitsError, jax.errors.JaxRuntimeError, MemoryError)
 
 
 class Watcher(Protocol):
-    """Is told what a sweep does."""
+    """Follows the progress of a sweep."""
 
     def turn(self, turn: Turn, steps: int, seconds_left: float) -> None:
-        """A turn begins: so many steps; an estimate for it and all that follow."""
+        """A turn of `steps` steps begins; `seconds_left` is an estimate for all remaining turns."""
         ...
 
     def step(self, done: str) -> None:
@@ -40,7 +40,7 @@ class Watcher(Protocol):
 
 
 def results_path(sweep: Sweep) -> pathlib.Path:
-    """Where the rows of a sweep are."""
+    """The file of a sweep's rows."""
     return pathlib.Path(sweep.out_dir) / "results.jsonl"
 
 
@@ -52,29 +52,29 @@ def run_sweep(
     tasks: Collection[str] | None = None,
     retry_failed: bool = False,
 ) -> collections.Counter[str]:
-    """Measures what is missing in results.jsonl; one process at a time.
+    """Measures the cells that are missing in results.jsonl; only one process may run a sweep.
 
-    A cell that cannot be measured gets a row that says why, and the others go on.
+    A cell that cannot be measured gets a row that says why; the sweep goes on.
 
     Args:
       sweep: what to measure.
-      load: makes a pair; pairs are in memory one at a time.
-      watcher: is told about progress.
-      tasks: those to measure, None for all; see `missing_cells`.
+      load: loads a pair; one pair at a time is in memory.
+      watcher: follows the progress.
+      tasks: tasks to measure, None for all; see `missing_cells`.
       retry_failed: whether cells that failed before are tried again.
 
     Returns:
-      how many rows of which status were written.
+      the number of rows written, by status.
 
     Raises:
       ConfigError: a task cannot be read, or the file holds cells that were measured with other
-        settings, prompts or weights; what was measured stays.
+        settings, prompts or weights; rows that were written stay.
       CheckpointError: a pair cannot be loaded.
     """
     path = results_path(sweep)
     rows = known_rows(path)
     missing = missing_cells(sweep, rows, tasks=tasks, retry_failed=retry_failed)
-    # All of them before any pair is loaded: a data set that is not there is named at once.
+    # All tasks are read before any pair is loaded, so that a missing data set is found at once.
     asked = {pair: read_tasks(sweep, pair) for pair in dict.fromkeys(c.pair for c in missing)}
     estimate = TimeEstimate(sweep, rows)
     methods = sweep.methods()
@@ -97,8 +97,8 @@ def run_sweep(
         part = own[0].part
         for turn in own:
             if turn.part != part:
-                # A process can map only so many pieces of compiled code: on the CPU some seventy
-                # trees' worth, and then the compiler fails.
+                # A process can map only so much compiled code: on the CPU the compiler fails after
+                # about seventy trees.
                 jax.clear_caches()
                 part = turn.part
             subject = subjects[turn.task]
@@ -112,7 +112,7 @@ def run_sweep(
 
 
 def _check_identity(subject: Subject, rows: Sequence[Row], path: pathlib.Path) -> None:
-    """Raises `ConfigError` if rows of the same pair and task saw other prompts or weights."""
+    """Raises `ConfigError` if rows of the same pair and task have other prompts or weights."""
     for row in rows:
         same = (row.pair, row.task) == (subject.pair, subject.task_name)
         if not same or not belongs(subject.sweep, row) or row.status == "failed":
@@ -136,7 +136,7 @@ def _turn_rows(
     methods: dict[MethodKey, Method],
     step: Callable[[str], None],
 ) -> Iterator[Row]:
-    """Rows of the turn's cells; if one fails, each is measured alone, so that one row says so."""
+    """Rows of the turn's cells; if a cell fails, each is measured alone, so that only it fails."""
     try:
         rows = measure_turn(turn, subject, methods, step)
     except _FAILURES as error:

@@ -1,4 +1,4 @@
-"""What a configuration says of a pair, of a task, and of the time it takes."""
+"""The settings of a pair, of a task and of expected times, as configurations hold them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ class PairSource:
     """Where a pair is.
 
     Attributes:
-      shipped: name of a pair that ships with the package, or "" for one from disk.
-      target, draft: Hugging Face directories, for a pair from disk; no draft for methods that
-        draft with the target.
-      adapter: directory of a low-rank adapter of the target from disk, or "".
-      dtype: of parameters and caches.
-      template: of the prompts of tasks that have templates, e.g. "base" or "chat".
+      shipped: name of a pair that ships with the package, or "" for a pair from disk.
+      target, draft: Hugging Face directories of a pair from disk; methods that draft with the
+        target need no draft.
+      adapter: directory of a low-rank adapter for a target from disk, or "".
+      dtype: dtype of parameters and caches.
+      template: template of the prompts, e.g. "base" or "chat", for tasks that have templates.
     """
 
     shipped: str = ""
@@ -36,16 +36,16 @@ class TaskSettings(SharedSampling):
     """Prompts of a task and how they are decoded.
 
     Attributes:
-      num_prompts: the first so many.
+      num_prompts: how many prompts, from the first.
       max_new_tokens, top_k, top_p: see `Sampling`.
-      temperatures: each is a cell of its own; 0 is greedy.
-      task: in `rsd_jax.tasks`; "" if the settings carry its name.
-      category: of a task that has categories.
-      path: of a local file to read instead of the data set.
-      data_dir: where tensorflow-datasets keeps data sets; null for its default.
-      metric: of prompts of your own, see `jsonl_task`.
-      follow_ups: whether the later turns of conversations are prompts as well; what was answered
-        before is what the target answers greedily, the same for every method.
+      temperatures: each is measured in its own cell; 0 is greedy.
+      task: name of the task in `rsd_jax.tasks`; "" if the key of the settings is this name.
+      category: for a task that has categories.
+      path: local file to read instead of the data set.
+      data_dir: directory of tensorflow-datasets; null for its default.
+      metric: for prompts of your own, see `jsonl_task`.
+      follow_ups: whether the later turns of conversations are prompts too; the answers before
+        them are the target's greedy answers, the same for every method.
     """
 
     num_prompts: int
@@ -58,11 +58,11 @@ class TaskSettings(SharedSampling):
     follow_ups: bool = False
 
     def as_task(self, name: str, template: str | None) -> Task:
-        """The task, with what is set handed on.
+        """The task with these settings.
 
         Args:
-          name: of the settings, which is the task's unless they say otherwise.
-          template: of the pair that it is put to.
+          name: key of the settings; the name of the task unless `task` is set.
+          template: template of the pair.
 
         Raises:
           ConfigError: see `get_task`.
@@ -79,11 +79,11 @@ class TaskSettings(SharedSampling):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What to expect before anything was measured; rows that exist are believed instead.
+    """Expected times before anything is measured; once there are rows, their times are used.
 
     Attributes:
-      compile_seconds: per cell.
-      tokens_per_second: of any method, batch included.
+      compile_seconds: seconds of compiling per cell.
+      tokens_per_second: rate of any method, summed over the batch.
     """
 
     compile_seconds: float
@@ -91,7 +91,7 @@ class Estimate:
 
 
 def check_pair(name: str, source: PairSource) -> None:
-    """Raises `ConfigError` unless it is said where the pair is, in one way; names the key."""
+    """Raises `ConfigError`, which names the key, unless exactly one place of the pair is given."""
     if bool(source.shipped) == bool(source.target):
         raise ConfigError(
             f"{name}: give either `shipped`, the name of a pair that ships, or `target`, the "
@@ -99,13 +99,13 @@ def check_pair(name: str, source: PairSource) -> None:
         )
     if source.adapter and source.shipped:
         raise ConfigError(
-            f"{name}: adapter={source.adapter!r} is for a target from disk; {source.shipped!r} "
-            "comes as it is"
+            f"{name}: adapter={source.adapter!r} is for a target from disk; leave it out for the "
+            f"shipped pair {source.shipped!r}"
         )
 
 
 def check_task(name: str, settings: TaskSettings) -> None:
-    """Raises `ConfigError` for numbers out of range, naming the key."""
+    """Raises `ConfigError`, which names the key, for numbers out of range."""
     positive_integer(f"tasks.{name}.num_prompts", settings.num_prompts)
     check_distinct(f"tasks.{name}.temperatures", settings.temperatures)
     for temperature in settings.temperatures:
@@ -113,7 +113,7 @@ def check_task(name: str, settings: TaskSettings) -> None:
 
 
 def check_distinct(name: str, values: Sequence[Any]) -> None:
-    """Raises `ConfigError` if there are no values, or one is there twice: it would be one cell."""
+    """Raises `ConfigError` if there are no values or if a value occurs twice."""
     if not values:
         raise ConfigError(f"{name} is empty; give at least one")
     if len(set(values)) < len(values):

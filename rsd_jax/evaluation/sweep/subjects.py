@@ -1,4 +1,4 @@
-"""A loaded pair with the prompts of each task, ready to be measured."""
+"""A loaded pair together with the encoded prompts of each task."""
 
 import dataclasses
 import functools
@@ -34,17 +34,17 @@ class Pair(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A loaded pair with a task's prompts, and where it stands in a sweep.
+    """A loaded pair with a task's prompts, and their names in the sweep.
 
     Attributes:
       sweep: the settings.
       pair, task_name: names in the rows.
-      task: with its template.
+      task: the task with the pair's template.
       models: the pair.
-      encoded: prompts that fit.
+      encoded: prompts that fit the models.
       ends: ids that end an answer.
       weights_sha256: see `row_digest`.
-      capacity: of the caches.
+      capacity: positions of the caches.
     """
 
     sweep: Sweep
@@ -59,17 +59,17 @@ class Subject:
 
 
 Asked = tuple[Task, list[Prompt]]
-"""A task as it is put to a pair, and its prompts, first turns alone."""
+"""A task with the pair's template, and its prompts (first turns only)."""
 
 
 def read_tasks(sweep: Sweep, pair: str) -> dict[str, Asked]:
-    """Reads what the tasks ask a pair, by their names in the settings.
+    """Reads the prompts of all tasks for a pair, by the tasks' names in the settings.
 
-    Tasks whose cells are done are among them: a sweep that goes on decodes in the same caches.
+    Tasks whose cells are done are read too, so that a resumed sweep uses the same cache capacity.
 
     Raises:
-      ConfigError: see `get_task` and `Task.test_prompts`; or later turns are asked for where there
-        are none.
+      ConfigError: see `get_task` and `Task.test_prompts`; or `follow_ups` is set for a task
+        without later turns.
     """
     asked = {}
     for name, settings in sweep.tasks.items():
@@ -85,16 +85,16 @@ def read_tasks(sweep: Sweep, pair: str) -> dict[str, Asked]:
 def subjects_of(
     sweep: Sweep, models: Pair, pair: str, asked: Mapping[str, Asked]
 ) -> dict[str, Subject]:
-    """By task; all have one capacity, so that a method is compiled once for all of them.
+    """The subjects by task; all have one capacity, so that a method is compiled once for all.
 
     Args:
       sweep: the settings.
-      models: what `pair` names.
-      pair: name in the settings.
+      models: the loaded pair.
+      pair: name of the pair in the settings.
       asked: from `read_tasks`.
 
     Raises:
-      ConfigError: nothing ends an answer.
+      ConfigError: neither model nor tokenizer has an end-of-sequence token.
     """
     ends = ends_of(models.target, models.tokenizer)
     weights = row_digest(*(m for m in (models.target, models.draft) if m is not None))

@@ -1,1 +1,1 @@
-"""Rows of decoding outside of an experiment."""
+"""Reports on rows of decoding outside of the known experiments."""

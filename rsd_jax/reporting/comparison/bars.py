@@ -11,7 +11,7 @@ from rsd_jax.reporting import figures
 from rsd_jax.reporting.figures import style_of
 from rsd_jax.reporting.metrics import BARS, METRICS, shown_in
 
-_MOST_BESIDE = 7  # bars whose labels fit with the panels side by side; else one below the other
+_MOST_BESIDE = 7  # with more bars, labels need panels one below the other, not side by side
 
 
 def comparison_figure(rows: Sequence[Row]) -> Any:
@@ -51,10 +51,10 @@ def comparison_figure(rows: Sequence[Row]) -> Any:
 
 
 def plot_comparison(rows: Sequence[Row], path: str | os.PathLike[str]) -> pathlib.Path:
-    """Writes `comparison_figure` to a PNG, PDF or SVG, whose folder is made if needed.
+    """Writes `comparison_figure` to a PNG, PDF or SVG file; creates its folder if needed.
 
     Raises:
-      ConfigError: no row can be drawn, or another format.
+      ConfigError: no row can be drawn, or the format is unknown.
     """
     path = pathlib.Path(path)
     figures.save(comparison_figure(rows), path.with_suffix(""), [path.suffix[1:]])

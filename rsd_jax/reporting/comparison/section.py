@@ -1,4 +1,4 @@
-"""What the report has on decoding outside of the known experiments: bars and a table by panel."""
+"""The report's section on decoding outside of the known experiments: bars and a table per panel."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ def sections(rows: Sequence[Row], output: Output) -> list[Section]:
     """One section, if there are such rows.
 
     Raises:
-      ConfigError: runs are mixed in a panel.
+      ConfigError: a panel has rows of several runs.
     """
     panels = [p for p in panels_of(rows) if p.structures and p.experiment not in EXPERIMENTS]
     drawn = [
@@ -26,7 +26,7 @@ def sections(rows: Sequence[Row], output: Output) -> list[Section]:
     ]
     section = Section(
         "Comparison of methods",
-        text="Rows of no known experiment: one bar per row, nothing is picked.",
+        text="Rows outside of the known experiments: one bar per row, all rows are shown.",
         notices=[text for panel in panels for text in facts.notices(panel)],
         pictures=[picture for picture, _ in drawn],
         tables=[dataclasses.replace(comparison_cells(p.rows), title=p.label) for p in panels],

@@ -11,7 +11,7 @@ def comparison_table(rows: Sequence[Row], *, markdown: bool = False) -> str:
     """One line per row: method, tree, and the metrics of `BRIEF`.
 
     Args:
-      rows: of one run; what was not measured shows as "-".
+      rows: rows of one run; a metric that was not measured shows as "-".
       markdown: as a Markdown table rather than aligned for a terminal.
     """
     table = comparison_cells(rows)
@@ -19,7 +19,7 @@ def comparison_table(rows: Sequence[Row], *, markdown: bool = False) -> str:
 
 
 def comparison_cells(rows: Sequence[Row]) -> Table:
-    """What `comparison_table` shows, for any format."""
+    """The table of `comparison_table`, for any format."""
     cells = [
         (
             row.variant,

@@ -1,1 +1,1 @@
-"""Rows of the published experiments."""
+"""Reports on rows of the published experiments."""

@@ -1,19 +1,19 @@
-"""The sweeps whose rows are drawn as in the papers."""
+"""The sweeps whose figures are drawn as in the papers."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What a sweep holds fixed while structures compete.
+    """An experiment: structures are compared at equal draft length or equal target budget.
 
     Attributes:
-      name: as in rows.
-      title: for headings.
-      field: of rows: the abscissa of its figure.
-      label: of that field.
-      free_field: of rows: what may differ among the structures of one abscissa.
-      free_label: of that field.
+      name: name in the rows.
+      title: title for headings.
+      field: field of rows that is equal among compared structures; the abscissa of the figure.
+      label: label of `field`.
+      free_field: field of rows that may differ among compared structures.
+      free_label: label of `free_field`.
     """
 
     name: str

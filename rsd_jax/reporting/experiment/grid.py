@@ -1,6 +1,6 @@
 """The grid of the papers: a row per pair and task, a column per metric, a line per method.
 
-A method with another verifier than its own is a line of its own.
+A method with another than its default verifier gets a separate line.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from rsd_jax.reporting.metrics import GRID, METRICS, shown_in
 from rsd_jax.reporting.panels import Panel
 
 _ACCURACY = "accuracy_ratio"
-_ACCURACY_LIMITS = (0.7, 1.3)  # as published; wider where a value lies outside
+_ACCURACY_LIMITS = (0.7, 1.3)  # as published; wider if a value lies outside
 _PANEL_SIZE = (2.75, 1.95)
 
 _Point = tuple[int, float, float, float]  # abscissa, value, ends of the interval
@@ -23,15 +23,15 @@ _Point = tuple[int, float, float, float]  # abscissa, value, ends of the interva
 def grid_figure(panels: Sequence[Panel], experiment: Experiment, best_by: str, caption: str) -> Any:
     """Draws block efficiency, MBSU, token rate and accuracy against length or budget.
 
-    Every point is the best structure by one metric, the same in all columns (`best_structures`,
-    which says why it is optimistic). Bands are the intervals of the rows. Where a method was not
-    measured its line has a gap.
+    Every point is the best structure by one metric, the same metric in all columns; the module
+    `selection` says why this choice is optimistic. Bands are the intervals of the rows. A line has
+    a gap where its method was not measured.
 
     Args:
-      panels: of the experiment, in the order of the rows.
-      experiment: says what the abscissa is.
-      best_by: one of `BEST_BY`.
-      caption: below the legend; wrapped here.
+      panels: panels of the experiment, in the order of the figure's rows.
+      experiment: gives the abscissa.
+      best_by: a metric shown in `BEST_BY`.
+      caption: text below the legend; wrapped here.
 
     Returns:
       a matplotlib figure, for `base.save`.
@@ -112,7 +112,7 @@ def _point(choice: Choice | None, at: int, metric: str) -> _Point | None:
 
 
 def _runs(points: Sequence[_Point | None]) -> list[list[_Point]]:
-    """Stretches without a gap: a line over a missing point would claim a measurement."""
+    """Runs of points without a gap; a line over a gap would suggest a measurement there."""
     runs: list[list[_Point]] = [[]]
     for point in points:
         if point is None:
@@ -129,7 +129,7 @@ def _line(axes: Any, run: Sequence[_Point], style: base.Style, shift: float) -> 
         axes.fill_between(at, lows, highs, color=style.color, alpha=0.14, lw=0, zorder=2)
         axes.plot(at, values, marker=style.marker, zorder=3, **look)
         return
-    # A single point has neither line nor band to be seen by, and would hide another.
+    # A single point has no line or band; it is shifted, so that points do not hide one another.
     below = [max(v - low, 0.0) for v, low in zip(values, lows, strict=True)]
     above = [max(high - v, 0.0) for v, high in zip(values, highs, strict=True)]
     axes.errorbar(

@@ -1,4 +1,4 @@
-"""What the report has on experiments: the published figure, all structures, and the tables."""
+"""The report's sections on experiments: the published figure, all structures, and the tables."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ def sections(rows: Sequence[Row], output: Output) -> list[Section]:
     """A section for each of `EXPERIMENTS` that has finished rows.
 
     Raises:
-      ConfigError: runs are mixed in a panel, or an unknown metric.
+      ConfigError: a panel has rows of several runs, or `best_by` is unknown.
     """
     check_best_by(output.best_by)
     panels = [panel for panel in panels_of(rows) if panel.structures]
@@ -71,7 +71,7 @@ def _section(panels: Sequence[Panel], experiment: Experiment, output: Output) ->
 
 
 def missing_methods(panel: Panel, experiment: Experiment) -> list[str]:
-    """In words: the methods that have no finished row at a length or budget that others have."""
+    """In words: methods without a finished row at a length or budget that another method has."""
     have = {(one.variant, getattr(one.rows[0], experiment.field)) for one in panel.structures}
     missing = [
         f"{style_of(variant).label} at {at}"

@@ -1,9 +1,8 @@
 """The best structure per method and abscissa, and whether the published orderings hold.
 
-Picking the best of several structures on the prompts that it is then reported on is optimistic:
-the largest of several noisy numbers is too large on average, the more so the more structures were
-tried and the fewer the prompts. The papers report it in this way, so we do; the figures, tables and
-report say so, and say how many structures were tried.
+The best structure is picked and reported on the same prompts. This is optimistic: the largest of
+several noisy numbers is too large on average, more so with more structures and fewer prompts. We
+report it as the papers do; figures, tables and report say so and give the number of structures.
 """
 
 import dataclasses
@@ -17,7 +16,7 @@ from rsd_jax.reporting.panels import Panel, Structure
 
 CHOICES = tuple(shown_in(BEST_BY))
 """Metrics that the best structure can be picked by; the first is the default."""
-# Published: each at least as good as the next.
+# Published ordering: each method is at least as good as the next.
 ORDERING = ("rsd_s", "rsd_c", "spectr", "sd")
 VERDICTS = (
     "holds outside the intervals",
@@ -36,7 +35,7 @@ class Choice:
 
     Attributes:
       best: the structure that is shown.
-      tried: all that were measured, the best among them, best first.
+      tried: all measured structures, `best` included, best first.
     """
 
     best: Structure
@@ -48,10 +47,9 @@ class OrderingLink:
     """One link of the published ordering at one abscissa.
 
     Attributes:
-      above, below: methods, with their own verifiers; the ordering says that `above` has at
-        least as much.
+      above, below: methods with their default verifiers; the ordering says above >= below.
       at: the abscissa.
-      values: of both, None where there is none.
+      values: block efficiencies of both, None if not measured.
       verdict: one of `VERDICTS`.
     """
 
@@ -63,29 +61,29 @@ class OrderingLink:
 
 
 def check_best_by(best_by: str) -> None:
-    """Raises ConfigError for a metric that structures cannot be picked by."""
+    """Raises `ConfigError` for a metric that structures cannot be picked by."""
     if best_by not in CHOICES:
-        raise ConfigError(f"best_by={best_by!r} is no metric; choose one of {list(CHOICES)}")
+        raise ConfigError(f"best_by={best_by!r} is unknown; choose one of {list(CHOICES)}")
 
 
 def abscissa(structure: Structure, experiment: Experiment) -> int:
     """Draft length or target budget of a structure.
 
     Raises:
-      ConfigError: its rows do not tell.
+      ConfigError: the field is null in the structure's rows.
     """
     value: int | None = getattr(structure.rows[0], experiment.field)
     if value is None:
         raise ConfigError(
             f"a row of {experiment.name} ({structure.variant}, tree {structure.tree}) has "
-            f"{experiment.field} null, and its figure is drawn against it; write the field, or set "
-            "experiment to null"
+            f"{experiment.field} null, but the experiment's figure needs it; write the field, or "
+            "set experiment to null"
         )
     return value
 
 
 def abscissas(panels: Sequence[Panel], experiment: Experiment) -> list[int]:
-    """All of some panels, ascending."""
+    """All abscissas of some panels, ascending."""
     return sorted(
         {abscissa(structure, experiment) for panel in panels for structure in panel.structures}
     )
@@ -94,24 +92,24 @@ def abscissas(panels: Sequence[Panel], experiment: Experiment) -> list[int]:
 def best_structures(
     panel: Panel, experiment: Experiment, best_by: str = CHOICES[0]
 ) -> dict[tuple[str, int], Choice]:
-    """By (variant, abscissa), the structure with the largest value of one metric, for all columns.
+    """By (variant, abscissa), the structure with the largest value of one metric.
 
-    Read the head of the module: it is optimistic. Of equals the smallest tree wins. A structure
-    without a value of the metric is the last choice.
+    The choice is optimistic, see the head of the module. Of structures with equal values, the
+    smallest tree wins. Structures without a value come last.
 
     Args:
-      panel: of the experiment.
-      experiment: says what is held fixed.
+      panel: a panel of the experiment.
+      experiment: gives the abscissa.
       best_by: one of `CHOICES`.
 
     Raises:
-      ConfigError: an unknown metric, or one that no structure of the panel has.
+      ConfigError: the metric is unknown, or no structure of the panel has it.
     """
     check_best_by(best_by)
     if panel.structures and all(structure.value(best_by) is None for structure in panel.structures):
         raise ConfigError(
-            f"best_by={best_by!r}, but no row of {panel.label!r} in {experiment.name} has a value "
-            f"of it; choose another of {list(CHOICES)}"
+            f"best_by={best_by!r}, but no row of {panel.label!r} in {experiment.name} has this "
+            f"metric; choose another of {list(CHOICES)}"
         )
     groups: dict[tuple[str, int], list[Structure]] = {}
     for structure in panel.structures:
@@ -135,8 +133,8 @@ def orderings(
 ) -> list[OrderingLink]:
     """RSD-S >= RSD-C >= SpecTr >= SD in block efficiency, link by link, at every abscissa.
 
-    "Outside the intervals" means that the 95 % intervals of both do not touch. The methods share
-    their prompts, so that asks more than a paired test would.
+    "Outside the intervals" means that the 95 % intervals of both do not touch. As the methods
+    share their prompts, this is stricter than a paired test.
 
     Args:
       panel, experiment, best_by: as for `best_structures`, whose choices are compared.

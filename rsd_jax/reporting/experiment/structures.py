@@ -1,4 +1,4 @@
-"""Every structure that was tried, so that the choice of the best can be seen."""
+"""Figures of every structure that was tried, which show how the best were chosen."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,13 +26,13 @@ def structures_figure(
 ) -> Any:
     """Draws a row per panel and a column per draft length (budget), a marker per structure.
 
-    The abscissa, logarithmic, is what the structures of a column differ in: nodes scored per block
-    in experiment 1, draft length in experiment 2. The best by `best_by` are filled and named; the
-    others are hollow.
+    The logarithmic abscissa is the field in which the structures of a column differ: nodes scored
+    per block in experiment 1, draft length in experiment 2. The best structures by `best_by` are
+    filled and named; all other structures are hollow.
 
     Args:
       panels, experiment, best_by, caption: as for `grid_figure`.
-      metric: the ordinate, of `METRICS`.
+      metric: the ordinate, one of `METRICS`.
 
     Returns:
       a matplotlib figure, for `base.save`.
@@ -99,7 +99,7 @@ def _draw_row(
 
 
 def _scatter(axes: Any, choices: Mapping[str, Choice], free: str, metric: str) -> list[_Chosen]:
-    """Markers; what is to be named."""
+    """Draws the markers; returns the structures to name."""
     best: list[_Chosen] = []
     for variant in base.in_order(choices):
         style, choice = base.style_of(variant), choices[variant]
@@ -126,7 +126,7 @@ def _scatter(axes: Any, choices: Mapping[str, Choice], free: str, metric: str) -
 
 
 def _abscissa(axes: Any, structures: Sequence[Structure], field: str) -> float:
-    """A logarithmic axis with room for the longest label at the right; where labels start."""
+    """Sets a logarithmic axis with room at the right for the longest label; returns its start."""
     from matplotlib.ticker import NullLocator
 
     places = [_place(structure, field) for structure in structures]
@@ -145,7 +145,7 @@ def _abscissa(axes: Any, structures: Sequence[Structure], field: str) -> float:
 
 
 def _name(axes: Any, best: Sequence[_Chosen], x: float) -> None:
-    """Trees of the chosen at the right, moved apart, with a thin line to each."""
+    """Writes the trees of chosen structures at the right, with a thin line to each marker."""
     low, high = axes.get_ylim()
     heights = [(value - low) / (high - low) for value, *_ in best]
     for (value, place, tree, color), height in zip(best, _apart(heights), strict=True):
@@ -155,7 +155,7 @@ def _name(axes: Any, best: Sequence[_Chosen], x: float) -> None:
 
 
 def _apart(heights: Sequence[float]) -> list[float]:
-    """Ascending heights, at least the gap apart and as near to where they were as that allows."""
+    """Moves ascending heights at least the gap apart, as little as possible."""
     placed: list[float] = []
     for height in heights:
         placed.append(max(height, placed[-1] + _LABEL_GAP) if placed else height)

@@ -20,7 +20,7 @@ from rsd_jax.reporting.table_formats import Table, number, with_interval
 def best_table(panel: Panel, experiment: Experiment, best_by: str) -> Table:
     """Methods at every draft length (budget) with their best structure, below "ar".
 
-    Ratios are to autoregressive decoding, whose own line gives absolute numbers.
+    Ratios are to autoregressive decoding; the line of "ar" gives absolute numbers.
 
     Args:
       panel, experiment, best_by: as for `best_structures`.
@@ -37,7 +37,7 @@ def best_table(panel: Panel, experiment: Experiment, best_by: str) -> Table:
 
 
 def orderings_table(panel: Panel, experiment: Experiment, best_by: str) -> Table:
-    """The published ordering in block efficiency, a column per link, reported as it falls.
+    """Whether each link of the published ordering holds in block efficiency, a column per link.
 
     Args:
       panel, experiment, best_by: as for `orderings`.
@@ -73,7 +73,7 @@ def verdicts_table(panels: Sequence[Panel], experiment: Experiment, best_by: str
 
 
 def all_structures_table(panel: Panel, experiment: Experiment, best_by: str) -> Table:
-    """Every structure that was measured; an asterisk marks those that are shown as best.
+    """Every structure that was measured; an asterisk marks the best structures.
 
     Args:
       panel, experiment, best_by: as for `best_structures`.
@@ -105,7 +105,7 @@ def _reference(ar: Structure) -> list[str]:
 
 
 def _absolute(ar: Structure, name: str) -> str:
-    """What the ratios of a column are to; of a column that is no ratio, its own value."""
+    """For a column of ratios, the value of "ar" in absolute numbers; else the value itself."""
     absolute = METRICS[name].absolute
     if absolute is None:
         return _shown(ar, name).removesuffix(" [1.00, 1.00]")

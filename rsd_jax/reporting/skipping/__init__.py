@@ -1,1 +1,1 @@
-"""Rows of passes with sub-layers skipped."""
+"""Reports on rows of passes with skipped sub-layers."""

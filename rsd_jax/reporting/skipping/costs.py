@@ -1,4 +1,4 @@
-"""What a skipped sub-layer costs: time of a draft pass against the bytes that it reads."""
+"""Time of a draft pass with skipped sub-layers against the bytes that the pass reads."""
 
 import dataclasses
 from collections import defaultdict
@@ -9,15 +9,15 @@ from rsd_jax.reporting.names import pretty
 from rsd_jax.reporting.table_formats import Table, number
 
 NEAR = 0.15
-"""How far from the straight line time may be, as a share of it, to count as memory traffic."""
+"""Half width, as a fraction, of the band around the line on which time follows memory traffic."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SkipCosts:
-    """Passes of one target, from the whole one down.
+    """Passes of one target.
 
     Attributes:
-      label: target, type, machine, rows and tokens of context.
+      label: target, dtype, machine, batch and tokens of context.
       passes: rows, most bytes first.
     """
 
@@ -26,7 +26,7 @@ class SkipCosts:
 
 
 def skip_costs_of(rows: Sequence[Row]) -> list[SkipCosts]:
-    """Groups rows by run; of a pass that was measured twice in one the last counts."""
+    """Groups rows by run; of repeated rows of a pass the last one counts."""
     grouped: dict[tuple, dict[str, Row]] = defaultdict(dict)
     for row in rows:
         if row.kind == "skipping" and row.status == "ok":
@@ -45,7 +45,7 @@ def skip_costs_of(rows: Sequence[Row]) -> list[SkipCosts]:
 
 
 def off_the_line(row: Row) -> float:
-    """Time over the share of bytes, less 1: 0.1 is 10 % above the straight line."""
+    """Fraction of time over fraction of bytes, minus 1: 0.1 is 10 % above the straight line."""
     return row.value("t_draft_ratio") / row.value("kept_fraction") - 1.0
 
 

@@ -1,4 +1,4 @@
-"""Time of a draft pass against the bytes that it reads."""
+"""Figure of the time of a draft pass against the bytes that the pass reads."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,15 +11,15 @@ _MARKERS = ("o", "D", "^", "s", "v")
 
 
 def skipping_figure(costs: Sequence[SkipCosts], caption: str) -> Any:
-    """A line per target, the straight line that memory traffic follows, and a band around it.
+    """Draws a line per target, the line on which time follows bytes, and a band around this line.
 
     Args:
       costs: at least one.
-      caption: below the figure.
+      caption: text below the figure.
     """
     lines = base.wrapped(caption, _SIZE[0])
     figure, grid = base.new_figure(1, 1, _SIZE, len(lines))
-    # No legend below: it is inside.
+    # No room for a legend below, as the legend is inside.
     bottom = (0.6 + 0.16 * len(lines)) / figure.get_figheight()
     figure.subplots_adjust(bottom=bottom, top=0.97)
     axes = grid[0, 0]

@@ -1,4 +1,4 @@
-"""What the report has on passes with sub-layers skipped: time against bytes."""
+"""The report's section on passes with skipped sub-layers: time against bytes."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ def sections(rows: Sequence[Row], output: Output) -> list[Section]:
 
 
 def _caption(costs: Sequence[SkipCosts]) -> str:
-    """What a reader of the figure of skipped passes has to know."""
+    """The caption of the figure."""
     rows = [row for one in costs for row in one.passes]
     parts = [
         facts.shared("batch {}", (str(row.batch_size) for row in rows)),

@@ -1,1 +1,1 @@
-"""Rows of streams of prompts."""
+"""Reports on rows of streams of prompts."""

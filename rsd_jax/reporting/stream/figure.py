@@ -13,11 +13,11 @@ _MOST_MARKERS = 25
 
 
 def stream_figure(stream: PromptStream, caption: str) -> Any:
-    """Both speed-up curves, matchness on an axis of its own, the stop, the table in the corner.
+    """Draws both speed-up curves, matchness on a second axis, the stop, and the latency table.
 
     Args:
-      stream: at least one instance.
-      caption: below the figure.
+      stream: a stream with at least one instance.
+      caption: text below the figure.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -80,7 +80,7 @@ def _curves(matchness: Any, speedup: Any, stream: PromptStream) -> None:
 def _axes(matchness: Any, speedup: Any, stream: PromptStream) -> None:
     matchness.set_xlabel("# of instances", fontsize=10)
     matchness.set_ylabel("matchness", fontsize=10)
-    matchness.set_ylim(0.0, 1.03)  # so that a line at 1 is seen
+    matchness.set_ylim(0.0, 1.03)  # shows a line at 1
     speedup.set_ylabel("speed-up over autoregressive decoding", fontsize=10)
     values = [
         row.value(name)

@@ -1,4 +1,4 @@
-"""What the report has on streams of prompts: a chart of each, and the tables."""
+"""The report's section on streams of prompts: a chart of each, and the tables."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def sections(rows: Sequence[Row], output: Output) -> list[Section]:
 
 
 def _caption(stream: PromptStream) -> str:
-    """What a reader of a stream's figure has to know."""
+    """The caption of a stream's figure."""
     rows = stream.instances
     parts = [
         "Prefill and search are in the rates, compilation is not.",

@@ -1,6 +1,6 @@
 """Streams of prompts, decoded one after the other while a search goes on (Xia et al. 2025).
 
-`rsd_jax.stream` is something else: it streams the tokens of one call.
+`rsd_jax.stream`, in contrast, streams the tokens of one call.
 """
 
 import dataclasses
@@ -18,9 +18,9 @@ class PromptStream:
     """One method on one stream.
 
     Attributes:
-      label: pair, task, what is drafted and skipped, temperature, seed.
+      label: pair, task, method, tree, skip ratio, temperature, seed.
       instances: rows of the method, in order.
-      whole: its row over all instances; None if the run did not end.
+      whole: row of the method over all instances; None if the run did not finish.
     """
 
     label: str
@@ -34,7 +34,7 @@ class PromptStream:
 
     @property
     def stopped_after(self) -> int | None:
-        """Instances until the search had stopped for good; None if it went on to the end."""
+        """Number of instances until the search stopped; None if it went on to the end."""
         for count, row in enumerate(self.instances, start=1):
             if row.value("searching") is False:
                 return count
@@ -42,7 +42,7 @@ class PromptStream:
 
 
 def streams_of(rows: Sequence[Row]) -> list[PromptStream]:
-    """Groups finished rows of streams; of an instance that was measured twice the last counts."""
+    """Groups finished rows of streams; of repeated rows of an instance the last one counts."""
     grouped: dict[tuple, dict[int | None, Row]] = defaultdict(dict)
     for row in rows:
         if row.kind == "stream" and row.method != _BASELINE and row.status == "ok":

@@ -1,4 +1,4 @@
-"""Tables of streams of prompts: latency by phase, what the search takes, and a summary."""
+"""Tables of streams of prompts: latency by phase, times of the search, and a summary."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,10 +6,10 @@ from rsd_jax.records.rows import Row
 from rsd_jax.reporting.stream.streams import PromptStream
 from rsd_jax.reporting.table_formats import Table, number
 
-# Published name of each phase, by its name in rows.
+# Published names of the phases, by their names in rows.
 MODULES = {"optimize": "Optimize", "draft": "Draft", "verify": "Verify", "others": "Others"}
 
-# What a search does, by its name in rows.
+# Labels of the times of a search, by their names in rows.
 SEARCH = {"suggest": "suggestions", "matchness": "matchness passes", "read": "host reads"}
 
 
@@ -17,7 +17,7 @@ def latency_table(stream: PromptStream) -> Table:
     """Milliseconds per token by module, with standard deviations over instances.
 
     Args:
-      stream: with phases, of a run with a program for each of them.
+      stream: a stream with phase times.
     """
     assert stream.whole is not None
     times = stream.phases or {}
@@ -35,7 +35,7 @@ def latency_table(stream: PromptStream) -> Table:
 
 
 def search_table(streams: Sequence[PromptStream]) -> Table:
-    """Microseconds per token that the search took: over all instances, and until it stopped."""
+    """Microseconds per token of the search, over all instances and until the search stopped."""
     heads = ("stream", "instances", "candidates", *(f"{name} (us)" for name in SEARCH.values()))
     lines = []
     for stream in streams:
@@ -65,7 +65,7 @@ def search_table(streams: Sequence[PromptStream]) -> Table:
 
 
 def summary_table(streams: Sequence[PromptStream]) -> Table:
-    """One line per stream: what the whole of it came to."""
+    """One line per stream with the results over the whole stream."""
     lines = [[tell(stream) for tell in _SUMMARY.values()] for stream in streams]
     return Table(tuple(_SUMMARY), lines, frozenset({0}))
 
@@ -94,7 +94,7 @@ def _speed_up(stream: PromptStream) -> str:
 
 
 def _fused(stream: PromptStream) -> str:
-    """Milliseconds per token of the run that was timed as a whole."""
+    """Milliseconds per token of the run with fused blocks."""
     each = [row.value("seconds") / row.value("tokens") for row in stream.instances]
     return "-" if stream.whole is None else number(1e3 * sum(each) / len(each), 2)
 
@@ -104,7 +104,7 @@ def _phases(stream: PromptStream) -> str:
     return number(1e3 * sum(times.get(name, 0.0) for name in MODULES) or None, 2)
 
 
-# What a line of the summary says, by the head of its column.
+# Columns of the summary: heading, and function of a stream.
 _SUMMARY: dict[str, Callable[[PromptStream], str]] = {
     "stream": lambda stream: stream.label,
     "instances": lambda stream: str(len(stream.instances)),
@@ -114,7 +114,7 @@ _SUMMARY: dict[str, Callable[[PromptStream], str]] = {
     "tokens per call": _of_whole("block_efficiency"),
     "MBSU": _of_whole("mbsu"),
     "accepted / drafted": _per_draft_pass(lambda row: row.value("produced") - row.value("blocks")),
-    # Those that no sibling was rejected before.
+    # Accepted nodes without a rejected earlier sibling.
     "of the chain": _per_draft_pass(lambda row: (row.value("accepted_ranks") or [0])[0]),
     "candidates": _of_whole("candidates", 0),
     "speed-up": _speed_up,
