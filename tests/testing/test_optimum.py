@@ -103,21 +103,26 @@ def test_very_small_probabilities_of_the_draft():
 
 
 def test_large_vocabularies():
-    """On uniform drafts the i.i.d. optimum is known, and the other lies above it."""
-    vocab, half = 50_000, 25_000
-    p = np.where(np.arange(vocab) < half, 0.2, 1.8) / vocab
-    q = np.full(vocab, 1.0 / vocab)
-    for k in (2, 4):
-        # p(H) = .2 q(H) on the first half, so the cut is .2 h - h^k or, past it, 1.8 h - .8 - h^k.
+    """On uniform drafts Pr[S lies in H] depends on the size of H only: both optima are known."""
+    low, high = 0.05, 1.95  # p / q on either half
+
+    def best(vocab: int, inside) -> float:
         h = np.arange(vocab + 1) / vocab
-        cut = np.maximum(0.2 * h, 1.8 * h - 0.8) - h**k
-        assert one_node_optimum_iid(p, q, k) == pytest.approx(1.0 + cut.min(), abs=1e-11)
-    p, q = (law.reshape(-1, 50).sum(-1) for law in (p, q))
-    drawn = [h * (h - 1) / (1000 * 999) for h in range(1001)]  # Pr[both of two in the first h]
-    cut = np.maximum(0.2 * np.arange(1001) / 1000, 1.8 * np.arange(1001) / 1000 - 0.8) - drawn
-    without = one_node_optimum_without_replacement(p, q, 2)
-    assert without == pytest.approx(1.0 + cut.min(), abs=1e-12)
-    assert without > one_node_optimum_iid(p, q, 2)
+        # p(H) bends upwards in the middle.
+        return 1.0 + (np.maximum(low * h, high * h - (high - low) / 2) - inside(h)).min()
+
+    def pair(vocab: int) -> tuple[np.ndarray, np.ndarray]:
+        p = np.where(np.arange(vocab) < vocab // 2, low, high) / vocab
+        return p, np.full(vocab, 1.0 / vocab)
+
+    for k in (2, 4):
+        exact = best(50_000, lambda h, k=k: h**k)
+        assert exact < 0.99
+        assert one_node_optimum_iid(*pair(50_000), k) == pytest.approx(exact, abs=1e-11)
+    exact = best(1000, lambda h: h * (1000 * h - 1) / 999)  # both of two in the first h
+    without = one_node_optimum_without_replacement(*pair(1000), 2)
+    assert without == pytest.approx(exact, abs=1e-12)
+    assert without > one_node_optimum_iid(*pair(1000), 2)
 
 
 def test_reference_values():
