@@ -2,11 +2,16 @@
 
 The rest of the package does not import the kit. `assert_lossless` is the most important check:
 
-    from rsd_jax.testing import assert_lossless, random_instances
+    from rsd_jax.testing import assert_lossless, hold_against_optimum, random_instances
     from rsd_jax.drafters import TREE_RULES
 
     rule = TREE_RULES["constant_branching"]((2, 2))
-    assert_lossless(MyVerifier(), rule, random_instances(vocab_size=3, depth=2, count=21))
+    instances = random_instances(vocab_size=3, depth=2, count=21)
+    assert_lossless(MyVerifier(), rule, instances)
+
+`hold_against_optimum` says how much a lossless verifier accepts of what any could:
+
+    print(hold_against_optimum({"mine": MyVerifier()}, rule, instances[0]))
 """
 
 from rsd_jax.testing.arbiter import assert_same
@@ -21,6 +26,14 @@ from rsd_jax.testing.enumeration import (
 from rsd_jax.testing.instances import Instance, random_instances
 from rsd_jax.testing.joint_law import check_joint_law
 from rsd_jax.testing.monte_carlo import assert_sampled_law, sample_outcomes, sample_trees
+from rsd_jax.testing.optimum import (
+    Standings,
+    expected_tokens,
+    hold_against_optimum,
+    one_node_optimum_iid,
+    one_node_optimum_without_replacement,
+    whole_tree_optimum,
+)
 from rsd_jax.testing.statistics import ChiSquare, chi_square, power
 from rsd_jax.testing.table_model import TableModel, sequence_law
 from rsd_jax.testing.tiny_llama import tiny_pair
@@ -30,6 +43,7 @@ __all__ = [
     "ChiSquare",
     "DrawnTrees",
     "Instance",
+    "Standings",
     "TableModel",
     "assert_lossless",
     "assert_same",
@@ -38,6 +52,10 @@ __all__ = [
     "check_joint_law",
     "chi_square",
     "drawn_trees",
+    "expected_tokens",
+    "hold_against_optimum",
+    "one_node_optimum_iid",
+    "one_node_optimum_without_replacement",
     "outcome_laws",
     "output_law",
     "power",
@@ -48,4 +66,5 @@ __all__ = [
     "tiny_pair",
     "total_variations",
     "validate_tree",
+    "whole_tree_optimum",
 ]
