@@ -6,16 +6,12 @@
   than a fixture, so that they also hold for programs that module-scoped fixtures compile.
   Optimisers (optax) need the standard dtype promotion: mark such tests `standard_promotion`.
 - Warnings are errors, except those listed below.
-- Programs are compiled with few optimisations, which halves the time of the suite, because tests
-  run each program only a few times. Tests that read the text of compiled programs use the fixture
-  `full_optimisation`.
+- Programs are compiled with few optimisations and by the older code generator, 2.5 times as fast,
+  because tests run each program only a few times. Tests that read the text of compiled programs use
+  the fixture `full_optimisation` and name the generator.
 """
 
 import os
-
-# Before jax reads the variable. This way of generating code compiles 2.5 times as fast.
-_FLAG = "--xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
 
 import jax
 import pytest
@@ -25,6 +21,9 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_disable_most_optimizations", True)
+# jax reads the variable when its first device is asked for.
+_FLAG = "--xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
 
 pytest_plugins = ("tests.compile_meter",)
 
