@@ -183,8 +183,9 @@ def laws_of_stops(
     np.testing.assert_allclose(mass.sum(-1), 1.0, atol=_NEGLIGIBLE)
     trees, nodes = np.nonzero(mass)
     law = law[trees, nodes]
-    if not ((law >= 0).all() and np.allclose(law.sum(-1), 1.0, atol=_NEGLIGIBLE)):
-        raise AssertionError("a block emits from what is no law")
+    is_law = (law >= 0).all(-1) & np.isclose(law.sum(-1), 1.0, rtol=0.0, atol=_NEGLIGIBLE)
+    if not is_law.all():
+        raise AssertionError(f"a block emits from {law[np.argmin(is_law)]}, not a law")
     weights = problem.probability[trees] * mass[trees, nodes]
     depths, prefix = problem.shape.depths[nodes], problem.prefix[trees, nodes]
     out = []

@@ -209,7 +209,8 @@ class MeasureVerifier(StopVerifier):
             measure = jnp.where(index[node] < len(laws.p), measure, jnp.exp(target.at(node)))
             return measure / measure.sum()
 
-        return Stops(mass, law, finite, state.by_rounding)
+        # Without a law all mass is missing, which is not for rounding.
+        return Stops(mass, law, finite, jnp.where(finite, state.by_rounding, 0))
 
     def _take_all(self, laws: DrawnLaws) -> _State:
         slots = jnp.arange(len(laws.drawn), dtype=jnp.int32)

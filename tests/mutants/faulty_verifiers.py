@@ -13,8 +13,10 @@ from rsd_jax.core.sampling import Purpose, residual, uniforms
 from rsd_jax.core.tree import DraftTree, SiblingLaw
 from rsd_jax.core.types import NO_NODE, VerifyResult
 from rsd_jax.verifiers import base, k_seq
-from rsd_jax.verifiers.base import Decision, TargetLaws, Verifier
+from rsd_jax.verifiers.base import Decision, Stops, TargetLaws, Verifier
+from rsd_jax.verifiers.coupling import Coupling
 from rsd_jax.verifiers.recursive_rejection import RecursiveRejection
+from rsd_jax.verifiers.stops import StopVerifier
 from rsd_jax.verifiers.walk import Verdict
 
 
@@ -126,6 +128,15 @@ class Rearranged(Verifier):
         return self.verifier.accepts
 
     def decide(self, tree: DraftTree, target: TargetLaws, uniforms: jax.Array) -> Decision:
+        shown, target, slots = self._shown(tree, target)
+        decision = self.verifier.decide(shown, target, uniforms[slots])
+        path = jnp.where(decision.path == NO_NODE, NO_NODE, slots[decision.path])
+        return dataclasses.replace(decision, path=path.astype(jnp.int32))
+
+    def _shown(
+        self, tree: DraftTree, target: TargetLaws
+    ) -> tuple[DraftTree, TargetLaws, jax.Array]:
+        """The rearranged tree, its laws, and where each of its slots was: i32[N]."""
         assert tree.shape.depth == 1
         x, valid = tree.tokens[1:], tree.valid[1:]
         law = jnp.exp(tree.draft_logprobs_at(jnp.asarray(0)))
@@ -139,9 +150,20 @@ class Rearranged(Verifier):
         slots = jnp.concatenate([jnp.zeros((1,), order.dtype), order + 1])
         valid = jnp.concatenate([tree.valid[:1], valid])
         shown = dataclasses.replace(tree, tokens=tree.tokens[slots], valid=valid[slots])
-        decision = self.verifier.decide(shown, target, uniforms[slots])
-        path = jnp.where(decision.path == NO_NODE, NO_NODE, slots[decision.path])
-        return dataclasses.replace(decision, path=path.astype(jnp.int32))
+        return shown, dataclasses.replace(target, places=slots), slots
+
+
+@dataclasses.dataclass(frozen=True)
+class RearrangedStops(Rearranged, StopVerifier):
+    """The same for a verifier that knows the law of a block."""
+
+    def stops(self, tree: DraftTree, target: TargetLaws) -> Stops:
+        shown, target, slots = self._shown(tree, target)
+        stops = self.verifier.stops(shown, target)
+        shown_at = jnp.argsort(slots).astype(jnp.int32)
+        return dataclasses.replace(
+            stops, mass=stops.mass[shown_at], law=lambda node: stops.law(shown_at[node])
+        )
 
 
 def _copies(x: jax.Array, valid: jax.Array) -> jax.Array:
@@ -255,3 +277,56 @@ class LawOfTheChain(Verifier):
         rest, mass = residual(decision.law, jnp.exp(tree.draft_logprobs_at(chain)))
         wrong = is_sibling & drafted_on & (mass[0] > 0.0)
         return dataclasses.replace(decision, law=jnp.where(wrong, rest, decision.law))
+
+
+@dataclasses.dataclass(frozen=True)
+class FaultyCoupling(Coupling):
+    """Sequential coupling with every sub-law written out, with one line wrong.
+
+    Attributes:
+      fault: which line; with none this is a second, independent implementation.
+    """
+
+    fault: str = ""
+
+    def stops(self, tree: DraftTree, target: TargetLaws) -> Stops:
+        size, root = tree.shape.num_nodes, jnp.asarray(0, jnp.int32)
+        slots = jnp.arange(size, dtype=jnp.int32)
+        p = jnp.exp(jax.vmap(target.at)(slots))
+        parts = jnp.where(slots[:, None] == root, p[0], jnp.zeros_like(p))
+        unscaled = parts
+        for k in self._order(tree):
+            u, x = jnp.maximum(tree.parents[k], 0), tree.tokens[k]
+            log_q = tree.law_of(k)
+            if self.fault == "unconditional q":
+                log_q = tree.draft_logprobs_at(jnp.minimum(u, tree.shape.num_internal - 1))
+            q, drawn = jnp.exp(log_q), tree.valid[k]
+            wanted = unscaled[u, x] if self.fault == "s from the unscaled sub-law" else parts[u, x]
+            s = jnp.where(q[x] > 0, jnp.minimum(1, wanted / jnp.where(q[x] > 0, q[x], 1)), 0)
+            rest = parts.at[u].set(jnp.maximum(parts[u] - q, 0))
+            others = rest.sum()
+            s = jnp.where(others > 0, s, 1)
+            factor = (1 - s) / jnp.where(others > 0, others, 1)
+            factor = {"others not rescaled": jnp.ones_like(s), "rescaled by 1 - s": 1 - s}.get(
+                self.fault, factor
+            )
+            parts = jnp.where(drawn, (rest * factor).at[k].set(s * p[k]), parts)
+            own = unscaled.at[u].set(jnp.maximum(unscaled[u] - q, 0)).at[k].set(s * p[k])
+            unscaled = jnp.where(drawn, own, unscaled)
+        mass = parts.sum(-1) / parts.sum()
+        emitted = p if self.fault == "a final token from p" else parts
+        return Stops(
+            mass=mass,
+            law=lambda node: emitted[node] / emitted[node].sum(),
+            finite=jnp.asarray(True),
+            empty_residuals=jnp.asarray(0, jnp.int32),
+        )
+
+    def _order(self, tree: DraftTree) -> jax.Array:
+        """i32[N - 1]: the drawn nodes as they are taken."""
+        size = tree.shape.num_nodes
+        slots = jnp.arange(1, size, dtype=jnp.int32)
+        if self.fault != "parent by parent":
+            return slots
+        depths = jnp.asarray(tree.shape.depths[1:])
+        return slots[jnp.argsort(depths * size + tree.parents[1:], stable=True)]

@@ -23,12 +23,14 @@ from rsd_jax.testing.instances import KINDS, Instance, log, random_instances
 from rsd_jax.verifiers import VERIFIERS
 from rsd_jax.verifiers.base import Verifier
 from tests.mutants.faulty_verifiers import (
+    FaultyCoupling,
     FaultyRejection,
     FaultySelection,
     LawOfTheChain,
     Misinformed,
     PointsKept,
     Rearranged,
+    RearrangedStops,
     SharedKey,
     UnwarpedBonus,
     ascending_q,
@@ -135,6 +137,18 @@ def _faulty_rejection(name: str, description: str, *median_tv: float, **fields) 
     return LawMutant(name, description, **fields)
 
 
+def _faulty_coupling(fault: str, description: str, median_tv: float, **fields) -> LawMutant:
+    fields = {"verifier": FaultyCoupling(fault=fault), "rules": (_WITHOUT((2, 2)),), **fields}
+    return LawMutant(
+        name=f"coupling, {fault}",
+        description=description,
+        right=VERIFIERS["coupling"](),
+        median_tv=(median_tv,) * len(fields["rules"]),
+        vocab_size=3,
+        **fields,
+    )
+
+
 LAW_MUTANTS: tuple[LawMutant, ...] = (
     LawMutant(
         "raw q returned",
@@ -189,14 +203,14 @@ LAW_MUTANTS: tuple[LawMutant, ...] = (
         "siblings sorted by id",
         "siblings are tested in the order of their token ids",
         verifier=Rearranged(_RRS(), order=token_id),
-        median_tv=(0.2333, 0.3804),
+        median_tv=(0.1634, 0.3449),
         **_OF_REJECTION,
     ),
     LawMutant(
         "siblings sorted by q",
         "siblings are tested in the order of their probability",
         verifier=Rearranged(_RRS(), order=ascending_q),
-        median_tv=(0.3448, 0.5394),
+        median_tv=(0.2124, 0.4040),
         **_OF_REJECTION,
     ),
     LawMutant(
@@ -310,14 +324,32 @@ LAW_MUTANTS: tuple[LawMutant, ...] = (
         "merged, tested consecutively",
         "K-SEQ tests all copies of a token in a row (the same for K = 2)",
         verifier=Rearranged(_K_SEQ(), order=first_copy),
-        median_tv=(0.0, 0.0226),
+        median_tv=(0.0, 0.0032),
         **_OF_K_SEQ,
     ),
     LawMutant(
         "merged, tested by id",
         "K-SEQ tests tokens in the order of their ids",
         verifier=Rearranged(_K_SEQ(), order=token_id),
-        median_tv=(0.1099, 0.1661),
+        median_tv=(0.0394, 0.0649),
         **_OF_K_SEQ,
+    ),
+    _faulty_coupling("others not rescaled", "all other sub-laws keep their mass", 0.0796),
+    _faulty_coupling(
+        "rescaled by 1 - s", "the other sub-laws are scaled as if no mass had moved", 0.1503
+    ),
+    _faulty_coupling("a final token from p", "the token that ends a block is drawn from p", 0.0832),
+    _faulty_coupling(
+        "unconditional q", "a child's law keeps the tokens of earlier siblings", 0.0852
+    ),
+    _faulty_coupling(
+        "s from the unscaled sub-law", "s forgets the nodes taken since the parent was", 0.0329
+    ),
+    _faulty_coupling(
+        "siblings sorted by id",
+        "siblings without replacement are taken in the order of their token ids",
+        0.2335,
+        verifier=RearrangedStops(VERIFIERS["coupling"](), order=token_id),
+        rules=_DISTINCT[:1],
     ),
 )

@@ -11,10 +11,11 @@ from rsd_jax.core.tree import SiblingLaw
 from rsd_jax.drafters import TREE_RULES
 from rsd_jax.testing.decisions import make_problem, stop_rows
 from rsd_jax.testing.drawn_trees import MixedSiblings, drawn_trees
-from rsd_jax.testing.enumeration import laws_of_stops, outcome_laws
+from rsd_jax.testing.enumeration import laws_of_stops, outcome_laws, total_variations
 from rsd_jax.testing.instances import KINDS, Instance, random_instances
 from rsd_jax.verifiers import VERIFIERS
 from tests import small_parts
+from tests.mutants.faulty_verifiers import FaultyCoupling
 from tests.parts.block_verification import BlockVerification
 
 _FIXED = TREE_RULES["constant_branching"]
@@ -150,3 +151,26 @@ def test_decisions_follow_the_law_of_the_block(name, rule):
     said = laws_of_stops(verifier, problem, instances)
     for a, b in zip(jax.tree.leaves(decided), jax.tree.leaves(said), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+def test_a_beam_taken_parent_by_parent_is_biased():
+    """Random instances show about 1e-5, and a width of 2 shows nothing."""
+    p = (0.417, 0.047, 0.536), (0.101, 0.529, 0.370), (0.085, 0.118, 0.797), (0.027, 0.972, 0.001)
+    q = (0.047, 0.001, 0.952), (0.782, 0.143, 0.075), (0.045, 0.954, 0.001), (0.006, 0.007, 0.987)
+    p, q = np.asarray(p), np.asarray(q)
+    instance = Instance(target=(p[:1], p[1:], np.tile(p[:1], (9, 1))), draft=(q[:1], q[1:]))
+    right, wrong = VERIFIERS["coupling"](), FaultyCoupling(fault="parent by parent")
+    assert total_variations(right, _BEAM(3, 2), [instance]) < 1e-12
+    assert total_variations(wrong, _BEAM(3, 2), [instance]) == pytest.approx(0.0256, abs=1e-4)
+
+
+def test_a_second_coupling_agrees():
+    """All sub-laws written out, as in the mutants, against numbers per node."""
+    rule, instances = _BEAM(2, 2), random_instances(3, 2, 2 * len(KINDS), seed=7)
+    problem = make_problem([drawn_trees(rule, i.draft) for i in instances], instances)
+    (mass, law), (same_mass, same_law) = (
+        stop_rows(verifier, problem) for verifier in (VERIFIERS["coupling"](), FaultyCoupling())
+    )
+    np.testing.assert_allclose(mass, same_mass, atol=1e-12)
+    possible = mass > 1e-9
+    np.testing.assert_allclose(law[possible], same_law[possible], atol=1e-6)

@@ -244,6 +244,10 @@ _SAMPLED = (
     (RecursiveRejection(), _BEAM(2, 2)),
     (RecursiveRejection(), _CANDIDATES),
     (KSeq(), _CHAINS(2, 2)),
+    (VERIFIERS["block"](), _FIXED((1, 1))),
+    (VERIFIERS["coupling"](), _BEAM(2, 2)),
+    (VERIFIERS["match"](), _CHAINS(2, 2)),
+    (VERIFIERS["traversal"](), _FIXED((2, 2))),
 )
 
 
@@ -305,7 +309,7 @@ def test_the_kit_catches_what_it_cannot_enumerate():
         (_Custom(accept=lambda u: (u < 0.25) | (u > 0.75)), "one threshold"),
         (_Custom(accept=lambda u: u < 0.5), "not lossless"),
         (_Custom(accept=lambda u: u < 0.5, path=0), "not a chain of valid nodes"),
-        (_Custom(law=lambda log_p: log_p), "no law"),
+        (_Custom(law=lambda log_p: log_p), "not a law"),
     ):
         with pytest.raises(AssertionError, match=message):
             assert_lossless(wrong, rule, instances)
@@ -407,8 +411,11 @@ def test_laws_that_are_none_are_flagged_where_they_are_read(name):
     verifier = (VERIFIERS | parts.VERIFIERS)[name]()
     if not small_parts.fits(verifier, _CHAINS(2, 2)):
         tree, logits = _one_of_the_chains(tree), logits[:, [0, 1, 3]]
+    # In these rows what can be reached is reached.
+    reached = [True, False, False, True, False, True]
     expected = {
-        Reads.REACHED: [True, False, False, True, False, True],
+        Reads.REACHED: reached,
+        Reads.REACHABLE: reached,
         Reads.VALID: np.isfinite(logits.max(-1)).all(-1),
     }[verifier.reads]
     target = TargetLaws(logits=jnp.asarray(logits), warp=make_warp(1.0))
