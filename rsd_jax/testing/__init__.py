@@ -28,10 +28,10 @@ from rsd_jax.testing.joint_law import check_joint_law
 from rsd_jax.testing.monte_carlo import assert_sampled_law, sample_outcomes, sample_trees
 from rsd_jax.testing.optimum import (
     Standings,
-    expected_tokens,
     hold_against_optimum,
     one_node_optimum_iid,
     one_node_optimum_without_replacement,
+    tokens_per_block,
     whole_tree_optimum,
 )
 from rsd_jax.testing.statistics import ChiSquare, chi_square, power
@@ -52,7 +52,6 @@ __all__ = [
     "check_joint_law",
     "chi_square",
     "drawn_trees",
-    "expected_tokens",
     "hold_against_optimum",
     "one_node_optimum_iid",
     "one_node_optimum_without_replacement",
@@ -64,6 +63,7 @@ __all__ = [
     "sample_trees",
     "sequence_law",
     "tiny_pair",
+    "tokens_per_block",
     "total_variations",
     "validate_tree",
     "whole_tree_optimum",

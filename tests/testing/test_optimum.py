@@ -14,12 +14,12 @@ from rsd_jax.testing import (
     Instance,
     Standings,
     drawn_trees,
-    expected_tokens,
     hold_against_optimum,
     one_node_optimum_iid,
     one_node_optimum_without_replacement,
     outcome_laws,
     random_instances,
+    tokens_per_block,
     whole_tree_optimum,
 )
 from rsd_jax.testing.candidate_trees import CandidateTrees
@@ -134,7 +134,7 @@ def test_reference_values():
     assert _optimum(_CHAINS(2, 1), instance) == pytest.approx(17 / 9, abs=1e-9)
     standings = hold_against_optimum({"k_seq": KSeq()}, rule, instance)
     print(standings)
-    assert standings.recursive_rejection == expected_tokens(rejection)
+    assert standings.recursive_rejection == tokens_per_block(rejection)
     assert standings.optimum == _optimum(rule, instance)
     assert 0.0 < standings.shares["k_seq"] < 1.0
 
@@ -161,7 +161,7 @@ def test_block_verification_is_the_optimum_of_a_chain():
     instances, rule = random_instances(3, 3, 21), _FIXED((1, 1, 1))
     block = outcome_laws(parts.VERIFIERS["block_verification"](), rule, instances)
     optimum = [_optimum(rule, instance) for instance in instances]
-    np.testing.assert_allclose([expected_tokens(law) for law in block], optimum, atol=ATOL)
+    np.testing.assert_allclose([tokens_per_block(law) for law in block], optimum, atol=ATOL)
 
 
 _CANDIDATES = CandidateTrees(2, 0.3, (0.7, 0.4), (1, 2, 3), (1, 2, 3))
@@ -229,7 +229,7 @@ def test_no_verifier_is_above_the_optimum(verifier, rule, one_node):
     """Neither in the whole tree nor, with whatever it accepts below, in its first level."""
     instances = random_instances(3, 2, 21, seed=3)
     laws = outcome_laws(verifier, rule, instances)
-    tokens = [expected_tokens(law) for law in laws]
+    tokens = [tokens_per_block(law) for law in laws]
     optimum = [_optimum(rule, instance) for instance in instances]
     distance = np.subtract(optimum, tokens)
     print(f"{np.mean(tokens):.3f} of {np.mean(optimum):.3f}, least distance {distance.min():.1e}")

@@ -1,19 +1,26 @@
 """Verifiers that know the law of a block: reference values, orders, and numbers in float32."""
 
+import functools
 import itertools
 from fractions import Fraction
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsd_jax.core.tree import SiblingLaw
+from rsd_jax.core.sampling import row_keys
+from rsd_jax.core.tree import DenseLaws, DraftTree, SiblingLaw
+from rsd_jax.core.warp import make_warp
 from rsd_jax.drafters import TREE_RULES
-from rsd_jax.testing.decisions import make_problem, stop_rows
+from rsd_jax.drafters.growth import grow_tree
+from rsd_jax.testing.decisions import decide_rows, make_problem, stop_rows
 from rsd_jax.testing.drawn_trees import MixedSiblings, drawn_trees
 from rsd_jax.testing.enumeration import laws_of_stops, outcome_laws, total_variations
 from rsd_jax.testing.instances import KINDS, Instance, random_instances
+from rsd_jax.testing.optimum.standings import tokens_per_block
 from rsd_jax.verifiers import VERIFIERS
+from rsd_jax.verifiers.base import TargetLaws
 from tests import small_parts
 from tests.mutants.faulty_verifiers import FaultyCoupling
 from tests.parts.block_verification import BlockVerification
@@ -41,7 +48,7 @@ def _expected(name: str, rule, instances) -> np.ndarray:
     """Expected tokens of a block, for each instance."""
     problem = make_problem([drawn_trees(rule, i.draft) for i in instances], instances)
     laws = laws_of_stops(VERIFIERS[name](), problem, instances)
-    return np.asarray([sum((a + 1) * t.sum() for a, t in enumerate(law)) for law in laws])
+    return np.asarray([tokens_per_block(law) for law in laws])
 
 
 _REFERENCE = {
@@ -174,3 +181,64 @@ def test_a_second_coupling_agrees():
     np.testing.assert_allclose(mass, same_mass, atol=1e-12)
     possible = mass > 1e-9
     np.testing.assert_allclose(law[possible], same_law[possible], atol=1e-6)
+
+
+# Numbers in float32, at the sizes of real vocabularies.
+
+
+def _large_block(rule, vocab: int, offset: float) -> tuple[DraftTree, np.ndarray]:
+    """A tree of one row drawn at T = 0.3 from random laws; the target's logits f32[1, N, V]."""
+    rng, shape = np.random.default_rng(0), rule.shape
+    logits = rng.normal(size=(1, shape.num_nodes, vocab)).astype(np.float32)
+    other = rng.normal(size=logits.shape).astype(np.float32)
+
+    def score_level(level, tokens, visible, carry):
+        return jnp.asarray(logits[:, shape.level(level)]), carry
+
+    @jax.jit
+    def grow(seed):
+        keys = row_keys(seed, jnp.arange(1, dtype=jnp.int32))
+        root = jnp.zeros((1,), jnp.int32)
+        return grow_tree(rule, score_level, (), root, warp=make_warp(0.3), keys=keys)[0]
+
+    return grow(0), (1.0 - offset) * logits + offset * other
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _whole_law(verifier, tree: DraftTree, logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The law of a block, f[N, V], and the mass of each node, f[N]."""
+    row = jax.tree.map(lambda leaf: leaf[0], tree)
+    stops = verifier.stops(row, TargetLaws(logits[0], make_warp(0.3)))
+    nodes = jnp.arange(tree.shape.num_nodes, dtype=jnp.int32)
+    law = stops.mass[:, None] * jax.vmap(stops.law)(nodes)
+    return jnp.where(stops.mass[:, None] > 0, law, 0), stops.mass
+
+
+@pytest.mark.parametrize("offset", [0.3, 0.0], ids=["random pair", "self pair"])
+@pytest.mark.parametrize(
+    ("name", "vocab"),
+    [("coupling", 49152), ("coupling", 2048), ("traversal", 2048), ("match", 2048)],
+)
+def test_float32_at_real_vocabularies(name, vocab, offset):
+    tree, logits = _large_block(_BEAM(4, 3), vocab, offset)
+    verifier = VERIFIERS[name]()
+    single, mass = (np.asarray(x, np.float64) for x in _whole_law(verifier, tree, logits))
+    with jax.enable_x64(True):
+        wide = DenseLaws(jnp.asarray(np.asarray(tree.laws.logprobs, np.float64)))
+        double = _whole_law(verifier, tree.replace(laws=wide), logits.astype(np.float64))[0]
+    assert np.isfinite(single).all()
+    assert (mass >= 0).all()
+    assert abs(mass.sum() - 1) < 1e-5
+    assert 0.5 * np.abs(single - np.asarray(double)).sum() < 1e-4
+
+
+def test_a_node_without_mass_is_never_drawn():
+    """Whatever the noise: here nothing but the root can be reached."""
+    p, q = np.eye(1, 3), np.asarray([[0.0, 0.5, 0.5]])
+    instance = Instance(target=(p, np.tile(p, (3, 1))), draft=(q,))
+    problem = make_problem([drawn_trees(_FIXED((2,)), q) for q in [instance.draft]], [instance])
+    noise = np.random.default_rng(0).gumbel(size=(64, 3))
+    noise[:, 1:] += 1e6
+    for name in ("coupling", "traversal", "match"):
+        decisions = decide_rows(VERIFIERS[name](), problem, np.zeros(64, int), noise)
+        assert not decisions.num_accepted.any()

@@ -12,14 +12,14 @@ from rsd_jax.testing.optimum.one_node import (
     one_node_optimum_iid,
     one_node_optimum_without_replacement,
 )
-from rsd_jax.testing.optimum.standings import Standings, expected_tokens, hold_against_optimum
+from rsd_jax.testing.optimum.standings import Standings, hold_against_optimum, tokens_per_block
 from rsd_jax.testing.optimum.whole_tree import whole_tree_optimum
 
 __all__ = [
     "Standings",
-    "expected_tokens",
     "hold_against_optimum",
     "one_node_optimum_iid",
     "one_node_optimum_without_replacement",
+    "tokens_per_block",
     "whole_tree_optimum",
 ]

@@ -54,7 +54,7 @@ class Standings:
         return "\n".join(lines)
 
 
-def expected_tokens(outcomes: OutcomeLaw) -> float:
+def tokens_per_block(outcomes: OutcomeLaw) -> float:
     """Expected tokens of a block: those accepted, and the one that is emitted after them.
 
     Args:
@@ -80,7 +80,7 @@ def hold_against_optimum(
 
     def of(verifier: Verifier) -> float:
         (outcomes,) = outcome_laws(verifier, rule, [instance])
-        return expected_tokens(outcomes)
+        return tokens_per_block(outcomes)
 
     return Standings(
         recursive_rejection=of(RecursiveRejection()),
