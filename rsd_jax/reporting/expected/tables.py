@@ -33,7 +33,7 @@ def tokens_table(contest: Contest) -> Table:
         lines.append([*_place(one), number(one.value("expected_blocks"), 0), sampled, *cells])
     heads = ("method", "tree", "T", "contexts of", "blocks", "sampled", *_labels(verifiers))
     title = f"{contest.label}: expected tokens per block, and gain over {style(BASE).label}"
-    return Table(heads, lines, frozenset({0, 1, 3}), title)
+    return Table(heads, lines, frozenset({0, 1, 2, 3}), title)
 
 
 def other_bases(contest: Contest) -> list[Table]:
@@ -49,7 +49,7 @@ def other_bases(contest: Contest) -> list[Table]:
         ]
         heads = ("method", "tree", "T", "contexts of", *_labels(names))
         title = f"{contest.label}: gain over {style(base).label}"
-        tables.append(Table(heads, lines, frozenset({0, 1, 3}), title))
+        tables.append(Table(heads, lines, frozenset({0, 1, 2, 3}), title))
     return tables
 
 
@@ -72,7 +72,7 @@ def summary_table(contest: Contest) -> Table:
         )
     heads = ("T", "verifier", "rows", "mean", "least", "most", "above 0", "below 0")
     title = f"{contest.label}: gain over {style(BASE).label}, all methods and trees"
-    return Table(heads, lines, frozenset({1}), title)
+    return Table(heads, lines, frozenset({0, 1}), title)
 
 
 def ordered(contest: Contest) -> list[Structure]:
