@@ -8,7 +8,6 @@ from rsd_jax.drafters import TREE_RULES, TreeRule
 from rsd_jax.drafters.backbone import BackboneRule
 from rsd_jax.engine.methods import fits
 
-
 __all__ = ["every", "fits", "instances", "largest_of_each_rule", "small_values"]
 
 
