@@ -1,4 +1,4 @@
-"""Decodes held-out prompts with five methods, one of them with two verifiers, and shows their speed.
+"""Decodes held-out prompts with five methods, one of them with two verifiers; shows their speed.
 
 See python launch/quickstart.py --help; launch/quickstart.sh first makes an environment.
 """
