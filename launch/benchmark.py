@@ -3,11 +3,12 @@
 python launch/benchmark.py                      the pair that ships, on JAX's default device
 python launch/benchmark.py --shape=llama2_7b    random bfloat16 weights in published shapes,
                                                 for an accelerator
-python launch/benchmark.py --verification       only verification: all nodes, or reached nodes
+python launch/benchmark.py --verification       only verification, by every verifier
 python launch/benchmark.py --skipping           only passes of the target with skipped sub-layers
 """
 
 import argparse
+import itertools
 import pathlib
 import sys
 
@@ -29,7 +30,7 @@ from rsd_jax.evaluation.skipped_passes import (
     time_skipped_passes,
 )
 from rsd_jax.evaluation.timing import copy_bandwidth
-from rsd_jax.evaluation.verification import time_verification
+from rsd_jax.evaluation.verification import time_verification, ways_to_verify
 from rsd_jax.models.loading import random_model, shipped_pair_directory
 from rsd_jax.records.files import append_row
 from rsd_jax.reporting.comparison.table import comparison_table
@@ -38,7 +39,7 @@ from rsd_jax.tasks.prompts import load_prompts
 
 DRAFT_OF_SHAPE = "llama2_115m"
 RANDOM_PROMPT_LENGTH = 128
-VOCABULARIES = (2048, 32000)  # of the shipped pair and of Llama-2
+VOCABULARIES = [2048, 49152]  # of the shipped pair and of SmolLM2
 
 
 def _arguments() -> argparse.Namespace:
@@ -65,7 +66,10 @@ def _arguments() -> argparse.Namespace:
         help="times a block at two capacities of the cache",
     )
     parser.add_argument(
-        "--verification", action="store_true", help="times only verification, in both ways"
+        "--verification", action="store_true", help="times only verification, by every verifier"
+    )
+    parser.add_argument(
+        "--vocab_sizes", type=int, nargs="+", default=VOCABULARIES, help="with --verification"
     )
     parser.add_argument(
         "--skipping", action="store_true", help="times only the target with skipped sub-layers"
@@ -116,8 +120,8 @@ def _say(line: str) -> None:
     print(f"  {line}", file=sys.stderr, flush=True)
 
 
-def _verification(batch_sizes: list[int]) -> None:
-    """Prints milliseconds of verification, reached nodes / all nodes, for several trees."""
+def _verification(batch_sizes: list[int], vocabularies: list[int]) -> None:
+    """Prints milliseconds of verification of several trees, a column per verifier."""
     methods = [
         rsd_jax.build_method("sd", length=4),
         rsd_jax.build_method("spectr", num_drafts=3, length=4),
@@ -125,21 +129,17 @@ def _verification(batch_sizes: list[int]) -> None:
         rsd_jax.build_method("rsd_s", width=4, length=4),
         rsd_jax.build_method("rsd_s", width=6, length=5),
     ]
-    print(
-        "| milliseconds, reached / all | top_p | "
-        + " | ".join(f"V = {v}, batch {b}" for v in VOCABULARIES for b in batch_sizes)
-        + " |"
-    )
-    print("|---" * (2 + len(VOCABULARIES) * len(batch_sizes)) + "|")
-    for method in methods:
-        for top_p in (1.0, 0.95):
-            cells = [
-                time_verification(method, make_warp(0.5, None, top_p), vocab_size=v, batch=b)
-                for v in VOCABULARIES
-                for b in batch_sizes
-            ]
-            shown = " | ".join(f"{a * 1e3:.2g} / {b * 1e3:.2g}" for a, b in cells)
-            print(f"| {method.name} {method.tree} | {top_p:g} | {shown} |", flush=True)
+    columns = list(dict.fromkeys(name for m in methods for name in ways_to_verify(m)))
+    print(f"| tree | top_p | V | batch | {' | '.join(columns)} |")
+    print("|---" * (4 + len(columns)) + "|")
+    for method, top_p, vocab, batch in itertools.product(
+        methods, (1.0, 0.95), vocabularies, batch_sizes
+    ):
+        warp = make_warp(0.5, None, top_p)
+        seconds = time_verification(method, warp, vocab_size=vocab, batch=batch)
+        shown = [f"{seconds[name] * 1e3:.2g}" if name in seconds else "-" for name in columns]
+        cells = [f"{method.name} {method.tree}", f"{top_p:g}", str(vocab), str(batch), *shown]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def _skipping(name: str, target: rsd_jax.LoadedModel, args: argparse.Namespace) -> None:
@@ -166,7 +166,7 @@ def _skipping_at(
 def main() -> None:
     args = _arguments()
     if args.verification:
-        return _verification(args.batch_sizes)
+        return _verification(args.batch_sizes, args.vocab_sizes)
     args.out.parent.mkdir(parents=True, exist_ok=True)  # an error here comes before measuring
     name, target, draft, prompts, weights = _models(args)
     if args.skipping:

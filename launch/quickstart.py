@@ -1,4 +1,4 @@
-"""Decodes held-out prompts with all five methods and shows the speed of each.
+"""Decodes held-out prompts with five methods, one of them with two verifiers; shows their speed.
 
 See python launch/quickstart.py --help; launch/quickstart.sh first makes an environment.
 """
@@ -32,6 +32,7 @@ METHODS = (
     ("spectr", {"num_drafts": 3, "length": 4}),
     ("rsd_c", {"branching": (2, 2, 1, 1)}),
     ("rsd_s", {"width": 4, "length": 4}),
+    ("rsd_s", {"width": 4, "length": 4, "verifier": "coupling"}),
 )
 PAIR = "quickstart"
 TASK = "completion"

@@ -2,5 +2,16 @@
 
 import pathlib
 
+import jax
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 """Of the repository."""
+
+NEWER_GENERATOR = "xla_cpu_use_fusion_emitters"
+"""XLA's option for how code for a CPU is generated."""
+
+HAS_OLDER_GENERATOR = jax.__version_info__ < (0, 11)
+"""Whether the option can be off; from JAX 0.11 on it is unknown, and ends the process."""
+
+AS_USERS_COMPILE = {NEWER_GENERATOR: True} if HAS_OLDER_GENERATOR else {}
+"""Options for `compile`, in tests that read the text of compiled programs."""

@@ -6,9 +6,9 @@
   than a fixture, so that they also hold for programs that module-scoped fixtures compile.
   Optimisers (optax) need the standard dtype promotion: mark such tests `standard_promotion`.
 - Warnings are errors, except those listed below.
-- Programs are compiled with few optimisations and by the older code generator, 2.5 times as fast,
-  because tests run each program only a few times. Tests that read the text of compiled programs use
-  the fixture `full_optimisation` and name the generator.
+- Programs are compiled with few optimisations and, where JAX still has it, by the older code
+  generator, 2.5 times as fast, because tests run each program only a few times. Tests that read the
+  text of compiled programs use the fixture `full_optimisation` and `tests.AS_USERS_COMPILE`.
 """
 
 import os
@@ -16,14 +16,17 @@ import os
 import jax
 import pytest
 
+import tests
+
 jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_disable_most_optimizations", True)
-# jax reads the variable when its first device is asked for.
-_FLAG = "--xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
+if tests.HAS_OLDER_GENERATOR:
+    # jax reads the variable when its first device is asked for.
+    _FLAG = f"--{tests.NEWER_GENERATOR}=false"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
 
 pytest_plugins = ("tests.compile_meter",)
 

@@ -6,8 +6,9 @@ import typing
 
 from rsd_jax.drafters import TREE_RULES, TreeRule
 from rsd_jax.drafters.backbone import BackboneRule
-from rsd_jax.errors import ConfigError
-from rsd_jax.verifiers import Verifier
+from rsd_jax.engine.methods import fits
+
+__all__ = ["every", "fits", "instances", "largest_of_each_rule", "small_values"]
 
 
 def instances(part: type) -> list:
@@ -41,12 +42,3 @@ def largest_of_each_rule() -> list[TreeRule]:
 
 def _slots(rule: TreeRule) -> int:
     return rule.shape.num_nodes
-
-
-def fits(verifier: Verifier, draws) -> bool:
-    """Whether a verifier takes the trees of a drafter or rule."""
-    try:
-        verifier.check_shape(draws.shape)
-    except ConfigError:
-        return False
-    return bool(draws.sibling_laws & verifier.accepts)

@@ -75,6 +75,15 @@ class Method:
         return dataclasses.replace(sampling, temperature=temperature, top_k=top_k).target_warp
 
 
+def fits(verifier: Verifier, drafter: Drafter) -> bool:
+    """Whether a verifier is lossless for the trees of a drafter."""
+    try:
+        verifier.check_shape(drafter.shape)
+    except ConfigError:
+        return False
+    return bool(drafter.sibling_laws & verifier.accepts)
+
+
 def _of_rule(rule: type[TreeRule], drafter: str) -> Recipe:
     """A rule's trees, grown by a drafter of `DRAFTERS`; the options are the fields of the rule."""
 

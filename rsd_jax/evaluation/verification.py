@@ -13,8 +13,9 @@ from rsd_jax.core.tree import DraftTree
 from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.growth import grow_tree
 from rsd_jax.drafters.model import ModelDrafter
-from rsd_jax.engine.methods import Method
+from rsd_jax.engine.methods import Method, fits
 from rsd_jax.evaluation.stopwatch import timed, turn_order
+from rsd_jax.verifiers import VERIFIERS, NodeVerifier
 from rsd_jax.verifiers.base import TargetLaws, Verifier
 
 _DRAFT_SPREAD = 4.0  # standard deviation of the draft's logits: a few tokens are likely
@@ -55,6 +56,25 @@ def _verify_blocks(
     return jax.lax.fori_loop(0, _BLOCKS, one, jnp.zeros(tree.tokens.shape[:1], jnp.int32))
 
 
+def ways_to_verify(method: Method) -> dict[str, Verifier]:
+    """Every verifier that is lossless for a method's drafts, by name.
+
+    A `NodeVerifier` stands twice: with the reached nodes tested one after the other, and with all
+    nodes tested at once ("..., all").
+    """
+    ways: dict[str, Verifier] = {}
+    for name, make in VERIFIERS.items():
+        verifier = make()
+        if not fits(verifier, method.drafter):
+            continue
+        if isinstance(verifier, NodeVerifier):
+            ways[name] = dataclasses.replace(verifier, all_nodes=False)
+            ways[f"{name}, all"] = dataclasses.replace(verifier, all_nodes=True)
+        else:
+            ways[name] = verifier
+    return ways
+
+
 def time_verification(
     method: Method,
     warp: Warp,
@@ -62,26 +82,24 @@ def time_verification(
     vocab_size: int,
     batch: int,
     repeats: int = 11,
-) -> tuple[float, float]:
-    """Median seconds per block: testing only reached nodes, and testing all nodes, in turns.
+) -> dict[str, float]:
+    """Median seconds per block of each way to verify, timed in turns.
 
     Args:
-      warp: warp of draft and target.
-      method: a method with a draft model and a verifier that has `all_nodes`.
-      vocab_size: V, size of the random laws.
+      warp: of draft and target.
+      method: with a draft model.
+      vocab_size: V, of random laws.
       batch: rows.
-      repeats: timed calls of each way.
+      repeats: timed calls of each.
     """
     tree, logits = jax.jit(_trees, static_argnums=(0, 1, 2))(method, vocab_size, batch, warp)
     rows = row_keys(0, jnp.arange(batch))
-    ways: list[Any] = [
-        dataclasses.replace(method.verifier, all_nodes=choice)  # type: ignore[type-var]
-        for choice in (False, True)
-    ]
-    seconds: list[list[float]] = [[], []]
+    ways = ways_to_verify(method)
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeats + 1):
         for chosen in turn_order(len(ways), turn):
-            taken = timed(_verify_blocks, ways[chosen], tree, logits, warp, rows)[1]
+            name = list(ways)[chosen]
+            taken = timed(_verify_blocks, ways[name], tree, logits, warp, rows)[1]
             if turn:  # the first call compiles
-                seconds[chosen].append(taken / _BLOCKS)
-    return statistics.median(seconds[0]), statistics.median(seconds[1])
+                seconds[name].append(taken / _BLOCKS)
+    return {name: statistics.median(each) for name, each in seconds.items()}

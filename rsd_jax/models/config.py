@@ -177,10 +177,30 @@ def _llama2(hidden: int, mlp: int, layers: int, heads: int, kv_heads: int) -> Ll
     )
 
 
-# Published shapes (Touvron et al. 2023, table 1; the 115M draft: Goel et al. 2024).
+def _smollm2(hidden: int, mlp: int, layers: int, heads: int, kv_heads: int) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=49152,
+        hidden_size=hidden,
+        intermediate_size=mlp,
+        num_layers=layers,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=64,
+        rope=RopeConfig(theta=100000.0),
+        max_positions=8192,
+        bos_id=1,
+        eos_ids=(2,),
+        tied_embeddings=True,
+    )
+
+
+# Published shapes (Touvron et al. 2023, table 1; the 115M draft: Goel et al. 2024;
+# SmolLM2-135M-Instruct: its config.json), and a draft of 10M for it, our own choice.
 NAMED_CONFIGS: dict[str, LlamaConfig] = {
     "llama2_7b": _llama2(4096, 11008, 32, 32, 32),
     "llama2_13b": _llama2(5120, 13824, 40, 40, 40),
     "llama2_70b": _llama2(8192, 28672, 80, 64, 8),
     "llama2_115m": _llama2(1024, 2816, 4, 8, 8),
+    "smollm2_135m": _smollm2(576, 1536, 30, 9, 3),
+    "smollm2_10m": _smollm2(192, 512, 2, 3, 1),
 }

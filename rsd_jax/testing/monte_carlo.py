@@ -116,8 +116,8 @@ def assert_sampled_law(
     Raises:
       AssertionError: the laws differ; names the instance and the measured total variation.
     """
-    for number, instance in enumerate(instances):
-        (law,) = outcome_laws(right, rule, [instance])
+    laws = outcome_laws(right, rule, instances)
+    for number, (instance, law) in enumerate(zip(instances, laws, strict=True)):
         counts = sample_outcomes(verifier, rule, instance)
         check = chi_square(flat(counts), flat(law), false_alarm=false_alarm)
         if not check.passed:

@@ -13,7 +13,7 @@ from rsd_jax.engine.decoding import advance
 from rsd_jax.engine.job import prepare, start
 from rsd_jax.engine.request import Request
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_pair
-from tests import joint_law
+from tests import AS_USERS_COMPILE, joint_law
 from tests.joint_law import METHODS
 
 pytestmark = pytest.mark.usefixtures("full_optimisation")
@@ -43,7 +43,7 @@ def _compile(method, pair, batch, **warp):
     assert job.batches[0].tokens.shape[1] == CAPACITY
     state = jax.eval_shape(lambda: start(job, job.batches[0]))
     lowered = advance.lower(job.engine, job.params, state, job.options, np.int32(1))
-    return lowered.compile({"xla_cpu_use_fusion_emitters": True}), state
+    return lowered.compile(AS_USERS_COMPILE), state
 
 
 def _cache_sized(text, state):
