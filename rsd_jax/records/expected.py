@@ -7,7 +7,6 @@ import numpy as np
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.records import metrics
-from rsd_jax.records.decoding import interval
 from rsd_jax.records.metrics import Interval
 
 BASE = "recursive_rejection"
@@ -39,22 +38,22 @@ class Expected:
     gains_intervals: dict[str, dict[str, Interval]] | None = None
 
     def __post_init__(self):
-        names = set(self.expected_tokens)
-        others = [*self.gains.values(), *(self.gains_intervals or {}).values()]
-        others += filter(None, [self.expected_tokens_intervals])
-        if any(set(by_verifier) != names for by_verifier in others):
+        paired = self.gains_intervals or {}
+        ends = dict(self.expected_tokens_intervals or {})
+        names = sorted(self.expected_tokens)
+        others = [sorted(found) for found in (*self.gains.values(), *paired.values())]
+        others += [sorted(ends)] if ends else []
+        if different := [other for other in others if other != names]:
             raise ConfigError(
-                f"field 'expected_tokens' has other verifiers than the gains: {names}"
+                f"field 'expected_tokens' has the verifiers {names}; intervals or gains have "
+                f"{different[0]}"
             )
-        ends = (self.expected_tokens_intervals or {}) | {
-            f"{name} over {base}": one
-            for base, by_verifier in (self.gains_intervals or {}).items()
-            for name, one in by_verifier.items()
-        }
+        for base, by_verifier in paired.items():
+            ends |= {f"{name} over {base}": one for name, one in by_verifier.items()}
         for name, (low, high) in ends.items():
             if low > high:
                 raise ConfigError(
-                    f"the interval of {name} is {[low, high]}; the lower end is first"
+                    f"the interval of {name} is {[low, high]}; the lower end comes first"
                 )
 
     @classmethod
@@ -68,21 +67,24 @@ class Expected:
         """
         bases = [name for name in dict.fromkeys((BASE, own)) if name in sums]
         tokens = {name: metrics.block_efficiency(each, blocks) for name, each in sums.items()}
-        ends = {name: interval(each, blocks) for name, each in sums.items()}
-        paired = {
-            base: {
-                name: interval(each, blocks, base=(sums[base], blocks))
-                for name, each in sums.items()
-            }
-            for base in bases
-        }
-        several = len(blocks) > 1
-        return cls(
+        part = cls(
             expected_blocks=int(blocks.sum()),
             expected_tokens=tokens,
             gains={
                 base: {name: each / tokens[base] for name, each in tokens.items()} for base in bases
             },
-            expected_tokens_intervals=ends if several else None,
-            gains_intervals=paired if several else None,
+        )
+        if len(blocks) < 2:
+            return part
+        ends = metrics.bootstrap_interval
+        return dataclasses.replace(
+            part,
+            expected_tokens_intervals={name: ends(each, blocks) for name, each in sums.items()},
+            gains_intervals={
+                base: {
+                    name: ends(each, blocks, base=(sums[base], blocks))
+                    for name, each in sums.items()
+                }
+                for base in bases
+            },
         )
