@@ -41,7 +41,8 @@ class Expected:
         paired = self.gains_intervals or {}
         ends = dict(self.expected_tokens_intervals or {})
         names = sorted(self.expected_tokens)
-        others = [sorted(found) for found in (*self.gains.values(), *paired.values())]
+        others = [sorted(found) for found in self.gains.values()]
+        others += [sorted(found) for found in paired.values()]
         others += [sorted(ends)] if ends else []
         if different := [other for other in others if other != names]:
             raise ConfigError(
