@@ -16,6 +16,8 @@ from rsd_jax.reporting.figures import STYLES, style_of
 from rsd_jax.reporting.panels import Structure
 from rsd_jax.reporting.table_formats import Table, number, with_interval
 
+_ROUNDING = 1e-5  # verifiers that are equal in exact arithmetic differ by less
+
 
 def tokens_table(contest: Contest) -> Table:
     """A line per row: sampled tokens per block, and of each verifier the expected ones."""
@@ -65,10 +67,11 @@ def summary_table(contest: Contest) -> Table:
         each = found[temperature, name]
         values, ends = [value for value, _ in each], [end for _, end in each if end is not None]
         mean, low, high = statistics.fmean(values), min(values), max(values)
-        counts = (sum(low > 1 for low, _ in ends), sum(high < 1 for _, high in ends))
-        cells = (f"{100 * (value - 1):+.1f} %" for value in (mean, low, high))
+        above = sum(low > 1 + _ROUNDING for low, _ in ends)
+        below = sum(high < 1 - _ROUNDING for _, high in ends)
+        cells = (f"{_percent(value):+.1f} %" for value in (mean, low, high))
         lines.append(
-            [f"{temperature:g}", style(name).label, str(len(each)), *cells, *map(str, counts)]
+            [f"{temperature:g}", style(name).label, str(len(each)), *cells, str(above), str(below)]
         )
     heads = ("T", "verifier", "rows", "mean", "least", "most", "above 0", "below 0")
     title = f"{contest.label}: gain over {style(BASE).label}, all methods and trees"
@@ -105,10 +108,15 @@ def _gain(measured: Measured | None) -> str:
     if measured is None:
         return "-"
     value, ends = measured
-    text = f"{100 * (value - 1):+.1f} %"
+    text = f"{_percent(value):+.1f} %"
     if ends is None:
         return text
-    return f"{text} [{100 * (ends[0] - 1):.1f}, {100 * (ends[1] - 1):.1f}]"
+    return f"{text} [{_percent(ends[0]):.1f}, {_percent(ends[1]):.1f}]"
+
+
+def _percent(gain: float) -> float:
+    """Percent over 1, rounded as it is shown; never -0."""
+    return round(100 * (gain - 1), 1) + 0.0
 
 
 def _beside(measured: Measured | None) -> str:
