@@ -83,6 +83,14 @@ def _places(engine: Engine, tree: DraftTree) -> jax.Array | None:
     return None if engine.drafter.pass_widths is None else places(tree)
 
 
+def target_laws(
+    engine: Engine, tree: DraftTree, logits: jax.Array, options: DecodeOptions
+) -> TargetLaws:
+    """The target's laws at the nodes of the trees, from the logits of `score`."""
+    backend = engine.models.target.backend
+    return TargetLaws(logits, options.target_warp, _places(engine, tree), backend)
+
+
 def verify(
     engine: Engine,
     state: DecodeState,
@@ -91,8 +99,7 @@ def verify(
     options: DecodeOptions,
 ) -> VerifyResult:
     """Phase 3: which nodes are accepted, and the token that ends the block."""
-    backend = engine.models.target.backend
-    target = TargetLaws(logits, options.target_warp, _places(engine, tree), backend)
+    target = target_laws(engine, tree, logits, options)
     return engine.verifier.verify(tree, target, block_keys(state.row_keys, state.stats.blocks))
 
 

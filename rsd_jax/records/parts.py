@@ -1,4 +1,4 @@
-"""All parts of rows other than `Decoding`."""
+"""All parts of rows other than `Decoding` and `Expected`."""
 
 import dataclasses
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rsd_jax.records.decoding import Decoding
+from rsd_jax.records.expected import Expected
 from rsd_jax.records.hardware import Hardware
 from rsd_jax.records.metrics import Interval
 from rsd_jax.records.parts import Scores, Search, SkippedPass, Stream, Timing
@@ -25,13 +26,14 @@ PARTS: dict[str, type] = {
     "decoding": Decoding,
     "scores": Scores,
     "timing": Timing,
+    "expected": Expected,
     "stream": Stream,
     "search": Search,
     "skipping": SkippedPass,
 }
 # By kind: parts that a finished row must have, and parts that it may have.
 KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "decoding": (("decoding",), ("scores", "timing")),
+    "decoding": (("decoding",), ("scores", "timing", "expected")),
     "stream": (("decoding", "stream"), ("search",)),
     "skipping": (("skipping",), ()),
 }
@@ -82,7 +84,7 @@ class Row:
         cells share, so that cells can be added.
       hardware: see `Hardware`.
       versions: by library.
-      decoding, scores, timing, stream, search, skipping: the parts; null if not measured.
+      decoding, scores, timing, expected, stream, search, skipping: the parts; null if not measured.
     """
 
     source: str
@@ -121,6 +123,7 @@ class Row:
     decoding: Decoding | None = None
     scores: Scores | None = None
     timing: Timing | None = None
+    expected: Expected | None = None
     stream: Stream | None = None
     search: Search | None = None
     skipping: SkippedPass | None = None

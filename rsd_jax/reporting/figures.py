@@ -1,4 +1,4 @@
-"""Styles of methods in all figures, and writing of figures to files."""
+"""Styles of methods and verifiers in all figures, and writing of figures to files."""
 
 import dataclasses
 import io
@@ -49,7 +49,15 @@ STYLES: dict[str, Style] = {
 }
 _OTHER = Style("", "#4d4d4d", "-", "s")
 
-_VERIFIER_MARKERS = {"k_seq": "^", "recursive_rejection": "v"}
+VERIFIER_STYLES: dict[str, Style] = {
+    "recursive_rejection": Style("recursive rejection", "#8c8c8c", "-", "v"),
+    "k_seq": Style("K-SEQ", "#d62728", "--", "^"),
+    "match": Style("match", "#9467bd", ":", "P"),
+    "block": Style("block", "#ff7f0e", "-.", "s"),
+    "traversal": Style("traversal", "#2ca02c", "--", "D"),
+    "coupling": Style("coupling", "#1f77b4", "-", "X"),
+}
+"""How verifiers are drawn that are compared on the same trees."""
 
 
 def style_of(variant: str) -> Style:
@@ -66,7 +74,7 @@ def style_of(variant: str) -> Style:
         label=f"{style.label}, {verifier}",
         color="#" + "".join(f"{int(style.color[i : i + 2], 16) * 3 // 5:02x}" for i in (1, 3, 5)),
         line=style.line,
-        marker=_VERIFIER_MARKERS.get(verifier, "X"),
+        marker=VERIFIER_STYLES[verifier].marker if verifier in VERIFIER_STYLES else "X",
     )
 
 

@@ -9,6 +9,7 @@ from rsd_jax.errors import ConfigError
 from rsd_jax.records.rows import Row
 from rsd_jax.reporting import facts, figures
 from rsd_jax.reporting.comparison import section as comparison
+from rsd_jax.reporting.expected import section as expected
 from rsd_jax.reporting.experiment import section as experiment
 from rsd_jax.reporting.page import Output, Section, page
 from rsd_jax.reporting.panels import panels_of
@@ -16,8 +17,14 @@ from rsd_jax.reporting.skipping import section as skipping
 from rsd_jax.reporting.stream import section as stream
 from rsd_jax.reporting.table_formats import Table, escape_markdown
 
-# One function per kind of rows; each takes all rows and makes the sections of its kind.
-_KINDS = (experiment.sections, comparison.sections, stream.sections, skipping.sections)
+# One function per kind of rows or part; each takes all rows and makes the sections of its kind.
+_KINDS = (
+    experiment.sections,
+    expected.sections,
+    comparison.sections,
+    stream.sections,
+    skipping.sections,
+)
 _LATEX_HEAD = "% \\usepackage{booktabs,longtable}; tables of all structures want a landscape page."
 
 
@@ -28,6 +35,7 @@ def write_report(
 
     Rows of a known experiment get the figures and tables of this experiment. Other rows of
     decoding get the bars of `plot_comparison` and the table of `comparison_table`, panel by panel.
+    Rows with expected tokens also get the figures and tables of these.
 
     Args:
       rows: in the order in which they were written.

@@ -68,6 +68,6 @@ def tokens_if_stopped(tree: DraftTree, eos_ids: jax.Array | None = None) -> jax.
     # (tokens on the path up to the first EOS, whether there is one), one more level in each step
     count, ended = jnp.zeros_like(depths), jnp.zeros_like(is_eos)
     for _ in range(tree.shape.depth):
-        count = jnp.where(is_root, 0, count[above] + ~ended[above])
+        count = jnp.where(is_root, 0, count[above] + (~ended[above]).astype(jnp.int32))
         ended = ~is_root & (ended[above] | is_eos)
-    return count + ~ended
+    return count + (~ended).astype(jnp.int32)

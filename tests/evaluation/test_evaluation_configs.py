@@ -7,10 +7,11 @@ import json
 import pytest
 
 from rsd_jax.core.types import LoadedModel
+from rsd_jax.evaluation.expected import lossless_verifiers
 from rsd_jax.evaluation.stream.session import Session
 from rsd_jax.evaluation.stream.settings import StreamSettings
 from rsd_jax.evaluation.sweep.cells import all_cells
-from rsd_jax.evaluation.sweep.definition import Sweep
+from rsd_jax.evaluation.sweep.definition import BASELINE_KEY, Sweep
 from rsd_jax.evaluation.sweep.run import results_path, run_sweep
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.models.loading import shipped_pair_directory
@@ -39,7 +40,9 @@ _CONFIGS = ("experiment1", "experiment2")
 
 def test_there_are_configurations():
     with_config = {name for name, module in _MODULES.items() if hasattr(module, "get_config")}
-    assert with_config == {*_CONFIGS, "swift_stream"}, "a new one needs a test that runs it"
+    assert with_config == {*_CONFIGS, "arena", "swift_stream"}, (
+        "a new one needs a test that runs it"
+    )
     assert _MODULES["experiment1"].get_config().out_dir == "runs/experiment1-quickstart"
     with pytest.raises(ValueError, match="unknown variant 'llama3'"):
         _MODULES["experiment1"].get_config("llama3")
@@ -130,3 +133,24 @@ def test_experiment_2_spends_exactly_the_budget(variant):
     budgets = {int(length) for length in config.trees.sd}
     for method in Sweep.from_config(config).methods().values():
         assert method.drafter.shape.num_nodes - 1 in {0, *budgets}
+
+
+@pytest.mark.parametrize("variant", _MODULES["arena"].VARIANTS)
+def test_the_arena_spends_the_budgets_and_names_every_lossless_verifier(variant):
+    module = _MODULES["arena"]
+    sweep = Sweep.from_config(module.get_config(variant))
+    assert sweep.expected
+    drivers = {}
+    for key, method in sweep.methods().items():
+        if key != BASELINE_KEY:
+            drivers.setdefault(method.name, set()).add(method.verifier_name)
+            if variant != "quick":
+                assert method.drafter.shape.num_nodes - 1 in module.BUDGETS
+                # For a single draft K-SEQ is recursive rejection, so it is no cell of its own.
+                lossless = set(lossless_verifiers(method))
+                lossless -= {"k_seq"} if method.name == "sd" else set()
+                assert lossless == set(sweep.verifiers[method.name])
+    assert set(drivers) == {"sd", "spectr", "rsd_c", "rsd_s"}
+    assert all({"recursive_rejection", "coupling"} <= found for found in drivers.values())
+    with pytest.raises(ValueError, match="unknown variant"):
+        module.get_config("slow")

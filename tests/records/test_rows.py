@@ -4,11 +4,13 @@ import dataclasses
 import json
 import platform
 
+import numpy as np
 import pytest
 
 from rsd_jax.engine.methods import METHODS, method_of_tree
 from rsd_jax.errors import ConfigError
 from rsd_jax.records.decoding import BytesRatio
+from rsd_jax.records.expected import Expected
 from rsd_jax.records.files import append_row, known_rows, read_rows, to_json
 from rsd_jax.records.hardware import Hardware, current_versions
 from rsd_jax.records.parts import Timing
@@ -49,6 +51,15 @@ _FIELDS = dict(
     intervals_over="prompts",
 )
 _TIMING = dict(phase_times={"draft": 0.1}, t_ar=0.1, t_block=0.2, realised_fraction=0.9)
+_GAINS = {"recursive_rejection": {"recursive_rejection": 1.0, "coupling": 1.1}}
+_EXPECTED = dict(
+    expected_blocks=15,
+    expected_tokens={"recursive_rejection": 2.2, "coupling": 2.42},
+    gains=_GAINS,
+    gains_intervals={
+        "recursive_rejection": {"recursive_rejection": (1.0, 1.0), "coupling": (1.05, 1.2)}
+    },
+)
 _STREAM = dict(kind="stream", experiment="stream", overall_ratio=1.5, instance=None)
 _SEARCH = dict(matchness=0.9, searching=False, kept_fraction=0.5)
 
@@ -61,6 +72,7 @@ def test_rows_come_back_as_written(tmp_path):
     path = tmp_path / "deeper" / "rows.jsonl"
     rows = [
         _row(**_TIMING),
+        _row(**_EXPECTED),
         _row(method="ar", tree="-", draft_length=0, mesh=None, top_k=5),
         _row(accuracy=31.0, accuracy_metric="bleu"),
         _row(**_STREAM, token_phase_times={"draft": 0.01}),
@@ -90,6 +102,43 @@ def test_a_row_has_the_parts_of_what_was_measured():
     assert (flat["token_rate"], flat["t_block"], flat["hardware"]["cores"]) == (20.0, 0.2, 2)
     assert "matchness" not in flat
     assert "decoding" not in flat
+
+
+def test_expected_tokens_name_the_same_verifiers_everywhere():
+    for changes, message in (
+        ({"expected_tokens": {"coupling": 2.0}}, "intervals or gains have"),
+        ({"expected_tokens_intervals": {"coupling": (2.0, 2.1)}}, "intervals or gains have"),
+        (
+            {
+                "expected_tokens_intervals": {
+                    "coupling": (2.0, 2.1),
+                    "recursive_rejection": (2.1, 2.0),
+                }
+            },
+            "the interval of recursive_rejection",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            _row(**_EXPECTED | changes)
+
+
+def test_gains_are_over_recursive_rejection_and_the_methods_own_verifier():
+    blocks = np.asarray([10, 20, 10])
+    sums = {
+        "recursive_rejection": np.asarray([20.0, 50.0, 30.0]),
+        "k_seq": np.asarray([22.0, 55.0, 33.0]),
+    }
+    part = Expected.of(sums, blocks, own="k_seq")
+    assert part.expected_blocks == 40
+    assert part.expected_tokens == {"recursive_rejection": 2.5, "k_seq": 2.75}
+    assert list(part.gains) == ["recursive_rejection", "k_seq"]
+    low, high = part.gains_intervals["recursive_rejection"]["k_seq"]
+    assert low == pytest.approx(1.1), "the gain is the same on every prompt, so pairing is exact"
+    assert high == pytest.approx(1.1)
+    low, high = part.expected_tokens_intervals["k_seq"]
+    assert low < 2.75 < high
+    alone = Expected.of({k: v[:1] for k, v in sums.items()}, blocks[:1], "recursive_rejection")
+    assert (alone.gains_intervals, list(alone.gains)) == (None, ["recursive_rejection"])
 
 
 def test_every_method_has_its_own_verifier_in_the_table():

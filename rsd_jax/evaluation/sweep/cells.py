@@ -174,5 +174,6 @@ def _differences(sweep: Sweep, row: Row) -> str:
     if row.method != BASELINE:
         values["draft_temperature"] = (row.draft_temperature, sweep.draft_temperature)
         values["draft_top_k"] = (row.draft_top_k, sweep.draft_top_k)
+        values["expected"] = (row.expected is not None, sweep.expected)
     found = [f"{name} {was} then, {now} now" for name, (was, now) in values.items() if was != now]
     return f" ({', '.join(found)})" if found else ""

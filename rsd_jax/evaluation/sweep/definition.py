@@ -39,6 +39,8 @@ class Sweep:
       batch_size: prompts decoded together; 1 gives intervals over prompts.
       cells_together: cells that take turns with one baseline; a killed run loses at most these.
       phase_repeats: how often the phases of a block are timed; 0: never.
+      expected: whether the expected tokens of every lossless verifier are measured on the trees of
+        each method, in a run of their own; see `rsd_jax.evaluation.expected`.
       mesh: sizes of the axes "data" and "model", or empty for one device.
       draft_temperature, draft_top_k: for all methods that draft; null for the target's values.
       estimate: expected times.
@@ -59,6 +61,7 @@ class Sweep:
     draft_temperature: float | None = None
     draft_top_k: int | None = None
     verifiers: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    expected: bool = False
 
     @classmethod
     def from_config(cls, config: Any) -> "Sweep":
@@ -137,7 +140,7 @@ class Sweep:
             del settings[name]
         shared = {
             name: getattr(self, name)
-            for name in ("batch_size", "mesh", "draft_temperature", "draft_top_k")
+            for name in ("batch_size", "mesh", "draft_temperature", "draft_top_k", "expected")
         }
         model = {"pair": pair, "dtype": source.dtype, "template": source.template}
         whole = {"name": task, **settings, **shared, **model}

@@ -23,10 +23,13 @@ class TimeEstimate:
         if part is None:
             return
         # The first batch is decoded twice more, to compile and to measure the time of compiling.
-        # If the phases of a block are timed, compiling takes about twice as long.
+        # If the phases of a block are timed, compiling takes about twice as long; expected tokens
+        # take another program and another run, which is slower.
         batches = -(-part.num_prompts // self._sweep.batch_size)
-        seconds = part.seconds * (1 + 2 / batches)
-        seconds += (part.compile_time or 0.0) * (1 + bool(self._sweep.phase_repeats))
+        again = row.expected is not None
+        seconds = part.seconds * (1 + 2 / batches + 2 * again)
+        compiling = 1 + bool(self._sweep.phase_repeats) + again
+        seconds += (part.compile_time or 0.0) * compiling
         for key in ((row.pair, row.task, row.method), (row.pair, row.task)):
             self._known.setdefault(key, []).append(seconds)
 

@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rsd_jax.engine.job import prepare
 from rsd_jax.engine.methods import Method
-from rsd_jax.engine.request import Sampling
+from rsd_jax.engine.request import Request, Sampling
 from rsd_jax.evaluation.comparison import compare
+from rsd_jax.evaluation.expected import expected_run, lossless_verifiers
 from rsd_jax.evaluation.measured_rows import decoding_parts, header, with_times
 from rsd_jax.evaluation.prompts import texts
 from rsd_jax.evaluation.sweep.accuracy import scores
@@ -14,7 +16,8 @@ from rsd_jax.evaluation.sweep.cells import Cell, Turn
 from rsd_jax.evaluation.sweep.definition import MethodKey
 from rsd_jax.evaluation.sweep.subjects import Subject
 from rsd_jax.evaluation.timing import time_blocks
-from rsd_jax.records.rows import Row
+from rsd_jax.records.expected import Expected
+from rsd_jax.records.rows import Row, own_verifier
 
 SOURCE = "evaluate"
 _MOST_TIMED_TOKENS = 512
@@ -32,7 +35,8 @@ def measure_turn(
       turn: the cells to measure.
       subject: the models and prompts to measure on.
       methods: by their keys.
-      step: called with a line of text after each of the `steps` of `compare`.
+      step: called with a line of text after each of the `steps` of `compare`, and after each run
+        for expected tokens.
 
     Returns:
       a row for each of the turn's cells, in order; status "skipped" if no prompt fits the models.
@@ -68,6 +72,11 @@ def measure_turn(
     ]
     if sweep.phase_repeats:
         rows = _timed(rows, listed, subject, turn)
+    if sweep.expected:
+        rows = [
+            _with_expected(row, method, subject, turn, step) if Cell.of(row) in turn.cells else row
+            for row, method in zip(rows, listed, strict=True)
+        ]
     answers = [texts(models.tokenizer, each.tokens, subject.ends) for each in measured]
     return [
         dataclasses.replace(row, scores=scores(subject.task, encoded.prompts, own, answers[0]))
@@ -101,6 +110,25 @@ def _header(where: Turn | Cell, method: Method, subject: Subject) -> dict[str, A
         weights_sha256=subject.weights_sha256,
         config_hash=sweep.hash_of(where.pair, where.task),
     )
+
+
+def _with_expected(
+    row: Row, method: Method, subject: Subject, turn: Turn, step: Callable[[str], None]
+) -> Row:
+    """The row with the expected tokens of every verifier that is lossless for the method."""
+    if Cell.of(row).is_baseline:
+        return row
+    request = Request(
+        prompts=subject.encoded.tokens,
+        sampling=_sampling(turn, subject),
+        batch_size=subject.sweep.batch_size,
+        capacity=subject.capacity,
+    )
+    job = prepare(method, subject.models.target, subject.models.draft, request)
+    run = expected_run(job, lossless_verifiers(method))
+    step(f"{method.name}: expected tokens")
+    own = own_verifier(method.name)
+    return dataclasses.replace(row, expected=Expected.of(run.sums, run.result.stats.blocks, own))
 
 
 def _timed(rows: list[Row], methods: list[Method], subject: Subject, turn: Turn) -> list[Row]:

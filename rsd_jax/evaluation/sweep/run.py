@@ -104,6 +104,7 @@ def run_sweep(
             subject = subjects[turn.task]
             listed = [methods[method] for method in turn.methods]
             count = steps(listed, subject.encoded.tokens, sweep.batch_size)
+            count += sum(not cell.is_baseline for cell in turn.cells) if sweep.expected else 0
             watcher.turn(turn, count, estimate.turns(ahead))
             for row in _turn_rows(turn, subject, methods, watcher.step):
                 keep(row)

@@ -11,6 +11,8 @@ from rsd_jax.reporting.experiment.definitions import EXPERIMENTS
 from rsd_jax.reporting.page import Output, Section
 from rsd_jax.reporting.panels import panels_of
 
+_MOST_BARS = 40  # with more, none can be read; the table lists them all
+
 
 def sections(rows: Sequence[Row], output: Output) -> list[Section]:
     """One section, if there are such rows.
@@ -23,6 +25,7 @@ def sections(rows: Sequence[Row], output: Output) -> list[Section]:
         output.draw(comparison_figure(panel.rows), f"comparison_{number}", panel.label)
         for number, panel in enumerate(panels, start=1)
         if any(row.value("block_efficiency") is not None for row in panel.rows)
+        and len(panel.rows) <= _MOST_BARS
     ]
     section = Section(
         "Comparison of methods",

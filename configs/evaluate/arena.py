@@ -1,0 +1,66 @@
+"""The arena: every verifier on every method's trees, at target budgets 4, 8, 16 and 30.
+
+Each method is measured with each verifier that is lossless for its drafts. Besides, the expected
+tokens of all these verifiers are computed on the trees of each run, so that they are compared on
+the same trees and contexts, without the noise of acceptance.
+
+Command: python launch/evaluate.py --config=configs/evaluate/arena.py
+then     python launch/plot.py runs/arena-quickstart/results.jsonl
+Variants, after a colon: `quickstart` (the default), `top_p` (with top-p 0.95), `quick` (T = 1, five
+trees, two verifiers, eight prompts at a time; 1,000 blocks or more per row).
+Expected: at T = 1, coupling above recursive rejection on all trees but chains of one token; no
+differences at T = 0.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.evaluate import pairs
+
+VARIANTS = ("quickstart", "top_p", "quick")
+BUDGETS = (4, 8, 16, 30)
+PRODUCTS = ("2x2", "2x4", "4x2", "2x8", "4x4", "8x2", "5x6", "6x5")
+BRANCHINGS = ("2-1", "2-1-1-1", "4-1", "4-1-1-1", "4-3", "2-2-2-2", "6-1-1-1-1")
+VERIFIERS = ("recursive_rejection", "match", "traversal", "coupling")
+# Beside VERIFIERS. For a single draft K-SEQ is recursive rejection.
+MORE_VERIFIERS = dict(sd=("block",), spectr=("k_seq",), rsd_c=(), rsd_s=())
+
+QUICK_TREES = dict(sd=("4",), spectr=("4x4",), rsd_c=("2-2-1-1",), rsd_s=("4x4", "6x5"))
+QUICK_VERIFIERS = ("recursive_rejection", "coupling")
+
+
+def get_config(variant: str = "quickstart") -> ConfigDict:
+    """The sweep of a variant, as described at the head of this file.
+
+    The keys are those of `rsd_jax.evaluation.sweep.settings`.
+
+    Cost: `quickstart` and `top_p` have 484 cells each, `quick` 11. `--dry_run` lists the cells with
+    the time left.
+
+    Raises:
+      ValueError: no such variant.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}; one of {VARIANTS}")
+    config = ConfigDict(pairs.settings("quickstart"))
+    quick = variant == "quick"
+    config.tasks = dict(
+        completion=pairs.task(
+            num_prompts=48,
+            max_new_tokens=80 if quick else 128,
+            temperatures=(1.0,) if quick else (0.0, 0.3, 0.6, 1.0),
+            top_p=0.95 if variant == "top_p" else 1.0,
+        )
+    )
+    config.experiment = "arena"
+    config.expected = True
+    config.trees = dict(
+        sd=tuple(map(str, BUDGETS)), spectr=PRODUCTS, rsd_c=BRANCHINGS, rsd_s=PRODUCTS
+    )
+    config.verifiers = {name: (*VERIFIERS, *more) for name, more in MORE_VERIFIERS.items()}
+    if quick:
+        config.batch_size = 8
+        config.trees = QUICK_TREES
+        config.verifiers = dict.fromkeys(QUICK_TREES, QUICK_VERIFIERS)
+    config.out_dir = f"runs/arena-{variant}"
+    config.lock()
+    return config

@@ -1,0 +1,1 @@
+"""Reports on the expected tokens of several verifiers on the same trees."""

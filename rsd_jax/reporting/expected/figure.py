@@ -1,0 +1,150 @@
+"""Gain of verifiers over recursive rejection against temperature or budget, a panel per method."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rsd_jax.records.expected import BASE
+from rsd_jax.reporting import figures as base
+from rsd_jax.reporting.expected.contests import Contest, gains, in_order, style, tokens
+from rsd_jax.reporting.expected.tables import ordered
+from rsd_jax.reporting.panels import Structure
+
+FLOOR = 0.85
+"""Points with a lower gain are outside of the panels, so that the others can be told apart."""
+
+_FIELDS = {"temperature": "temperature", "target_budget": "target budget"}
+_COLUMNS = 4
+_PANEL_SIZE = (2.9, 2.2)
+
+
+def gain_figure(contest: Contest, against: str, caption: str) -> Any:
+    """Draws a panel for each method and each value of the field that is not on the abscissa.
+
+    The contexts are those of one verifier, see `shown_driver`. Of several trees of one method at
+    one budget and temperature, the one is drawn on which the base itself has most tokens.
+
+    Args:
+      contest: what to draw.
+      against: "temperature" or "target_budget", the abscissa.
+      caption: text below the legend; wrapped here.
+
+    Returns:
+      a matplotlib figure, for `figures.save`.
+    """
+    (fixed,) = set(_FIELDS) - {against}
+    drawn = _drawn(contest)
+    panels: dict[tuple[str, float], list[Structure]] = {}
+    for one in drawn:
+        row = one.rows[0]
+        panels.setdefault((row.method, getattr(row, fixed)), []).append(one)
+    order = base.in_order(method for method, _ in panels)
+    keys = sorted(panels, key=lambda key: (key[1], order.index(key[0])))
+    columns = min(_COLUMNS, len(keys))
+    lines = base.wrapped(caption, _PANEL_SIZE[0] * columns)
+    figure, grid = base.new_figure(-(-len(keys) // columns), columns, _PANEL_SIZE, len(lines))
+    figure.subplots_adjust(wspace=0.3)
+    at = sorted({getattr(one.rows[0], against) for one in drawn})
+    for axes in grid.flat[len(keys) :]:
+        axes.set_visible(False)
+    limits = _limits(drawn)
+    for axes, key in zip(grid.flat, keys, strict=False):
+        _panel(axes, panels[key], against, at, limits)
+        title = f"{base.style_of(key[0]).label}, {_FIELDS[fixed]} {key[1]:g}"
+        axes.set_title(title, fontsize=9.5, fontweight="bold", loc="left", pad=5)
+    for place, axes in enumerate(grid.flat[: len(keys)]):
+        if place + columns >= len(keys):
+            axes.set_xlabel(_FIELDS[against], fontsize=9)
+        if place % columns == 0:
+            axes.set_ylabel("gain (%)", fontsize=9, labelpad=3)
+    verifiers = in_order(name for one in drawn for name in gains(one))
+    base.finish(figure, [_handle(name) for name in verifiers], lines)
+    return figure
+
+
+def shown_driver(contest: Contest) -> str:
+    """The verifier whose contexts are drawn: the base if it was run, else the first by name."""
+    drivers = in_order(one.rows[0].verifier or "" for one in contest.structures)
+    return BASE if BASE in drivers else drivers[0]
+
+
+def _drawn(contest: Contest) -> list[Structure]:
+    best: dict[tuple, Structure] = {}
+    driver = shown_driver(contest)
+    for one in ordered(contest):
+        row = one.rows[0]
+        place = (row.method, row.target_budget, row.temperature)
+        if row.verifier != driver or not gains(one):
+            continue
+        if place not in best or tokens(one)[BASE] > tokens(best[place])[BASE]:
+            best[place] = one
+    return list(best.values())
+
+
+def _limits(drawn: Sequence[Structure]) -> tuple[float, float]:
+    """Ends of the axis of gains, the same in all panels."""
+    ends = [
+        end
+        for one in drawn
+        for value, interval in gains(one).values()
+        if value > FLOOR
+        for end in (*(interval or ()), value)
+    ]
+    low, high = min([1.0, *ends]), max([1.0, *ends])
+    margin = 0.08 * (high - low) or 0.01
+    return max(low - margin, FLOOR), high + margin
+
+
+def _panel(
+    axes: Any,
+    structures: Sequence[Structure],
+    against: str,
+    at: Sequence[float],
+    limits: tuple[float, float],
+) -> None:
+    names = in_order(name for one in structures for name in gains(one))
+    places = {value: place for place, value in enumerate(at)}
+    for index, name in enumerate(names):
+        found = sorted(
+            (places[getattr(one.rows[0], against)], *gains(one)[name])
+            for one in structures
+            if name in gains(one)
+        )
+        shift = 0.14 * (index - (len(names) - 1) / 2)
+        _line(axes, found, shift, style(name))
+    axes.axhline(0.0, color="#8c8c8c", lw=0.8, ls=(0, (4, 3)), zorder=1)
+    axes.set_xlim(-0.5, len(at) - 0.5)
+    axes.set_xticks(range(len(at)), [f"{value:g}" for value in at])
+    axes.set_ylim(*(100 * (end - 1) for end in limits))
+    axes.tick_params(labelsize=8, length=2.5, width=0.7, pad=2.5)
+    axes.grid(color="#e9e9e9", lw=0.6, axis="y")
+    axes.set_axisbelow(True)
+    for side in axes.spines.values():
+        side.set(linewidth=0.7, color="#777777")
+
+
+def _line(axes: Any, found: Sequence[tuple], shift: float, look: base.Style) -> None:
+    values = [100 * (value - 1) for _, value, _ in found]
+    ends = [interval or (value, value) for _, value, interval in found]
+    below = [max(v - 100 * (low - 1), 0) for v, (low, _) in zip(values, ends, strict=True)]
+    above = [max(100 * (high - 1) - v, 0) for v, (_, high) in zip(values, ends, strict=True)]
+    axes.errorbar(
+        [place + shift for place, _, _ in found],
+        values,
+        [below, above],
+        fmt=look.marker,
+        ls=look.line,
+        color=look.color,
+        ms=4.2,
+        lw=1.2,
+        capsize=1.8,
+        zorder=3,
+    )
+
+
+def _handle(verifier: str) -> Any:
+    from matplotlib.lines import Line2D
+
+    look = style(verifier)
+    return Line2D(
+        [], [], color=look.color, ls=look.line, marker=look.marker, lw=1.8, ms=5, label=look.label
+    )
