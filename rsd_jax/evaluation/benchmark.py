@@ -18,7 +18,7 @@ Prompts = Sequence[Sequence[int]]
 
 
 def benchmark_methods(length: int) -> list[Method]:
-    """Autoregressive decoding, two short chains, and every method at one draft length."""
+    """Autoregressive decoding, two short chains, every method at one draft length, and coupling."""
     return [
         build_method("ar"),
         build_method("sd", length=2),
@@ -26,6 +26,7 @@ def benchmark_methods(length: int) -> list[Method]:
         build_method("spectr", num_drafts=3, length=length),
         build_method("rsd_c", branching=(2, 2) + (1,) * (length - 2)),
         build_method("rsd_s", width=4, length=length),
+        build_method("rsd_s", width=4, length=length, verifier="coupling"),
     ]
 
 

@@ -90,7 +90,8 @@ class Stops:
         nodes that a verifier holds to be one, such as copies of a prefix, the first has all mass.
       law: from a node i32[] of positive mass to f32[V], the law of the token that ends the block
         there.
-      finite: bool[], whether the target's laws are laws at all nodes that can be reached.
+      finite: bool[], whether the target's laws are laws at all nodes that can be reached: that had
+        mass when the verifier came to them.
       empty_residuals: i32[], children taken because rounding left no mass elsewhere.
     """
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rsd_jax.core.tree import DraftTree, SiblingLaw
-from rsd_jax.verifiers.measures import Drawn, MeasureVerifier, Taken
+from rsd_jax.verifiers.measures import NEGLIGIBLE, Drawn, MeasureVerifier, Taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Coupling(MeasureVerifier):
     def take(self, weight: jax.Array, drawn: Drawn) -> Taken:
         weight = weight.at[drawn.parent].set(drawn.rest)
         others = weight.sum()
-        by_rounding = (drawn.ratio < 1.0) & (others == 0.0)
+        by_rounding = (drawn.ratio < 1.0) & (others <= NEGLIGIBLE)
         s = jnp.where(by_rounding, 1.0, drawn.ratio)
-        factor = jnp.where(s < 1.0, (1.0 - s) / others, 0.0)
+        factor = jnp.where(s < 1.0, (1.0 - s) / jnp.where(s < 1.0, others, 1.0), 0.0)
         return Taken((weight * factor).at[drawn.child].set(s), factor, s, by_rounding)
 
     def masses(self, tree: DraftTree, weight: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -26,6 +26,9 @@ from rsd_jax.core.tree import DraftTree, SiblingLaw
 from rsd_jax.verifiers.base import Stops, TargetLaws
 from rsd_jax.verifiers.stops import StopVerifier
 
+NEGLIGIBLE = 1e-20
+"""Masses up to this one are rounding, and are taken for 0: their inverse might overflow."""
+
 
 class DrawnLaws(NamedTuple):
     """The laws of one row as its drawn nodes see them; P as in `TreeShape.parent_slots`.
@@ -102,22 +105,28 @@ def _drafts(
     # Q is scaled to a maximum of 1: where the children have nearly all mass, what is left may be
     # less than float32 holds, and a child drawn from it has a law all the same.
     top = left.max(-1)
-    top = jnp.where(jnp.isfinite(top), top, 0.0)
-    q = jnp.exp(left - top[:, None])
-    own = jnp.exp(top)[places], jnp.broadcast_to(jnp.exp(of_tokens)[None], as_points.shape)
+    is_parent = jnp.zeros(len(top), bool).at[of_drawn[0]].set(True, mode="drop")
+    scaled = jnp.exp(left - jnp.where(jnp.isfinite(top), top, 0.0)[:, None])
+    # The law of a node without children may be anything, and must leave no trace.
+    q, top = jnp.where(is_parent[:, None], scaled, 0.0), top[places]
+    own = jnp.exp(top), jnp.broadcast_to(jnp.exp(of_tokens)[None], as_points.shape)
     if tree.siblings is SiblingLaw.IID:
         return q, *own
 
-    # The normaliser of a child's law: the mass of all tokens that no earlier sibling has.
+    # A child's law is normalised over the tokens that no earlier sibling has: by a softmax, whose
+    # digits do not depend on how little mass these tokens had at first.
     slots = jnp.arange(len(places), dtype=jnp.int32)
     is_left = first[None] >= slots[:, None]
     counted = siblings & is_left & (first == slots)[None]
     of_left = jnp.where(counted, of_tokens[None], -jnp.inf)
-    of_left = jnp.concatenate([of_left, (jnp.log(q.sum(-1)) + top)[places][:, None]], axis=1)
     has_earlier = (siblings & (slots[None] < slots[:, None])).any(axis=1)
-    log_mass = jnp.where(has_earlier, jax.nn.logsumexp(of_left, axis=1), 0.0)
-    bulk = jnp.exp(top[places] - log_mass)
-    distinct = jnp.where(is_left, jnp.exp(of_tokens[None] - log_mass[:, None]), 0.0)
+    largest = jnp.maximum(of_left.max(axis=1), top)
+    shift = jnp.where(has_earlier & jnp.isfinite(largest), largest, 0.0)
+    mass = jnp.exp(of_left - shift[:, None]).sum(1) + q.sum(-1)[places] * jnp.exp(top - shift)
+    mass = jnp.where(has_earlier & (mass > 0.0), mass, 1.0)
+    bulk = jnp.exp(top - shift) / mass
+    distinct = jnp.exp(of_tokens[None] - shift[:, None]) / mass[:, None]
+    distinct = jnp.where(is_left, distinct, 0.0)
     if tree.siblings is SiblingLaw.WITHOUT_REPLACEMENT:
         return q, bulk, distinct
     assert tree.child_laws is not None
@@ -206,7 +215,9 @@ class MeasureVerifier(StopVerifier):
             measure = _bulk(laws, place, state.a[node], state.b[node])
             tokens = jnp.where(is_child, tree.tokens, laws.p.shape[-1])
             measure = measure.at[tokens].set(state.of_token, mode="drop")
-            measure = jnp.where(index[node] < len(laws.p), measure, jnp.exp(target.at(node)))
+            # Leaves have no measure of their own; rounding may leave nothing of a tiny one.
+            is_kept = (index[node] < len(laws.p)) & (measure.sum() > 0.0)
+            measure = jnp.where(is_kept, measure, jnp.exp(target.at(node)))
             return measure / measure.sum()
 
         # Without a law all mass is missing, which is not for rounding.
@@ -227,6 +238,7 @@ class MeasureVerifier(StopVerifier):
             of_token = jnp.where(is_sibling, rest, state.of_token)
             mass = _bulk(laws, laws.places[child], state.a[parent], b[parent]).sum()
             mass += jnp.where(is_sibling & laws.is_first, rest, 0.0).sum()
+            mass = jnp.where(mass > NEGLIGIBLE, mass, 0.0)
             ratio = _ratio(state.of_token[child], laws.q_of_tokens[child, child])
             taken = self.take(state.weight, Drawn(child, parent, ratio, mass))
             factor = jnp.broadcast_to(taken.factor, slots.shape)

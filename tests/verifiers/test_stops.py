@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rsd_jax.core.sampling import row_keys
-from rsd_jax.core.tree import DenseLaws, DraftTree, SiblingLaw
+from rsd_jax.core.tree import DenseLaws, DraftTree, SiblingLaw, TreeShape
 from rsd_jax.core.warp import make_warp
 from rsd_jax.drafters import TREE_RULES
 from rsd_jax.drafters.growth import grow_tree
@@ -242,3 +242,51 @@ def test_a_node_without_mass_is_never_drawn():
     for name in ("coupling", "traversal", "match"):
         decisions = decide_rows(VERIFIERS[name](), problem, np.zeros(64, int), noise)
         assert not decisions.num_accepted.any()
+
+
+def _one_tree(logits_q, tokens, logits_p) -> tuple[DraftTree, TargetLaws]:
+    """Children of a root, drawn without replacement; logits of root and children f32[1 + K, V]."""
+    shape = TreeShape.from_branching((len(tokens),))
+    tree = DraftTree(
+        tokens=jnp.asarray([0, *tokens], jnp.int32),
+        parents=jnp.asarray(shape.static_parents),
+        valid=jnp.ones(shape.num_nodes, bool),
+        scores=jnp.zeros(shape.num_nodes, jnp.float32),
+        laws=DenseLaws(jax.nn.log_softmax(jnp.asarray([logits_q], jnp.float32))),
+        finite=jnp.asarray(True),
+        shape=shape,
+        siblings=SiblingLaw.WITHOUT_REPLACEMENT,
+    )
+    return tree, TargetLaws(jnp.asarray(logits_p, jnp.float32), make_warp(1.0))
+
+
+@pytest.mark.parametrize("gap", [90.0, 2000.0])
+@pytest.mark.parametrize("name", ["coupling", "traversal", "recursive_rejection"])
+def test_a_child_drawn_from_next_to_nothing_has_a_law(name, gap):
+    """The first child has all but e^-gap of the mass; two tokens or one are left for the second."""
+    for rest, share in ((0.5, 1 / (1 + np.exp(0.5))), (-np.inf, 1.0)):
+        tree, target = _one_tree([0.0, -gap, -gap + rest], [0, 1], np.zeros((3, 3)))
+        stops = jax.jit(lambda tree, target: VERIFIERS[name]().stops(tree, target).mass)
+        mass = np.asarray(stops(tree, target), np.float64)
+        # p is 1/3 each, so the first child leaves R = (0, 1/3, 1/3), or (0, 1/2, 1/2) normalised;
+        # the second is drawn from (0, share, 1 - share).
+        second = 1 / 3 / share if name == "coupling" else 2 / 3 * min(1.0, 1 / 2 / share)
+        assert mass[2] == pytest.approx(second, abs=1e-6)
+        assert mass.sum() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_draft_law_of_a_leaf_leaves_no_trace():
+    """Such a law is whatever the drafter's loop left there."""
+    tree, target = _one_tree([0.0, 0.0, 0.0], [0], np.zeros((2, 3)))
+    chain = TreeShape.from_branching((1, 1))
+    tree = tree.replace(
+        tokens=jnp.asarray([0, 1, 0], jnp.int32),
+        parents=jnp.asarray(chain.static_parents),
+        valid=jnp.asarray([True, True, False]),
+        laws=DenseLaws(jnp.concatenate([tree.laws.logprobs, jnp.full((1, 3), jnp.nan)])),
+        shape=chain,
+    )
+    target = TargetLaws(jnp.zeros((3, 3), jnp.float32), target.warp)
+    stops = VERIFIERS["coupling"]().stops(tree, target)
+    np.testing.assert_allclose(stops.mass, [0.0, 1.0, 0.0], atol=1e-6)
+    np.testing.assert_allclose(stops.law(jnp.asarray(1)), 1 / 3, atol=1e-6)
