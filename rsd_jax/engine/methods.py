@@ -84,6 +84,12 @@ def fits(verifier: Verifier, drafter: Drafter) -> bool:
     return bool(drafter.sibling_laws & verifier.accepts)
 
 
+def lossless_verifiers(method: Method) -> dict[str, Verifier]:
+    """The verifiers of `VERIFIERS` that are lossless for a method's drafts, by name."""
+    made = {name: kind() for name, kind in VERIFIERS.items()}
+    return {name: one for name, one in made.items() if fits(one, method.drafter)}
+
+
 def _of_rule(rule: type[TreeRule], drafter: str) -> Recipe:
     """A rule's trees, grown by a drafter of `DRAFTERS`; the options are the fields of the rule."""
 

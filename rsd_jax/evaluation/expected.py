@@ -17,12 +17,10 @@ from rsd_jax.drafters.base import ModelParams
 from rsd_jax.engine import phases
 from rsd_jax.engine.generation import failed_rows, join_results, read_state, to_result
 from rsd_jax.engine.job import Job, start
-from rsd_jax.engine.methods import Method
 from rsd_jax.engine.phases import DecodeOptions, Engine
 from rsd_jax.engine.results import GenerateResult
 from rsd_jax.engine.state import DecodeState
-from rsd_jax.errors import ConfigError, NonFiniteLogitsError
-from rsd_jax.verifiers import VERIFIERS
+from rsd_jax.errors import NonFiniteLogitsError
 from rsd_jax.verifiers.base import Verifier
 from rsd_jax.verifiers.expected import expected_tokens
 
@@ -40,17 +38,6 @@ class ExpectedTokens:
     result: GenerateResult
 
 
-def lossless_verifiers(method: Method) -> dict[str, Verifier]:
-    """The verifiers of `VERIFIERS` that are lossless for a method's drafts, by name."""
-    found: dict[str, Verifier] = {}
-    for name, kind in VERIFIERS.items():
-        try:
-            found[name] = dataclasses.replace(method, verifier=kind()).verifier
-        except ConfigError:
-            continue
-    return found
-
-
 def expected_run(job: Job, verifiers: dict[str, Verifier]) -> ExpectedTokens:
     """Decodes the batches of a job as `decode` does, with the same tokens.
 
@@ -58,7 +45,7 @@ def expected_run(job: Job, verifiers: dict[str, Verifier]) -> ExpectedTokens:
 
     Args:
       job: from `prepare`; the verifier of its method decides.
-      verifiers: by name, each with `stops`; see `lossless_verifiers`.
+      verifiers: by name, each with `stops`; see `lossless_verifiers` of `engine.methods`.
 
     Raises:
       ConfigError: a verifier has no `stops`.

@@ -13,9 +13,9 @@ from rsd_jax.core.tree import DraftTree
 from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.growth import grow_tree
 from rsd_jax.drafters.model import ModelDrafter
-from rsd_jax.engine.methods import Method, fits
+from rsd_jax.engine.methods import Method, lossless_verifiers
 from rsd_jax.evaluation.stopwatch import timed, turn_order
-from rsd_jax.verifiers import VERIFIERS, NodeVerifier
+from rsd_jax.verifiers import NodeVerifier
 from rsd_jax.verifiers.base import TargetLaws, Verifier
 
 _DRAFT_SPREAD = 4.0  # standard deviation of the draft's logits: a few tokens are likely
@@ -63,10 +63,7 @@ def ways_to_verify(method: Method) -> dict[str, Verifier]:
     nodes tested at once ("..., all").
     """
     ways: dict[str, Verifier] = {}
-    for name, make in VERIFIERS.items():
-        verifier = make()
-        if not fits(verifier, method.drafter):
-            continue
+    for name, verifier in lossless_verifiers(method).items():
         if isinstance(verifier, NodeVerifier):
             ways[name] = dataclasses.replace(verifier, all_nodes=False)
             ways[f"{name}, all"] = dataclasses.replace(verifier, all_nodes=True)

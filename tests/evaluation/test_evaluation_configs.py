@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rsd_jax.core.types import LoadedModel
-from rsd_jax.evaluation.expected import lossless_verifiers
+from rsd_jax.engine.methods import lossless_verifiers
 from rsd_jax.evaluation.stream.session import Session
 from rsd_jax.evaluation.stream.settings import StreamSettings
 from rsd_jax.evaluation.sweep.cells import all_cells

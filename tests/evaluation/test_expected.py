@@ -5,9 +5,10 @@ import pytest
 
 import rsd_jax
 from rsd_jax.engine.job import prepare
+from rsd_jax.engine.methods import lossless_verifiers
 from rsd_jax.engine.request import Request
 from rsd_jax.errors import ConfigError
-from rsd_jax.evaluation.expected import expected_run, lossless_verifiers
+from rsd_jax.evaluation.expected import expected_run
 from rsd_jax.evaluation.sweep.cells import missing_cells
 from rsd_jax.evaluation.sweep.run import results_path, run_sweep
 from rsd_jax.records.files import read_rows

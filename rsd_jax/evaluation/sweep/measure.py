@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rsd_jax.engine.job import prepare
-from rsd_jax.engine.methods import Method
+from rsd_jax.engine.methods import Method, lossless_verifiers
 from rsd_jax.engine.request import Request, Sampling
 from rsd_jax.evaluation.comparison import compare
-from rsd_jax.evaluation.expected import expected_run, lossless_verifiers
+from rsd_jax.evaluation.expected import expected_run
 from rsd_jax.evaluation.measured_rows import decoding_parts, header, with_times
 from rsd_jax.evaluation.prompts import texts
 from rsd_jax.evaluation.sweep.accuracy import scores
