@@ -62,10 +62,12 @@ class Expected:
         """The part, from sums.
 
         Args:
-          sums: f64[P] by verifier, expected tokens of the blocks of each prompt.
+          sums: f64[P] by verifier, expected tokens of the blocks of each prompt. A verifier with a
+            NaN, which needed a law that is none, is left out.
           blocks: int[P].
           own: the method's own verifier.
         """
+        sums = {name: each for name, each in sums.items() if np.isfinite(each).all()}
         bases = [name for name in dict.fromkeys((BASE, own)) if name in sums]
         tokens = {name: metrics.block_efficiency(each, blocks) for name, each in sums.items()}
         part = cls(

@@ -21,7 +21,8 @@ def expected_tokens(
 ) -> jax.Array:
     """Expected tokens of the block of each row, given its tree: f32[B].
 
-    At T = 0 nothing is random and the numbers are whole.
+    At T = 0 nothing is random and the numbers are whole. NaN if a law that the verifier needs is
+    not a law.
 
     Args:
       verifier: with `stops`.
@@ -44,7 +45,8 @@ def expected_tokens(
 
     def one(row: DraftTree, logits: jax.Array, places: jax.Array | None) -> jax.Array:
         laws = TargetLaws(logits, target.warp, places, target.backend)
-        return verifier.stops(row, laws).mass
+        stops = verifier.stops(row, laws)
+        return jnp.where(stops.finite, stops.mass, jnp.nan)
 
     mass = jax.vmap(one)(tree, target.logits, target.places)
     return (mass * tokens.astype(mass.dtype)).sum(axis=1)
