@@ -171,7 +171,14 @@ def test_transformers_reads_what_we_write(kind, tmp_path):
 def test_named_configs(name):
     config = NAMED_CONFIGS[name]
     assert config_from_hf(config_to_hf(config)) == config
-    millions = {"llama2_7b": 6738, "llama2_13b": 13016, "llama2_70b": 68977, "llama2_115m": 117}
+    millions = {
+        "llama2_7b": 6738,
+        "llama2_13b": 13016,
+        "llama2_70b": 68977,
+        "llama2_115m": 117,
+        "smollm2_135m": 135,
+        "smollm2_10m": 10,
+    }
     assert round(config.num_parameters / 1e6) == millions[name]
 
 
