@@ -1,4 +1,4 @@
-"""Times verification alone, in two ways: all nodes tested at once, or only reached nodes."""
+"""Times verification alone, by every verifier that is lossless for the method's drafts."""
 
 import dataclasses
 import functools

@@ -17,7 +17,6 @@ def expected_tokens(
     target: TargetLaws,
     *,
     eos_ids: jax.Array | None = None,
-    most: jax.Array | None = None,
 ) -> jax.Array:
     """Expected tokens of the block of each row, given its tree: f32[B].
 
@@ -30,14 +29,11 @@ def expected_tokens(
       target: with leading B, and the warp.
       eos_ids: i32[E], ids that end a row, padded with negative numbers; a token after one of these
         on a path does not count.
-      most: i32[B], tokens that each row may still produce.
 
     Raises:
       ConfigError: the verifier has no `stops`.
     """
     tokens = jax.vmap(lambda row: tokens_if_stopped(row, eos_ids))(tree)
-    if most is not None:
-        tokens = jnp.minimum(tokens, most[:, None])
     if target.warp.greedy:
         path = greedy(tree, target).path
         last = jnp.where(path >= 0, path, 0).max(axis=1, initial=0)

@@ -119,7 +119,7 @@ def _drafts(
     is_left = first[None] >= slots[:, None]
     counted = siblings & is_left & (first == slots)[None]
     of_left = jnp.where(counted, of_tokens[None], -jnp.inf)
-    has_earlier = (siblings & (slots[None] < slots[:, None])).any(axis=1)
+    has_earlier = tree.earlier().any(axis=1)
     largest = jnp.maximum(of_left.max(axis=1), top)
     shift = jnp.where(has_earlier & jnp.isfinite(largest), largest, 0.0)
     mass = jnp.exp(of_left - shift[:, None]).sum(1) + q.sum(-1)[places] * jnp.exp(top - shift)
@@ -225,9 +225,8 @@ class MeasureVerifier(StopVerifier):
 
     def _take_all(self, laws: DrawnLaws) -> _State:
         slots = jnp.arange(len(laws.drawn), dtype=jnp.int32)
-        order = jnp.argsort(~laws.drawn, stable=True).astype(
-            jnp.int32
-        )  # those that were not drawn last
+        # Slots that were not drawn come last, and the loop ends before them.
+        order = jnp.argsort(~laws.drawn, stable=True).astype(jnp.int32)
 
         def step(turn: jax.Array, state: _State) -> _State:
             child = order[turn]

@@ -236,7 +236,7 @@ def test_a_node_without_mass_is_never_drawn():
     """Whatever the noise: here nothing but the root can be reached."""
     p, q = np.eye(1, 3), np.asarray([[0.0, 0.5, 0.5]])
     instance = Instance(target=(p, np.tile(p, (3, 1))), draft=(q,))
-    problem = make_problem([drawn_trees(_FIXED((2,)), q) for q in [instance.draft]], [instance])
+    problem = make_problem([drawn_trees(_FIXED((2,)), instance.draft)], [instance])
     noise = np.random.default_rng(0).gumbel(size=(64, 3))
     noise[:, 1:] += 1e6
     for name in ("coupling", "traversal", "match"):
