@@ -40,15 +40,7 @@ class Method:
     draft_top_k: int | None = None
 
     def __post_init__(self):
-        if not self.drafter.sibling_laws & self.verifier.accepts:
-            got = sorted(s.value for s in self.drafter.sibling_laws)
-            expected = sorted(s.value for s in self.verifier.accepts)
-            raise ConfigError(
-                f"{type(self.drafter).__name__} draws siblings as {got}, but "
-                f"{type(self.verifier).__name__} is lossless only for {expected}; choose a "
-                "drafter and a verifier that have one in common"
-            )
-        self.verifier.check_shape(self.drafter.shape)
+        check_fit(self.verifier, self.drafter)
         if self.draft_temperature is not None and not self.draft_temperature > 0:
             raise ConfigError(
                 f"draft_temperature={self.draft_temperature} must be positive; for greedy "
@@ -75,13 +67,26 @@ class Method:
         return dataclasses.replace(sampling, temperature=temperature, top_k=top_k).target_warp
 
 
+def check_fit(verifier: Verifier, drafter: Drafter) -> None:
+    """Raises `ConfigError` if a verifier is not lossless for the trees of a drafter."""
+    if not drafter.sibling_laws & verifier.accepts:
+        got = sorted(s.value for s in drafter.sibling_laws)
+        expected = sorted(s.value for s in verifier.accepts)
+        raise ConfigError(
+            f"{type(drafter).__name__} draws siblings as {got}, but "
+            f"{type(verifier).__name__} is lossless only for {expected}; choose a "
+            "drafter and a verifier that have one in common"
+        )
+    verifier.check_shape(drafter.shape)
+
+
 def fits(verifier: Verifier, drafter: Drafter) -> bool:
-    """Whether a verifier is lossless for the trees of a drafter."""
+    """Whether a verifier is lossless for the trees of a drafter; see `check_fit`."""
     try:
-        verifier.check_shape(drafter.shape)
+        check_fit(verifier, drafter)
     except ConfigError:
         return False
-    return bool(drafter.sibling_laws & verifier.accepts)
+    return True
 
 
 def lossless_verifiers(method: Method) -> dict[str, Verifier]:

@@ -75,7 +75,7 @@ def _run(
     state: DecodeState,
     options: DecodeOptions,
 ) -> tuple[DecodeState, jax.Array]:
-    """Runs blocks until every row is done.
+    """Runs the phases of blocks until every row is done.
 
     Returns:
       the last state; f32[B, len(verifiers)], sums over the blocks of each row that is not done.
@@ -89,30 +89,19 @@ def _run(
             state, sums = carry
             if engine.layout is not None:
                 state = engine.layout.place_buffers(state, within_rows=True)
-            is_live = ~state.done
-            state, expected = _block(engine, verifiers, params, state, options)
-            return state, sums + jnp.where(is_live[:, None], expected, 0.0)
+            is_live = ~state.done[:, None]
+            tree, state = phases.draft(engine, params, state, options)
+            logits, state = phases.score(engine, params, state, tree)
+            target = phases.target_laws(engine, tree, logits, options)
+            expected = [
+                expected_tokens(one, tree, target, eos_ids=options.eos_ids) for one in verifiers
+            ]
+            result = phases.verify(engine, state, tree, logits, options)
+            state = phases.commit(engine, state, tree, result, options)
+            sums += jnp.where(is_live, jnp.stack(expected, axis=1).astype(jnp.float32), 0.0)
+            return state, sums
 
         sums = jnp.zeros((len(state.done), len(verifiers)), jnp.float32)
         return jax.lax.while_loop(lambda carry: ~carry[0].done.all(), step, (state, sums))
 
     return run(params, options, state=state)
-
-
-def _block(
-    engine: Engine,
-    verifiers: tuple[Verifier, ...],
-    params: ModelParams,
-    state: DecodeState,
-    options: DecodeOptions,
-) -> tuple[DecodeState, jax.Array]:
-    """`phases.block`, and the expected tokens of each row's block, f32[B, len(verifiers)]."""
-    tree, state = phases.draft(engine, params, state, options)
-    logits, state = phases.score(engine, params, state, tree)
-    target = phases.target_laws(engine, tree, logits, options)
-    expected = [
-        expected_tokens(verifier, tree, target, eos_ids=options.eos_ids) for verifier in verifiers
-    ]
-    result = phases.verify(engine, state, tree, logits, options)
-    state = phases.commit(engine, state, tree, result, options)
-    return state, jnp.stack(expected, axis=1).astype(jnp.float32)

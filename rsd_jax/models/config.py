@@ -1,7 +1,8 @@
 """The static configuration of a Llama; `hf_config` reads and writes config.json."""
 
 import dataclasses
-from typing import ClassVar
+import functools
+from typing import Any, ClassVar
 
 from rsd_jax.errors import ConfigError
 
@@ -163,9 +164,11 @@ class LlamaConfig:
         return self.num_parameters - table
 
 
-def _llama2(hidden: int, mlp: int, layers: int, heads: int, kv_heads: int) -> LlamaConfig:
+def _shape(
+    vocab: int, hidden: int, mlp: int, layers: int, heads: int, kv_heads: int, **others: Any
+) -> LlamaConfig:
     return LlamaConfig(
-        vocab_size=32000,
+        vocab_size=vocab,
         hidden_size=hidden,
         intermediate_size=mlp,
         num_layers=layers,
@@ -174,25 +177,14 @@ def _llama2(hidden: int, mlp: int, layers: int, heads: int, kv_heads: int) -> Ll
         head_dim=hidden // heads,
         bos_id=1,
         eos_ids=(2,),
+        **others,
     )
 
 
-def _smollm2(hidden: int, mlp: int, layers: int, heads: int, kv_heads: int) -> LlamaConfig:
-    return LlamaConfig(
-        vocab_size=49152,
-        hidden_size=hidden,
-        intermediate_size=mlp,
-        num_layers=layers,
-        num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=64,
-        rope=RopeConfig(theta=100000.0),
-        max_positions=8192,
-        bos_id=1,
-        eos_ids=(2,),
-        tied_embeddings=True,
-    )
-
+_llama2 = functools.partial(_shape, 32000)
+_smollm2 = functools.partial(
+    _shape, 49152, rope=RopeConfig(theta=100000.0), max_positions=8192, tied_embeddings=True
+)
 
 # Published shapes (Touvron et al. 2023, table 1; the 115M draft: Goel et al. 2024;
 # SmolLM2-135M-Instruct: its config.json), and a draft of 10M for it, our own choice.

@@ -47,13 +47,16 @@ class TargetLaws:
             return self.warp(self.logits[: shape.num_internal])  # a slice, not a gather
         return self.warp(self.logits[slots])
 
-    def lawful(self) -> jax.Array:
-        """bool[N]: whether the target's law at each node is one; for one row.
+    def probabilities(self, shape: TreeShape) -> tuple[jax.Array, jax.Array]:
+        """Which laws of one row are laws, bool[N], and p at the `parent_slots`, f32[P, V].
 
-        Junk at invalid nodes.
+        p is 0 where the logits define no law, so that a node which the block cannot reach leaves
+        no trace. Junk at invalid nodes.
         """
-        finite = is_law(self.logits)
-        return finite if self.places is None else finite[self.places]
+        log_p, finite = self.at_parents(shape), is_law(self.logits)
+        finite = finite if self.places is None else finite[self.places]
+        lawful = finite.at[shape.parent_slots].set(is_law(log_p))
+        return lawful, jnp.where(lawful[shape.parent_slots, None], jnp.exp(log_p), 0.0)
 
     def by_node(self, values: jax.Array) -> jax.Array:
         """Values in the order of the logits, [B, N] or [B, W], by node, [B, N]; for a batch."""
@@ -189,6 +192,16 @@ class Verifier(abc.ABC):
             finite=decision.finite & jnp.isfinite(decision.law.sum(-1)),
             empty_residuals=decision.empty_residuals,
         )
+
+
+def path_to(tree: DraftTree, node: jax.Array) -> jax.Array:
+    """i32[D]: the nodes of one row from below the root to `node`, padded with `NO_NODE`."""
+    depth, path = jnp.asarray(tree.shape.depths)[node], []
+    for level in reversed(range(tree.shape.depth)):
+        is_on_path = level < depth
+        path.append(jnp.where(is_on_path, node, NO_NODE))
+        node = jnp.where(is_on_path, tree.parents[node], node)
+    return jnp.stack(path[::-1]) if path else no_path(0)
 
 
 def no_path(depth: int) -> jax.Array:

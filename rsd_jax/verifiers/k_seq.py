@@ -13,6 +13,7 @@ from rsd_jax.core.tree import DraftTree, SiblingLaw, TreeShape
 from rsd_jax.core.types import NO_NODE
 from rsd_jax.errors import ConfigError
 from rsd_jax.verifiers.base import Stops, TargetLaws
+from rsd_jax.verifiers.stops import law_of_stop
 from rsd_jax.verifiers.walk import NodeVerifier, Verdict
 
 _BISECTIONS = 24
@@ -87,11 +88,11 @@ class _Drafts(NamedTuple):
     rest: jax.Array  # f32[V], the law if none is accepted
 
 
-def _at(tree: DraftTree, node: jax.Array, log_p: jax.Array) -> _Drafts:
+def _at(tree: DraftTree, node: jax.Array, p: jax.Array) -> _Drafts:
+    """The drafts at one node, i32[], with the target's law p there, f32[V]."""
     depth, level = tree.shape.depth, jnp.asarray(tree.shape.depths)[node]
     below = jnp.asarray(_chains(tree.shape))[jnp.minimum(level + 1, depth)]
     tested = _alive(tree, node) & tree.valid[below] & (level < depth)
-    p = jnp.exp(log_p)
     q = jnp.exp(tree.draft_logprobs_at(jnp.minimum(node, tree.shape.num_internal - 1)))
     k = jnp.maximum(tested.sum(), 1).astype(p.dtype)
     rho = division_factor(p, q, k)
@@ -150,7 +151,7 @@ class KSeq(NodeVerifier):
         *,
         unrolled: bool,
     ) -> Verdict:
-        drafts = _at(tree, node, log_p)
+        drafts = _at(tree, node, jnp.exp(log_p))
         tested, x = drafts.tested, drafts.tokens
         passed = tested & (uniforms[drafts.slots] * drafts.rho * drafts.q[x] < drafts.p[x])
         # A residual without mass (only if p = q) cannot be emitted from: accept the first draft.
@@ -168,22 +169,19 @@ class KSeq(NodeVerifier):
 
     def stops(self, tree: DraftTree, target: TargetLaws) -> Stops:
         shape, slots = tree.shape, jnp.asarray(tree.shape.parent_slots)
-        log_p = target.at_parents(shape)
-        lawful = target.lawful().at[slots].set(is_law(log_p))
-        # A law that is none must leave no trace at a node that the block cannot reach.
-        log_p = jnp.where(lawful[slots, None], log_p, 0.0)
-        drafts = jax.vmap(functools.partial(_at, tree))(slots, log_p)
+        lawful, p = target.probabilities(shape)
+        drafts = jax.vmap(functools.partial(_at, tree))(slots, p)
         ends, passes = jax.vmap(_odds, in_axes=(0, None))(drafts, shape.num_nodes)
-        root = (jnp.arange(shape.num_nodes) == 0).astype(log_p.dtype)
+        root = (jnp.arange(shape.num_nodes) == 0).astype(p.dtype)
         reached = root
         for _ in range(shape.depth):
             reached = root + jnp.einsum("p,pn->n", reached[slots], passes)
-        index = jnp.asarray(shape.parent_index)
 
         def law(node: jax.Array) -> jax.Array:
-            place = jnp.minimum(index[node], len(slots) - 1)
-            tested = (index[node] < len(slots)) & drafts.tested[place].any()
-            return jnp.where(tested, drafts.rest[place], jnp.exp(target.at(node)))
+            def rest(place: jax.Array) -> jax.Array:
+                return jnp.where(drafts.tested[place].any(), drafts.rest[place], drafts.p[place])
+
+            return law_of_stop(tree, target, node, rest)
 
         mass = reached * jnp.ones_like(reached).at[slots].set(ends)
         finite = (lawful | (reached == 0.0)).all()

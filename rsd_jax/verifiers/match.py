@@ -5,10 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from rsd_jax.core.sampling import is_law
 from rsd_jax.core.tree import DraftTree, SiblingLaw
 from rsd_jax.verifiers.base import Stops, TargetLaws
-from rsd_jax.verifiers.stops import StopVerifier
+from rsd_jax.verifiers.stops import StopVerifier, law_of_stop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +27,7 @@ class Match(StopVerifier):
         shape, places = tree.shape, jnp.asarray(tree.shape.parent_index)
         first = _first_copies(tree)
         parents = first[jnp.maximum(tree.parents, 0)]
-        log_p = target.at_parents(shape)
-        lawful = target.lawful().at[shape.parent_slots].set(is_law(log_p))
-        p = jnp.where(lawful[shape.parent_slots, None], jnp.exp(log_p), 0.0)
+        lawful, p = target.probabilities(shape)
         p_of_token = p[places[parents], tree.tokens]
         slots = jnp.arange(shape.num_nodes, dtype=jnp.int32)
         is_first = tree.valid & (first == slots)
@@ -43,9 +40,7 @@ class Match(StopVerifier):
         left = jnp.ones_like(reached).at[shape.parent_slots].set(rest.sum(-1))
 
         def law(node: jax.Array) -> jax.Array:
-            place = jnp.minimum(places[node], len(shape.parent_slots) - 1)
-            own = jnp.where(places[node] <= place, rest[place], jnp.exp(target.at(node)))
-            return own / own.sum()
+            return law_of_stop(tree, target, node, lambda place: rest[place])
 
         finite = (lawful | (reached == 0.0)).all()
         return Stops(reached * left, law, finite, jnp.zeros((), jnp.int32))

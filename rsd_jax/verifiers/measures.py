@@ -21,10 +21,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rsd_jax.core.sampling import is_law
 from rsd_jax.core.tree import DraftTree, SiblingLaw
 from rsd_jax.verifiers.base import Stops, TargetLaws
-from rsd_jax.verifiers.stops import StopVerifier
+from rsd_jax.verifiers.stops import StopVerifier, law_of_stop
 
 NEGLIGIBLE = 1e-20
 """Masses up to this one are rounding, and are taken for 0: their inverse might overflow."""
@@ -67,10 +66,7 @@ def drawn_laws(tree: DraftTree, target: TargetLaws) -> DrawnLaws:
     same_token = siblings & (tree.tokens[:, None] == tree.tokens[None])
     first = jnp.where(same_token, slots[None], shape.num_nodes).min(axis=1)
 
-    log_p = target.at_parents(shape)
-    lawful = target.lawful().at[shape.parent_slots].set(is_law(log_p))
-    # A law that is none must leave no trace at a node that the block cannot reach.
-    p = jnp.where(lawful[shape.parent_slots, None], jnp.exp(log_p), 0.0)
+    lawful, p = target.probabilities(shape)
     of_drawn = jnp.where(drawn, places, len(shape.parent_slots)), tree.tokens
     q, bulk, q_of_tokens = _drafts(tree, siblings, same_token, first, places, of_drawn)
     return DrawnLaws(
@@ -207,18 +203,16 @@ class MeasureVerifier(StopVerifier):
         state = self._take_all(laws)
         mass, reachable = self.masses(tree, state.weight)
         finite = (laws.lawful | (state.first_weight * reachable == 0.0)).all()
-        index = jnp.asarray(tree.shape.parent_index, jnp.int32)
 
         def law(node: jax.Array) -> jax.Array:
-            place = jnp.minimum(index[node], len(laws.p) - 1)
             is_child = laws.drawn & (laws.parents == node)
-            measure = _bulk(laws, place, state.a[node], state.b[node])
             tokens = jnp.where(is_child, tree.tokens, laws.p.shape[-1])
-            measure = measure.at[tokens].set(state.of_token, mode="drop")
-            # Leaves have no measure of their own; rounding may leave nothing of a tiny one.
-            is_kept = (index[node] < len(laws.p)) & (measure.sum() > 0.0)
-            measure = jnp.where(is_kept, measure, jnp.exp(target.at(node)))
-            return measure / measure.sum()
+
+            def measure(place: jax.Array) -> jax.Array:
+                bulk = _bulk(laws, place, state.a[node], state.b[node])
+                return bulk.at[tokens].set(state.of_token, mode="drop")
+
+            return law_of_stop(tree, target, node, measure)
 
         # Without a law all mass is missing, which is not for rounding.
         return Stops(mass, law, finite, jnp.where(finite, state.by_rounding, 0))

@@ -5,6 +5,7 @@ block is drawn in two steps: the node u with probability sum R_u, then the token
 """
 
 import abc
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 from rsd_jax.core.sampling import Purpose, argmax, gumbels
 from rsd_jax.core.tree import DraftTree
 from rsd_jax.core.types import NO_NODE
-from rsd_jax.verifiers.base import Decision, Reads, Stops, TargetLaws, Verifier
+from rsd_jax.verifiers.base import Decision, Reads, Stops, TargetLaws, Verifier, path_to
 
 
 class StopVerifier(Verifier):
@@ -35,7 +36,9 @@ class StopVerifier(Verifier):
         node = argmax(jnp.log(stops.mass) + coins)
         law = stops.law(node)
         finite = stops.finite & jnp.isfinite(stops.mass.sum()) & jnp.isfinite(law.sum())
-        path, ranks = _path_to(tree, node)
+        path = path_to(tree, node)
+        ranks = jax.vmap(tree.earlier_siblings)(path).sum(axis=1, dtype=jnp.int32)
+        ranks = jnp.where(path == NO_NODE, NO_NODE, ranks)
         num_accepted = (path != NO_NODE).sum(dtype=jnp.int32)
         return Decision(num_accepted, path, ranks, law, finite, stops.empty_residuals)
 
@@ -45,15 +48,19 @@ def product(which: jax.Array, values: jax.Array) -> jax.Array:
     return jnp.where(which, values[None], 1.0).prod(axis=1)
 
 
-def _path_to(tree: DraftTree, node: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """i32[D] twice: the nodes from below the root to `node`, and how many siblings precede each."""
-    depth, path, ranks = jnp.asarray(tree.shape.depths)[node], [], []
-    for level in reversed(range(tree.shape.depth)):
-        is_on_path = level < depth
-        path.append(jnp.where(is_on_path, node, NO_NODE))
-        rank = tree.earlier_siblings(node).sum(dtype=jnp.int32)
-        ranks.append(jnp.where(is_on_path, rank, NO_NODE))
-        node = jnp.where(is_on_path, tree.parents[node], node)
-    if not path:
-        return jnp.zeros((0,), jnp.int32), jnp.zeros((0,), jnp.int32)
-    return jnp.stack(path[::-1]), jnp.stack(ranks[::-1])
+def law_of_stop(
+    tree: DraftTree, target: TargetLaws, node: jax.Array, measures: Callable[[jax.Array], jax.Array]
+) -> jax.Array:
+    """f32[V]: the law of the token that ends the block at one node.
+
+    Args:
+      tree, target: of one row.
+      node: i32[].
+      measures: from a place among the `parent_slots`, i32[], to f32[V], a multiple of the law. The
+        law is p at all other nodes, and where rounding left nothing of a tiny measure.
+    """
+    place, last = jnp.asarray(tree.shape.parent_index)[node], len(tree.shape.parent_slots) - 1
+    measure = measures(jnp.minimum(place, last))
+    is_kept = (place <= last) & (measure.sum() > 0.0)
+    measure = jnp.where(is_kept, measure, jnp.exp(target.at(node)))
+    return measure / measure.sum()

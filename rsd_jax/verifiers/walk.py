@@ -16,7 +16,7 @@ from flax import struct
 from rsd_jax.core.sampling import is_law
 from rsd_jax.core.tree import DraftTree
 from rsd_jax.core.types import NO_NODE
-from rsd_jax.verifiers.base import Decision, Reads, TargetLaws, Verifier, root_only
+from rsd_jax.verifiers.base import Decision, Reads, TargetLaws, Verifier, path_to, root_only
 
 
 class Verdict(NamedTuple):
@@ -98,12 +98,7 @@ def _after(walk: _Walk, verdict: Verdict, finite: jax.Array) -> _Walk:
 
 
 def _decision(tree: DraftTree, walk: _Walk) -> Decision:
-    path, node = [], walk.node
-    for level in reversed(range(tree.shape.depth)):
-        is_on_path = level < walk.depth
-        path.append(jnp.where(is_on_path, node, NO_NODE))
-        node = jnp.where(is_on_path, tree.parents[node], node)
-    nodes = jnp.stack(path[::-1])
+    nodes = path_to(tree, walk.node)
     return Decision(walk.depth, nodes, walk.ranks, walk.law, walk.finite, walk.empty)
 
 
