@@ -59,7 +59,11 @@ def pair() -> tuple[rsd_jax.LoadedModel, rsd_jax.LoadedModel]:
 
 
 def method(name: str) -> rsd_jax.Method:
-    return rsd_jax.build_method(name, **METHODS[name])
+    """A method of `METHODS`, or "method/verifier"."""
+    name, _, verifier = name.partition("/")
+    return rsd_jax.build_method(
+        name, **METHODS[name], **({"verifier": verifier} if verifier else {})
+    )
 
 
 def skips(name: str) -> dict[str, np.ndarray]:

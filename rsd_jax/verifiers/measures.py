@@ -101,10 +101,8 @@ def _drafts(
     # Q is scaled to a maximum of 1: where the children have nearly all mass, what is left may be
     # less than float32 holds, and a child drawn from it has a law all the same.
     top = left.max(-1)
-    is_parent = jnp.zeros(len(top), bool).at[of_drawn[0]].set(True, mode="drop")
-    scaled = jnp.exp(left - jnp.where(jnp.isfinite(top), top, 0.0)[:, None])
-    # The law of a node without children may be anything, and must leave no trace.
-    q, top = jnp.where(is_parent[:, None], scaled, 0.0), top[places]
+    q = jnp.exp(left - jnp.where(jnp.isfinite(top), top, 0.0)[:, None])
+    top = top[places]
     own = jnp.exp(top), jnp.broadcast_to(jnp.exp(of_tokens)[None], as_points.shape)
     if tree.siblings is SiblingLaw.IID:
         return q, *own

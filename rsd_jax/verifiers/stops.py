@@ -57,7 +57,8 @@ def law_of_stop(
       tree, target: of one row.
       node: i32[].
       measures: from a place among the `parent_slots`, i32[], to f32[V], a multiple of the law. The
-        law is p at all other nodes, and where rounding left nothing of a tiny measure.
+        law is p at all other nodes; where rounding left nothing of a tiny measure; and where the
+        measure is NaN, as the draft's law at a node without children may be anything.
     """
     place, last = jnp.asarray(tree.shape.parent_index)[node], len(tree.shape.parent_slots) - 1
     measure = measures(jnp.minimum(place, last))

@@ -64,12 +64,12 @@ def one_device(directories):
     return {name: _decode(name, pair)[0] for name in METHODS}
 
 
-def _decode(method, pair):
+def _decode(method, pair, **options):
     """(tokens and blocks, text of the loop, job, state), from one compilation."""
-    built = rsd_jax.build_method(method, **METHODS[method])
-    options = joint_law.skips(built, CONFIG.num_layers)
+    built = rsd_jax.build_method(method, **METHODS[method], **options)
+    skips = joint_law.skips(built, CONFIG.num_layers)
     job = prepare(
-        built, *pair, Request.of(PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7, **options)
+        built, *pair, Request.of(PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7, **skips)
     )
     state = start(job, job.batches[0])
     arguments = (job.params, state, job.options, jnp.asarray(2**31 - 1, jnp.int32))
@@ -89,6 +89,15 @@ def test_same_tokens_as_one_device(method, shape, directories, one_device):
     if shape == (8, 1):
         assert not _collectives(text)
     assert not _gathered(text, job, state, shape)
+
+
+@pytest.mark.parametrize("shape", [(4, 2), (1, 8)], ids=lambda shape: "x".join(map(str, shape)))
+def test_coupling_decides_as_on_one_device(shape, directories):
+    ours, other = (
+        _decode("rsd_s", _pair(directories, on), verifier="coupling")[0] for on in (None, shape)
+    )
+    assert ours[0] == other[0]
+    assert ours[1][: len(PROMPTS)] == other[1][: len(PROMPTS)]
 
 
 def test_the_check_sees_a_gathered_cache(directories, monkeypatch):
