@@ -55,6 +55,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--num_prompts", type=int, default=16, help="prompts to decode")
     parser.add_argument("--max_new_tokens", type=int, default=128, help="limit per prompt")
     parser.add_argument("--temperature", type=float, default=0.3, help="0 is greedy")
+    parser.add_argument("--top_p", type=float, default=1.0, help="1 is no filter (default: 1)")
     parser.add_argument("--repeats", type=int, default=7, help="repetitions of every measurement")
     parser.add_argument(
         "--peers", action=argparse.BooleanOptionalAction, default=True, help="times Hugging Face"
@@ -173,12 +174,15 @@ def main() -> None:
         return _skipping(name, target, args)
     task = "completion" if weights else "random"
     methods = benchmark.benchmark_methods(args.draft_length)
-    sampling = Sampling(max_new_tokens=args.max_new_tokens, temperature=args.temperature)
+    sampling = Sampling(
+        max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p
+    )
     peer = None
     if args.peers and weights:
         peer = TransformersPeer(weights / "target", weights / "draft")
     bandwidth = copy_bandwidth(args.megabytes)
-    print(f"{name} on {jax.devices()[0].device_kind}, T = {args.temperature:g}")
+    filters = "" if args.top_p == 1 else f", top-p {args.top_p:g}"
+    print(f"{name} on {jax.devices()[0].device_kind}, T = {args.temperature:g}{filters}")
     print(f"copy bandwidth {bandwidth / 1e9:.1f} GB/s (read + write of {args.megabytes} MiB)")
     for batch_size in args.batch_sizes:
         measured, others = benchmark.run_benchmark(

@@ -6,8 +6,9 @@ the same trees and contexts, without the noise of acceptance.
 
 Command: python launch/evaluate.py --config=configs/evaluate/arena.py
 then     python launch/plot.py runs/arena-quickstart/results.jsonl
-Variants, after a colon: `quickstart` (the default), `top_p` (with top-p 0.95), `quick` (T = 1, five
-trees, two verifiers, eight prompts at a time; 1,000 blocks or more per row).
+Variants, after a colon: `quickstart` (the default); `budgets`, one tree of each method at each
+budget and 2-2-1-1, with the method's own verifier and with coupling, eight prompts at a time;
+`top_p` and `budgets_top_p`, the same with top-p 0.95.
 Expected: at T = 1, coupling above recursive rejection on all trees but chains of one token; no
 differences at T = 0.
 """
@@ -16,7 +17,7 @@ from ml_collections import ConfigDict
 
 from configs.evaluate import pairs
 
-VARIANTS = ("quickstart", "top_p", "quick")
+VARIANTS = ("quickstart", "top_p", "budgets", "budgets_top_p")
 BUDGETS = (4, 8, 16, 30)
 PRODUCTS = ("2x2", "2x4", "4x2", "2x8", "4x4", "8x2", "5x6", "6x5")
 BRANCHINGS = ("2-1", "2-1-1-1", "4-1", "4-1-1-1", "4-3", "2-2-2-2", "6-1-1-1-1")
@@ -24,8 +25,16 @@ VERIFIERS = ("recursive_rejection", "match", "traversal", "coupling")
 # Beside VERIFIERS. For a single draft K-SEQ is recursive rejection.
 MORE_VERIFIERS = dict(sd=("block",), spectr=("k_seq",), rsd_c=(), rsd_s=())
 
-QUICK_TREES = dict(sd=("4",), spectr=("4x4",), rsd_c=("2-2-1-1",), rsd_s=("4x4", "6x5"))
-QUICK_VERIFIERS = ("recursive_rejection", "coupling")
+# One tree of each method at each budget; 2-2-1-1, with 14 nodes, is at none of them.
+ONE_EACH = dict(
+    sd=tuple(map(str, BUDGETS)),
+    spectr=("2x2", "2x4", "4x4", "6x5"),
+    rsd_c=("2-1", "2-1-1-1", "2-2-1-1", "4-1-1-1", "2-2-2-2"),
+    rsd_s=("2x2", "2x4", "4x4", "6x5"),
+)
+OWN_AND_COUPLING = {
+    name: ("k_seq" if name == "spectr" else "recursive_rejection", "coupling") for name in ONE_EACH
+}
 
 
 def get_config(variant: str = "quickstart") -> ConfigDict:
@@ -33,8 +42,8 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
 
     The keys are those of `rsd_jax.evaluation.sweep.settings`.
 
-    Cost: `quickstart` and `top_p` have 484 cells each, `quick` 11. `--dry_run` lists the cells with
-    the time left.
+    Cost: `quickstart` and `top_p` have 484 cells each, `budgets` and `budgets_top_p` 140.
+    `--dry_run` lists the cells with the time left.
 
     Raises:
       ValueError: no such variant.
@@ -42,13 +51,13 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}; one of {VARIANTS}")
     config = ConfigDict(pairs.settings("quickstart"))
-    quick = variant == "quick"
+    budgets = variant.startswith("budgets")
     config.tasks = dict(
         completion=pairs.task(
             num_prompts=48,
-            max_new_tokens=80 if quick else 128,
-            temperatures=(1.0,) if quick else (0.0, 0.3, 0.6, 1.0),
-            top_p=0.95 if variant == "top_p" else 1.0,
+            max_new_tokens=80 if budgets else 128,
+            temperatures=(0.0, 0.3, 0.6, 1.0),
+            top_p=0.95 if variant.endswith("top_p") else 1.0,
         )
     )
     config.experiment = "arena"
@@ -57,10 +66,10 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
         sd=tuple(map(str, BUDGETS)), spectr=PRODUCTS, rsd_c=BRANCHINGS, rsd_s=PRODUCTS
     )
     config.verifiers = {name: (*VERIFIERS, *more) for name, more in MORE_VERIFIERS.items()}
-    if quick:
+    if budgets:
+        config.trees, config.verifiers = ONE_EACH, OWN_AND_COUPLING
         config.batch_size = 8
-        config.trees = QUICK_TREES
-        config.verifiers = dict.fromkeys(QUICK_TREES, QUICK_VERIFIERS)
+        config.optimum_blocks = 5
     config.out_dir = f"runs/arena-{variant}"
     config.lock()
     return config

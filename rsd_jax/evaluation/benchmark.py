@@ -19,12 +19,14 @@ Prompts = Sequence[Sequence[int]]
 
 def benchmark_methods(length: int) -> list[Method]:
     """Autoregressive decoding, two short chains, every method at one draft length, and coupling."""
+    branching = (2, 2) + (1,) * (length - 2)
     return [
         build_method("ar"),
         build_method("sd", length=2),
         build_method("sd", length=length),
         build_method("spectr", num_drafts=3, length=length),
-        build_method("rsd_c", branching=(2, 2) + (1,) * (length - 2)),
+        build_method("rsd_c", branching=branching),
+        build_method("rsd_c", branching=branching, verifier="coupling"),
         build_method("rsd_s", width=4, length=length),
         build_method("rsd_s", width=4, length=length, verifier="coupling"),
     ]

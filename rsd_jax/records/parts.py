@@ -1,4 +1,4 @@
-"""All parts of rows other than `Decoding` and `Expected`."""
+"""All parts of rows other than `Decoding`, `Expected` and `Optimum`."""
 
 import dataclasses
 

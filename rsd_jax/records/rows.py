@@ -18,6 +18,7 @@ from rsd_jax.records.decoding import Decoding
 from rsd_jax.records.expected import Expected
 from rsd_jax.records.hardware import Hardware
 from rsd_jax.records.metrics import Interval
+from rsd_jax.records.optimum import Optimum
 from rsd_jax.records.parts import Scores, Search, SkippedPass, Stream, Timing
 
 SCHEMA_VERSION = 3
@@ -27,13 +28,14 @@ PARTS: dict[str, type] = {
     "scores": Scores,
     "timing": Timing,
     "expected": Expected,
+    "optimum": Optimum,
     "stream": Stream,
     "search": Search,
     "skipping": SkippedPass,
 }
 # By kind: parts that a finished row must have, and parts that it may have.
 KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "decoding": (("decoding",), ("scores", "timing", "expected")),
+    "decoding": (("decoding",), ("scores", "timing", "expected", "optimum")),
     "stream": (("decoding", "stream"), ("search",)),
     "skipping": (("skipping",), ()),
 }
@@ -84,7 +86,8 @@ class Row:
         cells share, so that cells can be added.
       hardware: see `Hardware`.
       versions: by library.
-      decoding, scores, timing, expected, stream, search, skipping: the parts; null if not measured.
+      decoding, scores, timing, expected, optimum, stream, search, skipping: the parts; null if not
+        measured.
     """
 
     source: str
@@ -124,6 +127,7 @@ class Row:
     scores: Scores | None = None
     timing: Timing | None = None
     expected: Expected | None = None
+    optimum: Optimum | None = None
     stream: Stream | None = None
     search: Search | None = None
     skipping: SkippedPass | None = None

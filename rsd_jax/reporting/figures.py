@@ -70,11 +70,12 @@ def style_of(variant: str) -> Style:
     style = STYLES.get(method) or dataclasses.replace(_OTHER, label=method)
     if not verifier:
         return style
+    known = VERIFIER_STYLES.get(verifier, Style(verifier, "", "", "X"))
     return Style(
-        label=f"{style.label}, {verifier}",
+        label=f"{style.label}, {known.label}",
         color="#" + "".join(f"{int(style.color[i : i + 2], 16) * 3 // 5:02x}" for i in (1, 3, 5)),
         line=style.line,
-        marker=VERIFIER_STYLES[verifier].marker if verifier in VERIFIER_STYLES else "X",
+        marker=known.marker,
     )
 
 

@@ -18,10 +18,7 @@ def expected_tokens(
     *,
     eos_ids: jax.Array | None = None,
 ) -> jax.Array:
-    """Expected tokens of the block of each row, given its tree: f32[B].
-
-    At T = 0 nothing is random and the numbers are whole. NaN if a law that the verifier needs is
-    not a law.
+    """Expected tokens of the block of each row, given its tree: f32[B]; NaN as in `stop_masses`.
 
     Args:
       verifier: with `stops`.
@@ -34,18 +31,33 @@ def expected_tokens(
       ConfigError: the verifier has no `stops`.
     """
     tokens = jax.vmap(lambda row: tokens_if_stopped(row, eos_ids))(tree)
+    mass = stop_masses(verifier, tree, target)
+    return (mass * tokens.astype(mass.dtype)).sum(axis=1)
+
+
+def stop_masses(verifier: Verifier, tree: DraftTree, target: TargetLaws) -> jax.Array:
+    """The probability that each row's block stops at each node, given its tree: f32[B, N].
+
+    At T = 0 nothing is random and the numbers are 0 or 1. NaN in the whole row if a law that the
+    verifier needs is not a law.
+
+    Args:
+      verifier, tree, target: as in `expected_tokens`.
+
+    Raises:
+      ConfigError: the verifier has no `stops`.
+    """
     if target.warp.greedy:
         path = greedy(tree, target).path
         last = jnp.where(path >= 0, path, 0).max(axis=1, initial=0)
-        return jnp.take_along_axis(tokens, last[:, None], axis=1)[:, 0].astype(jnp.float32)
+        return jax.nn.one_hot(last, tree.shape.num_nodes)
 
     def one(row: DraftTree, logits: jax.Array, places: jax.Array | None) -> jax.Array:
         laws = TargetLaws(logits, target.warp, places, target.backend)
         stops = verifier.stops(row, laws)
         return jnp.where(stops.finite, stops.mass, jnp.nan)
 
-    mass = jax.vmap(one)(tree, target.logits, target.places)
-    return (mass * tokens.astype(mass.dtype)).sum(axis=1)
+    return jax.vmap(one)(tree, target.logits, target.places)
 
 
 def tokens_if_stopped(tree: DraftTree, eos_ids: jax.Array | None = None) -> jax.Array:

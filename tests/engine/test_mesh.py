@@ -12,7 +12,9 @@ import rsd_jax
 from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.engine.decoding import advance
 from rsd_jax.engine.job import prepare, start
+from rsd_jax.engine.methods import lossless_verifiers
 from rsd_jax.engine.request import Request
+from rsd_jax.evaluation.expected import expected_run
 from rsd_jax.models.checkpoint import save_model
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.search import SearchConfig, SearchState
@@ -98,6 +100,25 @@ def test_coupling_decides_as_on_one_device(shape, directories):
     )
     assert ours[0] == other[0]
     assert ours[1][: len(PROMPTS)] == other[1][: len(PROMPTS)]
+
+
+def test_expected_tokens_are_those_of_one_device(directories):
+    method = rsd_jax.build_method("rsd_c", branching=(2, 1))
+    request = Request.of(PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7)
+    one, mesh = (
+        expected_run(
+            prepare(method, *_pair(directories, on), request),
+            lossless_verifiers(method),
+            optimum_blocks=2,
+        )
+        for on in (None, (4, 2))
+    )
+    assert one.result.tokens == mesh.result.tokens
+    for name, sums in one.sums.items():
+        np.testing.assert_allclose(mesh.sums[name], sums, rtol=1e-4)
+        here, there = (run.roots.acceptance[name] for run in (one, mesh))
+        np.testing.assert_allclose(there, here, atol=1e-4)
+    np.testing.assert_allclose(mesh.roots.optimum, one.roots.optimum, atol=1e-4)
 
 
 def test_the_check_sees_a_gathered_cache(directories, monkeypatch):

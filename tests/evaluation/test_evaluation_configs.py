@@ -16,6 +16,7 @@ from rsd_jax.evaluation.sweep.run import results_path, run_sweep
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.models.loading import shipped_pair_directory
 from rsd_jax.records.files import read_rows
+from rsd_jax.records.rows import own_verifier
 from rsd_jax.tasks import TASKS
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 from tests import ROOT, sweeping
@@ -144,13 +145,17 @@ def test_the_arena_spends_the_budgets_and_names_every_lossless_verifier(variant)
     for key, method in sweep.methods().items():
         if key != BASELINE_KEY:
             drivers.setdefault(method.name, set()).add(method.verifier_name)
-            if variant != "quick":
-                assert method.drafter.shape.num_nodes - 1 in module.BUDGETS
+            spent = method.drafter.shape.num_nodes - 1
+            if variant.startswith("budgets"):
+                assert spent in {*module.BUDGETS, 14}
+                assert drivers[method.name] <= {own_verifier(method.name), "coupling"}
+            else:
+                assert spent in module.BUDGETS
                 # For a single draft K-SEQ is recursive rejection, so it is no cell of its own.
                 lossless = set(lossless_verifiers(method))
                 lossless -= {"k_seq"} if method.name == "sd" else set()
                 assert lossless == set(sweep.verifiers[method.name])
     assert set(drivers) == {"sd", "spectr", "rsd_c", "rsd_s"}
-    assert all({"recursive_rejection", "coupling"} <= found for found in drivers.values())
+    assert all({own_verifier(name), "coupling"} <= found for name, found in drivers.items())
     with pytest.raises(ValueError, match="unknown variant"):
         module.get_config("slow")

@@ -12,10 +12,13 @@ from rsd_jax.evaluation.expected import expected_run
 from rsd_jax.evaluation.sweep.cells import missing_cells
 from rsd_jax.evaluation.sweep.run import results_path, run_sweep
 from rsd_jax.records.files import read_rows
+from rsd_jax.records.optimum import Optimum
+from rsd_jax.verifiers import VERIFIERS
 from tests import sweeping, tiny
 
 _OPTIONS = {"max_new_tokens": tiny.NUM_TOKENS, "temperature": 0.9, "seed": 3}
 _PROMPTS = tiny.PROMPTS * 32
+_LOOKED_AT = 4
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,7 @@ def run():
     # The last batch is padded; an id that ends rows early is among the draws.
     request = Request.of(_PROMPTS, batch_size=80, eos_id=5, **_OPTIONS)
     job = prepare(method, *tiny.pair(), request)
-    return method, expected_run(job, lossless_verifiers(method))
+    return method, expected_run(job, lossless_verifiers(method), optimum_blocks=_LOOKED_AT)
 
 
 def test_the_tokens_are_those_of_generate(run):
@@ -55,6 +58,55 @@ def test_what_is_expected_is_what_is_sampled(run):
     assert per_block["match"] < per_block["recursive_rejection"] < per_block["coupling"]
 
 
+def test_nothing_is_above_the_optimum_below_the_root(run):
+    """Given the contexts, acceptance minus the optimum has a mean of at most 0.
+
+    False alarm at 4 standard deviations: 3e-5 per verifier. Coupling is close to the optimum.
+    """
+    _, found = run
+    roots = found.roots
+    np.testing.assert_array_equal(roots.blocks, np.minimum(found.result.stats.blocks, _LOOKED_AT))
+    assert roots.blocks.min() < _LOOKED_AT, "an early end is among the rows"
+    assert set(roots.acceptance) == set(found.sums)
+    total = {name: each.sum() / roots.blocks.sum() for name, each in roots.acceptance.items()}
+    for name, each in roots.acceptance.items():
+        above = each - roots.optimum
+        assert above.sum() < 4 * np.sqrt((above**2).sum()), name
+    optimum = roots.optimum.sum() / roots.blocks.sum()
+    assert total["match"] < total["recursive_rejection"] < total["coupling"] < 1
+    assert total["coupling"] < optimum + 0.01 < 1
+    part = Optimum.of(roots.acceptance, roots.optimum, roots.blocks, siblings=3)
+    assert part.optimum == pytest.approx(optimum)
+    assert part.distance_left["recursive_rejection"] == 1
+    assert part.distance_left["coupling"] < 1 < part.distance_left["match"]
+    low, high = part.distance_left_intervals["coupling"]
+    assert low <= part.distance_left["coupling"] <= high
+
+
+def test_a_single_draft_is_accepted_as_often_as_can_be():
+    """With one draft, recursive rejection is the optimum: it accepts with probability 1 - TV."""
+    request = Request.of(_PROMPTS, **_OPTIONS)
+    job = prepare(tiny.method("sd"), *tiny.pair(), request)
+    verifiers = {name: VERIFIERS[name]() for name in ("recursive_rejection", "coupling")}
+    roots = expected_run(job, verifiers, optimum_blocks=2).roots
+    for each in roots.acceptance.values():
+        above = each - roots.optimum
+        assert np.abs(above.sum()) < 4 * np.sqrt((above**2).sum())
+    part = Optimum.of(roots.acceptance, roots.optimum, roots.blocks, siblings=1)
+    assert part.optimum_blocks == 2 * len(_PROMPTS)
+    assert 0.5 < part.optimum < 1
+
+
+@pytest.mark.parametrize(("name", "temperature"), [("rsd_c", 0.0), ("swift", 0.9), ("ar", 0.9)])
+def test_runs_without_an_optimum(name, temperature):
+    options = {"max_new_tokens": 4, "temperature": temperature, **tiny.skips(name)}
+    target, draft = tiny.pair()
+    draft = None if tiny.skips(name) else draft
+    job = prepare(tiny.method(name), target, draft, Request.of(tiny.PROMPTS, **options))
+    with pytest.raises(ConfigError, match="optimum_blocks=2 needs children"):
+        expected_run(job, {}, optimum_blocks=2)
+
+
 def test_verifiers_that_fit_the_drafts():
     every = {name: set(lossless_verifiers(tiny.method(name))) for name in ("sd", "spectr", "rsd_c")}
     always = {"recursive_rejection", "match", "traversal", "coupling"}
@@ -69,7 +121,9 @@ def test_a_sweep_puts_them_into_rows(tmp_path):
     changes = {"trees": {"spectr": ("2x2",)}}
     without = sweeping.sweep(tmp_path, **changes)
     assert without == sweeping.sweep(tmp_path, expected=False, **changes)
-    sweep = sweeping.sweep(tmp_path, expected=True, **changes)
+    with pytest.raises(ConfigError, match="needs expected=True"):
+        sweeping.sweep(tmp_path, optimum_blocks=1, **changes)
+    sweep = sweeping.sweep(tmp_path, expected=True, optimum_blocks=1, **changes)
     assert sweep.hash_of("tiny", "number_words") != without.hash_of("tiny", "number_words")
     watcher = sweeping.Watcher()
     assert run_sweep(sweep, sweeping.load, watcher) == {"ok": 2}
@@ -85,6 +139,10 @@ def test_a_sweep_puts_them_into_rows(tmp_path):
     assert part.gains["k_seq"]["k_seq"] == 1
     low, high = part.gains_intervals["recursive_rejection"]["coupling"]
     assert low <= part.gains["recursive_rejection"]["coupling"] <= high
+    assert baseline.optimum is None
+    assert row.optimum.optimum_blocks == row.decoding.num_prompts
+    assert row.optimum.optimum_siblings == 2
+    assert set(row.optimum.root_acceptance) == set(part.expected_tokens)
     assert missing_cells(sweep, [baseline, row]) == []
     with pytest.raises(ConfigError, match="expected True then, False now"):
         missing_cells(without, [row])

@@ -13,6 +13,7 @@ from rsd_jax.records.decoding import BytesRatio
 from rsd_jax.records.expected import Expected
 from rsd_jax.records.files import append_row, known_rows, read_rows, to_json
 from rsd_jax.records.hardware import Hardware, current_versions
+from rsd_jax.records.optimum import Optimum
 from rsd_jax.records.parts import Timing
 from rsd_jax.records.rows import FIELDS, HEADER, SCHEMA_VERSION, config_hash, own_verifier
 from rsd_jax.records.validation import from_schema_2, validate
@@ -60,6 +61,14 @@ _EXPECTED = dict(
         "recursive_rejection": {"recursive_rejection": (1.0, 1.0), "coupling": (1.05, 1.2)}
     },
 )
+_OPTIMUM = dict(
+    optimum_blocks=15,
+    optimum_siblings=2,
+    optimum=0.9,
+    root_acceptance={"recursive_rejection": 0.7, "coupling": 0.8},
+    distance_left={"recursive_rejection": 1.0, "coupling": 0.5},
+    distance_left_intervals={"recursive_rejection": (1.0, 1.0), "coupling": (0.4, 0.6)},
+)
 _STREAM = dict(kind="stream", experiment="stream", overall_ratio=1.5, instance=None)
 _SEARCH = dict(matchness=0.9, searching=False, kept_fraction=0.5)
 
@@ -73,6 +82,7 @@ def test_rows_come_back_as_written(tmp_path):
     rows = [
         _row(**_TIMING),
         _row(**_EXPECTED),
+        _row(**_EXPECTED, **_OPTIMUM),
         _row(method="ar", tree="-", draft_length=0, mesh=None, top_k=5),
         _row(accuracy=31.0, accuracy_metric="bleu"),
         _row(**_STREAM, token_phase_times={"draft": 0.01}),
@@ -120,6 +130,31 @@ def test_expected_tokens_name_the_same_verifiers_everywhere():
     ):
         with pytest.raises(ConfigError, match=message):
             _row(**_EXPECTED | changes)
+
+
+def test_what_is_left_of_the_distance_to_the_optimum():
+    blocks, optimum = np.asarray([10, 20]), np.asarray([8.0, 16.0])
+    acceptance = {
+        "recursive_rejection": np.asarray([4.0, 8.0]),
+        "coupling": np.asarray([7.0, 14.0]),
+        "match": np.asarray([2.0, 4.0]),
+        "block": np.asarray([8.0, 16.3]),
+        "traversal": np.asarray([np.nan, 1.0]),
+    }
+    part = Optimum.of(acceptance, optimum, blocks, siblings=3)
+    assert (part.optimum_blocks, part.optimum_siblings, part.optimum) == (30, 3, 0.8)
+    assert part.root_acceptance["coupling"] == pytest.approx(0.7)
+    assert set(part.root_acceptance) == set(acceptance) - {"traversal"}
+    left = {"recursive_rejection": 1.0, "coupling": 0.25, "match": 1.5, "block": 0.0}
+    assert part.distance_left == pytest.approx(left), "what exceeds the optimum by chance is at it"
+    assert part.distance_left_intervals["match"] == pytest.approx((1.5, 1.5))
+    alone = Optimum.of(
+        {k: v[:1] for k, v in acceptance.items()}, optimum[:1], blocks[:1], siblings=3
+    )
+    assert alone.distance_left["coupling"] == 0.25
+    assert alone.distance_left_intervals is None
+    equal = Optimum.of({"recursive_rejection": optimum}, optimum, blocks, siblings=1)
+    assert equal.distance_left is None
 
 
 def test_gains_are_over_recursive_rejection_and_the_methods_own_verifier():

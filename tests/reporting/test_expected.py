@@ -2,7 +2,7 @@
 
 import pytest
 
-from rsd_jax.reporting.expected import contests, figure, tables
+from rsd_jax.reporting.expected import contests, figure, optimum, tables
 from rsd_jax.reporting.page import Output
 from rsd_jax.reporting.report import write_report
 from tests import synthetic_rows
@@ -33,6 +33,19 @@ def _rows(temperatures=(0.3, 1.0)):
                 "gains": over,
                 "gains_intervals": ends,
             }
+            if base.method in ("spectr", "rsd_s") and temperature == 1:
+                part |= {
+                    "optimum_blocks": 240,
+                    "optimum_siblings": 3,
+                    "optimum": 0.9,
+                    "root_acceptance": {"recursive_rejection": 0.7, "match": 0.5, "coupling": 0.8},
+                    "distance_left": {"recursive_rejection": 1.0, "match": 2.0, "coupling": 0.5},
+                    "distance_left_intervals": {
+                        "recursive_rejection": (1.0, 1.0),
+                        "match": (1.9, 2.1),
+                        "coupling": (0.45, 0.6),
+                    },
+                }
             rows += [
                 synthetic_rows.changed(base, **shared, **part, verifier=driver)
                 for driver in ("recursive_rejection", "coupling")
@@ -60,6 +73,28 @@ def test_every_row_is_in_the_table():
     assert summary["0.3", "match"][-1] == str(drafted)
 
 
+def test_what_is_closed_of_the_distance_to_the_optimum():
+    (contest,) = contests.contests_of(_rows())
+    table = optimum.optimum_table(contest)
+    assert {row[0] for row in table.rows} == {"SpecTr", "RSD-S"}
+    assert table.rows[0][4:] == [
+        *("240", "0.900", "0.700 (0 % [0, 0])", "0.500 (-100 % [-110, -90])"),
+        "0.800 (50 % [40, 55])",
+    ]
+    drawn = optimum.optimum_figure(contest, "a caption")
+    (axes,) = (axes for axes in drawn.axes if axes.get_visible())
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["SpecTr\n3", "RSD-S\n3"]
+    assert [text.get_text() for text in drawn.legends[0].texts] == ["match", "coupling"]
+    assert not optimum.has_distance(contests.contests_of(_rows(temperatures=(0.3,)))[0])
+
+
+def test_intervals_are_corrected_for_their_number():
+    assert tables.corrected(1.02, (1.0, 1.03), 1) == pytest.approx((1.0, 1.03))
+    low, high = tables.corrected(1.02, (1.0, 1.03), 50)
+    wider = 3.2905 / 1.9600  # of the normal law, at 0.05 / 100 and 0.05 / 2
+    assert (low, high) == pytest.approx((1.02 - 0.02 * wider, 1.02 + 0.01 * wider), abs=1e-4)
+
+
 @pytest.mark.parametrize(("against", "values"), [("temperature", 2), ("target_budget", 5)])
 def test_gains_are_drawn_panel_by_panel(against, values):
     (contest,) = contests.contests_of(_rows())
@@ -78,7 +113,7 @@ def test_the_report_has_the_section(tmp_path):
     rows = _rows()
     paths = write_report(rows, Output(tmp_path, formats=("svg",)))
     names = {path.name for path in paths}
-    assert {"gain_temperature_1.svg", "gain_target_budget_1.svg"} <= names
+    assert {"gain_temperature_1.svg", "gain_target_budget_1.svg", "optimum_1.svg"} <= names
     assert not any(name.startswith("comparison") for name in names), "too many bars to read"
     text = (tmp_path / "tables.md").read_text(encoding="utf-8")
     assert "## Verifiers on the same trees" in text

@@ -262,7 +262,7 @@ def test_a_method_with_another_verifier_is_a_line_of_its_own():
     (panel,) = panels_of([*rows, *others])
     figure = grid_figure([panel], _FIRST, "block_efficiency", "")
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == ["SD", "SD, k_seq", "SpecTr", "RSD-C", "RSD-S"]
-    assert "SD, k_seq" in [row[1] for row in best_table(panel, _FIRST, "mbsu").rows]
+    assert names == ["SD", "SD, K-SEQ", "SpecTr", "RSD-C", "RSD-S"]
+    assert "SD, K-SEQ" in [row[1] for row in best_table(panel, _FIRST, "mbsu").rows]
     links = orderings(panel, _FIRST)
     assert {link.values[1] for link in links if link.below == "sd"}.isdisjoint({9.0})

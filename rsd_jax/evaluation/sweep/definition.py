@@ -41,6 +41,9 @@ class Sweep:
       phase_repeats: how often the phases of a block are timed; 0: never.
       expected: whether the expected tokens of every lossless verifier are measured on the trees of
         each method, in a run of their own; see `rsd_jax.evaluation.expected`.
+      optimum_blocks: first blocks of each prompt in which, during these runs, the children of the
+        root are held against the optimum; 0: none. Cells at temperature 0 and trees without a known
+        optimum are left out.
       mesh: sizes of the axes "data" and "model", or empty for one device.
       draft_temperature, draft_top_k: for all methods that draft; null for the target's values.
       estimate: expected times.
@@ -62,6 +65,7 @@ class Sweep:
     draft_top_k: int | None = None
     verifiers: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     expected: bool = False
+    optimum_blocks: int = 0
 
     @classmethod
     def from_config(cls, config: Any) -> "Sweep":
@@ -75,6 +79,8 @@ class Sweep:
         sweep: Sweep = build(cls, values)
         for name in ("batch_size", "cells_together"):
             positive_integer(name, getattr(sweep, name))
+        if sweep.optimum_blocks and not sweep.expected:
+            raise ConfigError(f"optimum_blocks={sweep.optimum_blocks} needs expected=True")
         if len(sweep.mesh) not in (0, 2):
             raise ConfigError(f"mesh={sweep.mesh} must be empty or the sizes of data and model")
         for name in ("pairs", "tasks", "seeds"):
@@ -140,7 +146,14 @@ class Sweep:
             del settings[name]
         shared = {
             name: getattr(self, name)
-            for name in ("batch_size", "mesh", "draft_temperature", "draft_top_k", "expected")
+            for name in (
+                "batch_size",
+                "mesh",
+                "draft_temperature",
+                "draft_top_k",
+                "expected",
+                "optimum_blocks",
+            )
         }
         model = {"pair": pair, "dtype": source.dtype, "template": source.template}
         whole = {"name": task, **settings, **shared, **model}

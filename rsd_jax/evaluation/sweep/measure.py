@@ -11,12 +11,14 @@ from rsd_jax.evaluation.comparison import compare
 from rsd_jax.evaluation.expected import expected_run
 from rsd_jax.evaluation.measured_rows import decoding_parts, header, with_times
 from rsd_jax.evaluation.prompts import texts
+from rsd_jax.evaluation.root_acceptance import has_optimum
 from rsd_jax.evaluation.sweep.accuracy import scores
 from rsd_jax.evaluation.sweep.cells import Cell, Turn
 from rsd_jax.evaluation.sweep.definition import MethodKey
 from rsd_jax.evaluation.sweep.subjects import Subject
 from rsd_jax.evaluation.timing import time_blocks
 from rsd_jax.records.expected import Expected
+from rsd_jax.records.optimum import Optimum
 from rsd_jax.records.rows import Row, own_verifier
 
 SOURCE = "evaluate"
@@ -115,7 +117,10 @@ def _header(where: Turn | Cell, method: Method, subject: Subject) -> dict[str, A
 def _with_expected(
     row: Row, method: Method, subject: Subject, turn: Turn, step: Callable[[str], None]
 ) -> Row:
-    """The row with the expected tokens of every verifier that is lossless for the method."""
+    """The row with the expected tokens of every verifier that is lossless for the method.
+
+    If the sweep asks for the optimum and the optimum is known, the row has that part too.
+    """
     if Cell.of(row).is_baseline:
         return row
     request = Request(
@@ -125,10 +130,18 @@ def _with_expected(
         capacity=subject.capacity,
     )
     job = prepare(method, subject.models.target, subject.models.draft, request)
-    run = expected_run(job, lossless_verifiers(method))
+    blocks = subject.sweep.optimum_blocks
+    if turn.temperature == 0 or not has_optimum(method.drafter):
+        blocks = 0
+    run = expected_run(job, lossless_verifiers(method), optimum_blocks=blocks)
     step(f"{method.name}: expected tokens")
     own = own_verifier(method.name)
-    return dataclasses.replace(row, expected=Expected.of(run.sums, run.result.stats.blocks, own))
+    row = dataclasses.replace(row, expected=Expected.of(run.sums, run.result.stats.blocks, own))
+    if run.roots is None:
+        return row
+    roots, siblings = run.roots, method.drafter.shape.widths[1]
+    part = Optimum.of(roots.acceptance, roots.optimum, roots.blocks, siblings=siblings)
+    return dataclasses.replace(row, optimum=part)
 
 
 def _timed(rows: list[Row], methods: list[Method], subject: Subject, turn: Turn) -> list[Row]:

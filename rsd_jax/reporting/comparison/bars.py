@@ -87,7 +87,7 @@ def _bars(axes: Any, rows: Sequence[Row], field: str) -> None:
         top = max(top, above)
     axes.axhline(1.0, color="#8c8c8c", lw=1, ls=(0, (4, 3)), zorder=1)
     axes.set_ylim(0, 1.14 * top)
-    names = [style_of(row.variant).label for row in rows]
+    names = [style_of(row.variant).label.replace(", ", "\n") for row in rows]  # narrow bars
     trees = [row.tree if row.tree != "-" else "" for row in rows]
     labels = [f"{name}\n{tree}" for name, tree in zip(names, trees, strict=True)]
     axes.set_xticks(range(len(rows)), labels, fontsize=9)

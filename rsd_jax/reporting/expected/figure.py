@@ -4,12 +4,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.records.expected import BASE
+from rsd_jax.records.rows import own_verifier
 from rsd_jax.reporting import figures as base
-from rsd_jax.reporting.expected.contests import Contest, gains, in_order, style, tokens
+from rsd_jax.reporting.expected.contests import (
+    Contest,
+    Measured,
+    gains,
+    in_order,
+    style,
+    tokens,
+)
 from rsd_jax.reporting.expected.tables import ordered
 from rsd_jax.reporting.panels import Structure
 
-FLOOR = 0.85
+FLOOR = -0.15
 """Points with a lower gain are outside of the panels, so that the others can be told apart."""
 
 _FIELDS = {"temperature": "temperature", "target_budget": "target budget"}
@@ -20,8 +28,8 @@ _PANEL_SIZE = (2.9, 2.2)
 def gain_figure(contest: Contest, against: str, caption: str) -> Any:
     """Draws a panel for each method and each value of the field that is not on the abscissa.
 
-    The contexts are those of one verifier, see `shown_driver`. Of several trees of one method at
-    one budget and temperature, the one is drawn on which the base itself has most tokens.
+    The contexts of a method are those of one verifier, see `driver_of`. Of several trees of one
+    method at one budget and temperature, the one is drawn on which the base itself has most tokens.
 
     Args:
       contest: what to draw.
@@ -57,23 +65,25 @@ def gain_figure(contest: Contest, against: str, caption: str) -> Any:
         if place % columns == 0:
             axes.set_ylabel("gain (%)", fontsize=9, labelpad=3)
     verifiers = in_order(name for one in drawn for name in gains(one))
-    base.finish(figure, [_handle(name) for name in verifiers], lines)
+    base.finish(figure, [legend_handle(name) for name in verifiers], lines)
     return figure
 
 
-def shown_driver(contest: Contest) -> str:
-    """The verifier whose contexts are drawn: the base if it was run, else the first by name."""
-    drivers = in_order(one.rows[0].verifier or "" for one in contest.structures)
-    return BASE if BASE in drivers else drivers[0]
+def driver_of(contest: Contest, method: str) -> str:
+    """The verifier whose contexts are drawn: the method's own if it was run, else the first."""
+    drivers = in_order(
+        one.rows[0].verifier or "" for one in contest.structures if one.rows[0].method == method
+    )
+    own = own_verifier(method)
+    return own if own in drivers else drivers[0]
 
 
 def _drawn(contest: Contest) -> list[Structure]:
     best: dict[tuple, Structure] = {}
-    driver = shown_driver(contest)
     for one in ordered(contest):
         row = one.rows[0]
         place = (row.method, row.target_budget, row.temperature)
-        if row.verifier != driver or not gains(one):
+        if row.verifier != driver_of(contest, row.method) or not gains(one):
             continue
         if place not in best or tokens(one)[BASE] > tokens(best[place])[BASE]:
             best[place] = one
@@ -85,13 +95,18 @@ def _limits(drawn: Sequence[Structure]) -> tuple[float, float]:
     ends = [
         end
         for one in drawn
-        for value, interval in gains(one).values()
+        for value, interval in map(_over_one, gains(one).values())
         if value > FLOOR
         for end in (*(interval or ()), value)
     ]
-    low, high = min([1.0, *ends]), max([1.0, *ends])
+    low, high = min([0.0, *ends]), max([0.0, *ends])
     margin = 0.08 * (high - low) or 0.01
     return max(low - margin, FLOOR), high + margin
+
+
+def _over_one(gain: Measured) -> Measured:
+    value, ends = gain
+    return value - 1, None if ends is None else (ends[0] - 1, ends[1] - 1)
 
 
 def _panel(
@@ -105,16 +120,22 @@ def _panel(
     places = {value: place for place, value in enumerate(at)}
     for index, name in enumerate(names):
         found = sorted(
-            (places[getattr(one.rows[0], against)], *gains(one)[name])
+            (places[getattr(one.rows[0], against)], _over_one(gains(one)[name]))
             for one in structures
             if name in gains(one)
         )
         shift = 0.14 * (index - (len(names) - 1) / 2)
-        _line(axes, found, shift, style(name))
+        at_places = [place + shift for place, _ in found]
+        draw_line(axes, at_places, [gain for _, gain in found], style(name))
+    finish_panel(axes, [f"{value:g}" for value in at], limits)
+
+
+def finish_panel(axes: Any, ticks: Sequence[str], limits: tuple[float, float]) -> None:
+    """The abscissa with `ticks`, the line at 0, and the ordinate in percent between `limits`."""
     axes.axhline(0.0, color="#8c8c8c", lw=0.8, ls=(0, (4, 3)), zorder=1)
-    axes.set_xlim(-0.5, len(at) - 0.5)
-    axes.set_xticks(range(len(at)), [f"{value:g}" for value in at])
-    axes.set_ylim(*(100 * (end - 1) for end in limits))
+    axes.set_xlim(-0.5, len(ticks) - 0.5)
+    axes.set_xticks(range(len(ticks)), ticks)
+    axes.set_ylim(*(100 * end for end in limits))
     axes.tick_params(labelsize=8, length=2.5, width=0.7, pad=2.5)
     axes.grid(color="#e9e9e9", lw=0.6, axis="y")
     axes.set_axisbelow(True)
@@ -122,13 +143,16 @@ def _panel(
         side.set(linewidth=0.7, color="#777777")
 
 
-def _line(axes: Any, found: Sequence[tuple], shift: float, look: base.Style) -> None:
-    values = [100 * (value - 1) for _, value, _ in found]
-    ends = [interval or (value, value) for _, value, interval in found]
-    below = [max(v - 100 * (low - 1), 0) for v, (low, _) in zip(values, ends, strict=True)]
-    above = [max(100 * (high - 1) - v, 0) for v, (_, high) in zip(values, ends, strict=True)]
+def draw_line(
+    axes: Any, places: Sequence[float], found: Sequence[Measured], look: base.Style
+) -> None:
+    """One verifier's values in percent, with their intervals."""
+    values = [100 * value for value, _ in found]
+    ends = [interval or (value, value) for value, interval in found]
+    below = [max(v - 100 * low, 0) for v, (low, _) in zip(values, ends, strict=True)]
+    above = [max(100 * high - v, 0) for v, (_, high) in zip(values, ends, strict=True)]
     axes.errorbar(
-        [place + shift for place, _, _ in found],
+        places,
         values,
         [below, above],
         fmt=look.marker,
@@ -141,7 +165,8 @@ def _line(axes: Any, found: Sequence[tuple], shift: float, look: base.Style) -> 
     )
 
 
-def _handle(verifier: str) -> Any:
+def legend_handle(verifier: str) -> Any:
+    """A line of the legend."""
     from matplotlib.lines import Line2D
 
     look = style(verifier)

@@ -8,12 +8,12 @@ most W(u) p(y|u), and nothing else binds a verifier but the tree that was drawn.
 children of one node of any vocabulary; `hold_against_optimum` says where verifiers stand.
 """
 
-from rsd_jax.testing.optimum.one_node import (
+from rsd_jax.testing.optimum.standings import Standings, hold_against_optimum, tokens_per_block
+from rsd_jax.testing.optimum.whole_tree import whole_tree_optimum
+from rsd_jax.verifiers.optimum import (
     one_node_optimum_iid,
     one_node_optimum_without_replacement,
 )
-from rsd_jax.testing.optimum.standings import Standings, hold_against_optimum, tokens_per_block
-from rsd_jax.testing.optimum.whole_tree import whole_tree_optimum
 
 __all__ = [
     "Standings",
