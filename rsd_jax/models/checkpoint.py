@@ -17,6 +17,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
+from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors.numpy import save_file
 
 from rsd_jax.core.types import Params
@@ -102,20 +103,6 @@ def load_params(
     return flax.traverse_util.unflatten_dict(params)
 
 
-def _plan_shards(specs: Mapping[str, TensorSpec], item_bytes: int, limit: int) -> list[list[str]]:
-    """Tensor names per file, in order; a file exceeds `limit` only if a single tensor does."""
-    shards: list[list[str]] = [[]]
-    room = limit
-    for name, spec in specs.items():
-        size = math.prod(spec.stored) * item_bytes
-        if size > room and shards[-1]:
-            shards.append([])
-            room = limit
-        shards[-1].append(name)
-        room -= size
-    return shards
-
-
 def _check_params(flat: Mapping[Path, Any], specs: Mapping[str, TensorSpec]) -> None:
     shapes = {spec.path: spec.shape for spec in specs.values()}
     if set(flat) != set(shapes):
@@ -165,10 +152,12 @@ def save_model(
     _check_params(flat, specs)
     target = pathlib.Path(directory)
     target.mkdir(parents=True, exist_ok=True)
-    shards = _plan_shards(specs, kind.itemsize, max_shard_bytes)
-    names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
-    if len(shards) == 1:
-        names = [WEIGHTS]
+    plan = split_state_dict_into_shards_factory(
+        specs,
+        get_storage_size=lambda spec: math.prod(spec.stored) * kind.itemsize,
+        filename_pattern="model{suffix}.safetensors",
+        max_shard_size=max_shard_bytes,
+    )
     written: list[str] = []
 
     def temporary(name: str) -> pathlib.Path:
@@ -176,16 +165,14 @@ def save_model(
         return target / f".{name}.partial"
 
     try:
-        for name, tensors in zip(names, shards, strict=True):
+        for name, tensors in plan.filename_to_tensors.items():
             save_file(
                 {t: _stored(flat[specs[t].path], specs[t], kind) for t in tensors},
                 temporary(name),
                 metadata={"format": "pt"},
             )
-        if len(shards) > 1:
-            total = sum(math.prod(s.stored) for s in specs.values()) * kind.itemsize
-            weight_map = {t: n for n, ts in zip(names, shards, strict=True) for t in ts}
-            index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        if plan.is_sharded:
+            index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
             temporary(INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
         # "torch_dtype" is version 4's name; version 5 reads it as "dtype".
         content = family_of(config).write_config(config) | {"torch_dtype": kind.name}
