@@ -4,8 +4,6 @@ import dataclasses
 import html
 from collections.abc import Sequence
 
-from tabulate import tabulate
-
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -42,12 +40,22 @@ class Table:
 
     def aligned(self) -> str:
         """For a terminal."""
-        return self._tabulated(self.rows, "simple")
+        widths = self._widths(self.rows)
+        rule = "  ".join("-" * width for width in widths)
+        lines = ["  ".join(self._padded(row, widths)).rstrip() for row in (self.heads, *self.rows)]
+        return "\n".join([lines[0], rule, *lines[1:]])
 
     def markdown(self) -> str:
         """For GitHub."""
         rows = [[_markdown_cell(cell) for cell in row] for row in self.rows]
-        table = self._tabulated(rows, "pipe")
+        widths = self._widths(rows)
+        marks = [
+            "-" * width if column in self.text else "-" * (width - 1) + ":"
+            for column, width in enumerate(widths)
+        ]
+        lines = [self._padded(self.heads, widths), marks]
+        lines += [self._padded(row, widths) for row in rows]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"**{escape_markdown(self.title)}**\n\n{table}" if self.title else table
 
     def latex(self, *, long: bool = False) -> str:
@@ -104,15 +112,14 @@ class Table:
             f"<tbody>\n{body}\n</tbody></table></div>"
         )
 
-    def _tabulated(self, rows: Sequence[Sequence[str]], style: str) -> str:
-        sides = ["left" if i in self.text else "right" for i in range(len(self.heads))]
-        return tabulate(
-            rows,
-            self.heads,
-            tablefmt=style,
-            disable_numparse=True,
-            colalign=sides if rows else None,
-        )
+    def _widths(self, rows: Sequence[Sequence[str]]) -> list[int]:
+        return [max(map(len, column)) for column in zip(self.heads, *rows, strict=True)]
+
+    def _padded(self, cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+        return [
+            cell.ljust(width) if column in self.text else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
 
 
 def number(value: float | None, digits: int) -> str:
