@@ -75,8 +75,8 @@ class VerifyResult:
       next_token: i32[B], the correction or bonus token.
       finite: bool[B], whether every target law that was read is a law (at least one
         finite logit, none NaN).
-      empty_residuals: i32[B], children accepted because their residual had no mass; must be 0
-        unless draft and target agree exactly.
+      empty_residuals: i32[B], children accepted because their residual had no mass; see
+        `rsd_jax.engine.results.GenerateStats` for when this can happen.
     """
 
     num_accepted: jax.Array

@@ -21,7 +21,8 @@ class GenerateStats:
       accepted_ranks: i32[B, K], entry k counts the accepted nodes of which k earlier siblings
         were rejected.
       empty_residuals: i32[B], children that were accepted because the residual after them would
-        have had no mass; 0 unless the draft's law equals the target's.
+        have had no mass; 0 unless the draft's law equals the target's, or, with coupling, traversal
+        and block, the children of a node are all the tokens that the target can emit there.
     """
 
     blocks: np.ndarray
