@@ -11,6 +11,7 @@ import jax
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _KEY = "xla_compilations"
+_SINGLE_OPERATION = 0.1  # seconds; operations outside of programs compile faster
 
 
 @contextlib.contextmanager
@@ -48,8 +49,10 @@ class CompileMeter:
             session.config.workeroutput[_KEY] = self.seconds
 
     def pytest_terminal_summary(self, terminalreporter) -> None:
+        programs = sum(seconds > _SINGLE_OPERATION for seconds in self.seconds)
         terminalreporter.write_line(
-            f"{len(self.seconds)} XLA compilations, {sum(self.seconds):.1f} s in the compiler"
+            f"{len(self.seconds)} XLA compilations, {programs} of them longer than "
+            f"{_SINGLE_OPERATION} s; {sum(self.seconds):.1f} s in the compiler"
         )
 
 

@@ -45,6 +45,7 @@ CASES += [
         ("spectr", "coupling"),
         ("rsd_c", "traversal"),
         ("rsd_s", "coupling"),
+        ("swift", "coupling"),
     )
     for run in ("T=0.7, top-k, top-p", "draft top-k")
 ]
