@@ -216,11 +216,18 @@ def _whole_law(verifier, tree: DraftTree, logits: jax.Array) -> tuple[jax.Array,
 
 @pytest.mark.parametrize("offset", [0.3, 0.0], ids=["random pair", "self pair"])
 @pytest.mark.parametrize(
-    ("name", "vocab"),
-    [("coupling", 49152), ("coupling", 2048), ("traversal", 2048), ("match", 2048)],
+    ("name", "vocab", "beam"),
+    [
+        ("coupling", 49152, (4, 3)),
+        ("coupling", 2048, (4, 3)),
+        ("coupling", 2048, (8, 6)),
+        ("traversal", 2048, (4, 3)),
+        ("match", 2048, (4, 3)),
+    ],
+    ids=str,
 )
-def test_float32_at_real_vocabularies(name, vocab, offset):
-    tree, logits = _large_block(_BEAM(4, 3), vocab, offset)
+def test_float32_at_real_vocabularies(name, vocab, beam, offset):
+    tree, logits = _large_block(_BEAM(*beam), vocab, offset)
     verifier = VERIFIERS[name]()
     single, mass = (np.asarray(x, np.float64) for x in _whole_law(verifier, tree, logits))
     with jax.enable_x64(True):

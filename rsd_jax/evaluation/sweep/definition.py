@@ -146,14 +146,7 @@ class Sweep:
             del settings[name]
         shared = {
             name: getattr(self, name)
-            for name in (
-                "batch_size",
-                "mesh",
-                "draft_temperature",
-                "draft_top_k",
-                "expected",
-                "optimum_blocks",
-            )
+            for name in ("batch_size", "mesh", "draft_temperature", "draft_top_k", "expected")
         }
         model = {"pair": pair, "dtype": source.dtype, "template": source.template}
         whole = {"name": task, **settings, **shared, **model}
