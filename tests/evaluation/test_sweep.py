@@ -309,6 +309,25 @@ def test_answers_that_are_all_empty_get_one_warning(tmp_path, monkeypatch):
     assert "{% for message in messages %}" in str(warning.message)
 
 
+def test_a_task_may_have_several_categories(tmp_path):
+    path = tmp_path / "question.jsonl"
+    lines = [
+        {"question_id": i, "category": name, "turns": ["a"]}
+        for i, name in enumerate(("qa", "rag", "writing", "qa"))
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    task = sweeping.TASK | {"task": "spec_bench", "path": str(path)}
+    hashes = set()
+    for category, count in (("qa", 2), (("qa", "rag"), 3), (["qa", "rag"], 3), (None, 4)):
+        tasks = {"questions": task | {"category": category}}
+        sweep = sweeping.sweep(tmp_path, tasks=tasks)
+        assert len(sweep.task("tiny", "questions").test_prompts(None)) == count
+        hashes.add(sweep.hash_of("tiny", "questions"))
+    assert len(hashes) == 3
+    with pytest.raises(ConfigError, match=r"category\[1\]' is 3; expected a string"):
+        sweeping.sweep(tmp_path, tasks={"questions": task | {"category": ("qa", 3)}})
+
+
 def test_new_settings_of_prompts_change_the_hash_only_where_they_are_set(tmp_path):
     def hashed(pair, task):
         pairs = {"tiny": {"shipped": "tiny"} | pair}
