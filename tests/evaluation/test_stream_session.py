@@ -169,6 +169,15 @@ def test_a_stream_of_an_earlier_commit_goes_on(finished, target, tmp_path, monke
     assert _counts(session.run()) == _counts(whole)
 
 
+def test_a_stream_whose_answers_end_elsewhere_now_is_refused(target, tmp_path, monkeypatch):
+    folder = old_files.copy_of("stream", tmp_path)
+    known = read_rows(folder / "results.jsonl")[0].hardware
+    monkeypatch.setattr(Hardware, "current", lambda: known)
+    monkeypatch.setattr(sweeping.Letters, "eos_token_id", 2)
+    with pytest.raises(rsd_jax.ConfigError, match=r"whose eos_ids is \[1\], not \[2\]"):
+        Session(_settings(folder), target, sweeping.Letters())
+
+
 def test_a_search_of_an_earlier_commit_is_read(target, tmp_path):
     path = old_files.copy_of("skips.json", tmp_path)
     before = json.loads(path.read_text())

@@ -22,7 +22,7 @@ from rsd_jax.records.rows import Row
 from rsd_jax.search import SearchState
 
 # Fields that must not change when a stream is resumed. Rates of two machines cannot be averaged.
-_FIXED = ("experiment", "config_hash", "prompts_sha256", "weights_sha256", "hardware")
+_FIXED = ("experiment", "config_hash", "prompts_sha256", "weights_sha256", "hardware", "eos_ids")
 
 
 class Session:
