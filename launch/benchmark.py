@@ -24,6 +24,7 @@ from rsd_jax.evaluation import benchmark
 from rsd_jax.evaluation.measured_rows import peer_row
 from rsd_jax.evaluation.peers import Peer, TransformersPeer
 from rsd_jax.evaluation.phase_table import phase_table
+from rsd_jax.evaluation.prompts import token_ids
 from rsd_jax.evaluation.skipped_passes import (
     random_sets,
     skipping_rows,
@@ -95,7 +96,7 @@ def _models(args: argparse.Namespace):
     """(name, target, draft, prompts, directory of the weights or None)."""
     if args.shape is None:
         pair = rsd_jax.load_pair("quickstart")
-        prompts = [pair.tokenizer(p.text).input_ids for p in load_prompts()[: args.num_prompts]]
+        prompts = token_ids(load_prompts()[: args.num_prompts], pair.tokenizer)
         return "quickstart", pair.target, pair.draft, prompts, shipped_pair_directory("quickstart")
     dtype = args.dtype or "bfloat16"
     target = random_model(args.shape, layers=args.layers, dtype=dtype, seed=0)

@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import functools
 import sys
-import time
 
 from launcher import Parser, run
 
@@ -21,7 +20,7 @@ from launch.pairs import load_pair
 from rsd_jax.core.sharding import make_mesh
 from rsd_jax.evaluation.sweep.cells import Turn, missing_cells, turns
 from rsd_jax.evaluation.sweep.definition import Sweep
-from rsd_jax.evaluation.sweep.estimate import TimeEstimate, in_words
+from rsd_jax.evaluation.sweep.estimate import TimeEstimate, TimeLeft, in_words
 from rsd_jax.evaluation.sweep.listing import listing
 from rsd_jax.evaluation.sweep.run import results_path, run_sweep
 from rsd_jax.records.files import known_rows
@@ -77,20 +76,23 @@ class _Watcher:
         bar_format = "{l_bar}{bar}| [{elapsed}{postfix}]"
         self._bar = tqdm(total=sum(self._per_turn), disable=None, bar_format=bar_format)
         self._cells, self._rows, self._turn = cells, 0, 0
-        self._ends = time.perf_counter()
+        self._estimate = TimeEstimate(sweep, known_rows(results_path(sweep)))
+        self._time_left = TimeLeft(self._estimate, ahead)
 
     def turn(self, turn: Turn, steps: int, seconds_left: float) -> None:
         # The first count included prompts that are too long to be decoded.
         self._bar.total += steps - self._per_turn[self._turn]
         self._turn += 1
-        self._ends = time.perf_counter() + seconds_left
+        self._time_left.turn(turn, steps)
 
     def step(self, done: str) -> None:
+        self._time_left.step()
         self._bar.set_postfix_str(f"{self._left()}, {done}", refresh=False)
         self._bar.update()
 
     def row(self, row: Row) -> None:
         self._rows += 1
+        self._estimate.add(row)
         text = row.message or "measured"
         part = row.decoding
         if part is not None:
@@ -107,7 +109,7 @@ class _Watcher:
             self._bar.write(line)
 
     def _left(self) -> str:
-        return f"about {in_words(max(self._ends - time.perf_counter(), 0.0))} left"
+        return f"about {in_words(self._time_left.seconds())} left"
 
     def close(self) -> None:
         self._bar.close()

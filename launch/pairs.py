@@ -1,33 +1,50 @@
 """Loads pairs for the launchers, as a configuration describes them."""
 
+import warnings
+
 import jax
-import transformers
 
 import rsd_jax
 from rsd_jax.evaluation.sweep.settings import PairSource
+from rsd_jax.models.loading import load_tokenizer as _tokenizer
+from rsd_jax.text.encoding import first_difference
 
 
 def load_pair(source: PairSource, mesh: jax.sharding.Mesh | None = None) -> rsd_jax.LoadedPair:
     """Target, draft (None without a draft) and tokenizer.
+
+    Warns if the draft's directory holds a tokenizer whose tokens are others than the target's.
 
     Raises:
       ConfigError, CheckpointError: see `rsd_jax.load_model` and `rsd_jax.load_pair`.
     """
     if source.shipped:
         return rsd_jax.load_pair(source.shipped, dtype=source.dtype, mesh=mesh)
-    return rsd_jax.LoadedPair(
+    tokenizer = _tokenizer(source.target)  # first, as weights take long to read
+    pair = rsd_jax.LoadedPair(
         target=rsd_jax.load_model(
             source.target, dtype=source.dtype, mesh=mesh, adapter=source.adapter or None
         ),
         draft=rsd_jax.load_model(source.draft, dtype=source.dtype, mesh=mesh)
         if source.draft
         else None,
-        tokenizer=_tokenizer(source.target),
+        tokenizer=tokenizer,
     )
+    if source.draft:
+        _warn_of_other_tokens(source, tokenizer)
+    return pair
 
 
-def _tokenizer(directory: str):
+def _warn_of_other_tokens(source: PairSource, tokenizer) -> None:
     try:
-        return transformers.AutoTokenizer.from_pretrained(directory)
-    except (OSError, ValueError) as error:
-        raise rsd_jax.CheckpointError(f"{directory} holds no tokenizer: {error}") from error
+        drafted = _tokenizer(source.draft)
+    except rsd_jax.CheckpointError:
+        return  # a draft needs no tokenizer of its own
+    if difference := first_difference(tokenizer, drafted):
+        token, ours, theirs = difference
+        warnings.warn(
+            f"the tokenizers of {source.target} and {source.draft} differ: id {token} is {ours!r} "
+            f"there and {theirs!r} here. The output keeps the target's law, but few drafted tokens "
+            "will be accepted; use a draft with the target's tokenizer",
+            stacklevel=3,
+        )

@@ -18,12 +18,14 @@ from launch.pairs import load_pair
 from rsd_jax.engine.request import Sampling
 from rsd_jax.evaluation.comparison import compare, steps
 from rsd_jax.evaluation.measured_rows import comparison_rows
+from rsd_jax.evaluation.prompts import texts, token_ids
 from rsd_jax.evaluation.sweep.settings import PairSource
 from rsd_jax.records.files import append_row
 from rsd_jax.reporting.comparison.bars import plot_comparison
 from rsd_jax.reporting.comparison.table import comparison_table
 from rsd_jax.tasks import get_task
 from rsd_jax.tasks.prompts import load_prompts
+from rsd_jax.text.encoding import encode
 
 # Small trees, as on a CPU a wide pass costs as much as several narrow passes.
 METHODS = (
@@ -113,13 +115,14 @@ def _translation(pair: rsd_jax.LoadedPair, method: rsd_jax.Method, seed: int) ->
         method,
         pair.target,
         pair.draft,
-        [pair.tokenizer(prompt.text).input_ids],
+        token_ids([prompt], pair.tokenizer),
         max_new_tokens=task.max_new_tokens,
         temperature=0.0,
         seed=seed,
-        eos_id=pair.tokenizer.eos_token_id,
+        eos_id=pair.eos_ids,
     )
-    text = task.answer(pair.tokenizer.decode(result.tokens[0], skip_special_tokens=True))
+    (answer,) = texts(pair.tokenizer, result.tokens, pair.eos_ids)
+    text = task.answer(answer)
     shown = ["\n".join(textwrap.wrap(part, 80)) for part in (text, prompt.reference.strip())]
     asked = "\n".join("\n".join(textwrap.wrap(line, 80)) for line in prompt.text.split("\n"))
     return _sample(asked, *shown, "the reference")
@@ -136,13 +139,13 @@ def main() -> None:
     prompts = shipped[: args.num_prompts]
     name, pair = _load_pair(args.pair_dir)
     methods = [rsd_jax.build_method(method, **options) for method, options in METHODS]
-    ids = [pair.tokenizer(prompt.text).input_ids for prompt in prompts]
+    ids = token_ids(prompts, pair.tokenizer)
     sampling = Sampling(
         max_new_tokens=args.max_new_tokens,
         temperature=args.temperature,
         top_p=args.top_p,
         seed=args.seed,
-        eos_ids=(pair.tokenizer.eos_token_id,),
+        eos_ids=pair.eos_ids,
     )
 
     print(
@@ -163,12 +166,10 @@ def main() -> None:
 
     shown = next(m for m in measured if m.method.name == SHOWN_METHOD)
     which = min(SHOWN_PROMPT, len(prompts) - 1)
-    reference = pair.tokenizer(prompts[which].reference, add_special_tokens=False).input_ids
-    texts = [
-        pair.tokenizer.decode(tokens, skip_special_tokens=True)
-        for tokens in (shown.tokens[which], reference[: args.max_new_tokens])
-    ]
-    print("\n" + _sample(prompts[which].text, *texts, "what CPython goes on with"))
+    reference = encode(pair.tokenizer, prompts[which].reference, add_special=False)
+    both = [shown.tokens[which], reference[: args.max_new_tokens]]
+    written = texts(pair.tokenizer, both, pair.eos_ids)
+    print("\n" + _sample(prompts[which].text, *written, "what CPython goes on with"))
     print("\n" + _translation(pair, shown.method, args.seed))
     print()
     print(comparison_table(rows))

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from rsd_jax.engine.methods import Method, build_method
     from rsd_jax.engine.results import GenerateResult, GenerateStats
     from rsd_jax.models.loading import LoadedPair, load_model, load_pair
+    from rsd_jax.text.prompts import encode_prompts
+    from rsd_jax.text.streaming import stream_text
 
 __all__ = [
     "CheckpointError",
@@ -24,10 +26,12 @@ __all__ = [
     "NonFiniteLogitsError",
     "__version__",
     "build_method",
+    "encode_prompts",
     "generate",
     "load_model",
     "load_pair",
     "stream",
+    "stream_text",
 ]
 
 # These names are imported on first use, so that rows can be read and drawn without JAX.
@@ -38,10 +42,12 @@ _MODULES = {
     "LoadedPair": "models.loading",
     "Method": "engine.methods",
     "build_method": "engine.methods",
+    "encode_prompts": "text.prompts",
     "generate": "engine.generation",
     "load_model": "models.loading",
     "load_pair": "models.loading",
     "stream": "engine.generation",
+    "stream_text": "text.streaming",
 }
 
 

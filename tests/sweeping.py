@@ -13,13 +13,18 @@ class Letters:
     """A tokenizer: `LETTERS` have the ids from 2 on, other characters id 0; id 1 is EOS."""
 
     eos_token_id = 1
+    # A conversation is its texts, line after line.
+    chat_template = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
 
-    def __call__(self, text):
+    def __call__(self, text, **options):
         ids = [2 + LETTERS.index(c) if c in LETTERS else 0 for c in text.lower()]
         return types.SimpleNamespace(input_ids=ids)
 
-    def decode(self, ids, skip_special_tokens):
+    def decode(self, ids, **options):
         return "".join(LETTERS[i - 2] for i in ids if i >= 2)
+
+    def apply_chat_template(self, messages, **options):
+        return "".join(message["content"] + "\n" for message in messages)
 
 
 def load(source):

@@ -1,6 +1,7 @@
 """Every launcher shows its flags, and reports an error in one line that names the mistake."""
 
 import runpy
+import shutil
 import sys
 
 import pytest
@@ -64,6 +65,17 @@ def test_a_mistake_is_one_line(name, arguments, names, monkeypatch):
     assert said.startswith("error: ")
     assert names in said
     assert "\n" not in said
+
+
+def test_a_pair_without_a_tokenizer_is_one_line(tmp_path, monkeypatch):
+    pair = shutil.copytree(ROOT / "rsd_jax/assets/quickstart", tmp_path / "pair")
+    for path in (pair / "target").glob("*token*"):
+        path.unlink()
+    said = _launch("quickstart", f"--pair_dir={pair}", f"--out_dir={tmp_path / 'out'}")
+    assert said.startswith(f"error: {pair / 'target'} holds no tokenizer")
+    assert "\n" not in said
+    said = _launch("quickstart", f"--pair_dir={tmp_path}", f"--out_dir={tmp_path / 'out'}")
+    assert said.startswith(f"error: {tmp_path / 'target'} is not a directory")
 
 
 def test_a_folder_that_cannot_be_made_is_named_before_anything_is_measured(tmp_path):

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from rsd_jax.distillation.settings import ResponseSettings, TrainingSettings
+from rsd_jax.text.chat import CHAT_DATE
 
 
 def _recipe(**values: Any) -> ConfigDict:
@@ -38,8 +39,14 @@ def _prompts(path: str) -> ConfigDict:
         dict(
             patterns=(path,),
             field="prompt",
-            template="[INST] {prompt} [/INST]",  # for Llama 2 Chat; "{prompt}" for a base model
+            # For Llama 2 Chat; "chat" for the chat template of any other target, "{prompt}" for a
+            # base model.
+            template="[INST] {prompt} [/INST]",
             limit=placeholder(int),
+            system=placeholder(str),
+            parse_special=False,
+            chat_template_kwargs=dict(),
+            chat_date=CHAT_DATE,
         )
     )
 

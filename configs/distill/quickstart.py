@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from rsd_jax.distillation.settings import TrainingSettings
+from rsd_jax.text.chat import CHAT_DATE
 
 
 def _model(**shape: int) -> ConfigDict:
@@ -35,7 +36,16 @@ def _no_files() -> ConfigDict:
     See `training_prompts.prompts_from_files`.
     """
     return ConfigDict(
-        dict(patterns=(), field="prompt", template="{prompt}", limit=placeholder(int))
+        dict(
+            patterns=(),
+            field="prompt",
+            template="{prompt}",  # "chat" for the tokenizer's own chat template
+            limit=placeholder(int),
+            system=placeholder(str),
+            parse_special=False,
+            chat_template_kwargs=dict(),
+            chat_date=CHAT_DATE,
+        )
     )
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from ml_collections.config_dict import placeholder
 
+from rsd_jax.text.chat import CHAT_DATE
+
 VARIANTS = (
     "quickstart",
     "quick",
@@ -81,7 +83,8 @@ def _llama(variant: str) -> dict[str, Any]:
 def pair(**values: Any) -> dict[str, Any]:
     """The settings of a pair, see `PairSource`; `values` replace the defaults."""
     unset = dict(shipped="", target="", draft="", adapter="", template=placeholder(str))
-    return unset | dict(dtype="float32") | values
+    chat = dict(chat_template_kwargs=dict(), chat_date=CHAT_DATE)
+    return unset | chat | dict(dtype="float32") | values
 
 
 def task(**values: Any) -> dict[str, Any]:
@@ -89,6 +92,6 @@ def task(**values: Any) -> dict[str, Any]:
 
     `task` names the task if its key in the configuration does not.
     """
-    unset = dict(top_k=placeholder(int), top_p=1.0, task="", follow_ups=False)
+    unset = dict(top_k=placeholder(int), top_p=1.0, task="", follow_ups=False, parse_special=False)
     unset |= {name: placeholder(str) for name in ("category", "path", "data_dir", "metric")}
     return unset | dict(temperatures=(0.3,)) | values

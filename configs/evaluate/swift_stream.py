@@ -53,7 +53,7 @@ def get_config(variant: str = "published") -> ConfigDict:
         raise ValueError(f"unknown variant {variant!r}; one of {tuple(VARIANTS)}")
     name, search, tree = VARIANTS[variant]
     config = ConfigDict()
-    config.pair_name = name
+    config.pair_name = ""  # that of the pair that ships, or of the target's folder
     config.pair = pairs.pair(shipped=name)
     config.task_name = "number_words"
     config.task = pairs.task(num_prompts=120, max_new_tokens=128, temperatures=(0.0,))

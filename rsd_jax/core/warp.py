@@ -70,9 +70,10 @@ def _keep_top_p(logprobs: jax.Array, drop_mass: jax.Array) -> jax.Array:
 class Warp:
     """From logits to the law that is sampled: temperature, then top-k, then top-p.
 
-    Order and semantics are those of the logits processors of Hugging Face transformers. Which steps
-    are on is static, so a step that is off costs nothing. The values are traced, so changing them
-    does not recompile.
+    Order and semantics are those of the logits processors of Hugging Face transformers, but for
+    ties under top-p: all tokens stay that tie with the least likely token that stays, whereas
+    transformers keeps some of them, by the order of a sort. Which steps are on is static, so a step
+    that is off costs nothing. The values are traced, so changing them does not recompile.
 
     Attributes:
       temperature: f32[], positive.

@@ -45,10 +45,13 @@ def run_stage(
       progress: called after each shard of responses.
 
     Raises:
-      ConfigError: the stage is unknown, or a stage that it needs has not run.
+      ConfigError: the stage is unknown, a stage that it needs has not run, or target and draft have
+        different vocabularies.
       CheckpointError, NonFiniteLossError, NonFiniteLogitsError: see `train`, `generate`.
     """
     stages = STAGES | {"generate": functools.partial(generate, progress=progress)} | EXTRA_STAGES
     if stage not in stages:
         raise ConfigError(f"stage={stage!r} must be one of {(*STAGES, *EXTRA_STAGES)}")
+    if stage not in (SKIPPING, "prompts"):  # these have no draft
+        workspace.check_vocabularies()
     stages[stage](workspace)

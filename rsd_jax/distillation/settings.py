@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rsd_jax.distillation.data.corpus import HELD_OUT_PER_MILLE
+from rsd_jax.distillation.data.training_prompts import PLAIN_PROMPT
 from rsd_jax.distillation.layer_dropout_student import check_rows
 from rsd_jax.distillation.losses import LOSSES
 from rsd_jax.engine.methods import Method, build_method
@@ -16,6 +17,7 @@ from rsd_jax.engine.request import Sampling, SharedSampling
 from rsd_jax.errors import ConfigError, is_integer, is_number, positive_integer
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.records.json_objects import build
+from rsd_jax.text.chat import CHAT_DATE, ChatOptions
 
 _CHOICES = {
     "objective": ("cross_entropy", *LOSSES),
@@ -178,12 +180,32 @@ class TextFiles:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PromptFiles:
-    """The user's own prompts, see `training_prompts.prompts_from_files`."""
+    """The user's own prompts, see `training_prompts.prompts_from_files`.
+
+    Attributes:
+      patterns, field, template, limit, system, parse_special: as there.
+      chat_template_kwargs, chat_date: options for the tokenizer's chat template, see `ChatOptions`.
+
+    Raises:
+      ConfigError: `chat_date` is not a date.
+    """
 
     patterns: tuple[str, ...] = ()
     field: str = "prompt"
-    template: str = "{prompt}"
+    template: str = PLAIN_PROMPT
     limit: int | None = None
+    system: str | None = None
+    parse_special: bool = False
+    chat_template_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    chat_date: str = CHAT_DATE
+
+    def __post_init__(self):
+        _ = self.chat
+
+    @property
+    def chat(self) -> ChatOptions:
+        """Options for the tokenizer's chat template."""
+        return ChatOptions(kwargs=self.chat_template_kwargs, date=self.chat_date)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -349,7 +371,7 @@ class Settings:
     draft: DraftSettings | None = None
     skipping: LayerDropoutSettings | None = None
     prompts: dict[str, int] = dataclasses.field(default_factory=dict)
-    prompt_files: PromptFiles = PromptFiles()
+    prompt_files: PromptFiles = dataclasses.field(default_factory=PromptFiles)
     max_prompt_tokens: int | None = None
     method: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": "ar"})
     responses: ResponseSettings | None = None

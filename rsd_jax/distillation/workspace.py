@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
+import warnings
+from typing import Any
 
 import jax
 from tokenizers import Tokenizer
@@ -13,15 +15,21 @@ from rsd_jax.core.types import LoadedModel, Params
 from rsd_jax.distillation.data import corpus, documents
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.mixture import Mixture
+from rsd_jax.distillation.data.training_prompts import PLAIN_PROMPT, prompts_from_files
 from rsd_jax.distillation.responses.reading import open_responses
 from rsd_jax.distillation.responses.source import ResponseSource
-from rsd_jax.distillation.settings import Settings, TrainingSettings
+from rsd_jax.distillation.settings import PromptFiles, Settings, TrainingSettings
 from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.step import abstract_state
-from rsd_jax.errors import ConfigError
+from rsd_jax.errors import CheckpointError, ConfigError
+from rsd_jax.evaluation.empty_answers import EmptyAnswers
 from rsd_jax.models.checkpoint import read_config
+from rsd_jax.models.ends import end_ids
 from rsd_jax.models.family import Network
-from rsd_jax.models.loading import build_model, load_model
+from rsd_jax.models.loading import build_model, load_model, load_tokenizer
+from rsd_jax.tasks.templates import CHAT
+from rsd_jax.text.chat import USER, Message, has_template
+from rsd_jax.text.prompts import prompt_ids
 
 TARGET, WARM_START, DRAFT = "target", "draft_warm_start", "draft"
 SKIPPING = "skipping"
@@ -70,6 +78,71 @@ class Workspace:
         """
         return bpe.load_tokenizer(self.tokenizer_directory)
 
+    @functools.cached_property
+    def chat_tokenizer(self) -> Any:
+        """The tokenizer as a tokenizer of transformers, which knows its chat template.
+
+        Raises:
+          CheckpointError: the directory holds none that transformers can read.
+        """
+        return load_tokenizer(self.tokenizer_directory)
+
+    def own_prompts(self, files: PromptFiles) -> dict[str, list[int]]:
+        """The encoded prompts of a user's files, by name.
+
+        Warns if the files' template gives other tokens than the tokenizer's own chat template.
+
+        Raises:
+          ConfigError: see `prompts_from_files`.
+        """
+        chat = files.template == CHAT
+        prompts = prompts_from_files(
+            files.patterns,
+            self.chat_tokenizer if chat else self.tokenizer(),
+            field=files.field,
+            max_tokens=self.settings.section("max_prompt_tokens"),
+            limit=files.limit,
+            template=files.template,
+            system=files.system,
+            parse_special=files.parse_special,
+            chat=files.chat,
+        )
+        if not chat and files.template != PLAIN_PROMPT:
+            self._warn_of_other_template(files)
+        return prompts
+
+    def _warn_of_other_template(self, files: PromptFiles) -> None:
+        """Warns if the text around a prompt is not that of the tokenizer's own chat template."""
+        tokenizer = self._any_tokenizer()
+        if not has_template(tokenizer):
+            return
+        asked, text = (Message(USER, "a"),), files.template.replace(PLAIN_PROMPT, "a")
+        own = prompt_ids(tokenizer, asked, chat=files.chat)
+        if prompt_ids(tokenizer, text, parse_special=files.parse_special) != own:
+            warnings.warn(
+                f"template={files.template!r} gives other tokens than the chat template of the "
+                f"tokenizer in {self.tokenizer_directory}; set template={CHAT!r} for the latter",
+                stacklevel=3,
+            )
+
+    def _any_tokenizer(self) -> Any:
+        """`chat_tokenizer`; without chat template if transformers cannot read the directory."""
+        try:
+            return self.chat_tokenizer
+        except CheckpointError:
+            return self.tokenizer()
+
+    def warn_if_empty(self, files: PromptFiles, answers: int, tokens: int, limit: int) -> None:
+        """Warns if the target's answers are all nothing but an end; see `EmptyAnswers.check`."""
+        EmptyAnswers().check(
+            "files",
+            answers=answers,
+            tokens=tokens,
+            max_new_tokens=limit,
+            template=files.template,
+            tokenizer=self._any_tokenizer(),
+        )
+
     def library(self) -> list[corpus.SourceFile]:
         """The library's files, from which training text and prompts are cut."""
         return corpus.read_files(self.settings.corpus_root or None)
@@ -84,7 +157,35 @@ class Workspace:
         if self.target_directory is None:
             return bpe.BOS_ID, (bpe.EOS_ID,)
         config = read_config(self.target_directory)
-        return config.bos_id, config.eos_ids
+        return config.bos_id, end_ids(config, lambda: self.chat_tokenizer)
+
+    def check_vocabularies(self) -> None:
+        """Checks that the models of all stages have the target's vocabulary.
+
+        Raises:
+          ConfigError: a model has another one; names the key of the configuration.
+        """
+        sections = {name: getattr(self.settings, name) for name in (TARGET, DRAFT, WARM_START)}
+        if self.target_directory is not None:
+            whose, size = f"the target in {self.target_directory}", self.model(TARGET).vocab_size
+        elif (own := sections.pop(TARGET)) is not None:
+            whose, size = "the target", own.model.vocab_size
+            learned = self.settings.vocab_size
+            if learned is not None and learned > size:
+                raise ConfigError(
+                    f"the target has vocab_size={size}, the tokenizer gets vocab_size={learned}; "
+                    f"set target.model.vocab_size to {learned}"
+                )
+        else:
+            return
+        for name in (DRAFT, WARM_START):
+            section = sections[name]
+            if section is not None and section.model.vocab_size != size:
+                raise ConfigError(
+                    f"{whose} has vocab_size={size}, the {name} has {section.model.vocab_size}; a "
+                    f"draft is trained with its target's vocabulary: set {name}.model.vocab_size "
+                    f"to {size}"
+                )
 
     def model(self, stage: str, dtype: str | None = None) -> Network:
         """The model of a stage; by default in f32, or for a given target in `target_dtype`."""

@@ -1,7 +1,7 @@
 """From lists of token ids to checked, padded arrays."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from rsd_jax.errors import ConfigError, is_integer, positive_integer
 _SMALLEST_BUCKET = 128
 _EOS_SLOTS = 4
 _NO_TOKEN = -1
+INPUT_IDS = '["input_ids"]'  # where the encodings of transformers hold token ids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,29 +42,45 @@ def bucket(size: int) -> int:
 
 
 def check_prompts(
-    prompts: Sequence[Sequence[int]], max_new_tokens: int, models: Iterable[LanguageModel]
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    target: LanguageModel,
+    draft: LanguageModel | None = None,
 ) -> None:
-    """Checks the prompts.
+    """Checks the prompts, whose ids are the target's.
 
     Raises:
       ConfigError: a prompt cannot be decoded; names the first such prompt and the reason.
     """
+    if isinstance(prompts, Mapping):
+        raise ConfigError(
+            f"prompts is a {type(prompts).__name__} of a tokenizer; give {INPUT_IDS} of it (and "
+            "encode without padding)"
+        )
     if not isinstance(prompts, (Sequence, np.ndarray)):
         raise ConfigError(f"prompts must be a list of lists of token ids; got {type(prompts)}")
     if len(prompts) == 0:
         raise ConfigError("prompts is empty; give at least one list of token ids")
-    used = list(models)
-    vocab_size = min(model.vocab_size for model in used)
-    positions = min(model.max_positions for model in used)
+    vocab_size = target.vocab_size
+    positions, which = fewest_positions(target, draft)
     for row, prompt in enumerate(prompts):
         if isinstance(prompt, str):
             raise ConfigError(f"prompt {row} is text; encode it to token ids first")
+        if isinstance(prompt, Mapping):
+            raise ConfigError(
+                f"prompt {row} is a {type(prompt).__name__} of a tokenizer; give {INPUT_IDS} of it"
+            )
         try:
             ids = np.asarray(prompt)
         except ValueError:  # nested lists of different lengths
             raise ConfigError(f"prompt {row} must be a flat list of integer token ids") from None
         if ids.size == 0:
             raise ConfigError(f"prompt {row} is empty; give at least one token, e.g. BOS")
+        if ids.ndim > 1:
+            raise ConfigError(
+                f"prompt {row} has the shape {list(ids.shape)}, but must be a flat list of integer "
+                "token ids; give each row of it as a prompt"
+            )
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
             raise ConfigError(f"prompt {row} must be a flat list of integer token ids")
         if ids.min() < 0 or ids.max() >= vocab_size:
@@ -74,20 +91,22 @@ def check_prompts(
         if len(prompt) + max_new_tokens > positions:
             raise ConfigError(
                 f"prompt {row} has {len(prompt)} tokens; with max_new_tokens={max_new_tokens} "
-                f"that exceeds a model's {positions} positions; shorten the prompt or lower "
+                f"that exceeds the {which}'s {positions} positions; shorten the prompt or lower "
                 "max_new_tokens"
             )
+
+
+def fewest_positions(target: LanguageModel, draft: LanguageModel | None) -> tuple[int, str]:
+    """The longest sequence that both models support, and the name of the model that sets it."""
+    if draft is not None and draft.max_positions < target.max_positions:
+        return draft.max_positions, "draft"
+    return target.max_positions, "target"
 
 
 def check_models(method: Method, target: LanguageModel, draft: LanguageModel | None) -> None:
     """Raises `ConfigError` if a method cannot run with these models."""
     if method.drafter.needs_draft_model and draft is None:
         raise ConfigError(f"method {method.name!r} needs a draft model; got draft=None")
-    if draft is not None and draft.vocab_size != target.vocab_size:
-        raise ConfigError(
-            f"target and draft vocabularies differ ({target.vocab_size} and {draft.vocab_size} "
-            "ids); a draft must share its target's tokenizer"
-        )
     siblings = method.drafter.distinct_siblings
     if siblings > target.vocab_size:
         raise ConfigError(

@@ -8,6 +8,7 @@ import numpy as np
 
 from rsd_jax.core.skips import check_skips, start_set
 from rsd_jax.core.types import LanguageModel, LoadedModel
+from rsd_jax.core.vocabulary import on_shared_tokens
 from rsd_jax.drafters.base import ModelParams, Models
 from rsd_jax.engine.batching import Batch, check_models, check_prompts, eos_array, split
 from rsd_jax.engine.decoding import prefill
@@ -51,8 +52,9 @@ def prepare(
     if not method.drafter.needs_draft_model:
         draft, draft_model = None, None
     sampling = request.sampling
-    used = [target.model] + ([draft_model] if draft_model is not None else [])
-    check_prompts(request.prompts, sampling.max_new_tokens, used)
+    check_prompts(request.prompts, sampling.max_new_tokens, target.model, draft_model)
+    if draft_model is not None:
+        draft_model = on_shared_tokens(draft_model, target.model.vocab_size)
     if draft is not None and draft.layout != target.layout:
         raise ConfigError("target and draft live on different meshes; load both with the same one")
     options = DecodeOptions(

@@ -48,7 +48,8 @@ class Sampling(SharedSampling):
       max_new_tokens: at least 1.
       temperature: 0 is greedy; top_k and top_p are then ignored.
       top_k: keeps the k most likely tokens, ties with the k-th kept; None for all.
-      top_p: keeps the most likely tokens whose mass reaches top_p; in (0, 1].
+      top_p: keeps the most likely tokens whose mass reaches top_p, ties with the last of them kept;
+        in (0, 1].
       seed: a row's draws come from (seed, request id) alone.
       eos_ids: token ids that end a row; empty: nothing ends it early.
 
@@ -83,7 +84,8 @@ class RequestOptions(TypedDict, total=False):
     max_new_tokens: at least 1.
     temperature: 0 is greedy; top_k and top_p are then ignored.
     top_k: keeps the k most likely tokens, ties with the k-th kept; None for all.
-    top_p: keeps the most likely tokens whose mass reaches top_p; in (0, 1].
+    top_p: keeps the most likely tokens whose mass reaches top_p, ties with the last of them kept;
+      in (0, 1].
     seed: a row's draws come from (seed, request id) alone: not from its batch, its place in it, or
       the other rows.
     eos_id: token id or ids that end a row; None never stops early.

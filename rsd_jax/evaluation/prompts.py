@@ -4,17 +4,18 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.engine.generation import decode
 from rsd_jax.engine.job import prepare
 from rsd_jax.engine.methods import build_method
 from rsd_jax.engine.request import Request, Sampling
-from rsd_jax.errors import ConfigError
 from rsd_jax.records.json_objects import json_sha256
 from rsd_jax.tasks.base import Task
 from rsd_jax.tasks.prompts import Prompt
+from rsd_jax.text.chat import ChatOptions, prints_date
+from rsd_jax.text.encoding import decode as decode_text
+from rsd_jax.text.encoding import warn_of_special_starts
+from rsd_jax.text.prompts import prompt_ids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Encoded:
       num_skipped: how many prompts do not fit.
       sha256: hash of `tokens`.
       references_sha256: hash of the references of `prompts`.
+      chat_date: the date that the tokenizer's chat template printed; None if it prints none.
     """
 
     prompts: list[Prompt]
@@ -34,6 +36,7 @@ class Encoded:
     num_skipped: int
     sha256: str
     references_sha256: str
+    chat_date: str | None = None
 
 
 def encode(
@@ -43,7 +46,8 @@ def encode(
     draft: LoadedModel | None,
     *,
     max_new_tokens: int,
-    chat: bool = False,
+    parse_special: bool = False,
+    chat: ChatOptions | None = None,
 ) -> Encoded:
     """Tokens of prompts, without prompts that are too long for either model.
 
@@ -52,12 +56,17 @@ def encode(
 
     Args:
       prompts: prompts of a task, with its template applied.
-      tokenizer, chat: see `token_ids`.
+      tokenizer, parse_special, chat: see `token_ids`.
       target, draft: the positions of both have to hold a prompt and its answer.
       max_new_tokens: limit of an answer.
+
+    Raises:
+      ConfigError: see `token_ids`.
     """
     positions = min(m.model.max_positions for m in (target, draft) if m is not None)
-    tokens = token_ids(prompts, tokenizer, chat=chat)
+    tokens = token_ids(prompts, tokenizer, parse_special=parse_special, chat=chat)
+    rendered = any(prompt.messages is not None for prompt in prompts)
+    dated = (chat or ChatOptions()).date if rendered and prints_date(tokenizer) else None
     fit = [len(ids) + max_new_tokens <= positions for ids in tokens]
     kept = [pair for pair, fits in zip(zip(prompts, tokens, strict=True), fit, strict=True) if fits]
     return Encoded(
@@ -66,24 +75,50 @@ def encode(
         num_skipped=fit.count(False),
         sha256=json_sha256([ids for _, ids in kept]),
         references_sha256=json_sha256([prompt.reference for prompt, _ in kept]),
+        chat_date=dated,
     )
 
 
-def token_ids(prompts: Sequence[Prompt], tokenizer: Any, *, chat: bool = False) -> list[list[int]]:
-    """Tokens of each prompt.
+def token_ids(
+    prompts: Sequence[Prompt],
+    tokenizer: Any,
+    *,
+    parse_special: bool = False,
+    chat: ChatOptions | None = None,
+) -> list[list[int]]:
+    """Tokens of each prompt; of a prompt with ids, these ids. Warns as `encode_prompts` does.
 
     Args:
       prompts: prompts of a task, with its template applied.
-      tokenizer: of `transformers` or `tokenizers`; its settings say whether BOS comes first.
-      chat: whether names of special tokens in a text become these tokens, as the chat format
-        needs between turns; otherwise such names are text.
+      tokenizer, parse_special, chat: see `encode_prompts`.
+
+    Raises:
+      ConfigError: see `encode_prompts`.
     """
-    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
-    if isinstance(backend, Tokenizer):
-        backend.encode_special_tokens = not chat
-    if isinstance(tokenizer, Tokenizer):
-        return [tokenizer.encode(prompt.text).ids for prompt in prompts]
-    return [list(tokenizer(prompt.text).input_ids) for prompt in prompts]
+    if not parse_special:
+        warn_of_special_starts(tokenizer, plain_texts(prompts))
+    return [
+        tokens_of(prompt, tokenizer, parse_special=parse_special, chat=chat) for prompt in prompts
+    ]
+
+
+def tokens_of(
+    prompt: Prompt,
+    tokenizer: Any,
+    *,
+    parse_special: bool = False,
+    chat: ChatOptions | None = None,
+) -> list[int]:
+    """`token_ids` for one prompt, without the warning."""
+    if prompt.ids is not None:
+        return list(prompt.ids)
+    asked = prompt.text if prompt.messages is None else prompt.messages
+    return prompt_ids(tokenizer, asked, parse_special=parse_special, chat=chat)
+
+
+def plain_texts(prompts: Sequence[Prompt]) -> list[str]:
+    """The texts of the prompts that are neither conversations nor token ids."""
+    return [p.text for p in prompts if p.messages is None and p.ids is None]
 
 
 def with_follow_ups(
@@ -142,21 +177,4 @@ def greedy_answers(
 def texts(tokenizer: Any, tokens: list[list[int]], ends: tuple[int, ...]) -> list[str]:
     """Answers as text; the ids `ends` are removed even if the tokenizer calls them ordinary."""
     kept = [[token for token in row if token not in ends] for row in tokens]
-    return [tokenizer.decode(row, skip_special_tokens=True) for row in kept]
-
-
-def ends_of(target: LoadedModel, tokenizer: Any) -> tuple[int, ...]:
-    """Ids that end an answer: from the model's configuration, or else from the tokenizer.
-
-    Raises:
-      ConfigError: neither has an end-of-sequence token.
-    """
-    own = tuple(getattr(getattr(target.model, "config", None), "eos_ids", ()))
-    if own:
-        return own
-    if tokenizer.eos_token_id is None:
-        raise ConfigError(
-            "neither the target's config.json nor its tokenizer has an end-of-sequence token; add "
-            "eos_token_id to config.json"
-        )
-    return (tokenizer.eos_token_id,)
+    return [decode_text(tokenizer, row) for row in kept]

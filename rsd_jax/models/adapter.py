@@ -18,9 +18,15 @@ from safetensors.numpy import save_file
 from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.models.families import family_of
 from rsd_jax.models.family import ModelConfig, Path
-from rsd_jax.models.weight_files import existing_directory, open_file, read_json, some
+from rsd_jax.models.weight_files import (
+    ADAPTER_CONFIG,
+    existing_directory,
+    open_file,
+    read_json,
+    some,
+)
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS = ADAPTER_CONFIG, "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _MATRIX = ".weight"
 # Options of PEFT that are not supported, with the values that switch them off.

@@ -22,9 +22,11 @@ from safetensors.numpy import save_file
 
 from rsd_jax.core.types import Params
 from rsd_jax.errors import CheckpointError, ConfigError
+from rsd_jax.models.ends import with_all_ends
 from rsd_jax.models.families import config_from_json, family_of
 from rsd_jax.models.family import ModelConfig, Path, TensorSpec
 from rsd_jax.models.weight_files import (
+    ADAPTER_CONFIG,
     CONFIG,
     INDEX,
     WEIGHTS,
@@ -33,6 +35,7 @@ from rsd_jax.models.weight_files import (
     open_weights,
     read_json,
     some,
+    stored_under,
 )
 
 Place = Callable[[Path, np.ndarray], jax.Array]
@@ -42,14 +45,30 @@ Place = Callable[[Path, np.ndarray], jax.Array]
 def read_config(directory: str | os.PathLike[str]) -> Any:
     """Reads `directory`/config.json to the `ModelConfig` of its family.
 
+    The ids that end an answer come from generation_config.json too, see `with_all_ends`.
+
     Raises:
       CheckpointError: the directory or file does not exist, or the file is not JSON.
       ConfigError: the model is not supported; the message names the key.
     """
     path = existing_directory(directory) / CONFIG
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing; a model directory needs its {CONFIG}")
-    return config_from_json(read_json(path))
+        raise CheckpointError(f"{path} is missing; {_instead(path.parent)}")
+    raw = read_json(path)
+    try:
+        return with_all_ends(config_from_json(raw), raw, path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path.parent}: {error}") from None
+
+
+def _instead(directory: pathlib.Path) -> str:
+    """What a directory without a model seems to be, and what to give in its place."""
+    if (directory / ADAPTER_CONFIG).is_file():
+        return f"{directory} is an adapter: give the directory of its model, and this as adapter"
+    models = [path.parent.name for path in sorted(directory.glob(f"*/{CONFIG}"))]
+    if models:
+        return f"{directory} holds the models {models}: give one of these folders"
+    return f"a model directory needs its {CONFIG}"
 
 
 def _float_dtype(dtype: Any) -> np.dtype:
@@ -98,7 +117,8 @@ def load_params(
         found = open_weights(path, stack)
         check_tensors(path, found, {name: spec.stored for name, spec in specs.items()})
         for name, spec in specs.items():
-            array = found[name].file.get_tensor(name).astype(kind, copy=False)
+            stored = stored_under(name, found, specs)
+            array = found[stored].file.get_tensor(stored).astype(kind, copy=False)
             params[spec.path] = place(spec.path, array.T if spec.transposed else array)
     return flax.traverse_util.unflatten_dict(params)
 

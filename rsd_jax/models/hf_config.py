@@ -1,7 +1,7 @@
 """Hugging Face's config.json of a `LlamaForCausalLM`, as transformers 4 and 5 write it.
 
-The reader is strict: a key or value that may change the model's outputs, and that this Llama does
-not implement, is an error that names the key.
+The reader is strict: a key or value that changes the model's outputs in transformers, and that this
+Llama does not implement, is an error that names the key (`config_keys`).
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,9 @@ from typing import Any
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.config import ROPE_KINDS, LlamaConfig, RopeConfig
+from rsd_jax.models.config_keys import INERT, PLAIN, ConfigKeys
 
+EOS_KEY = "eos_token_id"
 # Keys that are read below.
 _READ_KEYS = frozenset(
     {
@@ -36,42 +38,9 @@ _READ_KEYS = frozenset(
         "eos_token_id",
     }
 )
-# Keys that do not change the logits: bookkeeping of libraries, settings of training, the order of
-# summation (pretraining_tp), and defaults of transformers' sampling.
-_INERT_KEYS = frozenset(
-    {
-        "_attn_implementation_autoset",
-        "_name_or_path",
-        "attention_dropout",
-        "chunk_size_feed_forward",
-        "do_sample",
-        "dtype",
-        "id2label",
-        "initializer_range",
-        "is_llama_config",
-        "label2id",
-        "max_length",
-        "max_sequence_length",
-        "output_attentions",
-        "output_hidden_states",
-        "pad_token_id",
-        "pretraining_tp",
-        "problem_type",
-        "repetition_penalty",
-        "return_dict",
-        "temperature",
-        "tokenizer_class",
-        "top_k",
-        "top_p",
-        "torch_dtype",
-        "transformers.js_config",
-        "transformers_version",
-        "unk_token_id",
-        "unsloth_fixed",
-        "unsloth_version",
-        "use_cache",
-    }
-)
+# Besides the keys that are inert in every family: the order of summation, and marks of old files.
+_INERT_KEYS = INERT | {"is_llama_config", "pretraining_tp"}
+LLAMA_KEYS = ConfigKeys(_READ_KEYS, _INERT_KEYS, PLAIN)
 
 
 def _number(raw: Mapping[str, Any], key: str, kind: type, default: Any = None) -> Any:
@@ -95,15 +64,20 @@ def _flag(raw: Mapping[str, Any], key: str) -> bool:
     return bool(value)
 
 
-def _ids(raw: Mapping[str, Any], key: str, default: int) -> tuple[int, ...]:
+def ids_of(
+    raw: Mapping[str, Any], key: str, default: int | None = None, *, file: str = "config.json"
+) -> tuple[int, ...]:
     """Token ids of a key that holds an id, a list of ids or null; an absent key gives `default`.
 
     Negative ids, which some files use for "none", are dropped.
+
+    Raises:
+      ConfigError: the value holds something else; names `file`.
     """
     value = raw.get(key, default)
     values = value if isinstance(value, list | tuple) else [] if value is None else [value]
     if not all(isinstance(i, int) and not isinstance(i, bool) for i in values):
-        raise ConfigError(f"config.json sets {key}={value!r}; expected token ids")
+        raise ConfigError(f"{file} sets {key}={value!r}; expected token ids")
     return tuple(i for i in values if i >= 0)
 
 
@@ -129,75 +103,93 @@ def _rope_section(raw: Mapping[str, Any], name: str) -> dict[str, Any] | None:
     return section
 
 
-def _rope_from_hf(raw: Mapping[str, Any], max_positions: int) -> RopeConfig:
+def _rope_values(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the rotary embedding, under the names of version 5."""
     sections = _rope_section(raw, "rope_parameters"), _rope_section(raw, "rope_scaling")
-    section = _one_of(*sections, "the rotary embedding (rope_parameters and rope_scaling)") or {
+    return _one_of(*sections, "the rotary embedding (rope_parameters and rope_scaling)") or {
         "rope_type": "default",
         "rope_theta": raw.get("rope_theta"),
         "partial_rotary_factor": raw.get("partial_rotary_factor"),
     }
-    kind = section["rope_type"]
+
+
+def _rope_refusals(section: Mapping[str, Any]) -> list[str]:
+    """What this Llama's rotary embedding does not implement."""
+    refused = []
+    kind, partial = section["rope_type"], section["partial_rotary_factor"]
     if kind not in ROPE_KINDS:
-        raise ConfigError(f"rope_type={kind!r} is not supported; supported: {list(ROPE_KINDS)}")
-    if section["partial_rotary_factor"] not in (None, 1.0):
-        value = section["partial_rotary_factor"]
-        raise ConfigError(f"partial_rotary_factor={value!r} is not supported; only 1.0 is")
-    fields: dict[str, Any] = {"kind": kind, "theta": _number(section, "rope_theta", float, 10000.0)}
+        refused.append(f"rope_type={kind!r} is not supported; supported: {list(ROPE_KINDS)}")
+    if partial not in (None, 1.0):
+        refused.append(f"partial_rotary_factor={partial!r} is not supported; only 1.0 is")
     used = {"rope_type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"}
+    # Some files write a factor that changes nothing.
+    used |= {"factor"} if kind != "default" or section.get("factor") == 1.0 else set()
+    used |= {"low_freq_factor", "high_freq_factor"} if kind == "llama3" else set()
+    if kind in ROPE_KINDS and (leftover := sorted(set(section) - used)):
+        refused.append(f"the rope keys {leftover} are not supported for rope_type={kind!r}")
+    return refused
+
+
+def _rope_from_hf(section: Mapping[str, Any], max_positions: int) -> RopeConfig:
+    """The rotary embedding of values that are not refused."""
+    kind = section["rope_type"]
+    fields: dict[str, Any] = {"kind": kind, "theta": _number(section, "rope_theta", float, 10000.0)}
     if kind != "default":
-        used |= {"factor"}
         fields["factor"] = _number(section, "factor", float)
     if kind == "llama3":
-        used |= {"low_freq_factor", "high_freq_factor"}
         fields["low_freq_factor"] = _number(section, "low_freq_factor", float)
         fields["high_freq_factor"] = _number(section, "high_freq_factor", float)
         fields["original_max_position"] = _number(
             section, "original_max_position_embeddings", int, max_positions
         )
-    leftover = sorted(set(section) - used)
-    if leftover:
-        raise ConfigError(f"the rope keys {leftover} are not supported for rope_type={kind!r}")
     return RopeConfig(**fields)
 
 
-def _check_kind(raw: Mapping[str, Any], kind: type[LlamaConfig]) -> None:
-    """Raises `ConfigError` unless the file describes a plain model with a language-model head."""
+def _check(
+    raw: Mapping[str, Any], rope: Mapping[str, Any], kind: type[LlamaConfig], keys: ConfigKeys
+) -> None:
+    """Raises `ConfigError`, which names all that is refused, and warns of unknown keys."""
+    refused = []
     if raw.get("model_type") != kind.model_type:
-        raise ConfigError(f"model_type={raw.get('model_type')!r} must be {kind.model_type!r}")
+        refused.append(f"model_type={raw.get('model_type')!r} must be {kind.model_type!r}")
     names = raw.get("architectures") or [kind.architecture]
     if not any(str(name).lower() == kind.architecture.lower() for name in names):
-        raise ConfigError(f"architectures={names!r} is not supported; only {kind.architecture} is")
+        refused.append(f"architectures={names!r} is not supported; only {kind.architecture} is")
     if raw.get("hidden_act", "silu") not in ("silu", "swish"):
-        raise ConfigError(f"hidden_act={raw['hidden_act']!r} is not supported; only 'silu' is")
-    # An unknown key may change the outputs, unless it is switched off.
-    for key, value in raw.items():
-        if key not in _READ_KEYS | _INERT_KEYS and value:
-            raise ConfigError(
-                f"config.json sets {key}={value!r}, which this model does not implement; remove "
-                "the key if it does not change the model's outputs"
-            )
+        refused.append(f"hidden_act={raw['hidden_act']!r} is not supported; only 'silu' is")
+    refused += keys.refusals(raw) + _rope_refusals(rope)
+    if refused:
+        raise ConfigError("; ".join(refused))
+    keys.warn_of_unknown(raw)
 
 
-def config_from_hf(raw: Mapping[str, Any], kind: type[LlamaConfig] = LlamaConfig) -> LlamaConfig:
+def config_from_hf(
+    raw: Mapping[str, Any],
+    kind: type[LlamaConfig] = LlamaConfig,
+    keys: ConfigKeys = LLAMA_KEYS,
+) -> LlamaConfig:
     """Builds a `LlamaConfig` from the contents of a Hugging Face config.json.
 
-    `kind` is the configuration class of a family whose config.json has Llama's keys.
+    Warns of keys that transformers does not read for the family. `kind` is the configuration class
+    of a family whose config.json has Llama's keys; `keys` says what the keys of the family mean.
 
     Absent optional keys take the defaults of transformers' `LlamaConfig`; the five sizes of the
     model are required.
 
     Raises:
       ConfigError: a required key is missing, a value has the wrong type, or a value that would
-        change the model's outputs is not supported. The message names the key.
+        change the model's outputs is not supported. The message names the key; if values are not
+        supported, all such keys.
     """
-    _check_kind(raw, kind)
+    rope = _rope_values(raw)
+    _check(raw, rope, kind, keys)
     heads, hidden = _number(raw, "num_attention_heads", int), _number(raw, "hidden_size", int)
     if raw.get("head_dim") is None and (heads < 1 or hidden % heads):
         raise ConfigError(
             f"hidden_size={hidden} is not a multiple of num_attention_heads={heads}; set head_dim"
         )
     max_positions = _number(raw, "max_position_embeddings", int, 2048)
-    bos = _ids(raw, "bos_token_id", 1)
+    bos = ids_of(raw, "bos_token_id", 1)
     return kind(
         vocab_size=_number(raw, "vocab_size", int),
         hidden_size=hidden,
@@ -208,12 +200,12 @@ def config_from_hf(raw: Mapping[str, Any], kind: type[LlamaConfig] = LlamaConfig
         head_dim=_number(raw, "head_dim", int, hidden // max(heads, 1)),
         max_positions=max_positions,
         norm_eps=_number(raw, "rms_norm_eps", float, 1e-6),
-        rope=_rope_from_hf(raw, max_positions),
+        rope=_rope_from_hf(rope, max_positions),
         attention_bias=_flag(raw, "attention_bias"),
         mlp_bias=_flag(raw, "mlp_bias"),
         tied_embeddings=_flag(raw, "tie_word_embeddings"),
         bos_id=bos[0] if bos else None,
-        eos_ids=_ids(raw, "eos_token_id", 2),
+        eos_ids=ids_of(raw, EOS_KEY, 2),
     )
 
 

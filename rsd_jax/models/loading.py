@@ -13,14 +13,17 @@ import numpy as np
 from rsd_jax.core.backend import backend_of
 from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.core.types import LoadedModel
-from rsd_jax.errors import ConfigError, positive_integer
+from rsd_jax.errors import CheckpointError, ConfigError, positive_integer
 from rsd_jax.models.adapter import load_adapter
 from rsd_jax.models.checkpoint import load_params, read_config
 from rsd_jax.models.config import NAMED_CONFIGS
+from rsd_jax.models.dtypes import dtype_name
+from rsd_jax.models.ends import end_ids
 from rsd_jax.models.families import family_of
 from rsd_jax.models.family import ModelConfig, Network
+from rsd_jax.models.weight_files import existing_directory
 
-_DTYPES = ("float32", "bfloat16")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _ASSETS = pathlib.Path(__file__).parents[1] / "assets"
 # Pairs that ship: the folder with target/ and draft/, and its folder with the target's adapter.
 _PAIRS = {"quickstart": ("quickstart", None), "quickstart_skipping": ("quickstart", "skipping")}
@@ -37,7 +40,8 @@ def load_model(
 
     Args:
       path: holds config.json and safetensors, single or sharded with an index.
-      dtype: of parameters and caches: float32 or bfloat16. Probabilities are always float32.
+      dtype: of parameters and caches: "float32", "bfloat16", or "auto" for float32 on a CPU and
+        bfloat16 elsewhere; see `dtype_name`. Probabilities are always float32.
       mesh: axes "data" (rows) and "model" (heads, wide dimensions), e.g.
         `jax.make_mesh((4, 2), ("data", "model"))`; None for one device.
       adapter: directory of a low-rank adapter in PEFT's format, which is added to the weights.
@@ -75,6 +79,44 @@ class LoadedPair:
     draft: LoadedModel | None
     tokenizer: Any
 
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Ids that end an answer, for `eos_id` of `generate`; see `ends_of`."""
+        return ends_of(self.target, self.tokenizer)
+
+
+def ends_of(target: LoadedModel, tokenizer: Any) -> tuple[int, ...]:
+    """Ids that end an answer: those of config.json and generation_config.json, or the tokenizer's.
+
+    Args:
+      target: the model that answers.
+      tokenizer: its tokenizer, of transformers.
+
+    Raises:
+      ConfigError: none of them has an end-of-sequence token.
+    """
+    return end_ids(getattr(target.model, "config", None), lambda: tokenizer)
+
+
+def load_tokenizer(directory: str | pathlib.Path) -> Any:
+    """The tokenizer of transformers in a model directory; nothing is downloaded.
+
+    Raises:
+      CheckpointError: the directory holds no tokenizer that transformers can read.
+    """
+    import transformers
+
+    folder = existing_directory(directory)
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise CheckpointError(
+            f"{folder} holds no tokenizer ({' or '.join(_TOKENIZER_FILES)}); copy the files of the "
+            "model's tokenizer there"
+        )
+    try:
+        return transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    except (ImportError, OSError, ValueError) as error:
+        raise CheckpointError(f"the tokenizer in {folder} cannot be read: {error}") from error
+
 
 def load_pair(
     name: str, *, dtype: Any = "float32", mesh: jax.sharding.Mesh | None = None
@@ -90,8 +132,6 @@ def load_pair(
     Raises:
       ConfigError: no such pair.
     """
-    import transformers
-
     directory = shipped_pair_directory(name)
     adapter = _PAIRS[name][1]
     return LoadedPair(
@@ -99,7 +139,7 @@ def load_pair(
             directory / "target", dtype=dtype, mesh=mesh, adapter=adapter and directory / adapter
         ),
         draft=load_model(directory / "draft", dtype=dtype, mesh=mesh),
-        tokenizer=transformers.AutoTokenizer.from_pretrained(directory / "target"),
+        tokenizer=load_tokenizer(directory / "target"),
     )
 
 
@@ -167,13 +207,12 @@ def build_model(config: ModelConfig, *, dtype: Any, layout: MeshLayout | None = 
 
     Args:
       config: configuration of a family.
-      dtype: float32 or bfloat16.
+      dtype: see `dtype_name`.
       layout: the mesh that the model lives on or is compiled for; None for one device.
 
     Raises:
       ConfigError: the dtype is another.
     """
-    name = jnp.dtype(dtype).name
-    if name not in _DTYPES:
-        raise ConfigError(f"dtype={name!r} is not supported; choose one of {list(_DTYPES)}")
-    return family_of(config).network(config, dtype=name, backend=backend_of(layout))
+    backend = backend_of(layout)
+    name = dtype_name(dtype, backend)
+    return family_of(config).network(config, dtype=name, backend=backend)

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from rsd_jax.errors import CheckpointError
 
 CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 HEAD, TABLE = "lm_head.weight", "model.embed_tokens.weight"
@@ -102,7 +103,8 @@ def open_weights(directory: pathlib.Path, stack: contextlib.ExitStack) -> dict[s
     """Opens every weight file of `directory`; `stack` closes the files.
 
     Returns:
-      Every tensor of the directory by its name; only headers have been read.
+      Every tensor of the directory by its name, of shards those that the index names; only headers
+      have been read.
 
     Raises:
       CheckpointError: there are no weights; files are missing, truncated or damaged; or files lack
@@ -117,13 +119,8 @@ def open_weights(directory: pathlib.Path, stack: contextlib.ExitStack) -> dict[s
             raise CheckpointError(
                 f"{path} lacks {some(absent)}, which {INDEX} places there; download both again"
             )
-        twice = sorted(names & set(found))
-        if twice:
-            raise CheckpointError(
-                f"{some(twice)} is in both {path} and {found[twice[0]].path.name}; these are "
-                "shards of different saves, download them again"
-            )
-        found |= {name: Stored(file, path) for name in names}
+        # The index says what counts: tools that convert or merge weights leave more in the shards.
+        found |= {name: Stored(file, path) for name in promised or names}
     return found
 
 
@@ -133,12 +130,14 @@ def check_tensors(
     """Checks that `found` holds exactly the tensors of `expected`, a shape for each name.
 
     `*.rotary_emb.inv_freq`, a constant that old versions stored, is ignored. A model that ties its
-    head to the embedding may hold a head that equals the embedding; only then are values read.
+    head to the embedding may hold a head that equals the embedding; only then are values read. Or
+    the model may hold the head alone, which then is the embedding too (see `stored_under`).
 
     Raises:
       CheckpointError: tensors are missing, unexpected, of the wrong shape or not floating point.
     """
-    missing = [name for name in expected if name not in found]
+    places = {name: stored_under(name, found, expected) for name in expected}
+    missing = [name for name, place in places.items() if place not in found]
     extra = sorted(set(found) - set(expected) - {HEAD})
     extra = [name for name in extra if not name.endswith(".rotary_emb.inv_freq")]
     if missing:
@@ -152,8 +151,9 @@ def check_tensors(
             f"{directory} holds {some(extra)}, which its {CONFIG} does not call for; check "
             "num_hidden_layers, attention_bias and mlp_bias there"
         )
-    tied = HEAD in found and HEAD not in expected
-    for name, shape in (dict(expected) | ({HEAD: expected[TABLE]} if tied else {})).items():
+    tied = HEAD in found and TABLE in found and HEAD not in expected
+    shapes = {places[name]: shape for name, shape in expected.items()}
+    for name, shape in (shapes | ({HEAD: expected[TABLE]} if tied else {})).items():
         header = found[name].file.get_slice(name)
         got, kind = tuple(header.get_shape()), header.get_dtype()
         if got != shape:
@@ -168,6 +168,20 @@ def check_tensors(
             )
     if tied:
         _check_tied_head(found)
+
+
+def stored_under(name: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """The name under which a directory holds a tensor.
+
+    `save_model` of safetensors writes one of two tied tables, which may be the head.
+
+    Args:
+      name: of the tensor in the model.
+      found: tensors of the directory, by name.
+      expected: tensors of the model, by name.
+    """
+    only_head = TABLE not in found and HEAD in found and HEAD not in expected
+    return HEAD if name == TABLE and only_head else name
 
 
 def _check_tied_head(found: Mapping[str, Stored]) -> None:

@@ -18,8 +18,8 @@ def build(
     """Makes an object of the dataclass `kind` from decoded JSON.
 
     Args:
-      kind: a dataclass; its fields are Any, str, int, float, bool, `X | None`, list, dict with
-        string keys, tuple, or dataclasses of the same sort.
+      kind: a dataclass; its fields are Any, str, int, float, bool, list, dict with string keys,
+        tuple, dataclasses of the same sort, `X | None`, or `X | list[Y]` with or without None.
       values: the fields by name; fields with a default may be missing.
       prefix: prefix of the fields' names in errors.
       without: fields with defaults that must not be among the values.
@@ -70,7 +70,10 @@ def _cast(value: Any, kind: Any, name: str) -> Any:
         return value
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:
-        return None if value is None else _cast(value, args[0], name)
+        kinds = [each for each in args if each is not type(None)]
+        lists = [each for each in kinds if typing.get_origin(each) in (list, tuple)]
+        is_list = bool(lists) and isinstance(value, (list, tuple))
+        return None if value is None else _cast(value, lists[0] if is_list else kinds[0], name)
     if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
         return build(kind, value, name + ".")
     if origin is dict and isinstance(value, Mapping) and all(isinstance(k, str) for k in value):

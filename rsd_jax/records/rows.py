@@ -61,6 +61,7 @@ class Row:
       pair: name of target and draft.
       task: name of the prompts' task.
       template: template of the prompts, e.g. "base", "chat"; null: the task's text itself.
+      chat_date: the date that the tokenizer's chat template printed; null if it printed none.
       method: "ar", "sd", "spectr", "rsd_c", "rsd_s", ..., or a method of another engine.
       verifier: name in `rsd_jax.verifiers.VERIFIERS`; null without a verifier of ours.
       tree: in words: "4", "6x5", "2-2-1"; "-" without a tree.
@@ -106,6 +107,7 @@ class Row:
     message: str | None = None
     experiment: str | None = None
     template: str | None = None
+    chat_date: str | None = None
     verifier: str | None = None
     target_budget: int | None = None
     draft_temperature: float | None = None

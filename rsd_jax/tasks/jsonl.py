@@ -1,8 +1,9 @@
 """Reading the objects of a JSONL file, one per line, in UTF-8; and the task `jsonl`.
 
-The task `jsonl` decodes the user's own prompts. A line of its file has the field `prompt`, and may
-have `reference` and `name`. The model is given the prompt as it is, or as the text of the user in
-a chat.
+The task `jsonl` decodes the user's own prompts. A line of its file has the field `prompt`,
+`messages` or `input_ids`, and may have `reference` and `name`. The model is given the prompt as it
+is, or as the text of the user in a chat; `messages` are a whole conversation, `input_ids` the token
+ids of a prompt.
 """
 
 import codecs
@@ -11,14 +12,16 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from rsd_jax.errors import ConfigError
+from rsd_jax.errors import ConfigError, is_integer
 from rsd_jax.tasks.base import PLAIN, Task
 from rsd_jax.tasks.prompts import Prompt
 from rsd_jax.tasks.scoring import METRICS
-from rsd_jax.tasks.templates import Template, choose
+from rsd_jax.tasks.templates import CHAT, Template, choose
+from rsd_jax.text.chat import conversation, llama_2_text
 
 FIELDS = ("prompt", "reference", "name")
-TEMPLATES = (Template(PLAIN), Template("chat", chat=True))
+MESSAGES, INPUT_IDS = "messages", "input_ids"
+TEMPLATES = (Template(PLAIN), Template(CHAT, chat=True))
 _MAX_NEW_TOKENS = 256
 
 
@@ -31,7 +34,8 @@ def jsonl_task(
 
     Args:
       path: the file.
-      template: "plain", the default, for the prompts as they are; or "chat", see `chat_turns`.
+      template: "plain", the default, for the prompts as they are; or "chat", for the prompts as
+        texts of the user, and for `messages`.
       metric: one of `METRICS`, which scores the answers; None: answers are not scored.
 
     Raises:
@@ -41,20 +45,21 @@ def jsonl_task(
     chosen = choose(TEMPLATES, template, "jsonl")
     if metric is not None and metric not in METRICS:
         raise ConfigError(f"metric={metric!r} must be None or one of {METRICS}")
-    records = []
+    prompts: list[Prompt] = []
+    places: list[tuple[str, str]] = []
     for where, values in read_objects(path):
-        check_fields(values, FIELDS, where)
+        check_fields(values, (*FIELDS, MESSAGES, INPUT_IDS), where)
         reference = values.get("reference")
         if metric is not None and reference is None:
             raise ConfigError(f"{where}: no field 'reference', which metric={metric!r} needs")
         name = text_of(values, "name", where) if "name" in values else default_name(where)
         reference = None if reference is None else text_of(values, "reference", where)
-        records.append((name, text_of(values, "prompt", where), reference, where))
-    check_names([(name, where) for name, _, _, where in records])
-    if chosen.chat:
-        records = [(n, text, ref and f" {ref.strip()}", where) for n, text, ref, where in records]
-    # Without chat, the reference continues the prompt, and leading white space may be part of it.
-    prompts = [Prompt(name, chosen.render([text]), ref or "") for name, text, ref, _ in records]
+        if chosen.chat and reference is not None:
+            # Without chat, the reference continues the prompt; white space may be part of it.
+            reference = f" {reference.strip()}"
+        prompts.append(prompt_of(values, where, chosen, name=name, reference=reference or ""))
+        places.append((name, where))
+    check_names(places)
     return Task(
         name="jsonl",
         metric=metric,
@@ -65,6 +70,51 @@ def jsonl_task(
         templates=tuple(t.name for t in TEMPLATES),
         strip=chosen.chat,
     )
+
+
+def prompt_of(
+    values: dict[str, Any],
+    where: str,
+    template: Template,
+    *,
+    name: str,
+    reference: str = "",
+    field: str = "prompt",
+) -> Prompt:
+    """The prompt of a line: a text, a conversation or token ids.
+
+    Args:
+      values: the object in the line, with one of `field`, `messages` and `input_ids`.
+      where: file and line, for error messages.
+      template: applied to a text; a conversation needs one for chat, whose system message is put in
+        front of a conversation without one; token ids are taken as they are.
+      name, reference: of the prompt.
+      field: name of the field with the text.
+
+    Raises:
+      ConfigError: the line has several of the three fields or none, or a malformed one.
+    """
+    given = [key for key in (field, MESSAGES, INPUT_IDS) if key in values]
+    if len(given) > 1:
+        raise ConfigError(f"{where}: the fields {given} are one prompt each; give one of them")
+    if given == [INPUT_IDS]:
+        return Prompt(name, "", reference, ids=_token_ids(values[INPUT_IDS], where))
+    if given == [MESSAGES]:
+        messages = conversation(values[MESSAGES], where)
+        if not template.chat:
+            raise ConfigError(
+                f"{where}: the field {MESSAGES!r} needs template={CHAT!r}, not {template.name!r}"
+            )
+        messages = template.with_system(messages)
+        return Prompt(name, llama_2_text(messages), reference, messages)
+    text = text_of(values, field, where)
+    return template.prompt(name, [text.strip() if template.chat else text], reference)
+
+
+def _token_ids(values: Any, where: str) -> tuple[int, ...]:
+    if not isinstance(values, list) or not values or not all(map(is_integer, values)):
+        raise ConfigError(f"{where}: the field {INPUT_IDS!r} is not a list of token ids")
+    return tuple(values)
 
 
 def read_objects(path: str | pathlib.Path) -> list[tuple[str, dict[str, Any]]]:

@@ -5,8 +5,10 @@ import json
 import pathlib
 
 from rsd_jax.errors import ConfigError
+from rsd_jax.text.chat import Conversation
 
 QUICKSTART_PROMPTS = pathlib.Path(__file__).parents[1] / "assets/quickstart/prompts.jsonl"
+_FIELDS = ("name", "text", "reference")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,18 +18,23 @@ class Prompt:
     Attributes:
       name: where the text is from: file of the standard library and first line, split and index
         of an example, or the name in the file of prompts.
-      text: what the model is given; ends at the end of a line or word.
+      text: what the model is given; ends at the end of a line or word. For a conversation, its text
+        in the format of Llama-2-Chat, which only the tokenizer of Llama 2 is given.
       reference: the text that follows in the source, or a right answer to the prompt, with its
         leading white space; empty if there is none.
+      messages: the conversation, for the chat template of the tokenizer; None for a plain text.
+      ids: the token ids of the prompt, if they are given; text and messages then do not count.
     """
 
     name: str
     text: str
     reference: str
+    messages: Conversation | None = None
+    ids: tuple[int, ...] | None = None
 
 
 def load_prompts(path: str | pathlib.Path = QUICKSTART_PROMPTS) -> list[Prompt]:
-    """Reads prompts from JSON lines with the fields of `Prompt`; the shipped ones by default.
+    """Reads plain prompts from JSON lines: name, text, reference; the shipped ones by default.
 
     Raises:
       ConfigError: the file is missing, or a line is not an object with these fields.
@@ -41,8 +48,11 @@ def load_prompts(path: str | pathlib.Path = QUICKSTART_PROMPTS) -> list[Prompt]:
         lines = list(file)
     for number, line in enumerate(lines, start=1):
         try:
-            prompts.append(Prompt(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError) as error:
+            values = json.loads(line)
+            prompts.append(Prompt(**{field: values.pop(field) for field in _FIELDS}))
+            if values:
+                raise TypeError(f"unknown fields {sorted(values)}")
+        except (AttributeError, json.JSONDecodeError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"{path}, line {number}: expected an object with name, text and reference ({error})"
             ) from None
@@ -50,8 +60,11 @@ def load_prompts(path: str | pathlib.Path = QUICKSTART_PROMPTS) -> list[Prompt]:
 
 
 def save_prompts(prompts: list[Prompt], path: str | pathlib.Path) -> None:
-    """Writes prompts to a file that `load_prompts` can read."""
+    """Writes plain prompts to a file that `load_prompts` can read."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(dataclasses.asdict(prompt), ensure_ascii=False) for prompt in prompts)
+    lines = (
+        json.dumps({field: getattr(prompt, field) for field in _FIELDS}, ensure_ascii=False)
+        for prompt in prompts
+    )
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")

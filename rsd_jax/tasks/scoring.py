@@ -1,11 +1,13 @@
 """Scores of answers against references: corpus BLEU and ROUGE-2, with intervals over prompts.
 
 BLEU (Papineni et al. 2002) is computed by `sacrebleu` with its default settings (Post 2018), and
-ROUGE-2 F1 (Lin 2004) by `rouge-score` with its default settings: lower case, a to z and digits
-only, no stemming. Both scores are from 0 to 100.
+ROUGE-2 F1 (Lin 2004) by `rouge-score`: lower case, no stemming, and words of any script (see
+`words`), whereas rouge-score itself knows only words of a to z and digits. Both scores are from 0
+to 100.
 """
 
 import dataclasses
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -13,6 +15,8 @@ import numpy as np
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.records.metrics import Interval, percentile_ends, resampled
+
+_JOINERS = "\u200c\u200d"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,13 +137,32 @@ class _Bleu:
         return str(self._bleu.get_signature())
 
 
+def words(text: str) -> list[str]:
+    """The words of a text in lower case: runs of letters, combining marks and numbers.
+
+    For ASCII text, the words of rouge-score. Text is composed first (NFC), so that "ö" is one
+    letter, however it is written. Joiners inside words are kept, as Persian and Indic scripts need
+    them. Text without spaces between words, such as Chinese, gives long words: every run is one.
+    """
+    composed = unicodedata.normalize("NFC", text.lower())
+    kept = (c if unicodedata.category(c)[0] in "LMN" or c in _JOINERS else " " for c in composed)
+    return [word for word in "".join(kept).split() if word.strip(_JOINERS)]
+
+
+class _Words:
+    """`words` as a tokenizer of rouge-score."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)
+
+
 class _Rouge2:
     """ROUGE-2; the counts of an answer are its F1 and 1, so that the score is a mean."""
 
     def counts(self, answers: Sequence[str], references: Sequence[str]) -> np.ndarray:
         from rouge_score.rouge_scorer import RougeScorer
 
-        scorer = RougeScorer(["rouge2"], use_stemmer=False)
+        scorer = RougeScorer(["rouge2"], use_stemmer=False, tokenizer=_Words())
         pairs = zip(answers, references, strict=True)
         return np.asarray(
             [[scorer.score(target=r, prediction=a)["rouge2"].fmeasure, 1.0] for a, r in pairs]
@@ -152,7 +175,7 @@ class _Rouge2:
         import importlib.metadata
 
         version = importlib.metadata.version("rouge-score")
-        return f"nrefs:1|measure:f1|stem:no|version:{version}"
+        return f"nrefs:1|measure:f1|stem:no|version:{version}|words:unicode"
 
 
 _SCORERS: dict[str, Callable[[], _Scorer]] = {"bleu": _Bleu, "rouge2": _Rouge2}

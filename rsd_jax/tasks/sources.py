@@ -154,4 +154,4 @@ class SourceTask:
 
 def _prompt(record: _Record, template: Template) -> Prompt:
     reference = "" if record.reference is None else f" {record.reference}"
-    return Prompt(record.name, template.render([record.source]), reference)
+    return template.prompt(record.name, [record.source], reference)

@@ -73,7 +73,7 @@ def spec_bench_task(
         name = f"{question.name}/{turn + 1}" if turn else question.name
         reference = question.references[turn]
         asked = [text.strip() for text in question.turns[: turn + 1]]
-        return Prompt(name, chosen.render(asked, answers), reference and f" {reference}")
+        return chosen.prompt(name, asked, reference and f" {reference}", answers)
 
     def follow(first: Prompt, answers: Sequence[str]) -> Prompt | None:
         if first.name not in by_name:

@@ -1,5 +1,6 @@
 """The public functions: bad input, results, and programs that are used again."""
 
+import collections
 import dataclasses
 import inspect
 import re
@@ -83,7 +84,6 @@ def test_bad_methods(case):
         rsd_jax.build_method(name, **options)
 
 
-WIDE = rsd_jax.LoadedModel(TableModel(vocab_size=4), None)
 SHORT = rsd_jax.LoadedModel(TableModel(max_positions=10), None)
 
 BAD_REQUESTS = {
@@ -95,9 +95,24 @@ BAD_REQUESTS = {
     "floats": ({"prompts": [[1.0]]}, "prompt 0.*integer"),
     "nested lists": ({"prompts": [[[1]]]}, "prompt 0.*flat"),
     "an id out of range": ({"prompts": [[0], [1, 3]]}, r"prompt 1.*id 3.*\[0, 3\)"),
+    "an encoding": (
+        {"prompts": collections.UserDict({"input_ids": [[1]]})},
+        r'prompts is a UserDict .*give \["input_ids"\] of it',
+    ),
+    "encodings": (
+        {"prompts": [collections.UserDict({"input_ids": [1]})]},  # as BatchEncoding is one
+        r'prompt 0 is a UserDict .*give \["input_ids"\] of it',
+    ),
+    "an array of prompts in a list": (
+        {"prompts": [np.ones((1, 2), np.int32)]},
+        r"prompt 0 has the shape \[1, 2\].*each row of it as a prompt",
+    ),
     "a negative id": ({"prompts": [[-1]]}, r"prompt 0.*id -1.*\[0, 3\)"),
-    "too long": ({"target": SHORT, "draft": SHORT}, "prompt 2.*10 positions.*max_new_tokens"),
-    "a short draft": ({"draft": SHORT}, "prompt 2.*10 positions.*max_new_tokens"),
+    "too long": (
+        {"target": SHORT, "draft": SHORT},
+        "prompt 2.*the target's 10 positions.*max_new_tokens",
+    ),
+    "a short draft": ({"draft": SHORT}, "prompt 2.*the draft's 10 positions.*max_new_tokens"),
     "no tokens": ({"max_new_tokens": 0}, "max_new_tokens=0"),
     "half a token": ({"max_new_tokens": 1.5}, "max_new_tokens=1.5"),
     "a flag for a number": ({"max_new_tokens": True}, "max_new_tokens=True"),
@@ -105,7 +120,6 @@ BAD_REQUESTS = {
         {"target": SHORT, "draft": SHORT, "max_new_tokens": np.uint8(255)},
         "prompt 0.*positions",
     ),
-    "two vocabularies": ({"draft": WIDE}, "vocabularies differ.*3 and 4"),
     "no draft": ({"draft": None}, "'sd' needs a draft model"),
     "width above the vocabulary": (
         {"method": rsd_jax.build_method("rsd_s", width=4, length=1)},

@@ -51,6 +51,27 @@ def _settings(out_dir, **changes) -> StreamSettings:
     return StreamSettings.from_config(values | changes)
 
 
+def test_rows_have_the_name_of_their_pair(tmp_path):
+    """The hash covers the name as before, whether the name is given or not."""
+    named = _settings(tmp_path)
+    unnamed = _settings(tmp_path, pair_name="")
+    assert (named.name, unnamed.name) == ("tiny", "tiny")
+    assert named.hash() == unnamed.hash()
+    for target in ("/models/Llama-2-13b-hf", "/models/Llama-2-13b-hf/"):
+        own = _settings(tmp_path, pair_name="", pair={"target": target})
+        assert own.name == "Llama-2-13b-hf"
+        assert own.hash() != named.hash()
+
+
+def test_new_settings_of_prompts_change_the_hash_only_where_they_are_set(tmp_path):
+    plain = _settings(tmp_path)
+    pair = {"shipped": "tiny", "chat_template_kwargs": {}, "chat_date": "2024-07-26"}
+    assert _settings(tmp_path, pair=pair).hash() == plain.hash()
+    changed = _settings(tmp_path, pair=pair | {"chat_date": "2024-07-27"}).hash()
+    task = {"num_prompts": 4, "max_new_tokens": 16, "temperatures": (0.0,), "parse_special": True}
+    assert len({plain.hash(), changed, _settings(tmp_path, task=task).hash()}) == 3
+
+
 @pytest.fixture(scope="module")
 def target():
     config = dataclasses.replace(TINY_CONFIG, num_layers=4)
@@ -146,6 +167,15 @@ def test_a_stream_of_an_earlier_commit_goes_on(finished, target, tmp_path, monke
     session = Session(_settings(folder), target, sweeping.Letters())
     assert len(session.done) == 2
     assert _counts(session.run()) == _counts(whole)
+
+
+def test_a_stream_whose_answers_end_elsewhere_now_is_refused(target, tmp_path, monkeypatch):
+    folder = old_files.copy_of("stream", tmp_path)
+    known = read_rows(folder / "results.jsonl")[0].hardware
+    monkeypatch.setattr(Hardware, "current", lambda: known)
+    monkeypatch.setattr(sweeping.Letters, "eos_token_id", 2)
+    with pytest.raises(rsd_jax.ConfigError, match=r"whose eos_ids is \[1\], not \[2\]"):
+        Session(_settings(folder), target, sweeping.Letters())
 
 
 def test_a_search_of_an_earlier_commit_is_read(target, tmp_path):

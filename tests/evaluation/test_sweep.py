@@ -14,10 +14,10 @@ from rsd_jax.engine.batching import bucket
 from rsd_jax.engine.decoding import required_capacity
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation import timing
-from rsd_jax.evaluation.sweep import measure
+from rsd_jax.evaluation.sweep import measure, subjects
 from rsd_jax.evaluation.sweep.cells import Cell, all_cells, missing_cells, turns
 from rsd_jax.evaluation.sweep.definition import Sweep
-from rsd_jax.evaluation.sweep.estimate import TimeEstimate, in_words
+from rsd_jax.evaluation.sweep.estimate import TimeEstimate, TimeLeft, in_words
 from rsd_jax.evaluation.sweep.listing import listing
 from rsd_jax.evaluation.sweep.run import results_path, run_sweep
 from rsd_jax.models.llama import LlamaModel
@@ -286,6 +286,67 @@ def test_later_turns_are_prompts_where_asked(tmp_path):
     assert seen[0][3] != seen[1][3]
 
 
+def test_answers_that_are_all_empty_get_one_warning(tmp_path, monkeypatch):
+    """Every token of the vocabulary ends an answer; three cells in two turns."""
+    monkeypatch.setattr(sweeping.Letters, "eos_token_id", 1)
+    monkeypatch.setattr(subjects, "ends_of", lambda *_: tuple(range(32)))
+    pairs = {"tiny": {"shipped": "tiny", "template": "chat"}}
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"prompt": "a b"}\n{"prompt": "c"}\n')
+    task = {"task": "jsonl", "path": str(path)} | sweeping.TASK | {"num_prompts": 2}
+    sweep = sweeping.sweep(
+        tmp_path,
+        pairs=pairs,
+        tasks={"own": task},
+        trees={"sd": ("3",), "rsd_c": ("2-2",)},
+        cells_together=1,
+    )
+    with pytest.warns(UserWarning, match="nothing but an end-of-sequence") as seen:
+        assert run_sweep(sweep, sweeping.load, sweeping.Watcher()) == {"ok": 3}
+    (warning,) = seen
+    assert "task 'own'" in str(warning.message)
+    assert "template='chat'" in str(warning.message)
+    assert "{% for message in messages %}" in str(warning.message)
+
+
+def test_a_task_may_have_several_categories(tmp_path):
+    path = tmp_path / "question.jsonl"
+    lines = [
+        {"question_id": i, "category": name, "turns": ["a"]}
+        for i, name in enumerate(("qa", "rag", "writing", "qa"))
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    task = sweeping.TASK | {"task": "spec_bench", "path": str(path)}
+    hashes = set()
+    for category, count in (("qa", 2), (("qa", "rag"), 3), (["qa", "rag"], 3), (None, 4)):
+        tasks = {"questions": task | {"category": category}}
+        sweep = sweeping.sweep(tmp_path, tasks=tasks)
+        assert len(sweep.task("tiny", "questions").test_prompts(None)) == count
+        hashes.add(sweep.hash_of("tiny", "questions"))
+    assert len(hashes) == 3
+    with pytest.raises(ConfigError, match=r"category\[1\]' is 3; expected a string"):
+        sweeping.sweep(tmp_path, tasks={"questions": task | {"category": ("qa", 3)}})
+
+
+def test_new_settings_of_prompts_change_the_hash_only_where_they_are_set(tmp_path):
+    def hashed(pair, task):
+        pairs = {"tiny": {"shipped": "tiny"} | pair}
+        sweep = sweeping.sweep(tmp_path, pairs=pairs, tasks={"number_words": sweeping.TASK | task})
+        return sweep.hash_of("tiny", "number_words")
+
+    plain = hashed({}, {})
+    unset = {"chat_template_kwargs": {}, "chat_date": "2024-07-26"}
+    assert hashed(unset, {"parse_special": False}) == plain
+    changed = [
+        hashed({"chat_template_kwargs": {"enable_thinking": False}}, {}),
+        hashed({"chat_date": "2024-07-27"}, {}),
+        hashed({}, {"parse_special": True}),
+    ]
+    assert len({plain, *changed}) == 4
+    with pytest.raises(ConfigError, match=r"pairs\.tiny: chat_date='26 Jul' must be a date"):
+        hashed({"chat_date": "26 Jul"}, {})
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -419,6 +480,31 @@ def test_turns_and_time(finished):
         "1 h 0 min",
         "3 h 20 min",
     ]
+
+
+def test_the_time_left_is_that_of_the_cells_that_are_left(finished, tmp_path):
+    """A turn that takes longer than expected takes nothing from the turns after it."""
+    _, rows, _ = finished
+    tasks = {"number_words": sweeping.TASK, "completion": sweeping.TASK | {"max_new_tokens": 12}}
+    sweep = sweeping.sweep(tmp_path, tasks=tasks)
+    ahead = turns(sweep, all_cells(sweep))
+    assert [turn.task for turn in ahead] == ["number_words", "completion"] * 2
+    estimate = TimeEstimate(sweep)
+    left = TimeLeft(estimate, ahead)
+    assert left.seconds() == pytest.approx(6 * (2 + 18 / 3) + 6 * (2 + 36 / 3))
+    left.turn(ahead[0], 4)
+    halves = left.seconds()
+    left.step()
+    left.step()
+    assert halves - left.seconds() == pytest.approx(estimate.turns(ahead[:1]) / 2)
+    for _ in range(3):  # more steps than were announced
+        left.step()
+    estimate.add(rows[0])
+    seconds = rows[0].decoding.seconds * (1 + 2 / 3) + rows[0].decoding.compile_time
+    # The other task has twice the tokens, and no rows yet.
+    assert left.seconds() == pytest.approx(3 * seconds + 6 * 2 * seconds)
+    estimate.add(dataclasses.replace(rows[0], task="completion"))
+    assert left.seconds() == pytest.approx(3 * seconds + 6 * seconds)
 
 
 def test_another_verifier_is_a_cell_of_its_own(finished, tmp_path):

@@ -146,6 +146,25 @@ def test_tied_head(copy, saved):
     _assert_same(loaded["embed_tokens"], saved[1]["embed_tokens"])
 
 
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_tied_model_may_hold_its_head_alone(copy, saved, sharded):
+    """`save_model` of safetensors keeps one name of the two, in some versions the head's."""
+    directory = copy("tied")
+    tensors = load_file(directory / _WEIGHTS)
+    tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
+    (directory / _WEIGHTS).unlink()
+    save_file(tensors, directory / ("a.safetensors" if sharded else _WEIGHTS), {"format": "pt"})
+    if sharded:
+        index = {"weight_map": dict.fromkeys(tensors, "a.safetensors")}
+        (directory / _INDEX).write_text(json.dumps(index))
+    loaded = _load(directory)
+    assert "lm_head" not in loaded
+    _assert_same(loaded["embed_tokens"], saved[1]["embed_tokens"])
+    short = {"lm_head.weight": tensors["lm_head.weight"][:-1]}
+    save_file(tensors | short, directory / ("a.safetensors" if sharded else _WEIGHTS))
+    _refused(directory, r"lm_head\.weight in .* has shape \[39, 16\], expected \[40, 16\]")
+
+
 def test_stored_frequencies_are_ignored(copy, saved):
     directory = copy("single")
     name = "model.layers.0.self_attn.rotary_emb.inv_freq"
@@ -235,6 +254,21 @@ def test_missing_directory(tmp_path):
         load_params(tmp_path / "meta" / "llama", _CONFIG, dtype="float32")
 
 
+def test_other_directories_than_a_models_are_named(copy, saved, tmp_path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"adapter is an adapter: give .* this as adapter"):
+        read_config(adapter)
+    with pytest.raises(CheckpointError, match=r"holds the models \['sharded', 'single', 'tied'\]"):
+        read_config(saved[0])
+    directory = copy("single")
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | {"hidden_act": "gelu"}))
+    with pytest.raises(ConfigError, match=rf"{directory}: hidden_act='gelu'"):
+        read_config(directory)
+
+
 def test_no_weights(copy):
     directory = copy("single")
     (directory / _WEIGHTS).unlink()
@@ -299,11 +333,14 @@ def test_index_and_shard_disagree(copy):
     _refused(directory, rf"{name} lacks {_UP}, which .* places there")
 
 
-def test_tensor_in_two_shards(copy):
+def test_the_index_says_which_tensors_count(copy, saved):
+    """Shards may hold more: copies of other shards' tensors, and names that no model has."""
     directory = copy("sharded")
-    first, second = sorted(directory.glob("model-*"))[:2]
-    save_file(load_file(second) | load_file(first), second)
-    _refused(directory, "is in both")
+    first, *others = sorted(directory.glob("model-*"))
+    copies = {name: tensor + 1 for name, tensor in load_file(first).items()}
+    for path in others:
+        save_file(copies | {"model.extra": np.ones(2, np.float32)} | load_file(path), path)
+    _assert_same(_load(directory), saved[1])
 
 
 def test_missing_tensor(copy):

@@ -18,7 +18,7 @@ def _write(path: pathlib.Path, *lines: dict) -> pathlib.Path:
 
 
 def _texts(task) -> list[tuple[str, str, str]]:
-    return [dataclasses.astuple(prompt) for prompt in task.test_prompts(None)]
+    return [(p.name, p.text, p.reference) for p in task.test_prompts(None)]
 
 
 def test_prompts_of_any_kind(tmp_path):

@@ -1,6 +1,7 @@
 """Scores: values computed by hand, and intervals against sacrebleu's."""
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from rsd_jax.errors import ConfigError
 from rsd_jax.tasks import TASKS, get_task
 from rsd_jax.tasks.base import METRICS
-from rsd_jax.tasks.scoring import score, score_ratio
+from rsd_jax.tasks.scoring import score, score_ratio, words
 
 _BLEU_ANSWERS = ["a b c d e", "x y", "p q r s"]
 _BLEU_REFERENCES = ["a b c d f", "x y z", "p q r t"]
@@ -42,6 +43,41 @@ def test_rouge_by_hand():
     # A third of the resamples' prompts is the one that scores; 1 in 27 has no other.
     assert measured.interval == pytest.approx((0, cat.value))
     assert measured.signature.startswith("nrefs:1|measure:f1|stem:no|version:0.1.")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Öpfel, GRÜN-rot_1!", ["öpfel", "grün", "rot", "1"]),
+        ("Мама мыла раму.", ["мама", "мыла", "раму"]),
+        # Vowel signs and the virama are combining marks; the joiner stands inside a word.
+        ("हिन्दी में क्\u200dष।", ["हिन्दी", "में", "क्\u200dष"]),
+        ("東京 ü", ["東京", "ü"]),
+        ("\u200d a", ["a"]),
+    ],
+)
+def test_words_of_any_script(text, expected):
+    assert words(text) == expected
+    decomposed = unicodedata.normalize("NFD", text)
+    assert words(decomposed) == [unicodedata.normalize("NFC", word) for word in expected]
+
+
+def test_rouge_of_any_script():
+    for text, other in (("हिन्दी में लिखो", "हिन्दु मां लोख"), ("Мама мыла раму", "Папа мыло рама")):
+        assert score("rouge2", [text], [text]).value == pytest.approx(100)
+        assert score("rouge2", [other], [text]).value == 0
+    assert score("rouge2", ["Äpfel und Birnen"], ["Öpfel und Birnen"]).value == pytest.approx(50)
+
+
+def test_rouge_of_ascii_is_that_of_rouge_score():
+    from rouge_score.tokenize import tokenize
+
+    rng = np.random.default_rng(0)
+    texts = ["".join(map(chr, rng.integers(0, 128, 60))) for _ in range(200)]
+    texts += [prompt.text for prompt in TASKS["docstrings"].test_prompts(20)]
+    for text in texts:
+        if text.isascii():
+            assert words(text) == tokenize(text, None)
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -10,7 +10,8 @@ import gzip
 import os
 import pathlib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -39,13 +40,21 @@ def read_documents(patterns: Sequence[str], *, field: str = "text") -> Iterator[
       ConfigError: a pattern has no file, a file is of another kind, or two files have one name.
         While iterating: a file or line, which is named, cannot be read or lacks the field.
     """
-    files = _files(patterns)
-    return (
-        (name, text)
-        for short, path in files.items()
-        for name, text in _documents(short, path, field)
-        if text.strip()
+    texts = (
+        (name, line if where is None else text_field(json_object(line, f"{where}: "), field, where))
+        for name, line, where in read_entries(patterns)
     )
+    return ((name, text) for name, text in texts if text.strip())
+
+
+def read_entries(patterns: Sequence[str]) -> Iterator[tuple[str, str, str | None]]:
+    """Name, content and place of every text file and of every line of JSONL.
+
+    The place, "file, line number", is for error messages; it is None for a text file. Lines of only
+    white space are left out. Arguments, names and errors as in `read_documents`.
+    """
+    files = _files(patterns)
+    return (entry for short, path in files.items() for entry in _entries(short, path))
 
 
 def split_texts(
@@ -163,13 +172,13 @@ def _glob(pattern: str) -> list[pathlib.Path]:
     return [path for path in paths if path.is_file()]
 
 
-def _documents(name: str, path: pathlib.Path, field: str) -> Iterator[tuple[str, str]]:
+def _entries(name: str, path: pathlib.Path) -> Iterator[tuple[str, str, str | None]]:
     if name.endswith(".txt"):
-        yield name, _decode(b"".join(_lines(path)), path, 1)
+        yield name, _decode(b"".join(_lines(path)), path, 1), None
         return
     for number, line in enumerate(_lines(path), start=1):
         if text := _decode(line, path, number).strip():
-            yield f"{name}:{number}", _field(text, field, f"{path}, line {number}")
+            yield f"{name}:{number}", text, f"{path}, line {number}"
 
 
 def _lines(path: pathlib.Path) -> Iterator[bytes]:
@@ -193,8 +202,12 @@ def _decode(data: bytes, path: pathlib.Path, line: int) -> str:
         raise ConfigError(f"{path}, line {line}: not UTF-8 ({error.reason})") from None
 
 
-def _field(line: str, field: str, where: str) -> str:
-    values = json_object(line, f"{where}: ")
+def text_field(values: Mapping[str, Any], field: str, where: str) -> str:
+    """The text in a field of an object, which may be blank.
+
+    Raises:
+      ConfigError: the field is missing, not a string or not UTF-8; begins with `where`.
+    """
     if field not in values:
         raise ConfigError(f"{where}: no field {field!r}; the fields are {sorted(values)[:9]}")
     text = values[field]

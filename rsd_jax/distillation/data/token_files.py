@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 from tokenizers import Tokenizer
 
-from rsd_jax.distillation.data.tokenizer import BOS_ID, EOS_ID, as_text
+from rsd_jax.distillation.data.tokenizer import BOS_ID, EOS_ID
 from rsd_jax.distillation.responses.shards import token_dtype
 from rsd_jax.errors import ConfigError
 from rsd_jax.records.complete_files import complete_file, write_json
 from rsd_jax.records.json_objects import json_object
+from rsd_jax.text.encoding import as_text
 
 SPLITS = ("train", "heldout")
 _SUMMARY = "corpus.json"

@@ -2,16 +2,30 @@
 
 import json
 import pathlib
+import shutil
 from collections.abc import Iterable
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from rsd_jax.errors import ConfigError
+from rsd_jax.models.ends import GENERATION_CONFIG
+from rsd_jax.text.encoding import as_text
 
 BOS, EOS = "<s>", "</s>"
 BOS_ID, EOS_ID = 0, 1
 _NUM_BYTES = 256
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+# Other files that the tokenizers of published models have; chat templates have files of their own.
+_MORE_FILES = (
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    GENERATION_CONFIG,
+)
+_TEMPLATES = "additional_chat_templates"
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
@@ -44,17 +58,6 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def as_text(tokenizer: Tokenizer) -> Tokenizer:
-    """Sets a tokenizer to encode whole texts, in which the name of a special token is text.
-
-    Tokenizers of published models may be set to truncate or to pad texts.
-    """
-    tokenizer.encode_special_tokens = True
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
 def save_tokenizer(tokenizer: Tokenizer, directory: str | pathlib.Path, *, max_length: int) -> None:
     """Writes the files that `transformers.AutoTokenizer.from_pretrained(directory)` reads."""
     directory = pathlib.Path(directory)
@@ -68,6 +71,15 @@ def save_tokenizer(tokenizer: Tokenizer, directory: str | pathlib.Path, *, max_l
     tokenizer.save(str(directory / FILES[0]))
     for name, content in ((FILES[1], config), (FILES[2], specials)):
         (directory / name).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def copy_tokenizer(source: pathlib.Path, directory: pathlib.Path) -> None:
+    """Copies the files of a tokenizer, chat template and generation_config.json, where found."""
+    for name in (*FILES, *_MORE_FILES):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, directory / name)
+    if (source / _TEMPLATES).is_dir():
+        shutil.copytree(source / _TEMPLATES, directory / _TEMPLATES, dirs_exist_ok=True)
 
 
 def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:

@@ -48,12 +48,13 @@ class ShardProgress:
     Attributes:
       shards: finished shards, including those of earlier runs.
       total: all shards.
-      tokens: response tokens that this run has generated.
+      responses, tokens: responses that this run has generated, and their tokens.
       seconds: time since this run began to generate, compilation included.
     """
 
     shards: int
     total: int
+    responses: int
     tokens: int
     seconds: float
 
@@ -116,16 +117,17 @@ def generate_responses(
     missing = [index for index in range(total) if not shard_path(directory, index).exists()]
     for index in sorted(set(range(total)) - set(missing)):
         check_shard(directory, index, manifest["config_hash"])
-    begun, tokens = time.perf_counter(), 0
+    begun, responses, tokens = time.perf_counter(), 0, 0
     answered = functools.partial(_answer, target, draft, method, settings)
     names, ids = list(prompts), list(prompts.values())
     for done, index in enumerate(missing, start=1 + total - len(missing)):
         chosen = slice(index * size, (index + 1) * size)
         shard = answered(names[chosen], ids[chosen], first=index * size)
         write_shard(directory, index, shard, manifest["config_hash"])
+        responses += len(shard.length)
         tokens += len(shard.tokens) - int(shard.prompt_length.sum())
         if progress is not None:
-            progress(ShardProgress(done, total, tokens, time.perf_counter() - begun))
+            progress(ShardProgress(done, total, responses, tokens, time.perf_counter() - begun))
     return manifest
 
 
@@ -137,8 +139,8 @@ def _check(
     method: Method,
 ) -> None:
     """Raises the errors that `generate` would raise in a later shard."""
-    models = [model.model for model in (target, draft) if model is not None]
-    check_prompts(list(prompts.values()), settings.max_new_tokens, models)
+    draft_model = draft.model if draft is not None else None
+    check_prompts(list(prompts.values()), settings.max_new_tokens, target.model, draft_model)
     first = Request(prompts=list(prompts.values())[:1], sampling=settings.samplings()[0])
     prepare(method, target, draft, first)
     if len(prompts) * len(settings.temperatures) > 2**31:

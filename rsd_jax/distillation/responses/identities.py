@@ -31,14 +31,18 @@ def tokenizer_identity(tokenizer: Any, vocab_size: int) -> str:
     Raises:
       ConfigError: the tokenizer has an id outside the model's vocabulary.
     """
-    vocab = tokenizer.get_vocab()
-    largest = max(vocab.values())
+    check_tokenizer_fits(tokenizer, vocab_size)
+    return json_sha256(sorted(tokenizer.get_vocab().items()))
+
+
+def check_tokenizer_fits(tokenizer: Any, vocab_size: int) -> None:
+    """Raises `ConfigError` if the tokenizer has an id outside a model's vocabulary."""
+    largest = max(tokenizer.get_vocab().values())
     if largest >= vocab_size:
         raise ConfigError(
             f"the tokenizer has token id {largest}, but the model's vocab_size is {vocab_size}; "
             "give the model's own tokenizer"
         )
-    return json_sha256(sorted(vocab.items()))
 
 
 def prompts_identity(prompts: Mapping[str, Sequence[int]]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.core.types import LoadedModel
-from rsd_jax.distillation.data.training_prompts import prompts_from_files
 from rsd_jax.distillation.draft_decoding import DecodedRow, TaskPrompts, measure_decoding
 from rsd_jax.distillation.settings import DecodeSettings
 from rsd_jax.distillation.workspace import DRAFT, Workspace
@@ -13,6 +12,9 @@ from rsd_jax.engine.request import Sampling
 from rsd_jax.evaluation.prompts import greedy_answers, token_ids
 from rsd_jax.records.complete_files import write_json
 from rsd_jax.tasks import get_task
+
+FILES_TASK = "files"
+"""The task of the user's own test prompts."""
 
 
 def decode_test_prompts(workspace: Workspace) -> None:
@@ -43,7 +45,7 @@ def decode_draft(workspace: Workspace, target: LoadedModel, draft: LoadedModel) 
       ConfigError, NonFiniteLogitsError: see `decode_test_prompts`.
     """
     settings: DecodeSettings = workspace.settings.section("decode")
-    return measure_decoding(
+    rows = measure_decoding(
         target,
         draft,
         _test_prompts(workspace, settings),
@@ -51,20 +53,22 @@ def decode_draft(workspace: Workspace, target: LoadedModel, draft: LoadedModel) 
         settings.sampling(workspace.ends[1]),
         batch_size=settings.batch_size,
     )
+    own = [row for row in rows if row.task == FILES_TASK]
+    if own:
+        answers, tokens = sum(row.num_prompts for row in own), sum(row.tokens for row in own)
+        workspace.warn_if_empty(settings.prompt_files, answers, tokens, settings.max_new_tokens)
+    return rows
 
 
 def _test_prompts(workspace: Workspace, settings: DecodeSettings) -> TaskPrompts:
-    """Prompts of the tasks in `decode.prompts`, and of the user's files as the task "files"."""
+    """Prompts of the tasks in `decode.prompts`, and of the user's files as `FILES_TASK`."""
     tokenizer = workspace.tokenizer()
     prompts: dict[str, Sequence[Sequence[int]]] = {
         task: token_ids(get_task(task).test_prompts(count), tokenizer)
         for task, count in settings.prompts.items()
     }
     if settings.prompt_files.patterns:
-        limit = workspace.settings.section("max_prompt_tokens")
-        own = dataclasses.asdict(settings.prompt_files)
-        found = prompts_from_files(tokenizer=tokenizer, max_tokens=limit, **own)
-        prompts["files"] = list(found.values())
+        prompts[FILES_TASK] = list(workspace.own_prompts(settings.prompt_files).values())
     return prompts
 
 

@@ -1,7 +1,6 @@
 """Writes a trained pair in Hugging Face's format and measures the written weights."""
 
 import functools
-import shutil
 
 import jax
 
@@ -24,6 +23,8 @@ def rounded(params: Params) -> Params:
 def export(workspace: Workspace) -> None:
     """Writes the trained models (bfloat16) with the tokenizer, and export.json in the workspace.
 
+    All files of the tokenizer go along, its chat template and generation_config.json included.
+
     export.json holds the losses of the rounded weights on the held-out text of each source, in
     whole batches of eight windows. A target that was trained elsewhere is not written again.
 
@@ -37,9 +38,7 @@ def export(workspace: Workspace) -> None:
     for name in trained:
         model = workspace.model(name)
         save_model(directory / name, model.config, params[name], dtype="bfloat16")
-        for file in bpe.FILES:
-            if (found := workspace.tokenizer_directory / file).is_file():
-                shutil.copy(found, directory / name / file)
+        bpe.copy_tokenizer(workspace.tokenizer_directory, directory / name)
         params[name] = rounded(params[name])
     measure = functools.partial(evaluate, layout=workspace.layout)
     target = workspace.model(TARGET), params[TARGET]

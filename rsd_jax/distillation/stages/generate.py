@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
-from rsd_jax.distillation.data.training_prompts import prompts_from_files, training_prompts
+from rsd_jax.distillation.data.training_prompts import training_prompts
 from rsd_jax.distillation.responses.generate import ShardProgress, generate_responses
 from rsd_jax.distillation.workspace import WARM_START, Workspace
 from rsd_jax.errors import ConfigError
@@ -24,6 +24,13 @@ def generate(workspace: Workspace, progress: Callable[[ShardProgress], None] | N
     ends = responses.eos_ids or workspace.ends[1]
     draft = workspace.loaded(WARM_START) if method.drafter.needs_draft_model else None
     prompts = _prompts(workspace)
+    seen: list[ShardProgress] = []
+
+    def follow(done: ShardProgress) -> None:
+        seen.append(done)
+        if progress is not None:
+            progress(done)
+
     generate_responses(
         target,
         prompts,
@@ -32,22 +39,24 @@ def generate(workspace: Workspace, progress: Callable[[ShardProgress], None] | N
         tokenizer=workspace.tokenizer(),
         method=method,
         draft=draft,
-        progress=progress,
+        progress=follow,
     )
+    if seen:
+        files, limit = settings.prompt_files, responses.max_new_tokens
+        workspace.warn_if_empty(files, seen[-1].responses, seen[-1].tokens, limit)
 
 
 def _prompts(workspace: Workspace) -> dict[str, list[int]]:
     """Encoded prompts of the sources in `prompts` and of the user's `prompt_files`."""
-    settings, tokenizer = workspace.settings, workspace.tokenizer()
+    settings = workspace.settings
     limit = settings.section("max_prompt_tokens")
     prompts: dict[str, list[int]] = {}
     if any(settings.prompts.values()):
         prompts |= training_prompts(
-            workspace.library(), settings.prompts, tokenizer, max_tokens=limit
+            workspace.library(), settings.prompts, workspace.tokenizer(), max_tokens=limit
         )
     if settings.prompt_files.patterns:
-        own = dataclasses.asdict(settings.prompt_files)
-        prompts |= prompts_from_files(tokenizer=tokenizer, max_tokens=limit, **own)
+        prompts |= workspace.own_prompts(settings.prompt_files)
     if not prompts:
         raise ConfigError("prompts and prompt_files give no prompts; the target needs prompts")
     return prompts

@@ -7,6 +7,7 @@ from tokenizers import Tokenizer
 from rsd_jax.distillation.data import documents
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.mixture import check_weights
+from rsd_jax.distillation.responses.identities import check_tokenizer_fits
 from rsd_jax.distillation.workspace import TARGET, Workspace
 from rsd_jax.errors import ConfigError
 
@@ -16,7 +17,7 @@ def write_text(workspace: Workspace) -> None:
 
     Raises:
       ConfigError: the mixture names no source, or a source without documents; the target's
-        configuration has no BOS or no EOS token.
+        configuration has no BOS or no EOS token, or its vocabulary is too small for the tokenizer.
     """
     settings = workspace.settings
     sources = check_weights(settings.mixture, documents.SOURCES)
@@ -30,6 +31,8 @@ def write_text(workspace: Workspace) -> None:
             f"{workspace.target_directory} names no BOS or EOS token; add bos_token_id and "
             "eos_token_id to its config.json"
         )
+    if workspace.target_directory is not None:
+        check_tokenizer_fits(workspace.tokenizer(), workspace.model(TARGET).vocab_size)
     own = dataclasses.asdict(settings.files) if documents.FILES in sources else None
     if workspace.target_directory is None:
         most = settings.section("tokenizer_documents")

@@ -10,17 +10,19 @@ from rsd_jax.engine.decoding import required_capacity
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation.empty_answers import EmptyAnswers
 from rsd_jax.evaluation.measured_rows import header
-from rsd_jax.evaluation.prompts import Encoded, encode, ends_of
+from rsd_jax.evaluation.prompts import Encoded, encode
 from rsd_jax.evaluation.stream.rows import instance_rows, whole_row
 from rsd_jax.evaluation.stream.run import phase_seconds, run_stream
 from rsd_jax.evaluation.stream.settings import StreamSettings
+from rsd_jax.models.loading import ends_of
 from rsd_jax.records.files import append_row, known_rows
 from rsd_jax.records.rows import Row
 from rsd_jax.search import SearchState
 
 # Fields that must not change when a stream is resumed. Rates of two machines cannot be averaged.
-_FIXED = ("experiment", "config_hash", "prompts_sha256", "weights_sha256", "hardware")
+_FIXED = ("experiment", "config_hash", "prompts_sha256", "weights_sha256", "hardware", "eos_ids")
 
 
 class Session:
@@ -42,7 +44,8 @@ class Session:
         self.settings, self.target, self.method = settings, target, settings.built_method()
         self._first = self._first_state()
         self.ends = ends_of(target, tokenizer)
-        self.encoded = self._prompts(tokenizer)
+        self.task = settings.task.as_task(settings.task_name, settings.pair.template)
+        self.tokenizer, self.encoded = tokenizer, self._prompts(tokenizer)
         self.folder = pathlib.Path(settings.out_dir)
         self.path = self.folder / "results.jsonl"
         self._weights = row_digest(target)
@@ -85,6 +88,7 @@ class Session:
 
     def _decode(self, watch: Callable[[str, Row | None], None]) -> None:
         tokens, first = self.encoded.tokens, len(self.done)
+        answers: list[list[int]] = []
         self.folder.mkdir(parents=True, exist_ok=True)
         for instance in run_stream(
             self.method,
@@ -112,6 +116,15 @@ class Session:
             self.done.append(pair)
             self._search_file(index).unlink(missing_ok=True)
             watch("decoded", pair[1])
+            answers += instance.result.tokens
+        EmptyAnswers().check(
+            self.settings.task_name,
+            answers=len(answers),
+            tokens=sum(map(len, answers)),
+            max_new_tokens=self.settings.task.max_new_tokens,
+            template=self.task.template,
+            tokenizer=self.tokenizer,
+        )
 
     def _state(self, instances: int) -> SearchState:
         """The state of the search after `instances` instances."""
@@ -130,14 +143,14 @@ class Session:
 
     def _prompts(self, tokenizer: Any) -> Encoded:
         given = self.settings.task
-        task = given.as_task(self.settings.task_name, self.settings.pair.template)
         encoded = encode(
-            task.test_prompts(given.num_prompts),
+            self.task.test_prompts(given.num_prompts),
             tokenizer,
             self.target,
             None,
             max_new_tokens=given.max_new_tokens,
-            chat=task.template == "chat",
+            parse_special=given.parse_special,
+            chat=self.settings.pair.chat,
         )
         if not encoded.tokens:
             raise ConfigError(
@@ -163,9 +176,10 @@ class Session:
             source="stream",
             kind="stream",
             experiment="stream",
-            pair=settings.pair_name,
+            pair=settings.name,
             task=settings.task_name,
             template=settings.pair.template,
+            chat_date=self.encoded.chat_date,
             batch_size=1,
             num_skipped=self.encoded.num_skipped,
             eos_ids=list(self.ends),

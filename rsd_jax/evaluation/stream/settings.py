@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,8 @@ class StreamSettings:
     """One target, one task, one method that drafts with the target.
 
     Attributes:
-      pair_name: name of the pair in the rows.
+      pair_name: name of the pair in the rows; "" for the name of the pair that ships, or of the
+        target's folder.
       pair: where the target is; a draft is not used.
       task_name: name of the task in the rows.
       task: the instances; only the first temperature is used.
@@ -32,7 +34,7 @@ class StreamSettings:
       out_dir: folder of results.jsonl and of the search (search-N.json after N instances).
     """
 
-    pair_name: str
+    pair_name: str = ""
     pair: PairSource
     task_name: str
     task: TaskSettings
@@ -67,13 +69,19 @@ class StreamSettings:
             )
         return settings
 
+    @property
+    def name(self) -> str:
+        """The name of the pair in the rows."""
+        folder = pathlib.Path(os.path.abspath(self.pair.target)).name
+        return self.pair_name or self.pair.shipped or folder
+
     def built_method(self) -> Method:
         """The method; see `build_method` for its errors."""
         return build_method(**self.method)
 
     def hash(self) -> str:
         """Hash of all settings that the rows depend on, without paths of weights, data, results."""
-        values = dataclasses.asdict(self)
+        values = dataclasses.asdict(self) | {"pair_name": self.name}
         if self.use_search:
             values["use_search"] = hashlib.sha256(
                 pathlib.Path(self.use_search).read_bytes()
@@ -82,4 +90,6 @@ class StreamSettings:
             del values[name]
         for name in ("path", "data_dir"):
             del values["task"][name]
-        return config_hash(values | {"dtype": self.pair.dtype})
+        if not self.task.parse_special:  # a setting that earlier streams did not have
+            del values["task"]["parse_special"]
+        return config_hash(values | {"dtype": self.pair.dtype} | self.pair.hashed())

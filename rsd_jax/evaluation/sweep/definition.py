@@ -149,7 +149,7 @@ class Sweep:
             for name in ("batch_size", "mesh", "draft_temperature", "draft_top_k", "expected")
         }
         model = {"pair": pair, "dtype": source.dtype, "template": source.template}
-        whole = {"name": task, **settings, **shared, **model}
+        whole = {"name": task, **settings, **shared, **model, **source.hashed()}
         return config_hash({key: value for key, value in whole.items() if value})
 
     def task(self, pair: str, task: str) -> Task:

@@ -4,10 +4,12 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rsd_jax.engine.batching import fewest_positions
 from rsd_jax.engine.job import prepare
 from rsd_jax.engine.methods import Method, lossless_verifiers
 from rsd_jax.engine.request import Request, Sampling
 from rsd_jax.evaluation.comparison import compare
+from rsd_jax.evaluation.empty_answers import EmptyAnswers
 from rsd_jax.evaluation.expected import expected_run
 from rsd_jax.evaluation.measured_rows import decoding_parts, header, with_times
 from rsd_jax.evaluation.prompts import texts
@@ -30,6 +32,7 @@ def measure_turn(
     subject: Subject,
     methods: Mapping[MethodKey, Method],
     step: Callable[[str], None],
+    empty: EmptyAnswers,
 ) -> list[Row]:
     """Decodes all prompts with the baseline and the turn's methods, in turns.
 
@@ -39,6 +42,7 @@ def measure_turn(
       methods: by their keys.
       step: called with a line of text after each of the `steps` of `compare`, and after each run
         for expected tokens.
+      empty: warns if all answers are empty.
 
     Returns:
       a row for each of the turn's cells, in order; status "skipped" if no prompt fits the models.
@@ -48,9 +52,11 @@ def measure_turn(
     """
     sweep, encoded, models = subject.sweep, subject.encoded, subject.models
     if not encoded.tokens:
+        draft = models.draft.model if models.draft is not None else None
+        positions, which = fewest_positions(models.target.model, draft)
         reason = (
-            f"all {encoded.num_skipped} prompts are too long: with max_new_tokens they exceed a "
-            "model's positions"
+            f"all {encoded.num_skipped} prompts are too long: with max_new_tokens they exceed the "
+            f"{which}'s {positions} positions"
         )
         return [
             failed_row(cell, subject, methods[cell.method], reason, status="skipped")
@@ -66,6 +72,14 @@ def measure_turn(
         step,
         batch_size=sweep.batch_size,
         capacity=subject.capacity,
+    )
+    empty.check(
+        turn.task,
+        answers=sum(len(each.tokens) for each in measured),
+        tokens=sum(len(row) for each in measured for row in each.tokens),
+        max_new_tokens=sweep.tasks[turn.task].max_new_tokens,
+        template=subject.task.template,
+        tokenizer=models.tokenizer,
     )
     parts = decoding_parts(measured, models.target, models.draft)
     rows = [
@@ -104,6 +118,7 @@ def _header(where: Turn | Cell, method: Method, subject: Subject) -> dict[str, A
         pair=where.pair,
         task=where.task,
         template=sweep.pairs[where.pair].template,
+        chat_date=encoded.chat_date,
         batch_size=sweep.batch_size,
         num_skipped=encoded.num_skipped,
         eos_ids=list(subject.ends),

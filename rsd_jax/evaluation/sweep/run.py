@@ -10,6 +10,7 @@ import jax
 from rsd_jax.engine.methods import Method
 from rsd_jax.errors import ConfigError, NonFiniteLogitsError
 from rsd_jax.evaluation.comparison import steps
+from rsd_jax.evaluation.empty_answers import EmptyAnswers
 from rsd_jax.evaluation.sweep.cells import Turn, alone, belongs, missing_cells, turns
 from rsd_jax.evaluation.sweep.definition import MethodKey, Sweep
 from rsd_jax.evaluation.sweep.estimate import TimeEstimate
@@ -54,7 +55,8 @@ def run_sweep(
 ) -> collections.Counter[str]:
     """Measures the cells that are missing in results.jsonl; only one process may run a sweep.
 
-    A cell that cannot be measured gets a row that says why; the sweep goes on.
+    A cell that cannot be measured gets a row that says why; the sweep goes on. A task of which all
+    answers are empty gets one warning per pair.
 
     Args:
       sweep: what to measure.
@@ -90,7 +92,7 @@ def run_sweep(
     for name, source in sweep.pairs.items():
         if name not in asked:
             continue
-        own = [turn for turn in ahead if turn.pair == name]
+        own, empty = [turn for turn in ahead if turn.pair == name], EmptyAnswers()
         subjects = subjects_of(sweep, load(source), name, asked[name])
         for subject in subjects.values():
             _check_identity(subject, rows, path)
@@ -106,7 +108,7 @@ def run_sweep(
             count = steps(listed, subject.encoded.tokens, sweep.batch_size)
             count += sum(not cell.is_baseline for cell in turn.cells) if sweep.expected else 0
             watcher.turn(turn, count, estimate.turns(ahead))
-            for row in _turn_rows(turn, subject, methods, watcher.step):
+            for row in _turn_rows(turn, subject, methods, watcher.step, empty):
                 keep(row)
             ahead.remove(turn)
     return written
@@ -136,10 +138,11 @@ def _turn_rows(
     subject: Subject,
     methods: dict[MethodKey, Method],
     step: Callable[[str], None],
+    empty: EmptyAnswers,
 ) -> Iterator[Row]:
     """Rows of the turn's cells; if a cell fails, each is measured alone, so that only it fails."""
     try:
-        rows = measure_turn(turn, subject, methods, step)
+        rows = measure_turn(turn, subject, methods, step, empty)
     except _FAILURES as error:
         if len(turn.cells) == 1:
             cell = turn.cells[0]
@@ -148,6 +151,6 @@ def _turn_rows(
         else:
             step(f"{turn.task}: a cell failed, each is measured alone")
             for single in alone(turn):
-                yield from _turn_rows(single, subject, methods, step)
+                yield from _turn_rows(single, subject, methods, step, empty)
             return
     yield from rows

@@ -8,6 +8,7 @@ from rsd_jax.engine.request import SharedSampling
 from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.tasks import get_task
 from rsd_jax.tasks.base import Task
+from rsd_jax.text.chat import CHAT_DATE, ChatOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,8 @@ class PairSource:
       adapter: directory of a low-rank adapter for a target from disk, or "".
       dtype: dtype of parameters and caches.
       template: template of the prompts, e.g. "base" or "chat", for tasks that have templates.
+      chat_template_kwargs: variables of the tokenizer's chat template, e.g. enable_thinking.
+      chat_date: the date that a chat template prints instead of today's, see `ChatOptions`.
     """
 
     shipped: str = ""
@@ -29,6 +32,20 @@ class PairSource:
     adapter: str = ""
     dtype: str = "float32"
     template: str | None = None
+    chat_template_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    chat_date: str = CHAT_DATE
+
+    @property
+    def chat(self) -> ChatOptions:
+        """Options for the tokenizer's chat template."""
+        return ChatOptions(kwargs=self.chat_template_kwargs, date=self.chat_date)
+
+    def hashed(self) -> dict[str, Any]:
+        """What the hash of a run's settings covers of the options for prompts, if they are set."""
+        changed: dict[str, Any] = {"chat_template_kwargs": self.chat_template_kwargs}
+        if self.chat_date != CHAT_DATE:
+            changed["chat_date"] = self.chat_date
+        return {name: value for name, value in changed.items() if value}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,10 +57,12 @@ class TaskSettings(SharedSampling):
       max_new_tokens, top_k, top_p: see `Sampling`.
       temperatures: each is measured in its own cell; 0 is greedy.
       task: name of the task in `rsd_jax.tasks`; "" if the key of the settings is this name.
-      category: for a task that has categories.
+      category: one category or several, for a task that has categories.
       path: local file to read instead of the data set.
       data_dir: directory of tensorflow-datasets; null for its default.
       metric: for prompts of your own, see `jsonl_task`.
+      parse_special: whether the names of special tokens in a prompt become these tokens, for
+        prompts that a chat template has rendered already.
       follow_ups: whether the later turns of conversations are prompts too; the answers before
         them are the target's greedy answers, the same for every method.
     """
@@ -51,10 +70,11 @@ class TaskSettings(SharedSampling):
     num_prompts: int
     temperatures: list[float]
     task: str = ""
-    category: str | None = None
+    category: str | list[str] | None = None
     path: str | None = None
     data_dir: str | None = None
     metric: str | None = None
+    parse_special: bool = False
     follow_ups: bool = False
 
     def as_task(self, name: str, template: str | None) -> Task:
@@ -67,7 +87,7 @@ class TaskSettings(SharedSampling):
         Raises:
           ConfigError: see `get_task`.
         """
-        given = {
+        given: dict[str, Any] = {
             "template": template,
             "category": self.category,
             "path": self.path,
@@ -91,7 +111,11 @@ class Estimate:
 
 
 def check_pair(name: str, source: PairSource) -> None:
-    """Raises `ConfigError`, which names the key, unless exactly one place of the pair is given."""
+    """Checks the settings of a pair, in which exactly one place must be given.
+
+    Raises:
+      ConfigError: the settings are bad; names the key.
+    """
     if bool(source.shipped) == bool(source.target):
         raise ConfigError(
             f"{name}: give either `shipped`, the name of a pair that ships, or `target`, the "
@@ -102,6 +126,10 @@ def check_pair(name: str, source: PairSource) -> None:
             f"{name}: adapter={source.adapter!r} is for a target from disk; leave it out for the "
             f"shipped pair {source.shipped!r}"
         )
+    try:
+        _ = source.chat
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
 
 
 def check_task(name: str, settings: TaskSettings) -> None:

@@ -9,16 +9,12 @@ from rsd_jax.core.identity import row_digest
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.engine.decoding import required_capacity
 from rsd_jax.errors import ConfigError
-from rsd_jax.evaluation.prompts import (
-    Encoded,
-    encode,
-    ends_of,
-    greedy_answers,
-    with_follow_ups,
-)
+from rsd_jax.evaluation.prompts import Encoded, encode, greedy_answers, with_follow_ups
 from rsd_jax.evaluation.sweep.definition import Sweep
+from rsd_jax.models.loading import ends_of
 from rsd_jax.tasks.base import Task
 from rsd_jax.tasks.prompts import Prompt
+from rsd_jax.text.chat import ChatOptions
 
 
 class Pair(Protocol):
@@ -94,11 +90,13 @@ def subjects_of(
       asked: from `read_tasks`.
 
     Raises:
-      ConfigError: neither model nor tokenizer has an end-of-sequence token.
+      ConfigError: neither model nor tokenizer has an end-of-sequence token; prompts cannot be
+        encoded, see `encode_prompts`.
     """
     ends = ends_of(models.target, models.tokenizer)
     weights = row_digest(*(m for m in (models.target, models.draft) if m is not None))
-    encoded = {name: _encoded(sweep, models, name, *asked[name], ends) for name in asked}
+    chat = sweep.pairs[pair].chat
+    encoded = {name: _encoded(sweep, models, name, *asked[name], ends, chat) for name in asked}
     methods = list(sweep.methods().values())
     needed = [
         required_capacity(method.drafter, longest, sweep.tasks[task].max_new_tokens)
@@ -123,7 +121,13 @@ def subjects_of(
 
 
 def _encoded(
-    sweep: Sweep, models: Pair, name: str, task: Task, prompts: list[Prompt], ends: tuple[int, ...]
+    sweep: Sweep,
+    models: Pair,
+    name: str,
+    task: Task,
+    prompts: list[Prompt],
+    ends: tuple[int, ...],
+    chat: ChatOptions,
 ) -> Encoded:
     settings = sweep.tasks[name]
     fit = functools.partial(
@@ -132,7 +136,8 @@ def _encoded(
         target=models.target,
         draft=models.draft,
         max_new_tokens=settings.max_new_tokens,
-        chat=task.template == "chat",
+        parse_special=settings.parse_special,
+        chat=chat,
     )
 
     def answer(prompts: Sequence[Prompt]) -> dict[str, str]:
