@@ -21,6 +21,7 @@ import rsd_jax
 from rsd_jax.core.warp import make_warp
 from rsd_jax.engine.request import Sampling
 from rsd_jax.evaluation import benchmark
+from rsd_jax.evaluation.device_rates import copy_bandwidth
 from rsd_jax.evaluation.measured_rows import peer_row
 from rsd_jax.evaluation.peers import Peer, TransformersPeer
 from rsd_jax.evaluation.phase_table import phase_table
@@ -29,7 +30,6 @@ from rsd_jax.evaluation.skipped_passes import (
     skipping_rows,
     time_skipped_passes,
 )
-from rsd_jax.evaluation.timing import copy_bandwidth
 from rsd_jax.evaluation.verification import time_verification, ways_to_verify
 from rsd_jax.models.loading import random_model, shipped_pair_directory
 from rsd_jax.records.files import append_row
@@ -176,7 +176,7 @@ def main() -> None:
     sampling = Sampling(max_new_tokens=args.max_new_tokens, temperature=args.temperature)
     peer = None
     if args.peers and weights:
-        peer = TransformersPeer(weights / "target", weights / "draft")
+        peer = TransformersPeer.load(weights / "target", weights / "draft")
     bandwidth = copy_bandwidth(args.megabytes)
     print(f"{name} on {jax.devices()[0].device_kind}, T = {args.temperature:g}")
     print(f"copy bandwidth {bandwidth / 1e9:.1f} GB/s (read + write of {args.megabytes} MiB)")
