@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from rsd_jax.evaluation.accelerator.cells import Cell, measure_cells
-from rsd_jax.evaluation.accelerator.check import TIE
+from rsd_jax.evaluation.accelerator.check import TIE, check_cells
 from rsd_jax.evaluation.accelerator.run import PARTS, rows_path
 from rsd_jax.evaluation.accelerator.settings import REHEARSAL, Settings
+from rsd_jax.evaluation.divergence import margin
 from rsd_jax.records.device_parts import PeerBlock, WidePass
 from rsd_jax.records.files import read_rows
 from rsd_jax.records.hardware import Hardware
@@ -168,6 +169,30 @@ def test_the_record_of_draws_is_that_of_this_machine():
     assert found.shape == recorded.laws.shape
     assert 0.5 * np.abs(found - recorded.laws).sum(-1).max() < TIE
     np.testing.assert_allclose(recorded.laws.sum(-1), 1.0, atol=1e-5)
+
+
+def test_a_difference_is_judged_by_its_margin():
+    recorded = fixed_seeds.reference(fixed_seed_record.TOKENS, fixed_seed_record.OTHERS)
+    found = {"ar": [[1, 2, 3], [4, 5]], "sd": [[1, 9, 3], [4, 5]]}
+    fake = dataclasses.replace(
+        recorded,
+        tokens={name: found["ar"] for name in found},
+        prompts=[[5], [6]],
+        decode=lambda name, target, draft: found[name],
+    )
+    cells = {cell.name: cell for cell in check_cells(Settings(), fake)}
+
+    def agreement(method, dtype):
+        return cells[f"tokens, {method}, {dtype}"].measure()["agreement"]
+
+    same, other = agreement("ar", "float32"), agreement("sd", "float32")
+    assert (same.different, same.differences, same.agrees) == (0, [], True)
+    assert (other.compared, other.different, other.agrees) == (2, 1, False)
+    gap = margin(recorded.pair("float32")[0], [5, 1])
+    assert other.differences == pytest.approx([gap], rel=1e-3)
+    assert gap > TIE
+    reported = agreement("sd", "bfloat16")
+    assert (reported.different, reported.tolerance, reported.agrees) == (1, None, True)
 
 
 @pytest.mark.parametrize("settings", [Settings(), REHEARSAL])

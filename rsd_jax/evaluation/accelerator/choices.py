@@ -1,4 +1,4 @@
-"""Part `choices`: what `Backend` picks by the kind of device, and a block with other options."""
+"""Part `choices`: what is picked by the kind of device, and a block with the other options."""
 
 import dataclasses
 import statistics
@@ -11,14 +11,24 @@ from rsd_jax.evaluation.accelerator.cells import Cell
 from rsd_jax.evaluation.accelerator.settings import method_of
 from rsd_jax.evaluation.timing import take_turns
 from rsd_jax.records.device_parts import Choice
+from rsd_jax.verifiers.walk import NodeVerifier
 
 PART = "choices"
 
 _WHOLE = 2**20  # positions; more than any cache has
 
 
+@dataclasses.dataclass(frozen=True)
+class _Way:
+    """One option: in words, and the method and the backend that take it."""
+
+    words: str
+    method: Method
+    backend: Backend
+
+
 def choice_cells(bench: Bench) -> list[Cell]:
-    """Nodes tested, for trees; then reads of the prefix, at two contexts."""
+    """Nodes tested by each method; then reads of the prefix, at two contexts."""
     settings = bench.settings
     cells = [_nodes(bench, method_of(tree)) for tree in settings.varied]
     options = [PrefixReads(chunk=chunk, whole_up_to=0) for chunk in settings.chunks]
@@ -32,62 +42,64 @@ def choice_cells(bench: Bench) -> list[Cell]:
 def _nodes(bench: Bench, method: Method) -> Cell:
     """All nodes tested at once, or the reached ones, whichever is not the default."""
 
-    def words(backend: Backend) -> str:
-        return "all" if backend.all_nodes else "reached"
+    def ways() -> tuple[_Way, _Way]:
+        usual, verifier = bench.target.model.backend, method.verifier
+        assert isinstance(verifier, NodeVerifier)
+        is_all = usual.all_nodes or method.drafter.shape.max_siblings == 1
+        other = dataclasses.replace(verifier, all_nodes=not is_all)
+        names = ("all", "reached") if is_all else ("reached", "all")
+        changed = dataclasses.replace(method, verifier=other)
+        return _Way(names[0], method, usual), _Way(names[1], changed, usual)
 
-    def other(backend: Backend) -> Backend:
-        return dataclasses.replace(backend, all_nodes=not backend.all_nodes)
-
-    return _cell(bench, "nodes tested", method, bench.settings.context, "the other", words, other)
+    return _cell(bench, "nodes tested", method, bench.settings.context, "the other", ways)
 
 
 def _reads(bench: Bench, method: Method, context: int, reads: PrefixReads) -> Cell:
     """Reads of the committed prefix in chunks of one length, or whole."""
 
-    def words(backend: Backend) -> str:
-        found = backend.reads
-        if found.whole_up_to == _WHOLE:
-            return "whole"
-        chunks = f"chunks of {found.chunk}"
-        return f"{chunks}, whole up to {found.whole_up_to}" if found.whole_up_to else chunks
+    def ways() -> tuple[_Way, _Way]:
+        usual = bench.target.model.backend
+        other = dataclasses.replace(usual, reads=reads)
+        first, second = (_Way(_in_words(b.reads), method, b) for b in (usual, other))
+        return first, second
 
-    def other(backend: Backend) -> Backend:
-        return dataclasses.replace(backend, reads=reads)
-
-    named = "whole" if reads.whole_up_to else f"chunks of {reads.chunk}"
-    return _cell(bench, "prefix reads", method, context, named, words, other)
+    return _cell(bench, "prefix reads", method, context, _in_words(reads), ways)
 
 
-def _cell(
-    bench: Bench, choice: str, method: Method, context: int, option: str, words: Any, other: Any
-) -> Cell:
+def _in_words(reads: PrefixReads) -> str:
+    if reads.whole_up_to == _WHOLE:
+        return "whole"
+    chunks = f"chunks of {reads.chunk}"
+    return f"{chunks}, whole up to {reads.whole_up_to}" if reads.whole_up_to else chunks
+
+
+def _cell(bench: Bench, choice: str, method: Method, context: int, option: str, ways: Any) -> Cell:
     """A cell of one option.
 
     Args:
       bench, method, context: what is timed, at batch 1.
       choice: what is chosen.
       option: the option, in the name of the cell.
-      words: from a backend to its option in words.
-      other: from the backend of this device to the backend with the option.
+      ways: returns the default on this device and the option.
     """
 
     def fields() -> dict[str, Any]:
         return bench.header("choice", method, batch=1, context=context)
 
     def measure() -> dict[str, Any]:
-        usual = bench.target.model.backend
-        backends = (usual, other(usual))
+        default, other = ways()
         contestants = [
-            bench.timed(method, 1, context, phases=False, backend=each) for each in backends
+            bench.timed(way.method, 1, context, phases=False, backend=way.backend)
+            for way in (default, other)
         ]
         taken = take_turns(contestants, bench.settings.repeats)
-        default, changed = (statistics.median(each["block"]) for each in taken)
+        seconds = [statistics.median(each["block"]) for each in taken]
         part = Choice(
             choice=choice,
-            option=words(backends[1]),
-            default=words(usual),
-            t_option=changed,
-            t_default=default,
+            option=other.words,
+            default=default.words,
+            t_option=seconds[1],
+            t_default=seconds[0],
         )
         return {"chosen": part}
 

@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import importlib.util
 import statistics
 from typing import Any
 
 import numpy as np
 
 from rsd_jax.engine.request import Sampling
+from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.accelerator.cells import Cell
 from rsd_jax.evaluation.accelerator.settings import Settings
 from rsd_jax.evaluation.measured_rows import header
@@ -76,7 +78,13 @@ class PeerBench:
 
 
 def peer_cells(settings: Settings) -> list[Cell]:
-    """A static cache, assisted generation, and `generate` as it comes."""
+    """A static cache, assisted generation, and `generate` as it comes.
+
+    Raises:
+      ConfigError: torch is not installed.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise ConfigError("the part 'peers' needs torch, which is not installed; leave it out")
     bench = PeerBench(settings)
     ways = (
         _Way("hf_static", static_cache=True),

@@ -87,8 +87,12 @@ def _run_part(part: str, run: Run) -> None:
         # PyTorch needs the memory that JAX would take in advance.
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     bench = Bench(run.settings)
+    try:
+        cells = _cells(part, run, bench)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
     progress = measure_cells(
-        _cells(part, run, bench),
+        cells,
         run.settings,
         run.path,
         deadline=time.monotonic() + run.deadline - time.time(),

@@ -117,7 +117,7 @@ REHEARSAL = Settings(
     curve_batches=(2,),
     skip_sets=2,
     chunks=(),
-    checked=("sd",),
+    checked=("ar",),
     megabytes=1,
     matrix=64,
 )
