@@ -21,6 +21,7 @@ import rsd_jax
 from rsd_jax.core.warp import make_warp
 from rsd_jax.engine.request import Sampling
 from rsd_jax.evaluation import benchmark
+from rsd_jax.evaluation.device_rates import copy_bandwidth
 from rsd_jax.evaluation.measured_rows import peer_row
 from rsd_jax.evaluation.peers import Peer, TransformersPeer
 from rsd_jax.evaluation.phase_table import phase_table
@@ -30,7 +31,6 @@ from rsd_jax.evaluation.skipped_passes import (
     skipping_rows,
     time_skipped_passes,
 )
-from rsd_jax.evaluation.timing import copy_bandwidth
 from rsd_jax.evaluation.verification import time_verification, ways_to_verify
 from rsd_jax.models.loading import random_model, shipped_pair_directory
 from rsd_jax.records.files import append_row
@@ -180,7 +180,7 @@ def main() -> None:
     )
     peer = None
     if args.peers and weights:
-        peer = TransformersPeer(weights / "target", weights / "draft")
+        peer = TransformersPeer.load(weights / "target", weights / "draft")
     bandwidth = copy_bandwidth(args.megabytes)
     filters = "" if args.top_p == 1 else f", top-p {args.top_p:g}"
     print(f"{name} on {jax.devices()[0].device_kind}, T = {args.temperature:g}{filters}")

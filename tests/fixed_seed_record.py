@@ -2,10 +2,12 @@
 
     python -m tests.fixed_seed_record            compares with tests/fixtures/fixed_seed_tokens.json
     python -m tests.fixed_seed_record --write    writes that file anew
+    python -m tests.fixed_seed_record --draws    writes fixed_seed_laws.json anew, nothing else
 
 The file holds new tokens and block counts of every method on a tiny pair, greedy and at T = 0.7
 with top-p 0.9, with batches of 1 and of 3 prompts, and at T = 0.7 on a mesh of 2 x 2 devices. The
 seed fixes the draws, so every machine gives these tokens, up to float32 rounding of the logits.
+fixed_seed_laws.json holds random bits and laws; with it, an accelerator is held against a CPU.
 
 To tell a tie from a defect, run both commits in float64: `--float64 --write --file=FILE` in one
 commit, `--float64 --file=FILE` in the other. In float64 the commits must agree.
@@ -25,38 +27,14 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-import rsd_jax
 from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.models.families import family_of
-from rsd_jax.testing.tiny_llama import tiny_pair
+from rsd_jax.testing import fixed_seeds
 
-_PATH = pathlib.Path(__file__).parent / "fixtures/fixed_seed_tokens.json"
-_METHODS = {
-    "ar": {},
-    "sd": {"length": 4},
-    "spectr": {"num_drafts": 3, "length": 4},
-    "rsd_c": {"branching": (2, 2, 1, 1)},
-    "rsd_s": {"width": 4, "length": 4},
-    "swift": {"length": 6, "stop_below": 0.2, "confidences": (0.8, 0.5, 0.2)},
-    "self_sd": {"length": 3},
-    "self_spectr": {"num_drafts": 2, "length": 3},
-    "self_rsd_c": {"branching": (2, 2, 1)},
-    "self_rsd_s": {"width": 3, "length": 3},
-}
-_GREEDY, _SAMPLED = {"temperature": 0.0}, {"temperature": 0.7, "top_p": 0.9}
-# case: (sampling, prompts, mesh)
-_CASES = {
-    "greedy, batch 1": (_GREEDY, 1, None),
-    "greedy, batch 3": (_GREEDY, 3, None),
-    "sampled, batch 1": (_SAMPLED, 1, None),
-    "sampled, batch 3": (_SAMPLED, 3, None),
-    "sampled, batch 3, mesh 2x2": (_SAMPLED, 3, (2, 2)),
-}
-_PROMPTS = [[1, 28, 9, 14, 0, 23, 6, 17], [7], [11, 2, 30, 5, 5]]
-_NEW_TOKENS = 48
-_EOS = 12  # some rows meet it
-_SKIPS = np.asarray([[False, False], [False, True]])
+_FIXTURES = pathlib.Path(__file__).parent / "fixtures"
+TOKENS, OTHERS = _FIXTURES / "fixed_seed_tokens.json", _FIXTURES / "fixed_seed_laws.json"
+_DECIMALS = 8  # of recorded probabilities
 
 
 def _on_mesh(loaded, shape):
@@ -71,43 +49,36 @@ def _on_mesh(loaded, shape):
     return LoadedModel(loaded.model, flax.traverse_util.unflatten_dict(placed), layout)
 
 
-def _decode(name, case, target, draft):
-    sampling, rows, _ = _CASES[case]
-    method = rsd_jax.build_method(name, **_METHODS[name])
-    own = {"skips": _SKIPS} if method.drafter.needs_skips else {}
-    result = rsd_jax.generate(
-        method,
-        target,
-        draft if method.drafter.needs_draft_model else None,
-        _PROMPTS[:rows],
-        seed=11,
-        max_new_tokens=_NEW_TOKENS,
-        eos_id=_EOS,
-        **sampling,
-        **own,
-    )
-    return {"tokens": result.tokens, "blocks": result.stats.blocks.tolist()}
-
-
 def record(wide: bool):
     """By case and method: tokens and block counts."""
     found = {}
-    for case, (_, _, shape) in _CASES.items():
-        pair = tiny_pair(share=0.05, dtype="float64" if wide else "float32")
+    for case, (_, _, shape) in fixed_seeds.CASES.items():
+        pair = fixed_seeds.fixed_pair("float64" if wide else "float32")
         models = [_on_mesh(model, shape) for model in pair]
         found[case] = {}
-        for name in _METHODS:
+        for name in fixed_seeds.METHODS:
             print(f"{case}: {name}", file=sys.stderr, flush=True)
-            found[case][name] = _decode(name, case, *models)
+            result = fixed_seeds.decode(name, case, *models)
+            found[case][name] = {"tokens": result.tokens, "blocks": result.stats.blocks.tolist()}
     return found
+
+
+def record_of_draws():
+    """Random bits, and laws of the pair in float32."""
+    found = np.round(fixed_seeds.laws(*fixed_seeds.fixed_pair()).astype(np.float64), _DECIMALS)
+    return {"bits": fixed_seeds.bits_sha256(), "laws": found.tolist()}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--write", action="store_true", help="write the file anew")
     parser.add_argument("--float64", action="store_true", help="weights and logits in float64")
-    parser.add_argument("--file", type=pathlib.Path, default=_PATH)
+    parser.add_argument("--file", type=pathlib.Path, default=TOKENS)
+    parser.add_argument("--draws", action="store_true", help="write fixed_seed_laws.json anew")
     args = parser.parse_args()
+    if args.draws:
+        OTHERS.write_text(json.dumps(record_of_draws()) + "\n", encoding="utf-8")
+        return 0
     with jax.enable_x64(args.float64):
         found = record(args.float64)
     if args.write:

@@ -8,7 +8,7 @@ import pytest
 
 from tests import ROOT
 
-_LAUNCHERS = ("benchmark", "distill", "evaluate", "plot", "quickstart", "stream")
+_LAUNCHERS = ("accelerator", "benchmark", "distill", "evaluate", "plot", "quickstart", "stream")
 _SWEEP = "configs/evaluate/experiment1.py"
 
 
@@ -53,6 +53,8 @@ def test_an_unknown_flag_is_named(name):
         ("distill", ("--config.draft.recipe.step=1",), "step"),
         ("distill", ("--stage=trian",), "trian"),
         ("distill", ("--mesh", "64", "64"), "64"),
+        ("accelerator", ("tabel",), "'tabel'"),
+        ("accelerator", ("table", "--minutes=0"), "--minutes=0"),
         ("benchmark", ("--layers=2",), "--shape"),
         ("benchmark", ("--repeats=few",), "--repeats"),
         ("quickstart", ("--num_prompts=0",), "--num_prompts=0"),

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from rsd_jax.core.rows import write_rows
 from rsd_jax.core.sampling import block_keys
 from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.core.tree import DraftTree
@@ -212,11 +213,11 @@ def _write_block(
 ) -> jax.Array:
     """Writes i32[B, D + 1] at `start` of each active row; what is past the new length is junk."""
 
-    def write(row: jax.Array, new: jax.Array, start: jax.Array, active: jax.Array) -> jax.Array:
-        old = jax.lax.dynamic_slice(row, (start,), new.shape)
-        return jax.lax.dynamic_update_slice(row, jnp.where(active, new, old), (start,))
+    def read(row: jax.Array, start: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(row, (start,), block.shape[1:])
 
-    return jax.vmap(write)(tokens, block, start, active)
+    old = jax.vmap(read)(tokens, start)
+    return write_rows(tokens, jnp.where(active[:, None], block, old), start, axis=1)
 
 
 def _count(

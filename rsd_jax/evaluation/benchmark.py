@@ -112,8 +112,8 @@ def capacity_ratio(
     overrun = required_capacity(method.drafter, longest, 1) - longest - 1
     times = time_blocks(
         [method] * 2,
-        _unlimited(target),
-        _unlimited(draft),
+        unlimited(target),
+        unlimited(draft),
         prompts,
         sampling,
         max_new_tokens=[capacity - longest - overrun for capacity in (small, large)],
@@ -122,7 +122,7 @@ def capacity_ratio(
     return times[1].block / times[0].block
 
 
-def _unlimited(loaded: LoadedModel) -> LoadedModel:
+def unlimited(loaded: LoadedModel) -> LoadedModel:
     """The model without its limit on positions; a large cache is timed, but never filled."""
     return dataclasses.replace(loaded, model=loaded.model.with_max_positions(2**20))
 

@@ -21,7 +21,7 @@ from rsd_jax.records.rows import FILTERS, Row, config_hash, own_verifier
 
 
 def header(
-    target: LoadedModel,
+    target: LoadedModel | None,
     method: Method | None = None,
     /,
     *,
@@ -31,7 +31,7 @@ def header(
     """The fields of a row that are known before anything is measured, for every kind of row.
 
     Args:
-      target: gives dtype and mesh.
+      target: gives dtype and mesh; None where no model of ours is measured.
       method: the method that is measured, if it is one of ours.
       sampling: how the method decodes; None where nothing is drawn: temperature 0 and seed 0.
       others: all other fields: source, kind, pair, task, ...
@@ -39,11 +39,12 @@ def header(
     fields: dict[str, Any] = {
         "temperature": 0.0,
         "seed": 0,
-        "dtype": target.model.dtype,
-        "mesh": dict(target.layout.mesh.shape) if target.layout else None,
         "hardware": Hardware.current(),
         "versions": current_versions(),
     }
+    if target is not None:
+        mesh = dict(target.layout.mesh.shape) if target.layout else None
+        fields |= {"dtype": target.model.dtype, "mesh": mesh}
     if method is not None:
         fields |= {
             "method": method.name,
@@ -112,7 +113,7 @@ def decoding_parts(
     """What `compare` measured, with the same models, as parts of rows."""
     baseline = next((m for m in measured if m.method.name == "ar"), None)
     base = (_tokens_per_batch(baseline), baseline.seconds) if baseline is not None else None
-    ratio = _bytes_ratio(target, draft)
+    ratio = bytes_ratio(target, draft)
     return [
         Decoding.of(
             one.stats,
@@ -166,7 +167,7 @@ def _tokens_per_batch(measured: Measured) -> np.ndarray:
     return measured.per_batch(np.asarray([len(row) for row in measured.tokens]))
 
 
-def _bytes_ratio(target: LoadedModel, draft: LoadedModel | None) -> BytesRatio | None:
+def bytes_ratio(target: LoadedModel, draft: LoadedModel | None) -> BytesRatio | None:
     """The cost of a draft pass in target passes; None for models without sizes."""
     large, small = target.model.sizes, None if draft is None else draft.model.sizes
     if draft is None or small is None or large is None:
@@ -190,18 +191,30 @@ def with_times(row: Row, times: BlockTimes, baseline: BlockTimes, context: int) 
     assert part is not None
     r = part.bytes_ratio.r if part.bytes_ratio is not None else 0.0
     passes = row.draft_length if part.drafted is None else part.drafted / (part.blocks or 1)
+    timing = timing_part(times, baseline, r, passes)
+    return dataclasses.replace(row, timing=timing, context_length=context)
+
+
+def timing_part(times: BlockTimes, baseline: BlockTimes, r: float, passes: float) -> Timing:
+    """The times of a block and its phases.
+
+    Args:
+      times: of the method.
+      baseline: of autoregressive decoding, measured in turns with `times`.
+      r: cost of a draft pass in target passes.
+      passes: draft passes per block, a mean if their number varies.
+    """
     phases = {
         name: seconds
         for name in ("prefill", "draft", "score", "verify", "commit", "forwards")
         if (seconds := getattr(times, name)) is not None
     }
-    timing = Timing(
+    return Timing(
         phase_times=phases,
         t_ar=baseline.block,
         t_block=times.block,
         realised_fraction=metrics.realised_fraction(baseline.block, times.block, r, passes),
     )
-    return dataclasses.replace(row, timing=timing, context_length=context)
 
 
 def peer_row(run: PeerRun, baseline: Row) -> Row:

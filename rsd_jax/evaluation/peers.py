@@ -5,13 +5,16 @@ tokens, temperature and draft length, one batch at a time. Its tokens are counte
 A peer never stops at EOS; our methods do not either when they are compared with a peer.
 """
 
+import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rsd_jax.engine.request import Sampling
+from rsd_jax.models.config import LlamaConfig
+from rsd_jax.models.hf_config import config_to_hf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +22,8 @@ class Peer:
     """One way in which the peer decodes a batch.
 
     Attributes:
-      name: "hf_generate" or "hf_assisted".
+      name: "hf_generate", "hf_static" (a static cache, compiled on an accelerator) or
+        "hf_assisted".
       draft_length: tokens drafted per round; 0 without an assistant.
       decode: decodes a list of prompts and returns the number of new tokens.
     """
@@ -30,40 +34,95 @@ class Peer:
 
 
 class TransformersPeer:
-    """A pair loaded in PyTorch, on the CPU, in float32.
+    """A pair in PyTorch.
 
     Attributes:
-      target, draft: `LlamaForCausalLM`s.
+      target, draft: `LlamaForCausalLM`s, on one device and in one dtype.
     """
 
-    def __init__(self, target: pathlib.Path, draft: pathlib.Path):
+    def __init__(self, target: Any, draft: Any):
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         import torch
         import transformers
 
         transformers.logging.set_verbosity_error()
         self._torch = torch
-        load = transformers.LlamaForCausalLM.from_pretrained
-        self.target = load(target, dtype=torch.float32).eval()
-        self.draft = load(draft, dtype=torch.float32).eval()
+        self.target, self.draft = target.eval(), draft.eval()
         for model in (self.target, self.draft):
             model.generation_config.eos_token_id = None
             model.generation_config.pad_token_id = 0
 
-    def peer(self, sampling: Sampling, *, draft_length: int = 0) -> Peer:
+    @classmethod
+    def load(cls, target: pathlib.Path, draft: pathlib.Path) -> "TransformersPeer":
+        """A pair from directories, on the CPU, in float32."""
+        import torch
+        import transformers
+
+        read = transformers.LlamaForCausalLM.from_pretrained
+        return cls(read(target, dtype=torch.float32), read(draft, dtype=torch.float32))
+
+    @classmethod
+    def random(cls, target: LlamaConfig, draft: LlamaConfig, dtype: str) -> "TransformersPeer":
+        """A pair with random weights, made on PyTorch's accelerator if there is one.
+
+        Args:
+          target, draft: shapes.
+          dtype: name of the weights' dtype, e.g. "bfloat16".
+        """
+        import torch
+        import transformers
+
+        def make(config: LlamaConfig) -> Any:
+            values = transformers.LlamaConfig.from_dict(config_to_hf(config))
+            return transformers.LlamaForCausalLM(values)
+
+        usual = torch.get_default_dtype()
+        torch.set_default_dtype(getattr(torch, dtype))
+        try:
+            with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+                return cls(make(target), make(draft))
+        finally:
+            torch.set_default_dtype(usual)
+
+    def peer(
+        self, sampling: Sampling, *, draft_length: int = 0, static_cache: bool = False
+    ) -> Peer:
         """A way of decoding batches of prompts.
 
         Args:
           sampling: exactly max_new_tokens are produced; this call seeds PyTorch's generator.
           draft_length: tokens that the assistant drafts per round; 0 decodes without an assistant.
             An assistant takes batches of one prompt only.
+          static_cache: whether the cache has a fixed size, with which transformers compiles the
+            steps on an accelerator; not with an assistant.
         """
         self._torch.manual_seed(sampling.seed)
 
         def decode(batch: Sequence[Sequence[int]]) -> int:
-            return self._generate(batch, self._options(sampling, draft_length))
+            options = self._options(sampling, draft_length)
+            if static_cache:
+                options["cache_implementation"] = "static"
+            return self._generate(batch, options)
 
-        return Peer("hf_assisted" if draft_length else "hf_generate", draft_length, decode)
+        name = "hf_static" if static_cache else "hf_generate"
+        return Peer("hf_assisted" if draft_length else name, draft_length, decode)
+
+    @contextlib.contextmanager
+    def counted_calls(self) -> Iterator[list[int]]:
+        """A list of one number: calls of the target, prefill included, while the context lasts.
+
+        Not for compiled steps, which a counter would break up.
+        """
+        calls = [0]
+
+        def count(*_: Any) -> None:
+            calls[0] += 1
+
+        handle = self.target.register_forward_hook(count)
+        try:
+            yield calls
+        finally:
+            handle.remove()
 
     def _options(self, sampling: Sampling, draft_length: int) -> dict[str, Any]:
         drawn = sampling.temperature > 0
@@ -83,11 +142,13 @@ class TransformersPeer:
     def _generate(self, batch: Sequence[Sequence[int]], options: dict[str, Any]) -> int:
         """New tokens of one call; shorter prompts are padded from the left."""
         torch, width = self._torch, max(map(len, batch))
-        ids = torch.zeros((len(batch), width), dtype=torch.long)
+        ids = torch.zeros((len(batch), width), dtype=torch.long, device=self.target.device)
         seen = torch.zeros_like(ids)
         for row, prompt in enumerate(batch):
             ids[row, width - len(prompt) :] = torch.tensor(list(prompt))
             seen[row, width - len(prompt) :] = 1
         with torch.inference_mode():
             out = self.target.generate(ids, attention_mask=seen, **options)
+        if out.is_cuda:
+            torch.cuda.synchronize()
         return int((out.shape[1] - width) * len(batch))

@@ -1,7 +1,5 @@
 """Time of a draft pass with skipped sub-layers against the bytes that the pass reads."""
 
-import dataclasses
-import functools
 import statistics
 from collections.abc import Sequence
 
@@ -10,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsd_jax.core.skips import from_switches, num_switches
-from rsd_jax.core.types import KVCache, LanguageModel, LoadedModel, Params, sizes_of
+from rsd_jax.core.types import LoadedModel
 from rsd_jax.evaluation.floors import kept_fraction
 from rsd_jax.evaluation.measured_rows import header
-from rsd_jax.evaluation.stopwatch import timed, turn_order
+from rsd_jax.evaluation.passes import committed_cache, pass_seconds, passes_per_call
+from rsd_jax.evaluation.stopwatch import turn_order
 from rsd_jax.records.parts import SkippedPass
 from rsd_jax.records.rows import Row, config_hash
 
@@ -40,30 +39,6 @@ def random_sets(num_layers: int, *, most: int = 20, seed: int = 0) -> list[np.nd
     return sets
 
 
-@functools.partial(jax.jit, static_argnames=("model", "steps"))
-def _passes(
-    model: LanguageModel, params: Params, cache: KVCache, skips: jax.Array, steps: int
-) -> jax.Array:
-    """`steps` passes, each over the likeliest token of the previous pass."""
-    batch = cache.length.shape[0]
-    scratch = model.init_scratch(batch, 1)
-
-    def one(_: jax.Array, tokens: jax.Array) -> jax.Array:
-        logits, _scratch = model.forward(
-            params,
-            tokens,
-            cache.length[:, None],
-            cache,
-            scratch,
-            slot=0,
-            mask=jnp.ones((1, 1, 1), bool),
-            skips=skips,
-        )
-        return logits[:, -1:].argmax(axis=-1).astype(jnp.int32)
-
-    return jax.lax.fori_loop(0, steps, one, jnp.zeros((batch, 1), jnp.int32))
-
-
 def time_skipped_passes(
     target: LoadedModel,
     sets: Sequence[np.ndarray],
@@ -80,21 +55,19 @@ def time_skipped_passes(
       sets: bool[layers, 2] each; the first skips nothing.
       batch: rows.
       context: committed positions of each row; their values do not matter.
-      steps: passes per timed call; None: as many as read 2^30 parameters, but from 4 to 32.
+      steps: passes per timed call; None for `passes_per_call`.
       repeats: turns; results are medians over turns, ratios are to the first set in the same turn.
 
     Raises:
       ConfigError: a target without sizes.
     """
     model = target.model
-    cache = model.init_cache(batch, max(128, 1 << (context - 1).bit_length()))
-    cache = dataclasses.replace(cache, length=jnp.full((batch,), context, jnp.int32))
-    if steps is None:
-        steps = min(32, max(4, (1 << 30) // sizes_of(model).num_parameters_read))
+    cache = committed_cache(model, batch=batch, context=context)
+    count = passes_per_call(model) if steps is None else steps
     listed = [jnp.asarray(skips) for skips in sets]
 
     def seconds(skips: jax.Array) -> float:
-        return timed(_passes, model, target.params, cache, skips, steps)[1] / steps
+        return pass_seconds(target, cache, steps=count, skips=skips)
 
     for skips in listed:
         seconds(skips)

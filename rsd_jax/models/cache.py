@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from rsd_jax.core.rows import write_rows
 from rsd_jax.core.types import KVCache, Scratch
 
 
@@ -13,11 +14,6 @@ def empty_buffers(
     return tuple(jnp.zeros(shape, dtype) for _ in range(layers))
 
 
-def _write_row(buffer: jax.Array, update: jax.Array, start: jax.Array) -> jax.Array:
-    """Writes update [H, R, K] to buffer [H, S, K] at position `start`, for one row."""
-    return jax.lax.dynamic_update_slice_in_dim(buffer, update, start, axis=1)
-
-
 def commit_slots(
     cache: KVCache, scratch: Scratch, slots: jax.Array, start: jax.Array, count: jax.Array
 ) -> KVCache:
@@ -25,7 +21,7 @@ def commit_slots(
 
     def write(buffer: jax.Array, source: jax.Array) -> jax.Array:
         update = jnp.take_along_axis(source, slots[:, None, :, None], axis=2)
-        return jax.vmap(_write_row)(buffer, update.astype(buffer.dtype), start)
+        return write_rows(buffer, update.astype(buffer.dtype), start, axis=2)
 
     return KVCache(
         keys=tuple(map(write, cache.keys, scratch.keys)),

@@ -187,7 +187,8 @@ _smollm2 = functools.partial(
 )
 
 # Published shapes (Touvron et al. 2023, table 1; the 115M draft: Goel et al. 2024;
-# SmolLM2-135M-Instruct: its config.json), and a draft of 10M for it, our own choice.
+# SmolLM2-135M-Instruct: its config.json). Our own choices: a draft of 10M for it, and a tiny pair
+# with which measurements are rehearsed.
 NAMED_CONFIGS: dict[str, LlamaConfig] = {
     "llama2_7b": _llama2(4096, 11008, 32, 32, 32),
     "llama2_13b": _llama2(5120, 13824, 40, 40, 40),
@@ -195,4 +196,6 @@ NAMED_CONFIGS: dict[str, LlamaConfig] = {
     "llama2_115m": _llama2(1024, 2816, 4, 8, 8),
     "smollm2_135m": _smollm2(576, 1536, 30, 9, 3),
     "smollm2_10m": _smollm2(192, 512, 2, 3, 1),
+    "tiny_target": _shape(64, 32, 48, 3, 4, 2),
+    "tiny_draft": _shape(64, 16, 24, 1, 2, 1),
 }

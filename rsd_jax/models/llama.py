@@ -1,5 +1,6 @@
 """Llama (Touvron et al. 2023) as a pure function of parameters, tokens and explicit state."""
 
+import contextlib
 import dataclasses
 from typing import Any, Self
 
@@ -269,9 +270,13 @@ class LlamaModel(LanguageModel):
         skips: jax.Array | None = None,
         logits_for: slice = slice(None),
     ) -> tuple[jax.Array, Scratch]:
-        out: Any = Llama(self.config, self.backend.reads, self.remat).apply(
-            {"params": params}, tokens, positions, cache, scratch, slot, mask, skips, logits_for
-        )
+        # TPUs and GPUs multiply float32 in fewer bits unless they are asked not to; the bits may
+        # depend on the width of the pass.
+        exact = self.dtype == "float32"
+        with jax.default_matmul_precision("highest") if exact else contextlib.nullcontext():
+            out: Any = Llama(self.config, self.backend.reads, self.remat).apply(
+                {"params": params}, tokens, positions, cache, scratch, slot, mask, skips, logits_for
+            )
         return out
 
     def commit(

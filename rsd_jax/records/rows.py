@@ -15,6 +15,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from rsd_jax.records.decoding import Decoding
+from rsd_jax.records.device_parts import (
+    Agreement,
+    BlockCost,
+    Choice,
+    DeviceRates,
+    PeerBlock,
+    Profile,
+    WidePass,
+)
 from rsd_jax.records.expected import Expected
 from rsd_jax.records.hardware import Hardware
 from rsd_jax.records.metrics import Interval
@@ -32,12 +41,26 @@ PARTS: dict[str, type] = {
     "stream": Stream,
     "search": Search,
     "skipping": SkippedPass,
+    "device": DeviceRates,
+    "cost": BlockCost,
+    "peer": PeerBlock,
+    "wide_pass": WidePass,
+    "chosen": Choice,
+    "agreement": Agreement,
+    "profile": Profile,
 }
 # By kind: parts that a finished row must have, and parts that it may have.
 KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "decoding": (("decoding",), ("scores", "timing", "expected", "optimum")),
     "stream": (("decoding", "stream"), ("search",)),
     "skipping": (("skipping",), ()),
+    "device": (("device",), ()),
+    "block": (("timing", "cost"), ()),
+    "peer": (("peer",), ()),
+    "pass": (("wide_pass",), ()),
+    "choice": (("chosen",), ()),
+    "check": (("agreement",), ()),
+    "profile": (("profile",), ()),
 }
 
 
@@ -87,8 +110,8 @@ class Row:
         cells share, so that cells can be added.
       hardware: see `Hardware`.
       versions: by library.
-      decoding, scores, timing, expected, optimum, stream, search, skipping: the parts; null if not
-        measured.
+      decoding, scores, timing, expected, optimum, stream, search, skipping, device, cost, peer,
+        wide_pass, chosen, agreement, profile: the parts; null if not measured.
     """
 
     source: str
@@ -133,6 +156,13 @@ class Row:
     stream: Stream | None = None
     search: Search | None = None
     skipping: SkippedPass | None = None
+    device: DeviceRates | None = None
+    cost: BlockCost | None = None
+    peer: PeerBlock | None = None
+    wide_pass: WidePass | None = None
+    chosen: Choice | None = None
+    agreement: Agreement | None = None
+    profile: Profile | None = None
 
     def filters_in_words(self) -> list[str]:
         """The filters of the target's law that are on, e.g. ["top-p 0.95"]."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rsd_jax.errors import ConfigError
 from rsd_jax.records.rows import Row
 from rsd_jax.reporting import facts, figures
+from rsd_jax.reporting.accelerator import section as accelerator
 from rsd_jax.reporting.comparison import section as comparison
 from rsd_jax.reporting.expected import section as expected
 from rsd_jax.reporting.experiment import section as experiment
@@ -24,6 +25,7 @@ _KINDS = (
     comparison.sections,
     stream.sections,
     skipping.sections,
+    accelerator.sections,
 )
 _LATEX_HEAD = "% \\usepackage{booktabs,longtable}; tables of all structures want a landscape page."
 

@@ -5,16 +5,15 @@ correct runs can therefore differ where a decision is that close. Random draws a
 models, so the same runs in float64 use the same draws and must agree.
 """
 
-import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.engine.results import GenerateResult
+from rsd_jax.evaluation.divergence import Divergence, first_divergences, margin
 from rsd_jax.testing.tiny_llama import in_float64
 
 Run = Callable[[LoadedModel, LoadedModel | None], GenerateResult]
@@ -24,42 +23,15 @@ class NumericalTieWarning(UserWarning):
     """Two runs differ in float32 at a tie, and agree in float64."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Divergence:
-    """The first difference of two results.
-
-    Attributes:
-      row: row of the prompts.
-      index: index of the new token; the length of the shorter output if the longer output begins
-        with it; -1 if only the block counts differ.
-      tokens: tokens of both results at `index`, None past the end.
-    """
-
-    row: int
-    index: int
-    tokens: tuple[int | None, int | None]
-
-
 def first_divergence(
     first: GenerateResult, second: GenerateResult, *, blocks: bool = False
 ) -> Divergence | None:
     """Compares tokens row by row, and block counts if `blocks`; None if there is no difference."""
-    for row, pair in enumerate(zip(first.tokens, second.tokens, strict=True)):
-        if pair[0] != pair[1]:
-            same = [a == b for a, b in zip(*pair, strict=False)]
-            index = same.index(False) if False in same else len(same)
-            at = tuple(tokens[index] if index < len(tokens) else None for tokens in pair)
-            return Divergence(row, index, (at[0], at[1]))
-        if blocks and first.stats.blocks[row] != second.stats.blocks[row]:
-            return Divergence(row, -1, (None, None))
-    return None
-
-
-def margin(target: LoadedModel, prefix: Sequence[int]) -> float:
-    """Gap between the two largest logits of the target after a prefix."""
-    logits = target.model.score(target.params, jnp.asarray([list(prefix)], jnp.int32))
-    second, first = np.sort(np.asarray(logits[0, -1], np.float64))[-2:]
-    return float(first - second)
+    found = list(first_divergences(first.tokens, second.tokens))
+    if blocks:
+        counts = np.flatnonzero(first.stats.blocks != second.stats.blocks).tolist()
+        found += [Divergence(row, -1, (None, None)) for row in counts]
+    return min(found, key=lambda one: (one.row, one.index < 0), default=None)
 
 
 def assert_same(

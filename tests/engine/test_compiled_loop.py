@@ -71,17 +71,26 @@ def test_caches_stay_in_place(method, batch, pair):
     assert not [word for word in HOST_TRAFFIC if word in text]
 
 
+@pytest.mark.parametrize("method", ["ar", "sd"])
+def test_a_commit_does_not_loop_over_rows(method, pair):
+    """A vmapped write of a slice is a scatter, which compilers turn into a loop over the rows."""
+    text = _compile(method, pair, 8)[0].as_text()
+    commit = [line for line in text.splitlines() if "/commit/" in line]
+    assert any("dynamic-update-slice(" in line for line in commit)
+    assert not [line for line in commit if " scatter(" in line or " while(" in line]
+
+
 def test_the_check_sees_a_copy(pair, monkeypatch):
     """The test above detects a commit that gathers the whole buffer."""
     from rsd_jax.models import cache
 
-    write = cache._write_row
+    write = cache.write_rows
 
-    def through_a_copy(buffer, update, start):
-        everything = jnp.minimum(jnp.arange(CAPACITY), start + CAPACITY)
-        return write(buffer[:, everything], update, start)
+    def through_a_copy(buffer, update, start, *, axis):
+        everything = jnp.minimum(jnp.arange(CAPACITY), start[0] + CAPACITY)
+        return write(buffer[:, :, everything], update, start, axis=axis)
 
-    monkeypatch.setattr(cache, "_write_row", through_a_copy)
+    monkeypatch.setattr(cache, "write_rows", through_a_copy)
     jax.clear_caches()
     compiled, state = _compile("sd", pair, 1)
     monkeypatch.undo()

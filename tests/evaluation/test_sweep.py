@@ -207,8 +207,9 @@ def test_phases_are_timed_under_the_warp_of_the_rows(tmp_path, monkeypatch):
             jobs.append(job)
             phases = ("prefill", "draft", "score", "verify", "commit", "forwards", "block")
             self.compile, self.measures = 0.0, dict.fromkeys(phases, lambda: 1.0)
+            self.peak_bytes = None
 
-    monkeypatch.setattr(timing, "_Timed", Untimed)
+    monkeypatch.setattr(timing, "TimedMethod", Untimed)
     task = sweeping.TASK | {"top_k": 5, "top_p": 0.75}
     sweep = sweeping.sweep(tmp_path, tasks={"number_words": task}, trees={}, phase_repeats=1)
     run_sweep(sweep, sweeping.load, sweeping.Watcher())
