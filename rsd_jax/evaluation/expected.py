@@ -27,7 +27,6 @@ from rsd_jax.evaluation.root_acceptance import (
     has_optimum,
     joined,
     root_acceptance,
-    roots_of,
 )
 from rsd_jax.verifiers.base import Verifier
 from rsd_jax.verifiers.expected import expected_tokens
@@ -89,7 +88,7 @@ def expected_run(
     if failures:
         raise NonFiniteLogitsError(failures, result)
     by_verifier = np.concatenate(sums).T
-    found = [root_acceptance(drafter, *each, tuple(verifiers)) for each in roots]
+    found = [root_acceptance(drafter, verifiers, *each) for each in roots]
     return ExpectedTokens(
         dict(zip(verifiers, by_verifier, strict=True)), result, joined(found) if found else None
     )
@@ -131,7 +130,7 @@ def _run(
                 expected_tokens(one, tree, target, eos_ids=options.eos_ids) for one in verifiers
             ]
             if roots is not None:
-                roots = roots.with_block(block, roots_of(verifiers, tree, target))
+                roots = roots.with_block(block, tree, target)
             result = phases.verify(engine, state, tree, logits, options)
             state = phases.commit(engine, state, tree, result, options)
             sums += jnp.where(is_live, jnp.stack(expected, axis=1).astype(jnp.float32), 0.0)
@@ -140,8 +139,7 @@ def _run(
         rows, count = len(state.done), len(verifiers)
         roots = None
         if optimum_blocks:
-            vocab = engine.models.target.vocab_size
-            roots = Roots.empty(rows, optimum_blocks, vocab=vocab, verifiers=count)
+            roots = Roots.empty(rows, optimum_blocks, engine.models.target.vocab_size)
         sums = jnp.zeros((rows, count), jnp.float32)
         first = (state, sums, roots, jnp.asarray(0, jnp.int32))
         return jax.lax.while_loop(lambda carry: ~carry[0].done.all(), step, first)[:3]

@@ -1,21 +1,34 @@
-"""What verifiers accept below the root, beside what the best lossless verifier accepts."""
+"""What verifiers accept below one node, beside what the best lossless verifier accepts.
+
+The contexts are the roots of the first blocks of a run. At each of them the children of the root
+are drawn anew many times, without their descendants: one tree says little about a verifier.
+"""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from rsd_jax.core.sampling import row_keys
 from rsd_jax.core.tree import DraftTree, SiblingLaw
+from rsd_jax.core.warp import make_warp
 from rsd_jax.drafters.base import Drafter
+from rsd_jax.drafters.constant_branching import ConstantBranching
+from rsd_jax.drafters.growth import TreeRule, grow_tree
+from rsd_jax.drafters.independent_chains import IndependentChains
 from rsd_jax.verifiers.base import TargetLaws, Verifier
 from rsd_jax.verifiers.expected import stop_masses
 from rsd_jax.verifiers.optimum import (
     one_node_optimum_iid,
     one_node_optimum_without_replacement,
 )
+
+REDRAWS = 64
+"""How often the children are drawn at each context."""
 
 _OPTIMA = {
     SiblingLaw.IID: one_node_optimum_iid,
@@ -29,10 +42,9 @@ class RootAcceptance:
 
     Attributes:
       blocks: int[P], blocks that were looked at.
-      acceptance: f64[P] by verifier, the probability that a child of the root is accepted, given
-        the tree; summed over these blocks.
-      optimum: f64[P], the same of the best lossless verifier, a mean over all trees that could have
-        been drawn; summed over these blocks.
+      acceptance: f64[P] by verifier, the probability that a child of the root is accepted, a mean
+        over `REDRAWS` draws of the children; summed over these blocks.
+      optimum: f64[P], the same of the best lossless verifier, exactly.
     """
 
     blocks: np.ndarray
@@ -42,26 +54,33 @@ class RootAcceptance:
 
 @struct.dataclass
 class Roots:
-    """The roots of the first M blocks of each row.
+    """The laws at the roots of the first M blocks of each row.
 
     Attributes:
       target, draft: f32[B, M, V], probabilities.
-      acceptance: f32[B, M, K], of K verifiers.
     """
 
     target: jax.Array
     draft: jax.Array
-    acceptance: jax.Array
 
     @classmethod
-    def empty(cls, rows: int, blocks: int, *, vocab: int, verifiers: int) -> "Roots":
+    def empty(cls, rows: int, blocks: int, vocab_size: int) -> "Roots":
         """Zeros."""
-        laws = jnp.zeros((rows, blocks, vocab), jnp.float32)
-        return cls(laws, laws, jnp.zeros((rows, blocks, verifiers), jnp.float32))
+        laws = jnp.zeros((rows, blocks, vocab_size), jnp.float32)
+        return cls(laws, laws)
 
-    def with_block(self, block: jax.Array, other: "Roots") -> "Roots":
-        """These, with block i32[] from roots without M; a block beyond the last is dropped."""
-        return jax.tree.map(lambda all_, one: all_.at[:, block].set(one, mode="drop"), self, other)
+    def with_block(self, block: jax.Array, tree: DraftTree, target: TargetLaws) -> "Roots":
+        """These, with the roots of block i32[]; a block beyond the last is dropped."""
+        root = jnp.asarray(0, jnp.int32)
+
+        def laws(
+            row: DraftTree, logits: jax.Array, places: jax.Array | None
+        ) -> tuple[jax.Array, jax.Array]:
+            of_target = TargetLaws(logits, target.warp, places, target.backend)
+            return jnp.exp(of_target.at(root)), jnp.exp(row.draft_logprobs_at(root))
+
+        here = Roots(*jax.vmap(laws)(tree, target.logits, target.places))
+        return jax.tree.map(lambda every, one: every.at[:, block].set(one, mode="drop"), self, here)
 
 
 def has_optimum(drafter: Drafter) -> bool:
@@ -73,43 +92,66 @@ def has_optimum(drafter: Drafter) -> bool:
     return is_fixed and SiblingLaw.carried(drafter.sibling_laws) in _OPTIMA
 
 
-def roots_of(verifiers: tuple[Verifier, ...], tree: DraftTree, target: TargetLaws) -> Roots:
-    """The roots of one block: as `Roots`, without M."""
-    root = jnp.asarray(0, jnp.int32)
-
-    def laws(
-        row: DraftTree, logits: jax.Array, places: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
-        of_target = TargetLaws(logits, target.warp, places, target.backend)
-        return jnp.exp(of_target.at(root)), jnp.exp(row.draft_logprobs_at(root))
-
-    stopped = [stop_masses(one, tree, target)[:, 0] for one in verifiers]
-    of_target, of_draft = jax.vmap(laws)(tree, target.logits, target.places)
-    return Roots(of_target, of_draft, 1.0 - jnp.stack(stopped, axis=1).astype(jnp.float32))
-
-
 def root_acceptance(
-    drafter: Drafter, roots: Roots, blocks: np.ndarray, verifiers: tuple[str, ...]
+    drafter: Drafter, verifiers: Mapping[str, Verifier], roots: Roots, blocks: np.ndarray
 ) -> RootAcceptance:
-    """Sums over the first blocks of each row of a batch, by the host.
+    """Sums over the first blocks of each row of a batch.
 
     Args:
       drafter: with `has_optimum`.
-      roots: of B rows; those behind the last of `blocks` are dropped.
+      verifiers: K verifiers by name, each with `stops`.
+      roots: of B rows, on the host; those behind the last of `blocks` are dropped.
       blocks: int[P], blocks of each row of the run.
-      verifiers: the names of the K verifiers.
     """
-    optimum = _OPTIMA[SiblingLaw.carried(drafter.sibling_laws)]
-    siblings = drafter.shape.widths[1]
+    law, siblings = SiblingLaw.carried(drafter.sibling_laws), drafter.shape.widths[1]
+    iid = law is SiblingLaw.IID
+    rule: TreeRule = IndependentChains(siblings, 1) if iid else ConstantBranching((siblings,))
     blocks = np.minimum(blocks, roots.target.shape[1])
     best = [
-        sum(optimum(p, q, siblings) for p, q in zip(ps[:count], qs[:count], strict=True))
+        sum(_OPTIMA[law](p, q, siblings) for p, q in zip(ps[:count], qs[:count], strict=True))
         for ps, qs, count in zip(roots.target, roots.draft, blocks, strict=False)
     ]
-    looked_at = np.arange(roots.acceptance.shape[1]) < blocks[:, None]
-    accepted = np.where(looked_at[..., None], roots.acceptance[: len(blocks)], 0.0)
-    sums = accepted.astype(np.float64).sum(axis=1).T
+    looked_at = np.arange(roots.target.shape[1]) < blocks[:, None]
+    accepted = np.zeros((*looked_at.shape, len(verifiers)))
+    laws = (np.asarray(each)[: len(blocks)] for each in (roots.target, roots.draft))
+    found = _redrawn(rule, tuple(verifiers.values()), *laws)
+    accepted[looked_at] = np.asarray(found, np.float64)[looked_at]
+    sums = accepted.sum(axis=1).T
     return RootAcceptance(blocks, dict(zip(verifiers, sums, strict=True)), np.asarray(best))
+
+
+@functools.partial(jax.jit, static_argnames=("rule", "verifiers"))
+def _redrawn(
+    rule: TreeRule, verifiers: tuple[Verifier, ...], target: jax.Array, draft: jax.Array
+) -> jax.Array:
+    """Acceptance of a child at every context, f32[P, M, K], a mean over `REDRAWS` draws.
+
+    Args:
+      rule: of trees of depth one.
+      verifiers: K of them.
+      target, draft: f32[P, M, V], probabilities; junk where there was no block.
+    """
+    plain, (_, _, vocab) = make_warp(1.0), target.shape
+
+    def at_one(laws: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        p, q, number = laws
+        log_p, log_q = (jnp.log(law)[None, None] for law in (p, q))
+        requests = number * REDRAWS + jnp.arange(REDRAWS, dtype=jnp.int32)
+
+        def score(level: int, tokens: jax.Array, visible: jax.Array, carry: tuple) -> tuple:
+            return jnp.broadcast_to(log_q, (REDRAWS, 1, vocab)), carry
+
+        root = jnp.zeros((REDRAWS,), jnp.int32)
+        tree, _ = grow_tree(rule, score, (), root, warp=plain, keys=row_keys(0, requests))
+        # A leaf's law is not used, but has to be one.
+        logits = jnp.broadcast_to(log_p, (REDRAWS, tree.shape.num_nodes, vocab))
+        laws_of_target = TargetLaws(logits, plain)
+        rejected = [stop_masses(one, tree, laws_of_target)[:, 0].mean() for one in verifiers]
+        return 1.0 - jnp.stack(rejected)
+
+    flat = [law.reshape(-1, vocab) for law in (target, draft)]
+    numbers = jnp.arange(len(flat[0]), dtype=jnp.int32)
+    return jax.lax.map(at_one, (*flat, numbers)).reshape(*target.shape[:2], -1)
 
 
 def joined(batches: Sequence[RootAcceptance]) -> RootAcceptance:

@@ -1,4 +1,4 @@
-"""The part of a row about the optimum: what verifiers accept below the root, and could accept."""
+"""The part of a row about the optimum: what verifiers accept below a node, and could accept."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,14 +14,15 @@ _NO_DISTANCE = 1e-4
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optimum:
-    """Whether a child of the root is accepted, on the trees of the row's own run.
+    """Whether a child of the root is accepted, the root and its children being the whole tree.
 
     Attributes:
-      optimum_blocks: blocks that were looked at, the first ones of each prompt.
+      optimum_blocks: blocks of the row's own run that were looked at, the first ones of each
+        prompt.
       optimum_siblings: children of the root.
       optimum: probability that the best lossless verifier accepts a child; a mean over the blocks.
-      root_acceptance: by verifier, the probability that it accepts a child, given the tree; a mean
-        over the blocks.
+      root_acceptance: by verifier, the probability that it accepts a child; a mean over the blocks
+        and over many draws of the children in each.
       distance_left: by verifier, what is left of the distance from recursive rejection to the
         optimum: 1 for recursive rejection, 0 for the optimum; null without such a distance.
       distance_left_intervals: their paired 95 % bootstrap intervals over prompts; null for one
@@ -65,7 +66,7 @@ class Optimum:
         if BASE not in sums or part.optimum - part.root_acceptance[BASE] < _NO_DISTANCE:
             return part
         whole = optimum - sums[BASE]
-        # The mean over drawn trees of a verifier may exceed the optimum, which is a mean over all.
+        # The mean over some draws may exceed the optimum, which is a mean over all of them.
         left = {name: optimum - each for name, each in sums.items()}
         part = dataclasses.replace(
             part,
