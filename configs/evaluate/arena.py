@@ -8,7 +8,8 @@ Command: python launch/evaluate.py --config=configs/evaluate/arena.py
 then     python launch/plot.py runs/arena-quickstart/results.jsonl
 Variants, after a colon: `quickstart` (the default); `budgets`, one tree of each method at each
 budget and 2-2-1-1, with the method's own verifier and with coupling, eight prompts at a time;
-`top_p` and `budgets_top_p`, the same with top-p 0.95.
+`top_p` and `budgets_top_p`, the same with top-p 0.95; `one_node`, trees of two, four and six
+children, each method's own verifier, held against the best lossless verifier.
 Expected: at T = 1, coupling above recursive rejection on all trees but chains of one token; no
 differences at T = 0.
 """
@@ -17,7 +18,7 @@ from ml_collections import ConfigDict
 
 from configs.evaluate import pairs
 
-VARIANTS = ("quickstart", "top_p", "budgets", "budgets_top_p")
+VARIANTS = ("quickstart", "top_p", "budgets", "budgets_top_p", "one_node")
 BUDGETS = (4, 8, 16, 30)
 PRODUCTS = ("2x2", "2x4", "4x2", "2x8", "4x4", "8x2", "5x6", "6x5")
 BRANCHINGS = ("2-1", "2-1-1-1", "4-1", "4-1-1-1", "4-3", "2-2-2-2", "6-1-1-1-1")
@@ -32,6 +33,7 @@ ONE_EACH = dict(
     rsd_c=("2-1", "2-1-1-1", "2-2-1-1", "4-1-1-1", "2-2-2-2"),
     rsd_s=("2x2", "2x4", "4x4", "6x5"),
 )
+CHILDREN = dict(spectr=("2x1", "4x1", "6x1"), rsd_c=("2", "4", "6"))
 OWN_AND_COUPLING = {
     name: ("k_seq" if name == "spectr" else "recursive_rejection", "coupling") for name in ONE_EACH
 }
@@ -42,8 +44,8 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
 
     The keys are those of `rsd_jax.evaluation.sweep.settings`.
 
-    Cost: `quickstart` and `top_p` have 484 cells each, `budgets` and `budgets_top_p` 140.
-    `--dry_run` lists the cells with the time left.
+    Cost: `quickstart` and `top_p` have 484 cells each, `budgets` and `budgets_top_p` 140,
+    `one_node` 21. `--dry_run` lists the cells with the time left.
 
     Raises:
       ValueError: no such variant.
@@ -69,7 +71,13 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
     if budgets:
         config.trees, config.verifiers = ONE_EACH, OWN_AND_COUPLING
         config.batch_size = 8
+    if variant == "one_node":
+        config.experiment = "one_node"
+        config.trees, config.verifiers = CHILDREN, {}
+        config.batch_size = 8
         config.optimum_blocks = 5
+        config.tasks.completion.max_new_tokens = 24
+        config.tasks.completion.temperatures = (0.3, 0.6, 1.0)
     config.out_dir = f"runs/arena-{variant}"
     config.lock()
     return config
