@@ -1,5 +1,6 @@
 """Gain of verifiers over recursive rejection against temperature or budget, a panel per method."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,12 +22,11 @@ FLOOR = -0.15
 """Points with a lower gain are outside of the panels, so that the others can be told apart."""
 
 _FIELDS = {"temperature": "temperature", "target_budget": "target budget"}
-_COLUMNS = 4
 _PANEL_SIZE = (2.9, 2.2)
 
 
 def gain_figure(contest: Contest, against: str, caption: str) -> Any:
-    """Draws a panel for each method and each value of the field that is not on the abscissa.
+    """Draws a column for each method and a line for each value of the field not on the abscissa.
 
     The contexts of a method are those of one verifier, see `driver_of`. Of several trees of one
     method at one budget and temperature, the one is drawn on which the base itself has most tokens.
@@ -41,28 +41,30 @@ def gain_figure(contest: Contest, against: str, caption: str) -> Any:
     """
     (fixed,) = set(_FIELDS) - {against}
     drawn = _drawn(contest)
-    panels: dict[tuple[str, float], list[Structure]] = {}
+    panels: dict[tuple[float, str], list[Structure]] = {}
     for one in drawn:
         row = one.rows[0]
-        panels.setdefault((row.method, getattr(row, fixed)), []).append(one)
-    order = base.in_order(method for method, _ in panels)
-    keys = sorted(panels, key=lambda key: (key[1], order.index(key[0])))
-    columns = min(_COLUMNS, len(keys))
-    lines = base.wrapped(caption, _PANEL_SIZE[0] * columns)
-    figure, grid = base.new_figure(-(-len(keys) // columns), columns, _PANEL_SIZE, len(lines))
+        panels.setdefault((getattr(row, fixed), row.method), []).append(one)
+    methods = base.in_order(method for _, method in panels)
+    values = sorted({value for value, _ in panels})
+    if fixed == "temperature" and values != [0]:
+        values = [value for value in values if value]  # nothing is gained at T = 0
+    lines = base.wrapped(caption, _PANEL_SIZE[0] * len(methods))
+    figure, grid = base.new_figure(len(values), len(methods), _PANEL_SIZE, len(lines))
     figure.subplots_adjust(wspace=0.3)
     at = sorted({getattr(one.rows[0], against) for one in drawn})
-    for axes in grid.flat[len(keys) :]:
-        axes.set_visible(False)
     limits = _limits(drawn)
-    for axes, key in zip(grid.flat, keys, strict=False):
-        _panel(axes, panels[key], against, at, limits)
-        title = f"{base.style_of(key[0]).label}, {_FIELDS[fixed]} {key[1]:g}"
+    for (line, value), (column, method) in itertools.product(enumerate(values), enumerate(methods)):
+        axes = grid[line, column]
+        if (value, method) not in panels:
+            axes.set_visible(False)
+            continue
+        _panel(axes, panels[value, method], against, at, limits)
+        title = f"{base.style_of(method).label}, {_FIELDS[fixed]} {value:g}"
         axes.set_title(title, fontsize=9.5, fontweight="bold", loc="left", pad=5)
-    for place, axes in enumerate(grid.flat[: len(keys)]):
-        if place + columns >= len(keys):
+        if not any((below, method) in panels for below in values[line + 1 :]):
             axes.set_xlabel(_FIELDS[against], fontsize=9)
-        if place % columns == 0:
+        if not any((value, left) in panels for left in methods[:column]):
             axes.set_ylabel("gain (%)", fontsize=9, labelpad=3)
     verifiers = in_order(name for one in drawn for name in gains(one))
     base.finish(figure, [legend_handle(name) for name in verifiers], lines)
