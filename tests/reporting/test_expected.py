@@ -84,8 +84,19 @@ def test_what_is_closed_of_the_distance_to_the_optimum():
     drawn = optimum.optimum_figure(contest, "a caption")
     (axes,) = (axes for axes in drawn.axes if axes.get_visible())
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["SpecTr\n3", "RSD-S\n3"]
-    assert [text.get_text() for text in drawn.legends[0].texts] == ["match", "coupling"]
+    assert [text.get_text() for text in drawn.legends[0].texts] == ["coupling"], "match is below"
     assert not optimum.has_distance(contests.contests_of(_rows(temperatures=(0.3,)))[0])
+
+
+def test_captions_name_the_verifiers_whose_contexts_are_drawn():
+    rows = _rows()
+    (contest,) = contests.contests_of(rows)
+    assert figure.contexts_in_words(contest) == (
+        "recursive rejection (SD), recursive rejection (SpecTr), recursive rejection (RSD-C), "
+        "recursive rejection (RSD-S)"
+    )
+    (contest,) = contests.contests_of([row for row in rows if row.method != "spectr"])
+    assert figure.contexts_in_words(contest) == "each method's own verifier"
 
 
 def test_intervals_are_corrected_for_their_number():

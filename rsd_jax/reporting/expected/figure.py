@@ -71,6 +71,18 @@ def gain_figure(contest: Contest, against: str, caption: str) -> Any:
     return figure
 
 
+def contexts_in_words(contest: Contest) -> str:
+    """Whose contexts are drawn, see `driver_of`."""
+    methods = base.in_order(one.rows[0].method for one in contest.structures)
+    drivers = {method: driver_of(contest, method) for method in methods}
+    if all(driver == own_verifier(method) for method, driver in drivers.items()):
+        return "each method's own verifier"
+    return ", ".join(
+        f"{style(driver).label} ({base.style_of(method).label})"
+        for method, driver in drivers.items()
+    )
+
+
 def driver_of(contest: Contest, method: str) -> str:
     """The verifier whose contexts are drawn: the method's own if it was run, else the first."""
     drivers = in_order(

@@ -53,11 +53,11 @@ def closed(structure: Structure) -> dict[str, Measured]:
     Means over seeds of values and of intervals' ends.
     """
     parts = [part for part in _parts(structure) if part.distance_left]
+    left = [part.distance_left or {} for part in parts]
     found: dict[str, Measured] = {}
-    for name in parts[0].distance_left or {} if parts else {}:
-        values = [1.0 - (part.distance_left or {})[name] for part in parts]
+    for name in in_order(set.intersection(*map(set, left)) if left else ()):
         ends = [(part.distance_left_intervals or {}).get(name) for part in parts]
-        found[name] = statistics.fmean(values), _interval(ends)
+        found[name] = 1.0 - statistics.fmean(each[name] for each in left), _interval(ends)
     return found
 
 
@@ -86,10 +86,14 @@ def optimum_figure(contest: Contest, caption: str) -> Any:
         axes.set_title(f"T = {temperature:g}", fontsize=9.5, fontweight="bold", loc="left", pad=5)
         if place % columns == 0:
             axes.set_ylabel("closed (%)", fontsize=9, labelpad=3)
-    verifiers = in_order(
-        name for by_label in panels.values() for one in by_label.values() for name in closed(one)
+    drawn = in_order(
+        name
+        for by_label in panels.values()
+        for one in by_label.values()
+        for name, (share, _) in closed(one).items()
+        if share > FLOOR and name != BASE
     )
-    base.finish(figure, [legend_handle(name) for name in verifiers if name != BASE], lines)
+    base.finish(figure, [legend_handle(name) for name in drawn], lines)
     return figure
 
 

@@ -6,7 +6,7 @@ from rsd_jax.records.expected import BASE
 from rsd_jax.records.rows import Row
 from rsd_jax.reporting import facts
 from rsd_jax.reporting.expected.contests import Contest, contests_of, gains, style
-from rsd_jax.reporting.expected.figure import FLOOR, gain_figure
+from rsd_jax.reporting.expected.figure import FLOOR, contexts_in_words, gain_figure
 from rsd_jax.reporting.expected.optimum import FLOOR as OPTIMUM_FLOOR
 from rsd_jax.reporting.expected.optimum import has_distance, optimum_figure, optimum_table
 from rsd_jax.reporting.expected.tables import other_bases, summary_table, tokens_table
@@ -65,7 +65,7 @@ def sections(rows: Sequence[Row], output: Output) -> list[Section]:
 def _caption(contest: Contest) -> str:
     text = (
         f"Expected tokens per block relative to {style(BASE).label} on the same trees; contexts of "
-        "each method's own verifier. Whiskers: paired 95 % bootstrap intervals over prompts."
+        f"{contexts_in_words(contest)}. Whiskers: paired 95 % bootstrap intervals over prompts."
     )
     if any(value - 1 <= FLOOR for one in contest.structures for value, _ in gains(one).values()):
         text += f" Gains below {100 * FLOOR:.0f} % are outside of the panels."
@@ -76,8 +76,8 @@ def _optimum_caption(contest: Contest) -> str:
     text = (
         "Acceptance of a child of the root: the part of the distance from "
         f"{style(BASE).label} (0 %) to the best lossless verifier (100 %) that is closed, by "
-        "method and number of children, on the contexts of each method's own verifier. Whiskers: "
-        "paired 95 % bootstrap intervals over prompts. Shares below "
+        f"method and number of children, on the contexts of {contexts_in_words(contest)}. "
+        "Whiskers: paired 95 % bootstrap intervals over prompts. Shares below "
         f"{100 * OPTIMUM_FLOOR:.0f} % are outside of the panels."
     )
     return f"{text} {facts.caption(contest.panels, bands=False)}"
