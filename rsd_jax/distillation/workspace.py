@@ -117,7 +117,10 @@ class Workspace:
         if not has_template(tokenizer):
             return
         asked, text = (Message(USER, "a"),), files.template.replace(PLAIN_PROMPT, "a")
-        own = prompt_ids(tokenizer, asked, chat=files.chat)
+        try:
+            own = prompt_ids(tokenizer, asked, chat=files.chat)
+        except ConfigError:
+            return  # a chat template that wants more than one message, which no text can equal
         if prompt_ids(tokenizer, text, parse_special=files.parse_special) != own:
             warnings.warn(
                 f"template={files.template!r} gives other tokens than the chat template of the "

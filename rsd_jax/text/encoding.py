@@ -1,7 +1,8 @@
 """Texts to token ids and back, for tokenizers of `transformers` and of `tokenizers`."""
 
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -14,14 +15,26 @@ def as_text(tokenizer: Tokenizer) -> Tokenizer:
 
     Tokenizers of published models may be set to truncate or to pad texts.
     """
-    return _whole(tokenizer, parse_special=False)
-
-
-def _whole(tokenizer: Tokenizer, *, parse_special: bool) -> Tokenizer:
-    tokenizer.encode_special_tokens = not parse_special
+    tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+@contextlib.contextmanager
+def _whole_texts(tokenizer: Tokenizer, *, parse_special: bool) -> Iterator[None]:
+    """Has the tokenizer encode whole texts, then puts the caller's settings back."""
+    special = tokenizer.encode_special_tokens
+    cut, padded = tokenizer.truncation, tokenizer.padding
+    as_text(tokenizer).encode_special_tokens = not parse_special
+    try:
+        yield
+    finally:
+        tokenizer.encode_special_tokens = special
+        if cut is not None:
+            tokenizer.enable_truncation(**cut)
+        if padded is not None:
+            tokenizer.enable_padding(**padded)
 
 
 def encode(
@@ -46,8 +59,8 @@ def encode(
 
 def _ids(tokenizer: Any, text: str, parse_special: bool, add_special: bool) -> list[int]:
     if isinstance(tokenizer, Tokenizer):
-        whole = _whole(tokenizer, parse_special=parse_special)
-        return list(whole.encode(text, add_special_tokens=add_special).ids)
+        with _whole_texts(tokenizer, parse_special=parse_special):
+            return list(tokenizer.encode(text, add_special_tokens=add_special).ids)
     # The option is given in every call: a call without the option resets the attribute.
     encoding = tokenizer(
         text, add_special_tokens=add_special, split_special_tokens=not parse_special, verbose=False

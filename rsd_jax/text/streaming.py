@@ -13,6 +13,8 @@ class TextStream:
 
     A token may hold a part of a character, and how a token is spelled may depend on the tokens
     before it, so tokens cannot be decoded one by one. A piece ends at the last whole character.
+    One text differs: a tokenizer with byte fallback decodes a run of bytes with an invalid one to
+    U+FFFD for every byte, but whole characters of that run have been told already.
     """
 
     def __init__(self, tokenizer: Any):

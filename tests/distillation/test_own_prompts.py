@@ -96,6 +96,14 @@ def test_a_template_that_is_not_the_tokenizers_gets_a_warning(directory, tmp_pat
         _encoded(directory, tmp_path, bare, template="[INST] {prompt} [/INST]")
 
 
+def test_a_chat_template_that_refuses_one_message_does_not_stop_other_templates(tmp_path):
+    refusing = tiny_tokenizers.chatml(chat_template="{{ raise_exception('no system message') }}")
+    refusing.save_pretrained(tmp_path / "target")
+    bare, text = [{"prompt": "Hello"}], "[INST] Hello [/INST]"
+    (ids,) = _encoded(tmp_path / "target", tmp_path, bare, template="[INST] {prompt} [/INST]")
+    assert ids == refusing(text).input_ids
+
+
 def test_answers_that_are_all_empty_get_a_warning(directory, tmp_path):
     settings = Settings(target_directory=str(directory))
     workspace = Workspace(settings, tmp_path, tmp_path / "export")

@@ -135,12 +135,25 @@ def test_names_of_special_tokens_in_a_text(bare):
         assert parsed[1] == encode_prompts(given, ["Hello"])[0]
 
 
+@pytest.mark.parametrize("text", ["Hello", "a", "aa", "<|im_start|>Hello<|im_end|>"])
+def test_nothing_is_dropped_where_a_tokenizer_puts_nothing_in_front(text):
+    tokenizer = tokenizers.chatml()
+    (ids,) = encode_prompts(tokenizer, [text], parse_special=True)
+    assert ids == tokenizer(text).input_ids
+
+
 def test_a_tokenizer_may_be_set_to_truncate():
     given = tokenizers.with_bos().backend_tokenizer
     (whole,) = encode_prompts(given, ["Hello there, user and assistant!"])
     given.enable_truncation(max_length=2)
     given.enable_padding(length=60)
-    assert encode_prompts(given, ["Hello there, user and assistant!"]) == [whole]
+    for parse_special in (False, True):
+        texts = ["Hello there, user and assistant!"]
+        assert encode_prompts(given, texts, parse_special=parse_special) == [whole]
+        # The caller's own settings come back.
+        assert given.truncation["max_length"] == 2
+        assert given.padding["length"] == 60
+        assert not given.encode_special_tokens
 
 
 def test_the_prompts_of_a_task(tmp_path):
