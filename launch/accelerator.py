@@ -33,13 +33,16 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; or all")
     parser.add_argument("--minutes", type=float, help="no cell is begun after this time")
     parser.add_argument(
-        "--out", type=pathlib.Path, default=ROOT / "runs/accelerator", help="folder of the results"
+        "--out",
+        type=pathlib.Path,
+        help="folder of the results; runs/accelerator if not given, or runs/rehearsal",
     )
     parser.add_argument("--rehearse", action="store_true", help="tiny shapes, few cells")
     args = parser.read()
     if args.minutes is not None and not args.minutes > 0:
         raise ConfigError(f"--minutes={args.minutes:g} must be above 0")
-    path = rows_path(args.out)
+    out = args.out or ROOT / "runs" / ("rehearsal" if args.rehearse else "accelerator")
+    path = rows_path(out)
     measurement = Run(
         parts=tuple(args.parts or PARTS),
         settings=REHEARSAL if args.rehearse else Settings(),
@@ -51,13 +54,13 @@ def main() -> None:
         path=path,
         deadline=time.time() + 60 * args.minutes if args.minutes else math.inf,
     )
-    args.out.mkdir(parents=True, exist_ok=True)  # an error here comes before measuring
+    out.mkdir(parents=True, exist_ok=True)  # an error here comes before measuring
     # Compiled programs are kept outside of the results, which are few files.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache/jax"))
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")
     problems = run_parts(measurement)
     text = summary(known_rows(path))
-    (args.out / "summary.txt").write_text(text, encoding="utf-8")
+    (out / "summary.txt").write_text(text, encoding="utf-8")
     print(f"{text}\nrows: {path}")
     if problems:
         sys.exit("\n".join(problems))

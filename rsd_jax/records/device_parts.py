@@ -2,6 +2,9 @@
 
 import dataclasses
 
+SOURCE = "accelerator"
+"""`Row.source` of the rows that have these parts."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DeviceRates:

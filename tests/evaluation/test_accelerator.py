@@ -6,13 +6,18 @@ import pathlib
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
+from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation.accelerator.bench import Bench
 from rsd_jax.evaluation.accelerator.cells import Cell, measure_cells
 from rsd_jax.evaluation.accelerator.check import TIE, check_cells
-from rsd_jax.evaluation.accelerator.run import PARTS, rows_path
+from rsd_jax.evaluation.accelerator.profile import operation_seconds
+from rsd_jax.evaluation.accelerator.run import _OF_BENCH, PARTS, Run, check_device, rows_path
 from rsd_jax.evaluation.accelerator.settings import REHEARSAL, Settings
 from rsd_jax.evaluation.divergence import margin
 from rsd_jax.records.device_parts import PeerBlock, WidePass
@@ -48,7 +53,6 @@ _KINDS = {"check", "device", "block", "peer", "pass", "skipping", "choice", "pro
 def _header():
     hardware = Hardware(cpu="a cpu", cores=1, backend="gpu", device="a card", num_devices=1)
     return {
-        "source": "",
         "kind": "peer",
         "pair": "random",
         "task": "random",
@@ -149,6 +153,51 @@ def test_what_does_not_fit_is_a_row_and_what_fails_is_measured_again(tmp_path):
     assert [line[5] for line in unfinished.rows] == ["skipped"]
 
 
+def test_a_target_that_does_not_fit_is_a_row_too(tmp_path):
+    class Small(Bench):
+        @property
+        def target(self):
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    path, bench = tmp_path / "rows.jsonl", Small(REHEARSAL)
+    cells = [cell for make in _OF_BENCH.values() for cell in make(bench)]
+    progress, _ = _run(path, cells)
+    rows = read_rows(path)
+    assert (progress.measured, progress.failed) == (len(cells), 0)
+    assert {row.status for row in rows if row.kind != "device"} == {"skipped"}
+    assert {row.dtype for row in rows} == {REHEARSAL.dtype}
+
+
+def test_a_row_that_cannot_be_written_does_not_end_the_part(tmp_path):
+    cells = [_cell("nan", lambda: {"peer": PeerBlock(t_block=np.nan)}), _cell("next", _measured)]
+    progress, _ = _run(tmp_path / "rows.jsonl", cells)
+    assert (progress.measured, progress.failed) == (2, 1)
+    assert [row.status for row in read_rows(tmp_path / "rows.jsonl")] == ["failed", "ok"]
+
+
+def test_rows_of_another_device_and_a_measurement_on_a_cpu_are_refused(tmp_path):
+    run = Run(("check",), REHEARSAL, reference=lambda: None, path=tmp_path / "rows.jsonl")
+    check_device(run)
+    with pytest.raises(ConfigError, match="no GPU or TPU"):
+        check_device(dataclasses.replace(run, settings=Settings()))
+    _run(run.path, [_cell("elsewhere", _measured)])
+    with pytest.raises(ConfigError, match="'a card'"):
+        check_device(run)
+
+
+def test_operations_are_read_from_the_device_if_it_has_any(tmp_path, monkeypatch):
+    def plane(name, operation, duration):
+        event = SimpleNamespace(stats=[("hlo_op", operation)], duration_ns=duration)
+        return SimpleNamespace(name=name, lines=[SimpleNamespace(events=[event])])
+
+    (tmp_path / "a.xplane.pb").touch()
+    host, card = plane("/host:CPU", "fusion.1", 5e9), plane("/device:GPU:0", "fusion.2", 2e9)
+    for planes, seconds in (([host, card], 2.0), ([host], 5.0)):
+        data = SimpleNamespace(planes=planes)
+        monkeypatch.setattr(jax.profiler.ProfileData, "from_file", lambda _, data=data: data)
+        assert operation_seconds(tmp_path) == {"fusion": seconds}
+
+
 def test_the_knee_is_where_more_nodes_begin_to_cost(tmp_path):
     path, ratios = tmp_path / "rows.jsonl", {1: 1.0, 8: 1.05, 16: 1.3, 32: 1.02}
 
@@ -197,9 +246,6 @@ def test_a_difference_is_judged_by_its_margin():
 
 @pytest.mark.parametrize("settings", [Settings(), REHEARSAL])
 def test_cells_have_names_of_their_own(settings):
-    from rsd_jax.evaluation.accelerator.bench import Bench
-    from rsd_jax.evaluation.accelerator.run import _OF_BENCH
-
     for part in _OF_BENCH.values():
         names = [cell.name for cell in part(Bench(settings))]
         assert len(set(names)) == len(names)

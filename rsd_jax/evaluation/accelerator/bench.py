@@ -135,7 +135,7 @@ class Bench:
     def header(
         self, kind: str, method: Method | None = None, /, *, batch: int, context: int, **others: Any
     ) -> dict[str, Any]:
-        """The fields of a row that are known before anything is measured.
+        """The fields of a row that are known before anything is measured; makes no model.
 
         Args:
           kind: of the row.
@@ -146,14 +146,14 @@ class Bench:
         """
         settings = self.settings
         shared = {
-            "source": "",
             "kind": kind,
             "pair": f"random {settings.shape}",
             "task": "random",
+            "dtype": settings.dtype,
             "batch_size": batch,
             "context_length": context,
         }
-        fields = header(self.target, method, sampling=self.sampling, **shared | others)
+        fields = header(None, method, sampling=self.sampling, **shared | others)
         return fields | {"max_new_tokens": None}  # decoding is timed, not finished
 
 

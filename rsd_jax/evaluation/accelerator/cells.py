@@ -9,11 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rsd_jax.evaluation.accelerator.settings import Settings
-from rsd_jax.records.files import append_row, known_rows
+from rsd_jax.records.device_parts import SOURCE
+from rsd_jax.records.files import append_row, known_rows, to_json
 from rsd_jax.records.rows import Row
-
-SOURCE = "accelerator"
-"""`Row.source` of all these rows."""
 
 _LONGEST_MESSAGE = 300  # characters of an error in a row; compilers write pages
 
@@ -25,7 +23,8 @@ class Cell:
     Attributes:
       part: part of the measurement, a name in `PARTS`.
       name: identifies the cell within its part.
-      header: returns the fields of the row that are known before anything is measured.
+      header: returns the fields of the row that are known before anything is measured, but for
+        source, experiment and config_hash; must not fail.
       measure: returns the parts of the row, by name.
     """
 
@@ -99,7 +98,9 @@ def _row(cell: Cell, config_hash: str) -> Row:
     known = {"source": SOURCE, "experiment": cell.part, "config_hash": config_hash}
     fields = cell.header() | known
     try:
-        return Row(**fields, **cell.measure())
+        row = Row(**fields, **cell.measure())
+        to_json(row)  # a malformed row, such as one with NaN, fails here, not when it is appended
+        return row
     except Exception as error:  # a card is at hand for minutes: the other cells go on
         text = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_MESSAGE]
         if not _does_not_fit(error):

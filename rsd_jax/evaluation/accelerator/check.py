@@ -82,7 +82,7 @@ def _cell(
 ) -> Cell:
     def fields() -> dict[str, Any]:
         named: dict[str, Any] = {"method": method, "tree": "-", "draft_length": 0, "dtype": dtype}
-        return header(None, source="", kind="check", pair="tiny", task=what, **named)
+        return header(None, kind="check", pair="tiny", task=what, **named)
 
     def measure() -> dict[str, Any]:
         with jax.default_matmul_precision("highest"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 from rsd_jax.core.backend import Backend, PrefixReads
@@ -25,6 +26,9 @@ class _Way:
     words: str
     method: Method
     backend: Backend
+
+
+_Ways = Callable[[], tuple[_Way, _Way]]
 
 
 def choice_cells(bench: Bench) -> list[Cell]:
@@ -73,7 +77,9 @@ def _in_words(reads: PrefixReads) -> str:
     return f"{chunks}, whole up to {reads.whole_up_to}" if reads.whole_up_to else chunks
 
 
-def _cell(bench: Bench, choice: str, method: Method, context: int, option: str, ways: Any) -> Cell:
+def _cell(
+    bench: Bench, choice: str, method: Method, context: int, option: str, ways: _Ways
+) -> Cell:
     """A cell of one option.
 
     Args:

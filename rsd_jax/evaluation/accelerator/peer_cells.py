@@ -101,7 +101,6 @@ def _cell(bench: PeerBench, way: _Way) -> Cell:
         length = way.draft_length
         return header(
             None,
-            source="",
             kind="peer",
             pair=f"random {settings.shape}",
             task="random",

@@ -5,6 +5,7 @@ import functools
 import pathlib
 import re
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -65,14 +66,22 @@ def operation_seconds(folder: pathlib.Path) -> dict[str, float]:
     files = sorted(folder.rglob("*.xplane.pb"))
     if not files:
         raise ConfigError(f"{folder} holds no trace; the profiler wrote nothing")
-    seconds: dict[str, float] = collections.defaultdict(float)
-    for plane in jax.profiler.ProfileData.from_file(str(files[-1])).planes:
-        for line in plane.lines:
-            for event in line.events:
-                if (name := _operation(event)) is not None:
-                    seconds[_NUMBERS.sub("", name)] += event.duration_ns * 1e-9
+    planes = list(jax.profiler.ProfileData.from_file(str(files[-1])).planes)
+    # Beside an accelerator, what the host says of an operation is not time on the device.
+    on_device = [plane for plane in planes if plane.name.startswith("/device:")]
+    seconds = _summed(on_device) or _summed(planes)
     if not seconds:
         raise ConfigError("the trace holds no operation of a compiled program")
+    return seconds
+
+
+def _summed(planes: Sequence[Any]) -> dict[str, float]:
+    """Seconds by operation of all events of some planes."""
+    seconds: dict[str, float] = collections.defaultdict(float)
+    events = (event for plane in planes for line in plane.lines for event in line.events)
+    for event in events:
+        if (name := _operation(event)) is not None:
+            seconds[_NUMBERS.sub("", name)] += event.duration_ns * 1e-9
     return seconds
 
 

@@ -17,8 +17,10 @@ from rsd_jax.evaluation.accelerator.choices import choice_cells
 from rsd_jax.evaluation.accelerator.curves import curve_cells
 from rsd_jax.evaluation.accelerator.peer_cells import peer_cells
 from rsd_jax.evaluation.accelerator.profile import profile_cells
-from rsd_jax.evaluation.accelerator.settings import Settings
+from rsd_jax.evaluation.accelerator.settings import REHEARSAL, Settings
 from rsd_jax.evaluation.accelerator.table import table_cells
+from rsd_jax.records.files import known_rows
+from rsd_jax.records.hardware import Hardware
 
 PARTS = ("check", "table", "peers", "curves", "choices", "profile")
 """In order of worth."""
@@ -88,6 +90,7 @@ def _run_part(part: str, run: Run) -> None:
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     bench = Bench(run.settings)
     try:
+        check_device(run)
         cells = _cells(part, run, bench)
     except ConfigError as error:
         sys.exit(f"error: {error}")
@@ -103,6 +106,23 @@ def _run_part(part: str, run: Run) -> None:
         _say(f"{part}: time is up, {progress.left} cells are left; run the command again")
     if progress.failed:
         sys.exit(1)
+
+
+def check_device(run: Run) -> None:
+    """Starts jax's backend and checks the device.
+
+    Raises:
+      ConfigError: the device is a CPU, unless this is the rehearsal; or the file holds rows of
+        another device, which would share its tables.
+    """
+    here = Hardware.current()
+    if here.backend == "cpu" and run.settings != REHEARSAL:
+        raise ConfigError("jax finds no GPU or TPU here; only --rehearse runs on a CPU")
+    for device in sorted({row.hardware.device for row in known_rows(run.path)} - {here.device}):
+        raise ConfigError(
+            f"{run.path} holds rows of the device {device!r}, and this is {here.device!r}; give "
+            "another --out"
+        )
 
 
 def _cells(part: str, run: Run, bench: Bench) -> list[Cell]:

@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 from rsd_jax.engine.methods import Method, build_method
-from rsd_jax.evaluation.accelerator.bench import Bench
+from rsd_jax.evaluation.accelerator.bench import Bench, DraftCost
 from rsd_jax.evaluation.accelerator.cells import Cell
 from rsd_jax.evaluation.accelerator.settings import forced_swift, method_of
 from rsd_jax.evaluation.device_rates import matmul_rate
@@ -60,19 +60,18 @@ def _measure(bench: Bench, method: Method, batch: int, context: int) -> dict[str
     cost = bench.draft_cost(method, batch, context)
     return {
         "timing": timing_part(times[-1], times[0], cost.r, cost.passes),
-        "cost": _cost(bench, method, times[-1], times[0], batch, context),
+        "cost": _cost(bench, cost, times[-1], times[0], batch, context),
     }
 
 
 def _cost(
     bench: Bench,
-    method: Method,
+    cost: DraftCost,
     times: BlockTimes,
     baseline: BlockTimes,
     batch: int,
     context: int,
 ) -> BlockCost:
-    cost = bench.draft_cost(method, batch, context)
     floor = decode_floor(
         bench.target.model, batch=batch, context=context, bandwidth=bench.bandwidth
     )

@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+from rsd_jax.records.device_parts import SOURCE
 from rsd_jax.records.rows import Row
 from rsd_jax.reporting.table_formats import Table, number
 
-SOURCE = "accelerator"
 FREE = 1.1
 """A pass over several nodes is called free up to this multiple of a pass over one node."""
 
@@ -58,7 +58,7 @@ def _ms(seconds: float | None) -> str:
 
 
 def _checks(rows: Sequence[Row]) -> Table:
-    heads = ("compared", "method", "dtype", "compared", "different", "differences", "agrees")
+    heads = ("what", "method", "dtype", "compared", "different", "differences", "agrees")
     lines = [
         (
             row.task,
@@ -67,11 +67,7 @@ def _checks(rows: Sequence[Row]) -> Table:
             str(row.value("compared")),
             str(row.value("different")),
             " ".join(f"{each:.1e}" for each in row.value("differences")) or "-",
-            "not judged"
-            if row.value("tolerance") is None
-            else "yes"
-            if row.value("agrees")
-            else "NO",
+            _judgement(row),
         )
         for row in rows
     ]
@@ -141,8 +137,7 @@ def _peers(rows: Sequence[Row], blocks: Sequence[Row]) -> Table:
         ours = [
             each
             for each in blocks
-            if each.method in ("ar", "sd")
-            and (each.verifier in (None, "recursive_rejection"))
+            if each.variant in ("ar", "sd")
             and (each.draft_length, each.batch_size, each.context_length)
             == (row.draft_length, row.batch_size, row.context_length)
         ]
