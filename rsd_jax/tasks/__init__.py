@@ -13,6 +13,7 @@ from rsd_jax.tasks.dolly import DOLLY
 from rsd_jax.tasks.jsonl import jsonl_task
 from rsd_jax.tasks.number_words import NUMBER_WORDS
 from rsd_jax.tasks.spec_bench import spec_bench_task
+from rsd_jax.tasks.speed_bench import speed_bench_task
 from rsd_jax.tasks.wmt18 import WMT18_DE_EN
 from rsd_jax.tasks.xsum import XSUM
 
@@ -27,6 +28,7 @@ DISK_TASKS: dict[str, Callable[..., Task]] = {
     "dolly": DOLLY.task,
     "jsonl": jsonl_task,
     "spec_bench": spec_bench_task,
+    "speed_bench": speed_bench_task,
     "wmt18_de_en": WMT18_DE_EN.task,
     "xsum": XSUM.task,
 }
@@ -46,17 +48,18 @@ def get_task(
     Args:
       name: a key of `TASKS`, which need no data, or of `DISK_TASKS`.
       template: one of `Task.templates`; None: the first.
-      path: a JSONL file of prompts, for the tasks of `DISK_TASKS`. `jsonl` and `spec_bench` need
-        it; `dolly`, `wmt18_de_en` and `xsum` read it instead of the data set (see
-        `SourceTask.task`).
+      path: a JSONL file of prompts, for the tasks of `DISK_TASKS`. `jsonl`, `spec_bench`
+        and `speed_bench` need it; `dolly`, `wmt18_de_en` and `xsum` read it instead of the data set
+        (see `SourceTask.task`).
       data_dir: where TensorFlow Datasets keeps the data set of `dolly`, `wmt18_de_en` or `xsum`.
-      category: one category or several of the questions of `spec_bench`; None: all.
+      category: one category or several of the questions of `spec_bench` or `speed_bench`;
+        None: all.
       metric: for `jsonl`, the metric of the answers.
 
     Raises:
       ConfigError: there is no such task or template; the task does not take a given option, or
-        lacks an option that it needs; see also `jsonl_task`, `spec_bench_task` and
-        `SourceTask.task`.
+        lacks an option that it needs; see also `jsonl_task`, `spec_bench_task`,
+        `speed_bench_task` and `SourceTask.task`.
     """
     given: dict[str, Any] = {
         option: value

@@ -24,6 +24,7 @@ class Prompt:
         leading white space; empty if there is none.
       messages: the conversation, for the chat template of the tokenizer; None for a plain text.
       ids: the token ids of the prompt, if they are given; text and messages then do not count.
+      category: kind of question, for results by category; None if the task has no categories.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Prompt:
     reference: str
     messages: Conversation | None = None
     ids: tuple[int, ...] | None = None
+    category: str | None = None
 
 
 def load_prompts(path: str | pathlib.Path = QUICKSTART_PROMPTS) -> list[Prompt]:

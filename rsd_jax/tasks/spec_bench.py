@@ -6,42 +6,18 @@ that file has `question_id`, `category`, `turns` and, in some lines, `reference`
 string or a list of strings. Templates and lengths are our choice, not those of Spec-Bench.
 """
 
-import dataclasses
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from rsd_jax.errors import ConfigError, is_integer
+from rsd_jax.errors import ConfigError
 from rsd_jax.tasks.base import Task
-from rsd_jax.tasks.jsonl import check_names, check_text, read_objects, text_of
-from rsd_jax.tasks.prompts import Prompt
-from rsd_jax.tasks.templates import Template, choose
+from rsd_jax.tasks.jsonl import check_names, read_objects, text_of
+from rsd_jax.tasks.questions import Question, identity_of, question_task, turns_of
 
 # The other categories have no metric: a good answer may differ from the reference, or only a number
 # in the answer counts.
 CATEGORY_METRICS = {"translation": "bleu", "summarization": "rouge2"}
-TEMPLATES = (
-    Template("chat", chat=True),
-    Template("base", "Question: {source}\n\nAnswer:", stop="\nQuestion:"),
-)
-_MAX_NEW_TOKENS = 256
-
-
-@dataclasses.dataclass(frozen=True)
-class Question:
-    """A line of the file.
-
-    Attributes:
-      name: `spec_bench/` and the question's id.
-      category: as in the file.
-      turns: the text of the user in every turn.
-      references: one per turn, "" if there is none.
-    """
-
-    name: str
-    category: str
-    turns: tuple[str, ...]
-    references: tuple[str, ...]
 
 
 def spec_bench_task(
@@ -62,38 +38,13 @@ def spec_bench_task(
       ConfigError: the template or a category is unknown; the file is missing or empty, or a line is
         invalid; names file and line.
     """
-    chosen = choose(TEMPLATES, template, "spec_bench")
-    questions = _selected(read_questions(path), category, path)
-    metrics = {CATEGORY_METRICS.get(question.category) for question in questions}
-    metric = metrics.pop() if len(metrics) == 1 else None
-    by_name = {question.name: question for question in questions}
-
-    def prompt(question: Question, answers: Sequence[str] = ()) -> Prompt:
-        turn = len(answers)
-        name = f"{question.name}/{turn + 1}" if turn else question.name
-        reference = question.references[turn]
-        asked = [text.strip() for text in question.turns[: turn + 1]]
-        return chosen.prompt(name, asked, reference and f" {reference}", answers)
-
-    def follow(first: Prompt, answers: Sequence[str]) -> Prompt | None:
-        if first.name not in by_name:
-            raise ConfigError(
-                f"the prompt {first.name!r} is not a first turn of this task; give one of "
-                "`test_prompts`"
-            )
-        question = by_name[first.name]
-        return prompt(question, answers) if len(answers) < len(question.turns) else None
-
-    return Task(
-        name="spec_bench",
-        metric=metric,
-        stop=chosen.stop,
-        max_new_tokens=_MAX_NEW_TOKENS,
-        first=lambda count: [prompt(question) for question in questions[:count]],
-        template=chosen.name,
-        templates=tuple(t.name for t in TEMPLATES),
-        strip=True,
-        follow=follow,
+    return question_task(
+        "spec_bench",
+        read_questions(path),
+        path,
+        template=template,
+        category=category,
+        metrics=CATEGORY_METRICS,
     )
 
 
@@ -110,22 +61,15 @@ def read_questions(path: str | pathlib.Path) -> list[Question]:
 
 
 def _question(values: dict[str, Any], where: str) -> Question:
-    identity = values.get("question_id")
-    if not is_integer(identity) and not (isinstance(identity, str) and identity.strip()):
-        raise ConfigError(f"{where}: the field 'question_id' is {identity!r}; expected a number")
-    category = text_of(values, "category", where)
-    turns = values.get("turns")
-    if not isinstance(turns, list) or not turns:
-        raise ConfigError(f"{where}: the field 'turns' is not a list with at least one turn")
-    for number, turn in enumerate(turns, start=1):
-        check_text(turn, f"{where}: turn {number}")
+    name = f"spec_bench/{identity_of(values, where)}"
+    category, turns = text_of(values, "category", where), turns_of(values, where)
     references = _references(values.get("reference"), len(turns), where)
     if category in CATEGORY_METRICS and not references[0].strip():
         raise ConfigError(
             f"{where}: no reference, which {CATEGORY_METRICS[category]!r} needs, the metric of the "
             f"category {category!r}"
         )
-    return Question(f"spec_bench/{identity}", category, tuple(turns), references)
+    return Question(name, category, turns, references)
 
 
 def _references(values: Any, turns: int, where: str) -> tuple[str, ...]:
@@ -144,16 +88,3 @@ def _references(values: Any, turns: int, where: str) -> tuple[str, ...]:
             raise ConfigError(f"{where}: a reference is neither a string nor a list of strings")
         texts.append("\n".join(parts))
     return (*texts, *[""] * (turns - len(texts)))
-
-
-def _selected(
-    questions: list[Question], category: str | Sequence[str] | None, path: str | pathlib.Path
-) -> list[Question]:
-    if category is None:
-        return questions
-    wanted = [category] if isinstance(category, str) else list(category)
-    known = list(dict.fromkeys(question.category for question in questions))
-    unknown = [name for name in wanted if name not in known]
-    if unknown or not wanted:
-        raise ConfigError(f"category={category!r}; {path} has the categories {known}")
-    return [question for question in questions if question.category in wanted]

@@ -129,6 +129,15 @@ _BAD_LINES = {
             "line 1: no reference, which 'bleu' needs",
         ),
     ],
+    "speed_bench": [
+        (b'{"question_id": "a", "turns": ["b"]}', "line 1: no field 'category'"),
+        (b'{"question_id": "a", "category": "c"}', "line 1: the field 'turns' is not"),
+        (
+            b'{"question_id": "a", "category": "c", "turns": ["b", "FULL BENCHMARK DATA SHOULD BE '
+            b'FETCHED FROM THE SOURCE USING SPECDEC_BENCH"]}',
+            "line 1: a placeholder stands for the question; run the preparation",
+        ),
+    ],
 }
 
 

@@ -106,3 +106,29 @@ def test_spec_bench_second_turns(questions):
         task.follow_up(second, ["It."])
     with pytest.raises(ConfigError, match="is not a first turn of this task"):
         get_task("spec_bench", path=questions, category="rag").follow_up(first, ["It."])
+
+
+def test_questions_of_speed_bench(tmp_path):
+    path = tmp_path / "qualitative.jsonl"
+    question = {
+        "question_id": "0a1b",
+        "category": "multilingual",
+        "sub_category": "mt",
+        "turns": ["Translate: Guten Tag", "And back."],
+        "source": "WMT",
+        "src_id": "7",
+        "difficulty": None,
+        "multiturn": True,
+    }
+    other = question | {"question_id": "0c", "category": "coding", "turns": ["Sort."]}
+    path.write_text(json.dumps(question) + "\n" + json.dumps(other) + "\n", encoding="utf-8")
+    task = get_task("speed_bench", path=path)
+    assert (task.metric, task.template) == (None, "chat")
+    first, single = task.test_prompts(None)
+    assert (first.name, first.category) == ("speed_bench/0a1b", "multilingual")
+    assert first.text == "[INST] Translate: Guten Tag [/INST]"
+    second = task.follow_up(first, ["Good day."])
+    assert (second.name, second.category) == ("speed_bench/0a1b/2", "multilingual")
+    assert task.follow_up(single, ["sorted(x)"]) is None
+    (chosen,) = get_task("speed_bench", path=path, category="coding").test_prompts(None)
+    assert chosen.category == "coding"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rsd_jax.tasks import DISK_TASKS, jsonl, spec_bench
+from rsd_jax.tasks import DISK_TASKS, jsonl, questions
 from rsd_jax.tasks.dolly import DOLLY
 from rsd_jax.tasks.prompts import QUICKSTART_PROMPTS
 from rsd_jax.tasks.templates import Template, chat_turns
@@ -16,7 +16,8 @@ _TEMPLATES = {
     "xsum": XSUM.templates,
     "dolly": DOLLY.templates,
     "jsonl": jsonl.TEMPLATES,
-    "spec_bench": spec_bench.TEMPLATES,
+    "spec_bench": questions.TEMPLATES,
+    "speed_bench": questions.TEMPLATES,
 }
 
 
