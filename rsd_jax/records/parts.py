@@ -1,4 +1,4 @@
-"""All parts of rows other than `Decoding`, `Expected` and `Optimum`."""
+"""Parts of rows that are only fields; parts that compute their fields are modules of their own."""
 
 import dataclasses
 

@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from rsd_jax.records.categories import Categories
 from rsd_jax.records.decoding import Decoding
 from rsd_jax.records.device_parts import (
     Agreement,
@@ -34,6 +35,7 @@ SCHEMA_VERSION = 3
 STATUSES = ("ok", "failed", "skipped")
 PARTS: dict[str, type] = {
     "decoding": Decoding,
+    "categories": Categories,
     "scores": Scores,
     "timing": Timing,
     "expected": Expected,
@@ -51,7 +53,7 @@ PARTS: dict[str, type] = {
 }
 # By kind: parts that a finished row must have, and parts that it may have.
 KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "decoding": (("decoding",), ("scores", "timing", "expected", "optimum")),
+    "decoding": (("decoding",), ("categories", "scores", "timing", "expected", "optimum")),
     "stream": (("decoding", "stream"), ("search",)),
     "skipping": (("skipping",), ()),
     "device": (("device",), ()),
@@ -110,8 +112,8 @@ class Row:
         cells share, so that cells can be added.
       hardware: see `Hardware`.
       versions: by library.
-      decoding, scores, timing, expected, optimum, stream, search, skipping, device, cost, peer,
-        wide_pass, chosen, agreement, profile: the parts; null if not measured.
+      decoding, categories, scores, timing, expected, optimum, stream, search, skipping, device,
+        cost, peer, wide_pass, chosen, agreement, profile: the parts; null if not measured.
     """
 
     source: str
@@ -149,6 +151,7 @@ class Row:
     weights_sha256: str | None = None
     config_hash: str | None = None
     decoding: Decoding | None = None
+    categories: Categories | None = None
     scores: Scores | None = None
     timing: Timing | None = None
     expected: Expected | None = None

@@ -9,6 +9,7 @@ from rsd_jax.errors import ConfigError
 from rsd_jax.records.rows import Row
 from rsd_jax.reporting import facts, figures
 from rsd_jax.reporting.accelerator import section as accelerator
+from rsd_jax.reporting.acceptance import section as acceptance
 from rsd_jax.reporting.comparison import section as comparison
 from rsd_jax.reporting.expected import section as expected
 from rsd_jax.reporting.experiment import section as experiment
@@ -23,6 +24,7 @@ _KINDS = (
     experiment.sections,
     expected.sections,
     comparison.sections,
+    acceptance.sections,
     stream.sections,
     skipping.sections,
     accelerator.sections,
@@ -37,7 +39,8 @@ def write_report(
 
     Rows of a known experiment get the figures and tables of this experiment. Other rows of
     decoding get the bars of `plot_comparison` and the table of `comparison_table`, panel by panel.
-    Rows with expected tokens also get the figures and tables of these.
+    Rows with expected tokens also get the figures and tables of these. Tables of acceptance by
+    position and by category follow.
 
     Args:
       rows: in the order in which they were written.

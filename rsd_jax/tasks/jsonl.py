@@ -1,12 +1,13 @@
 """Reading the objects of a JSONL file, one per line, in UTF-8; and the task `jsonl`.
 
 The task `jsonl` decodes the user's own prompts. A line of its file has the field `prompt`,
-`messages` or `input_ids`, and may have `reference` and `name`. The model is given the prompt as it
-is, or as the text of the user in a chat; `messages` are a whole conversation, `input_ids` the token
-ids of a prompt.
+`messages` or `input_ids`, and may have `reference`, `name` and `category`. The model is given the
+prompt as it is, or as the text of the user in a chat; `messages` are a whole conversation,
+`input_ids` the token ids of a prompt.
 """
 
 import codecs
+import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from rsd_jax.tasks.scoring import METRICS
 from rsd_jax.tasks.templates import CHAT, Template, choose
 from rsd_jax.text.chat import conversation, llama_2_text
 
-FIELDS = ("prompt", "reference", "name")
+FIELDS = ("prompt", "reference", "name", "category")
 MESSAGES, INPUT_IDS = "messages", "input_ids"
 TEMPLATES = (Template(PLAIN), Template(CHAT, chat=True))
 _MAX_NEW_TOKENS = 256
@@ -57,7 +58,9 @@ def jsonl_task(
         if chosen.chat and reference is not None:
             # Without chat, the reference continues the prompt; white space may be part of it.
             reference = f" {reference.strip()}"
-        prompts.append(prompt_of(values, where, chosen, name=name, reference=reference or ""))
+        made = prompt_of(values, where, chosen, name=name, reference=reference or "")
+        category = text_of(values, "category", where) if "category" in values else None
+        prompts.append(dataclasses.replace(made, category=category))
         places.append((name, where))
     check_names(places)
     return Task(

@@ -92,18 +92,18 @@ def question_task(
     )
 
 
-def identity_of(values: dict[str, Any], where: str) -> int | str:
-    """The field `question_id`, a number or a text.
+def identity_of(values: dict[str, Any], where: str) -> str:
+    """The field `question_id`, a number or a text, as a text.
 
     Raises:
       ConfigError: the field is missing or neither of them; names `where`.
     """
-    identity = values.get("question_id")
+    identity: Any = values.get("question_id")
     if not is_integer(identity) and not (isinstance(identity, str) and identity.strip()):
         raise ConfigError(
             f"{where}: the field 'question_id' is {identity!r}; expected a number or a text"
         )
-    return identity
+    return str(identity)
 
 
 def turns_of(values: dict[str, Any], where: str) -> tuple[str, ...]:

@@ -278,6 +278,8 @@ def test_later_turns_are_prompts_where_asked(tmp_path):
         sweep = sweeping.sweep(out_dir, pairs=chat, tasks=tasks, trees={})
         run_sweep(sweep, sweeping.load, sweeping.Watcher())
         (row,) = read_rows(results_path(sweep))
+        assert row.categories.category_prompts == {"writing": row.decoding.num_prompts}
+        assert row.categories.category_blocks == {"writing": row.decoding.blocks}
         seen.append(
             (row.decoding.num_prompts, row.num_skipped, row.prompts_sha256, row.config_hash)
         )

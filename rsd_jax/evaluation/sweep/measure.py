@@ -19,6 +19,7 @@ from rsd_jax.evaluation.sweep.cells import Cell, Turn
 from rsd_jax.evaluation.sweep.definition import MethodKey
 from rsd_jax.evaluation.sweep.subjects import Subject
 from rsd_jax.evaluation.timing import time_blocks
+from rsd_jax.records.categories import Categories
 from rsd_jax.records.expected import Expected
 from rsd_jax.records.optimum import Optimum
 from rsd_jax.records.rows import Row, own_verifier
@@ -83,8 +84,12 @@ def measure_turn(
     )
     parts = decoding_parts(measured, models.target, models.draft)
     rows = [
-        Row(**_header(turn, method, subject), decoding=part)
-        for method, part in zip(listed, parts, strict=True)
+        Row(
+            **_header(turn, one.method, subject),
+            decoding=part,
+            categories=Categories.of(one.stats, [prompt.category for prompt in encoded.prompts]),
+        )
+        for one, part in zip(measured, parts, strict=True)
     ]
     if sweep.phase_repeats:
         rows = _timed(rows, listed, subject, turn)

@@ -1,0 +1,1 @@
+"""Reports on accepted nodes by position, and on categories of prompts."""
