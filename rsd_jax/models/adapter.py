@@ -16,43 +16,18 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from rsd_jax.errors import CheckpointError, ConfigError
-from rsd_jax.models.families import family_of
-from rsd_jax.models.family import ModelConfig, Path
-from rsd_jax.models.weight_files import (
-    ADAPTER_CONFIG,
-    existing_directory,
-    open_file,
-    read_json,
-    some,
+from rsd_jax.models.adapter_config import (
+    CONFIG,
+    MERGE,
+    WEIGHTS,
+    rank_and_scale,
+    read_adapter_config,
 )
+from rsd_jax.models.families import family_of
+from rsd_jax.models.family import ModelConfig, Path, TensorSpec
+from rsd_jax.models.weight_files import HEAD, MATRIX, TABLE, existing_directory, open_file, some
 
-CONFIG, WEIGHTS = ADAPTER_CONFIG, "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-_MATRIX = ".weight"
-# Options of PEFT that are not supported, with the values that switch them off.
-_PLAIN: dict[str, tuple[Any, ...]] = {
-    "bias": ("none",),
-    "use_dora": (None, False),
-    "fan_in_fan_out": (None, False),
-    "modules_to_save": (None, []),
-    "rank_pattern": (None, {}),
-    "alpha_pattern": (None, {}),
-    "trainable_token_indices": (None,),
-    "layer_replication": (None,),
-    "alora_invocation_tokens": (None,),
-    "use_qalora": (None, False),
-    "use_bdlora": (None,),
-    "eva_config": (None,),
-    "corda_config": (None,),
-    "kasa_config": (None,),
-    "velora_config": (None,),
-    "monteclora_config": (None,),
-    "loftq_config": (None, {}),
-    "arrow_config": (None,),
-    "lora_ga_config": (None,),
-    # All other values replace the model's own matrix.
-    "init_lora_weights": (True, None, False, "gaussian", "eva", "orthogonal"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,20 +35,39 @@ class Adapter:
     """The factors that are added to kernels.
 
     Attributes:
+      directory: of the adapter, for error messages.
       factors: by path of the kernel [in, out]: A f32[in, r] and B f32[r, out].
-      scale: s.
+      scales: s by path of the kernel.
+      tables: parameters that the adapter holds whole, by path.
     """
 
+    directory: pathlib.Path
     factors: Mapping[Path, tuple[np.ndarray, np.ndarray]]
-    scale: float
+    scales: Mapping[Path, float]
+    tables: Mapping[Path, np.ndarray]
 
-    def added_to(self, path: Path, kernel: np.ndarray) -> np.ndarray:
-        """The kernel [in, out] plus the adapter's product, rounded once to the kernel's dtype."""
+    def added_to(self, path: Path, value: np.ndarray) -> np.ndarray:
+        """A parameter of the model with what the adapter adds, rounded once to its dtype.
+
+        Args:
+          path: of the parameter.
+          value: a kernel [in, out] becomes the kernel plus the adapter's product; every other
+            parameter stays as it is.
+
+        Raises:
+          ConfigError: the adapter holds this parameter whole, with other values.
+        """
+        own = self.tables.get(path)
+        if own is not None and not np.array_equal(own.astype(value.dtype), value):
+            raise ConfigError(
+                f"{self.directory} replaces the model's {'/'.join(path)}, which is not supported; "
+                f"{MERGE}"
+            )
         if path not in self.factors:
-            return kernel
+            return value
         a, b = self.factors[path]
-        adapted: np.ndarray = kernel.astype(np.float32) + np.float32(self.scale) * (a @ b)
-        return adapted.astype(kernel.dtype)
+        adapted: np.ndarray = value.astype(np.float32) + np.float32(self.scales[path]) * (a @ b)
+        return adapted.astype(value.dtype)
 
 
 def load_adapter(directory: str | os.PathLike[str], config: ModelConfig) -> Adapter:
@@ -86,26 +80,25 @@ def load_adapter(directory: str | os.PathLike[str], config: ModelConfig) -> Adap
     Raises:
       CheckpointError: files are missing or damaged, or hold tensors that the model does not have;
         the message names the files or tensors.
-      ConfigError: the adapter uses an option that is not supported; the message names the key.
+      ConfigError: the adapter uses an option that is not supported, or holds a table of another
+        shape than the model's; the message names the key or the table.
     """
     path = existing_directory(directory)
-    for name in (CONFIG, WEIGHTS):
-        if not (path / name).is_file():
-            raise CheckpointError(f"{path / name} is missing; an adapter directory needs it")
-    values = read_json(path / CONFIG)
-    rank, scale = _checked(path, values)
-    factors = {}
+    values = read_adapter_config(path)
+    factors, scales = {}, {}
+    specs = family_of(config).tensors(config)
     with contextlib.ExitStack() as stack:
         file = open_file(path / WEIGHTS, stack)
         left = set(file.keys())
-        for name, spec in family_of(config).tensors(config).items():
-            stem = f"{_PREFIX}{name.removesuffix(_MATRIX)}"
-            keys = f"{stem}.lora_A{_MATRIX}", f"{stem}.lora_B{_MATRIX}"
+        for name, spec in specs.items():
+            module = name.removesuffix(MATRIX)
+            keys = tuple(f"{_PREFIX}{module}.lora_{letter}{MATRIX}" for letter in "AB")
             if not spec.transposed or left.isdisjoint(keys):
                 continue
             if absent := sorted(set(keys) - left):
                 raise CheckpointError(f"{path / WEIGHTS} lacks {absent[0]}; copy it again")
             a, b = (file.get_tensor(key).astype(np.float32) for key in keys)
+            rank, scales[spec.path] = rank_and_scale(path, values, module)
             if (a.shape, b.shape) != ((rank, spec.stored[1]), (spec.stored[0], rank)):
                 raise CheckpointError(
                     f"{path}: the factors of {name} have shapes {list(a.shape)} and "
@@ -114,38 +107,60 @@ def load_adapter(directory: str | os.PathLike[str], config: ModelConfig) -> Adap
                 )
             factors[spec.path] = (a.T, b.T)
             left -= set(keys)
+        tables = _tables(path, file, left, specs)
     if left or not factors:
         found = f"{some(sorted(left))}, which this model does not have" if left else "no factors"
         raise CheckpointError(f"{path} holds {found}; use the adapter of this model")
+    _check_all_there(path, values, factors, specs)
+    return Adapter(path, factors, scales, tables)
+
+
+def _tables(
+    path: pathlib.Path, file: Any, left: set[str], specs: Mapping[str, TensorSpec]
+) -> dict[Path, np.ndarray]:
+    """The parameters that the file holds whole; their keys are removed from `left`."""
+    if embedded := sorted(key for key in left if ".lora_embedding_" in key):
+        raise ConfigError(
+            f"{path} adapts an embedding ({embedded[0]}), which is not supported; {MERGE}"
+        )
+    tables = {}
+    for name in (TABLE, HEAD):
+        key = f"{_PREFIX}{name}"
+        if key not in left:
+            continue
+        # A tied model has one table, whose name is that of the embedding.
+        spec = specs.get(name, specs[TABLE])
+        table = file.get_tensor(key)
+        if table.shape != spec.stored:
+            raise ConfigError(
+                f"{path} holds {name} of shape {list(table.shape)}, the model's is "
+                f"{list(spec.stored)}; {MERGE}"
+            )
+        tables[spec.path] = table.T if spec.transposed else table
+        left.discard(key)
+    return tables
+
+
+def _check_all_there(
+    path: pathlib.Path,
+    values: Mapping[str, Any],
+    factors: Mapping[Path, Any],
+    specs: Mapping[str, TensorSpec],
+) -> None:
+    """Checks that the kinds of matrices in `target_modules` have factors.
+
+    As in PEFT, kinds that the model does not have may stand in the list.
+    """
     named = values.get("target_modules")
     kinds = {str(name).rpartition(".")[2] for name in named} if isinstance(named, list) else set()
-    unused = kinds - set(map(_module, factors))
-    if unused:
+    own = {_module(spec.path) for spec in specs.values() if spec.transposed}
+    if unused := (kinds & own) - set(map(_module, factors)):
         raise CheckpointError(f"{path / WEIGHTS} lacks the factors of {some(sorted(unused))}")
-    return Adapter(factors, scale)
 
 
 def _module(path: Path) -> str:
     """PEFT's name for the kind of matrix at a path, e.g. "q_proj"."""
     return path[-2] if path[-1] == "kernel" else path[-1]
-
-
-def _checked(path: pathlib.Path, values: Mapping[str, Any]) -> tuple[int, float]:
-    """Rank and scale of a supported configuration."""
-    if values.get("peft_type") != "LORA":
-        raise ConfigError(
-            f"{path / CONFIG}: peft_type={values.get('peft_type')!r} is not supported; only 'LORA'"
-        )
-    for key, plain in _PLAIN.items():
-        if values.get(key, plain[0]) not in plain:
-            raise ConfigError(
-                f"{path / CONFIG}: {key}={values[key]!r} is not supported; merge the adapter into "
-                "its model with PEFT's merge_and_unload and load that"
-            )
-    rank, alpha = values.get("r"), values.get("lora_alpha")
-    if not (isinstance(rank, int) and rank >= 1 and isinstance(alpha, int | float)):
-        raise ConfigError(f"{path / CONFIG}: r={rank!r} and lora_alpha={alpha!r} must be numbers")
-    return rank, alpha / (rank**0.5 if values.get("use_rslora") else rank)
 
 
 def save_adapter(
@@ -177,7 +192,7 @@ def save_adapter(
     for name, spec in family_of(config).tensors(config).items():
         if spec.path in factors:
             for letter, factor in zip("AB", factors[spec.path], strict=True):
-                key = f"{_PREFIX}{name.removesuffix(_MATRIX)}.lora_{letter}{_MATRIX}"
+                key = f"{_PREFIX}{name.removesuffix(MATRIX)}.lora_{letter}{MATRIX}"
                 tensors[key] = np.ascontiguousarray(np.asarray(factor).T.astype(ml_dtypes.bfloat16))
     rank = ranks.pop()
     content = {

@@ -17,6 +17,8 @@ ADAPTER_CONFIG = "adapter_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 HEAD, TABLE = "lm_head.weight", "model.embed_tokens.weight"
+MATRIX = ".weight"
+"""The end of the name of a matrix, behind the name of its module."""
 _FLOATS = ("F64", "F32", "F16", "BF16")  # names of dtypes in the safetensors format
 _ROWS = 4096  # rows of a table that are compared at once
 

@@ -11,8 +11,10 @@ from safetensors.numpy import load_file, save_file
 import rsd_jax
 from launch import pairs
 from rsd_jax.evaluation.sweep.settings import PairSource
-from rsd_jax.models.adapter import CONFIG, WEIGHTS, load_adapter, save_adapter
+from rsd_jax.models.adapter import load_adapter, save_adapter
+from rsd_jax.models.adapter_config import CONFIG, PICKLED, WEIGHTS
 from rsd_jax.models.checkpoint import save_model
+from rsd_jax.models.weight_files import HEAD, TABLE
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 
 _RANK = 3
@@ -78,6 +80,66 @@ def test_products_of_the_factors_are_added(saved, factors, params):
     np.testing.assert_array_equal(half, expected)
 
 
+def test_patterns_give_ranks_and_scales_as_in_peft(saved, factors, params):
+    """The first pattern counts that matches the whole name or its end behind a dot."""
+    model, adapter = saved
+    tensors = load_file(adapter / WEIGHTS)
+    narrow = {_UP: 2, _KEY: _RANK}
+    for key, value in tensors.items():
+        if "up_proj" in key:
+            tensors[key] = np.ascontiguousarray(value[:2] if "lora_A" in key else value[:, :2])
+    save_file(tensors, adapter / WEIGHTS)
+    _change(
+        adapter,
+        r=7,
+        lora_alpha=_RANK,
+        target_modules=["k_proj", "up_proj", "query_key_value"],
+        rank_pattern={r"layers\.\d+\.mlp\.up_proj": 2, "up_proj": 5, "k_proj": _RANK},
+        alpha_pattern={"proj": 100, "^model.layers.1.self_attn.k_proj": 6},
+    )
+    loaded = rsd_jax.load_model(model, adapter=adapter).params
+    for path, scale in ((_UP, _RANK / 2), (_KEY, 2.0)):
+        a, b = (factors[path][0][:, : narrow[path]], factors[path][1][: narrow[path]])
+        expected = _leaf(params, path) + scale * (a @ b)
+        np.testing.assert_allclose(_leaf(loaded, path), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_tables_that_equal_the_models_load(saved, params):
+    model, adapter = saved
+    plain = load_file(model / "model.safetensors")
+    tables = {f"base_model.model.{name}": plain[name] for name in (TABLE, HEAD)}
+    tensors = load_file(adapter / WEIGHTS)
+    save_file(tensors | tables, adapter / WEIGHTS)
+    _change(adapter, modules_to_save=["lm_head", "model.embed_tokens"])
+    for dtype in ("float32", "bfloat16"):
+        loaded = rsd_jax.load_model(model, dtype=dtype, adapter=adapter).params
+        np.testing.assert_array_equal(
+            _leaf(loaded, ("lm_head",)), _leaf(params, ("lm_head",)).astype(dtype)
+        )
+    for name, shown in ((TABLE, "embed_tokens/embedding"), (HEAD, "lm_head")):
+        other = {key: value + (key.endswith(name)) for key, value in tables.items()}
+        save_file(tensors | other, adapter / WEIGHTS)
+        with pytest.raises(rsd_jax.ConfigError, match=f"replaces.*{shown}.*merge_and_unload"):
+            rsd_jax.load_model(model, adapter=adapter)
+        grown = {key: np.pad(value, ((0, 2), (0, 0))) for key, value in tables.items()}
+        save_file(tensors | grown, adapter / WEIGHTS)
+        with pytest.raises(rsd_jax.ConfigError, match=r"shape.*merge_and_unload"):
+            load_adapter(adapter, TINY_CONFIG)
+
+
+def test_a_tied_model_has_one_table(factors, tmp_path):
+    config = dataclasses.replace(TINY_CONFIG, tied_embeddings=True)
+    save_model(tmp_path / "model", config, tiny_params(0, config), dtype="float32")
+    save_adapter(tmp_path / "adapter", config, factors, base="tied")
+    table = load_file(tmp_path / "model/model.safetensors")[TABLE]
+    tensors = load_file(tmp_path / "adapter" / WEIGHTS)
+    save_file(tensors | {f"base_model.model.{HEAD}": table}, tmp_path / "adapter" / WEIGHTS)
+    rsd_jax.load_model(tmp_path / "model", adapter=tmp_path / "adapter")
+    save_file(tensors | {f"base_model.model.{HEAD}": -table}, tmp_path / "adapter" / WEIGHTS)
+    with pytest.raises(rsd_jax.ConfigError, match="replaces"):
+        rsd_jax.load_model(tmp_path / "model", adapter=tmp_path / "adapter")
+
+
 def test_a_pair_of_a_configuration_has_it(saved, factors, params, monkeypatch):
     monkeypatch.setattr(pairs, "_tokenizer", lambda directory: None)
     source = PairSource(target=str(saved[0]), adapter=str(saved[1]))
@@ -116,7 +178,12 @@ def test_transformers_says_the_same(saved):
         ({"bias": "all"}, rsd_jax.ConfigError, "bias='all'"),
         ({"init_lora_weights": "pissa"}, rsd_jax.ConfigError, "init_lora_weights='pissa'"),
         ({"target_modules": ["q_proj", "up_proj"]}, rsd_jax.CheckpointError, "lacks.*q_proj"),
-        ({"r": "3"}, rsd_jax.ConfigError, "r='3'"),
+        ({"r": "3"}, rsd_jax.ConfigError, "up_proj has r='3'"),
+        ({"lora_alpha": None}, rsd_jax.ConfigError, "lora_alpha=None; both must be numbers"),
+        ({"lora_bias": True}, rsd_jax.ConfigError, "lora_bias=True is not supported; merge the"),
+        ({"modules_to_save": ["norm"]}, rsd_jax.ConfigError, r"modules_to_save=\['norm'\]"),
+        ({"rank_pattern": {"(": 2}}, rsd_jax.ConfigError, r"rank_pattern holds '\(', no regular"),
+        ({"rank_pattern": [2]}, rsd_jax.ConfigError, r"rank_pattern=\[2\] is not an object"),
         ({"r": 4}, rsd_jax.CheckpointError, r"rank 4 and a matrix"),
     ],
 )
@@ -149,6 +216,13 @@ def test_missing_and_foreign_files(saved, factors, tmp_path):
     save_adapter(adapter, config, deeper, base="tiny")
     with pytest.raises(rsd_jax.CheckpointError, match=r"layers.9.*does not have"):
         load_adapter(adapter, TINY_CONFIG)
+    save_file({"base_model.model.x.lora_embedding_A": np.ones(2)}, adapter / WEIGHTS)
+    with pytest.raises(rsd_jax.ConfigError, match=r"adapts an embedding .*merge_and_unload"):
+        load_adapter(adapter, TINY_CONFIG)
+    (adapter / WEIGHTS).rename(adapter / PICKLED)
+    with pytest.raises(rsd_jax.CheckpointError, match=r"holds only adapter_model\.bin.*convert"):
+        load_adapter(adapter, TINY_CONFIG)
     (adapter / CONFIG).unlink()
+    (adapter / PICKLED).rename(adapter / WEIGHTS)
     with pytest.raises(rsd_jax.CheckpointError, match=f"{CONFIG} is missing"):
         load_adapter(adapter, TINY_CONFIG)
