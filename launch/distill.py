@@ -51,12 +51,14 @@ def main() -> None:
     for stage in STAGES if args.stage == "all" else (args.stage,):
         print(f"stage {stage}", flush=True)
         run_stage(workspace, stage, _show)
+        if stage == "decode":
+            print(report(workdir))
 
 
 def _show(progress: ShardProgress) -> None:
     print(
         f"shard {progress.shards}/{progress.total}: {progress.tokens} new tokens, "
-        f"{progress.tokens_per_second:.0f} tokens/s",
+        f"{progress.tokens_per_second:.0f} tokens/s, with compilation and stored probabilities",
         flush=True,
     )
 

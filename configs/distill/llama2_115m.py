@@ -90,9 +90,8 @@ def get_config() -> ConfigDict:
         batch_size=64,
         prompts_per_shard=256,
     )
-    draft = _draft()
     config.draft_warm_start = dict(
-        model=draft,
+        model=_draft(),
         recipe=_recipe(
             objective="cross_entropy",
             steps=20_000,
@@ -107,7 +106,7 @@ def get_config() -> ConfigDict:
         ),
     )
     config.draft = dict(
-        model=draft,
+        model=_draft(),
         recipe=_recipe(
             objective="tvd_pp",
             steps=5000,

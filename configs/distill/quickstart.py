@@ -62,17 +62,15 @@ def _models_and_recipes(config: ConfigDict) -> None:
             compute_dtype="bfloat16",
         ),
     )
-    draft = _model(
-        hidden_size=160, intermediate_size=432, num_layers=2, num_heads=4, num_kv_heads=2
-    )
+    draft = dict(hidden_size=160, intermediate_size=432, num_layers=2, num_heads=4, num_kv_heads=2)
     config.draft_warm_start = dict(
-        model=draft,
+        model=_model(**draft),
         recipe=_recipe(
             objective="cross_entropy", steps=1000, learning_rate=4e-3, checkpoint_every=500
         ),
     )
     config.draft = dict(
-        model=draft,
+        model=_model(**draft),
         recipe=_recipe(
             objective="forward_kl",
             steps=600,

@@ -46,12 +46,12 @@ def run_stage(
 
     Raises:
       ConfigError: the stage is unknown, a stage that it needs has not run, or target and draft have
-        different vocabularies.
+        different vocabularies, or the draft and its warm start different shapes.
       CheckpointError, NonFiniteLossError, NonFiniteLogitsError: see `train`, `generate`.
     """
     stages = STAGES | {"generate": functools.partial(generate, progress=progress)} | EXTRA_STAGES
     if stage not in stages:
         raise ConfigError(f"stage={stage!r} must be one of {(*STAGES, *EXTRA_STAGES)}")
     if stage not in (SKIPPING, "prompts"):  # these have no draft
-        workspace.check_vocabularies()
+        workspace.check_models()
     stages[stage](workspace)

@@ -12,6 +12,7 @@ from rsd_jax.distillation.data.corpus import HELD_OUT_PER_MILLE
 from rsd_jax.distillation.data.training_prompts import PLAIN_PROMPT
 from rsd_jax.distillation.layer_dropout_student import check_rows
 from rsd_jax.distillation.losses import LOSSES
+from rsd_jax.distillation.target_vocabulary import with_target_vocabulary
 from rsd_jax.engine.methods import Method, build_method
 from rsd_jax.engine.request import Sampling, SharedSampling
 from rsd_jax.errors import ConfigError, is_integer, is_number, positive_integer
@@ -52,7 +53,8 @@ class TrainingSettings:
       seed: of the initial parameters and of the data order.
       log_every, checkpoint_every, keep: steps between log rows (at which losses are read from
         the device) and between checkpoints; how many checkpoints stay.
-      eval_windows: held-out windows per evaluation, at each checkpoint.
+      eval_windows, eval_batch_size: held-out windows per evaluation, at each checkpoint, and how
+        many of them are scored at once; target and draft have f32 logits of these at one time.
     """
 
     objective: str = "cross_entropy"
@@ -78,6 +80,7 @@ class TrainingSettings:
     checkpoint_every: int = 100
     keep: int = 2
     eval_windows: int = 64
+    eval_batch_size: int = 8
 
     def __post_init__(self):
         for name, choices in _CHOICES.items():
@@ -92,6 +95,7 @@ class TrainingSettings:
                 "losses are not defined at temperature 0"
             )
         positive_integer("accumulate", self.accumulate)
+        positive_integer("eval_batch_size", self.eval_batch_size)
         if self.batch_size % self.accumulate:
             raise ConfigError(
                 f"batch_size={self.batch_size} must be a multiple of accumulate={self.accumulate}"
@@ -396,7 +400,7 @@ class Settings:
                 raise ConfigError(
                     f"{name}.eos_ids is empty; name ids, or leave the key out for the target's own"
                 )
-        settings: Settings = build(cls, values)
+        settings: Settings = build(cls, with_target_vocabulary(values))
         return settings
 
     def section(self, name: str) -> Any:

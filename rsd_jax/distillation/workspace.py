@@ -162,12 +162,29 @@ class Workspace:
         config = read_config(self.target_directory)
         return config.bos_id, end_ids(config, lambda: self.chat_tokenizer)
 
-    def check_vocabularies(self) -> None:
-        """Checks that the models of all stages have the target's vocabulary.
+    def check_models(self) -> None:
+        """Checks that the models have the target's vocabulary, and the draft its start's shape.
 
         Raises:
-          ConfigError: a model has another one; names the key of the configuration.
+          ConfigError: a model has another vocabulary or shape; names the key of the configuration.
         """
+        self._check_vocabularies()
+        start, draft = self.settings.draft_warm_start, self.settings.draft
+        if start is None or draft is None:
+            return
+        own, first = dataclasses.asdict(draft.model), dataclasses.asdict(start.model)
+        other = [key for key in own if own[key] != first[key]]
+        if other:
+            shapes = ", ".join(
+                f"{section}.model.{key}={shape[key]!r}"
+                for key in other
+                for section, shape in ((DRAFT, own), (WARM_START, first))
+            )
+            raise ConfigError(
+                f"the draft goes on from its warm start and needs the same shape; got {shapes}"
+            )
+
+    def _check_vocabularies(self) -> None:
         sections = {name: getattr(self.settings, name) for name in (TARGET, DRAFT, WARM_START)}
         if self.target_directory is not None:
             whose, size = f"the target in {self.target_directory}", self.model(TARGET).vocab_size

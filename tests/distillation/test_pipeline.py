@@ -225,8 +225,9 @@ def test_a_draft_that_writes_windows_itself(made, monkeypatch):
         train_target(_workspace(config, root))
 
 
-def test_a_target_of_ones_own(made, tmp_path):
-    """The shrunk 115M configuration on text files, for the target that another test exported."""
+@pytest.mark.parametrize("name", ["llama2_115m", "any_llama"])
+def test_a_target_of_ones_own(made, tmp_path, name):
+    """A shrunk configuration on text files, for the target that another test exported."""
     (tmp_path / "text").mkdir()
     for i in range(12):
         (tmp_path / f"text/{i}.txt").write_text(
@@ -234,7 +235,9 @@ def test_a_target_of_ones_own(made, tmp_path):
         )
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"def f_{i}("}) + "\n" for i in range(3)))
-    config = _shrink(_config("llama2_115m"))
+    config = _shrink(_config(name))
+    if name == "any_llama":  # the vocabulary comes from the target
+        config.draft.model.vocab_size = config.draft_warm_start.model.vocab_size = None
     config.target_directory = str(made[1].export_dir / "target")
     config.files.update(patterns=(str(tmp_path / "text"),), held_out_per_mille=300)
     for files in (config.prompt_files, config.decode.prompt_files):
@@ -255,11 +258,17 @@ def test_a_target_of_ones_own(made, tmp_path):
         ("all", 3),
     ]
     assert "| files | sd_1 | 3 |" in re.sub(" +", " ", report(root))
+    if name == "any_llama":
+        assert workspace.model("draft").vocab_size == 300
+        return
     config.prompt_files.patterns = ()
     with pytest.raises(ConfigError, match="prompts and prompt_files give no prompts"):
         run_stage(_workspace(config, root), "generate")
     config.draft.model.vocab_size = 299
     with pytest.raises(ConfigError, match=r"vocab_size=300, the draft has 299"):
+        run_stage(_workspace(config, root), "draft")
+    config.draft.model.update(vocab_size=300, num_layers=2)
+    with pytest.raises(ConfigError, match=r"draft\.model\.num_layers=2, draft_warm_start\.mod"):
         run_stage(_workspace(config, root), "draft")
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from rsd_jax.distillation.settings import Settings
 from rsd_jax.errors import ConfigError
+from rsd_jax.models.checkpoint import save_model
+from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 from tests import ROOT
 
 
@@ -17,6 +19,26 @@ def _config(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.get_config()
+
+
+def test_the_vocabulary_of_a_draft_may_be_the_targets(tmp_path):
+    save_model(tmp_path, TINY_CONFIG, tiny_params(0))
+    values = _config("any_llama").to_dict() | {"target_directory": str(tmp_path)}
+    settings = Settings.from_config(values)
+    assert settings.draft.model.vocab_size == TINY_CONFIG.vocab_size
+    assert settings.draft_warm_start.model == settings.draft.model
+    assert values["draft"]["model"]["vocab_size"] is None
+    with pytest.raises(ConfigError, match="vocab_size is None, which means the target's: set targ"):
+        Settings.from_config(values | {"target_directory": ""})
+
+
+@pytest.mark.parametrize("name", ["quickstart", "llama2_115m", "any_llama"])
+def test_stages_have_models_of_their_own(name):
+    """An override of one model does not change another."""
+    config = _config(name)
+    before = config.draft_warm_start.model.num_layers
+    config.draft.model.num_layers = 7
+    assert config.draft_warm_start.model.num_layers == before
 
 
 @pytest.mark.parametrize("name", ["quickstart", "llama2_115m"])
@@ -43,6 +65,7 @@ def test_settings_are_what_the_configuration_says(name):
         ("responses.temperatures", (), r"responses\.temperatures is empty"),
         ("responses.eos_ids", (), r"responses\.eos_ids is empty"),
         ("draft.on_policy.eos_ids", [], r"draft\.on_policy\.eos_ids is empty"),
+        ("draft.recipe.eval_batch_size", 0, r"draft\.recipe\.eval_batch_size"),
         ("decode.batch_size", 0, r"decode\.batch_size=0"),
         ("decode.methods", {"sd": {"name": "sd"}}, r"decode\.methods\.sd: .*missing options"),
         ("method", {"name": "ars"}, "method: unknown method 'ars'"),

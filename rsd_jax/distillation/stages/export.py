@@ -12,8 +12,6 @@ from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
 from rsd_jax.models.checkpoint import save_model
 from rsd_jax.records.complete_files import write_json
 
-_BATCH = 8  # of `evaluate`, which leaves a remainder out
-
 
 def rounded(params: Params) -> Params:
     """f32 parameters rounded to bfloat16, as they are stored."""
@@ -26,7 +24,8 @@ def export(workspace: Workspace) -> None:
     All files of the tokenizer go along, its chat template and generation_config.json included.
 
     export.json holds the losses of the rounded weights on the held-out text of each source, in
-    whole batches of eight windows. A target that was trained elsewhere is not written again.
+    whole batches of the draft's `eval_batch_size` windows. A target that was trained elsewhere is
+    not written again.
 
     Raises:
       CheckpointError: a stage has left no checkpoint.
@@ -40,13 +39,14 @@ def export(workspace: Workspace) -> None:
         save_model(directory / name, model.config, params[name], dtype="bfloat16")
         bpe.copy_tokenizer(workspace.tokenizer_directory, directory / name)
         params[name] = rounded(params[name])
-    measure = functools.partial(evaluate, layout=workspace.layout)
+    batch = workspace.recipe(DRAFT).eval_batch_size
+    measure = functools.partial(evaluate, batch_size=batch, layout=workspace.layout)
     target = workspace.model(TARGET), params[TARGET]
     length = workspace.recipe(DRAFT).window
     result = {}
     for source in workspace.text("heldout").sources:
         count = max(1, len(source.tokens) // length)
-        count -= count % _BATCH if count > _BATCH else 0
+        count -= count % batch if count > batch else 0  # `evaluate` leaves a remainder out
         windows = source.spread(count, length).tokens
         size = read_summary(workspace.root / "corpus" / source.name)["heldout"]
         result[source.name] = {

@@ -130,7 +130,14 @@ def _held_out(
     teacher = (workspace.model(TARGET), target.params) if target is not None else None
 
     def measure(params: Params) -> dict[str, float]:
-        return evaluate(model, params, windows.tokens, teacher=teacher, layout=workspace.layout)
+        return evaluate(
+            model,
+            params,
+            windows.tokens,
+            teacher=teacher,
+            batch_size=recipe.eval_batch_size,
+            layout=workspace.layout,
+        )
 
     return measure
 

@@ -34,6 +34,8 @@ class Log:
             unit="tok",
             unit_scale=True,
             mininterval=5,
+            # tqdm's own rate would count evaluations and checkpoints as training.
+            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
         )
         self._scalars = Scalars(path.parent / "tensorboard", start)
         self._waiting: list[tuple[int, dict[str, jax.Array]]] = []
@@ -73,7 +75,8 @@ class Log:
             }
         )
         self._bar.update(tokens)
-        self._bar.set_postfix(loss=f"{loss:.3f}")
+        rate = tqdm.format_sizeof(tokens / seconds)
+        self._bar.set_postfix_str(f"loss {loss:.3f}, {rate} tokens/s in steps")
         self._since = time.perf_counter()
 
     def write(self, row: dict[str, Any]) -> None:

@@ -1,0 +1,124 @@
+"""A small draft for any target of the Llama family on disk, from text and prompts of your own.
+
+Source: the three steps of Goel et al. 2024 (arXiv 2403.00858), at sizes of our choice: a draft of 4
+layers with hidden size 256, whose vocabulary and tokenizer are the target's. Most of its parameters
+are the table of tokens: 8.2 million of 11.1 million for 32,000 tokens.
+Command:
+    python launch/distill.py --config=configs/distill/any_llama.py \\
+        --config.target_directory=DIR --config.files.patterns="('TEXT',)" \\
+        --config.prompt_files.patterns="('PROMPTS.jsonl',)" \\
+        --config.decode.prompt_files.patterns="('TEST.jsonl',)"
+Cost: no run at this size is on record; a test runs all stages with tiny models. The warm start sees
+16 million tokens, the distillation 8 million; larger drafts and targets want more.
+"""
+
+import dataclasses
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from rsd_jax.distillation.settings import ResponseSettings, TrainingSettings
+from rsd_jax.text.chat import CHAT_DATE
+
+
+def _recipe(**values: Any) -> ConfigDict:
+    return ConfigDict(dataclasses.asdict(TrainingSettings(**values)))
+
+
+def _responses(**values: Any) -> ConfigDict:
+    settings = dataclasses.asdict(ResponseSettings(**values))
+    del settings["eos_ids"]  # the target's own
+    return ConfigDict(settings | {"top_k": placeholder(int)})
+
+
+def _prompts(path: str) -> ConfigDict:
+    return ConfigDict(
+        dict(
+            patterns=(path,),
+            field="prompt",
+            template="chat",  # the tokenizer's own; "{prompt}" for a base model
+            limit=placeholder(int),
+            system=placeholder(str),
+            parse_special=False,
+            chat_template_kwargs=dict(),
+            chat_date=CHAT_DATE,
+        )
+    )
+
+
+def _draft() -> ConfigDict:
+    """The shape of the draft; the stages that train the draft need the same shape."""
+    return ConfigDict(
+        dict(
+            vocab_size=placeholder(int),  # the target's
+            hidden_size=256,
+            intermediate_size=704,
+            num_layers=4,
+            num_heads=4,
+            num_kv_heads=2,
+            head_dim=64,
+            max_positions=4096,
+            tied_embeddings=True,
+        )
+    )
+
+
+def get_config() -> ConfigDict:
+    """Files, models and recipes; `rsd_jax.distillation.settings` describes the keys."""
+    config = ConfigDict()
+    config.workdir = "runs/any_llama"
+    config.target_directory = "models/target"  # in Hugging Face's format, with its tokenizer
+    config.target_dtype = "bfloat16"
+    config.files = dict(patterns=("data/text",), field="text", held_out_per_mille=10)
+    config.mixture = dict(files=1.0)
+    config.number_words = dict(train=0, heldout=0)
+    config.corpus_root = ""
+    config.prompts = dict()
+    config.prompt_files = _prompts("data/prompts.jsonl")
+    config.max_prompt_tokens = 256  # of a window of 512, so that every window shows a response
+    config.method = dict(name="ar")
+    config.responses = _responses(
+        temperatures=(0.0, 0.3, 0.7, 1.0), max_new_tokens=256, batch_size=8, prompts_per_shard=64
+    )
+    config.draft_warm_start = dict(
+        model=_draft(),
+        recipe=_recipe(
+            steps=2000,
+            batch_size=16,
+            window=512,
+            accumulate=4,  # the logits of 4 windows at a time
+            optimizer="muon",
+            eval_batch_size=2,
+        ),
+    )
+    config.draft = dict(
+        model=_draft(),
+        recipe=_recipe(
+            objective="forward_kl",
+            steps=1000,
+            batch_size=16,
+            window=512,
+            accumulate=4,
+            optimizer="muon",
+            eval_batch_size=2,
+            seed=1,
+        ),
+        data=dict(responses=1.0, text=0.0),
+        stored_logits=False,  # the target scores the windows
+        on_policy=dict(fraction=0.0, max_new_tokens=128, temperature=1.0),
+    )
+    config.decode = dict(
+        methods=dict(
+            sd_4=dict(name="sd", length=4), rsd_s_4x4=dict(name="rsd_s", width=4, length=4)
+        ),
+        prompts=dict(),
+        prompt_files=_prompts("data/test_prompts.jsonl"),
+        scored=dict(),
+        max_new_tokens=128,
+        temperature=0.3,
+        batch_size=1,
+        seed=0,
+    )
+    config.lock()
+    return config

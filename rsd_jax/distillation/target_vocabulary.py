@@ -1,0 +1,35 @@
+"""The size of a draft's vocabulary, where a configuration leaves it to the target."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rsd_jax.errors import ConfigError
+from rsd_jax.models.checkpoint import read_config
+
+_DRAFTS = ("draft_warm_start", "draft")
+
+
+def with_target_vocabulary(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration whose drafts with vocab_size None get that of the trained target.
+
+    Args:
+      values: a whole configuration.
+
+    Raises:
+      ConfigError: there is no trained target, or its config.json is not supported.
+      CheckpointError: the target's directory has no config.json.
+    """
+    filled = dict(values)
+    for name in _DRAFTS:
+        section = values.get(name) or {}
+        shape = section.get("model") or {}
+        if "vocab_size" not in shape or shape["vocab_size"] is not None:
+            continue
+        if not values.get("target_directory"):
+            raise ConfigError(
+                f"{name}.model.vocab_size is None, which means the target's: set target_directory "
+                "to the directory of a trained target"
+            )
+        size = read_config(values["target_directory"]).vocab_size
+        filled[name] = {**section, "model": {**shape, "vocab_size": size}}
+    return filled
