@@ -129,11 +129,16 @@ def _known_split(metadata: Mapping[str, Any], where: str) -> Callable[[], Any]:
 
 def _add_tokens(tokenizer: Tokenizer, tokens: Sequence[str], types: Sequence[int]) -> None:
     """Names the tokens that stand for themselves in a text, never for a part of a word."""
-    for token, kind in zip(tokens, types, strict=False):
-        if kind == _CONTROL:
-            tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True)])
-        elif kind == _USER_DEFINED:
-            tokenizer.add_tokens([AddedToken(token, normalized=False)])
+    of_kind = {
+        kind: [
+            AddedToken(token, normalized=False, special=kind == _CONTROL)
+            for token, found in zip(tokens, types, strict=False)
+            if found == kind
+        ]
+        for kind in (_CONTROL, _USER_DEFINED)
+    }
+    tokenizer.add_special_tokens(of_kind[_CONTROL])
+    tokenizer.add_tokens(of_kind[_USER_DEFINED])
 
 
 def _token(tokens: Sequence[str], index: int | None, where: str) -> str | None:
