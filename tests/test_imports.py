@@ -27,6 +27,7 @@ _OPTIONAL = (
     "tensorflow_datasets",
     "array_record",
     "bayes_opt",
+    "gguf",
 )
 
 

@@ -25,6 +25,9 @@ from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.models.ends import with_all_ends
 from rsd_jax.models.families import config_from_json, family_of
 from rsd_jax.models.family import ModelConfig, Path, TensorSpec
+from rsd_jax.models.gguf_files import SUFFIX, is_gguf, read_gguf
+from rsd_jax.models.gguf_llama import config_json
+from rsd_jax.models.gguf_weights import stored_tensors
 from rsd_jax.models.weight_files import (
     ADAPTER_CONFIG,
     CONFIG,
@@ -43,22 +46,30 @@ Place = Callable[[Path, np.ndarray], jax.Array]
 
 
 def read_config(directory: str | os.PathLike[str]) -> Any:
-    """Reads `directory`/config.json to the `ModelConfig` of its family.
+    """Reads `directory`/config.json, or the metadata of a GGUF file, to a `ModelConfig`.
 
     The ids that end an answer come from generation_config.json too, see `with_all_ends`.
 
     Raises:
-      CheckpointError: the directory or file does not exist, or the file is not JSON.
+      CheckpointError: the directory or file does not exist, or the file is not JSON or not GGUF.
       ConfigError: the model is not supported; the message names the key.
     """
+    if is_gguf(directory):
+        file = read_gguf(directory)
+        return _named(file.path, lambda: config_from_json(config_json(file)))
     path = existing_directory(directory) / CONFIG
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; {_instead(path.parent)}")
     raw = read_json(path)
+    return _named(path.parent, lambda: with_all_ends(config_from_json(raw), raw, path.parent))
+
+
+def _named(path: pathlib.Path, read: Callable[[], Any]) -> Any:
+    """The result of `read`, whose `ConfigError` gets the path of the model."""
     try:
-        return with_all_ends(config_from_json(raw), raw, path.parent)
+        return read()
     except ConfigError as error:
-        raise ConfigError(f"{path.parent}: {error}") from None
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _instead(directory: pathlib.Path) -> str:
@@ -68,6 +79,8 @@ def _instead(directory: pathlib.Path) -> str:
     models = [path.parent.name for path in sorted(directory.glob(f"*/{CONFIG}"))]
     if models:
         return f"{directory} holds the models {models}: give one of these folders"
+    if files := sorted(path.name for path in directory.glob(f"*{SUFFIX}")):
+        return f"{directory} holds the GGUF files {files}: give the path of one of them"
     return f"a model directory needs its {CONFIG}"
 
 
@@ -92,7 +105,7 @@ def load_params(
 
     Args:
       directory: holds model.safetensors, or shards and model.safetensors.index.json. If both are
-        there, model.safetensors is used, as in transformers.
+        there, model.safetensors is used, as in transformers. Or a GGUF file.
       config: from `read_config`.
       dtype: floating dtype that every parameter is cast to.
       place: receives each parameter's path, e.g. ("layers_0", "mlp", "up_proj", "kernel"), and
@@ -107,14 +120,19 @@ def load_params(
         of the wrong shape or quantised. The message names the file or tensor and what to do.
       ConfigError: `dtype` is not a floating dtype.
     """
-    path, kind = existing_directory(directory), _float_dtype(dtype)
+    kind = _float_dtype(dtype)
     if kind == np.float64 and jnp.result_type(float) != np.float64:
         raise ConfigError("dtype='float64' needs jax.enable_x64; use 'float32' or 'bfloat16'")
     place = place or (lambda _, array: jnp.asarray(array))
     specs = family_of(config).tensors(config)
     params: dict[Path, jax.Array] = {}
     with contextlib.ExitStack() as stack:
-        found = open_weights(path, stack)
+        if is_gguf(directory):
+            file = read_gguf(directory)
+            path, found = file.path, stored_tensors(file)
+        else:
+            path = existing_directory(directory)
+            found = open_weights(path, stack)
         check_tensors(path, found, {name: spec.stored for name, spec in specs.items()})
         for name, spec in specs.items():
             stored = stored_under(name, found, specs)

@@ -21,7 +21,9 @@ from rsd_jax.models.dtypes import dtype_name
 from rsd_jax.models.ends import end_ids
 from rsd_jax.models.families import family_of
 from rsd_jax.models.family import ModelConfig, Network
+from rsd_jax.models.gguf_files import is_gguf, read_gguf
 from rsd_jax.models.weight_files import existing_directory
+from rsd_jax.text.gguf_tokenizer import tokenizer_from_gguf
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _ASSETS = pathlib.Path(__file__).parents[1] / "assets"
@@ -36,10 +38,11 @@ def load_model(
     mesh: jax.sharding.Mesh | None = None,
     adapter: str | pathlib.Path | None = None,
 ) -> LoadedModel:
-    """Loads a Hugging Face directory of a family in `rsd_jax.models.families.FAMILIES`.
+    """Loads a model of a family in `rsd_jax.models.families.FAMILIES`.
 
     Args:
-      path: holds config.json and safetensors, single or sharded with an index.
+      path: a Hugging Face directory with config.json and safetensors, single or sharded with an
+        index; or a GGUF file of a Llama, whose quantised weights become floats of `dtype`.
       dtype: of parameters and caches: "float32", "bfloat16", or "auto" for float32 on a CPU and
         bfloat16 elsewhere; see `dtype_name`. Probabilities are always float32.
       mesh: axes "data" (rows) and "model" (heads, wide dimensions), e.g.
@@ -99,13 +102,16 @@ def ends_of(target: LoadedModel, tokenizer: Any) -> tuple[int, ...]:
 
 
 def load_tokenizer(directory: str | pathlib.Path) -> Any:
-    """The tokenizer of transformers in a model directory; nothing is downloaded.
+    """The tokenizer of transformers in a model directory or GGUF file; nothing is downloaded.
 
     Raises:
+      ConfigError: the GGUF file's tokenizer is of an unknown kind.
       CheckpointError: the directory holds no tokenizer that transformers can read.
     """
     import transformers
 
+    if is_gguf(directory):
+        return tokenizer_from_gguf(read_gguf(directory).metadata, str(directory))
     folder = existing_directory(directory)
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise CheckpointError(

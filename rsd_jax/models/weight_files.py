@@ -24,7 +24,7 @@ _ROWS = 4096  # rows of a table that are compared at once
 
 
 class Stored(NamedTuple):
-    """The place of a tensor: an open safetensors file and its path."""
+    """The place of a tensor: an open safetensors file, or one that is read alike, and its path."""
 
     file: Any
     path: pathlib.Path
@@ -131,6 +131,8 @@ def check_tensors(
 ) -> None:
     """Checks that `found` holds exactly the tensors of `expected`, a shape for each name.
 
+    `directory` may be a GGUF file.
+
     `*.rotary_emb.inv_freq`, a constant that old versions stored, is ignored. A model that ties its
     head to the embedding may hold a head that equals the embedding; only then are values read. Or
     the model may hold the head alone, which then is the embedding too (see `stored_under`).
@@ -138,19 +140,20 @@ def check_tensors(
     Raises:
       CheckpointError: tensors are missing, unexpected, of the wrong shape or not floating point.
     """
+    told = CONFIG if directory.is_dir() else "metadata"  # a GGUF file has no config.json
     places = {name: stored_under(name, found, expected) for name in expected}
     missing = [name for name, place in places.items() if place not in found]
     extra = sorted(set(found) - set(expected) - {HEAD})
     extra = [name for name in extra if not name.endswith(".rotary_emb.inv_freq")]
     if missing:
-        hint = f"; check that the weights belong to this {CONFIG}"
+        hint = f"; check that the weights belong to this {told}"
         if missing == [HEAD]:
             hint = "; if the model reuses its embedding as head, set tie_word_embeddings to true"
         instead = f" and holds instead {some(extra)}" if extra else ""
         raise CheckpointError(f"{directory} lacks the tensors {some(missing)}{instead}{hint}")
     if extra:
         raise CheckpointError(
-            f"{directory} holds {some(extra)}, which its {CONFIG} does not call for; check "
+            f"{directory} holds {some(extra)}, which its {told} does not call for; check "
             "num_hidden_layers, attention_bias and mlp_bias there"
         )
     tied = HEAD in found and TABLE in found and HEAD not in expected
@@ -161,7 +164,7 @@ def check_tensors(
         if got != shape:
             raise CheckpointError(
                 f"{name} in {found[name].path} has shape {list(got)}, expected {list(shape)} by "
-                f"{CONFIG}; correct the one that is wrong"
+                f"{told}; correct the one that is wrong"
             )
         if kind not in _FLOATS:
             raise CheckpointError(

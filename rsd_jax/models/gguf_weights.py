@@ -1,0 +1,95 @@
+"""The tensors of a Llama in a GGUF file, under Hugging Face's names and in its order of rows.
+
+Source: `convert_hf_to_gguf.py` of llama.cpp, which writes such files.
+"""
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from rsd_jax.models.gguf_files import GgufFile, GgufTensor
+from rsd_jax.models.gguf_llama import FREQUENCIES, own_keys, positive
+from rsd_jax.models.weight_files import Stored
+
+_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+_LAYER = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+
+class _Header(NamedTuple):
+    """The header of a tensor, as `get_slice` of safetensors gives it."""
+
+    tensor: GgufTensor
+
+    def get_shape(self) -> list[int]:
+        return list(self.tensor.shape)
+
+    def get_dtype(self) -> str:
+        return "F32"
+
+
+class _Weights(NamedTuple):
+    """Tensors of a GGUF file, read as those of a safetensors file, by Hugging Face's names."""
+
+    tensors: Mapping[str, GgufTensor]
+
+    def get_slice(self, name: str) -> _Header:
+        return _Header(self.tensors[name])
+
+    def get_tensor(self, name: str) -> np.ndarray:
+        return self.tensors[name].values()
+
+
+def stored_tensors(file: GgufFile) -> dict[str, Stored]:
+    """The tensors of a file that `config_json` accepts, by Hugging Face's names.
+
+    A name that has no counterpart there stays as it is. The divisors of the frequencies are left
+    out, as they are in the configuration.
+    """
+    own = own_keys(file.metadata)
+    heads = positive(own, "attention.head_count")
+    groups = {
+        "self_attn.q_proj": heads,
+        "self_attn.k_proj": positive(own, "attention.head_count_kv", heads),
+    }
+    tensors = {}
+    for name, tensor in file.tensors.items():
+        if name == FREQUENCIES:
+            continue
+        renamed = _renamed(name)
+        for projection, count in groups.items():
+            if f".{projection}." in renamed:
+                tensor = tensor._replace(values=functools.partial(_half_split, tensor, count))
+        tensors[renamed] = tensor
+    weights = _Weights(tensors)
+    return {name: Stored(weights, file.path) for name in tensors}
+
+
+def _renamed(name: str) -> str:
+    if layer := re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name):
+        number, part, kind = layer.groups()
+        return f"model.layers.{number}.{_LAYER[part]}.{kind}" if part in _LAYER else name
+    part, _, kind = name.partition(".")
+    return f"{_TOP[part]}.{kind}" if part in _TOP else name
+
+
+def _half_split(tensor: GgufTensor, heads: int) -> np.ndarray:
+    """The rows of a head with its halves one after the other, as Hugging Face's rotation has them.
+
+    llama.cpp rotates neighbours, so its files interleave the halves.
+    """
+    values = tensor.values()
+    pairs = values.reshape(heads, -1, 2, *values.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(values.shape)
