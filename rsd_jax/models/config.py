@@ -1,8 +1,7 @@
 """The static configuration of a Llama; `hf_config` reads and writes config.json."""
 
 import dataclasses
-import functools
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rsd_jax.errors import ConfigError
 
@@ -76,6 +75,8 @@ class LlamaConfig:
 
     model_type: ClassVar[str] = "llama"
     architecture: ClassVar[str] = "LlamaForCausalLM"
+    head_norms: ClassVar[bool] = False
+    """Whether the queries and keys of each head are normalised before the rotation (Qwen3)."""
 
     vocab_size: int
     hidden_size: int
@@ -138,7 +139,7 @@ class LlamaConfig:
     @property
     def attention_parameters(self) -> int:
         """Number of parameters of one attention sub-layer, the norm before it included."""
-        return self._sublayer("self_attn")
+        return self._sublayer("self_attn") + 2 * self.head_dim * self.head_norms
 
     @property
     def mlp_parameters(self) -> int:
@@ -162,40 +163,3 @@ class LlamaConfig:
         """Parameters that a decoding step reads: all but an untied input table (a gather)."""
         table = 0 if self.tied_embeddings else self.vocab_size * self.hidden_size
         return self.num_parameters - table
-
-
-def _shape(
-    vocab: int, hidden: int, mlp: int, layers: int, heads: int, kv_heads: int, **others: Any
-) -> LlamaConfig:
-    return LlamaConfig(
-        vocab_size=vocab,
-        hidden_size=hidden,
-        intermediate_size=mlp,
-        num_layers=layers,
-        num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=hidden // heads,
-        bos_id=1,
-        eos_ids=(2,),
-        **others,
-    )
-
-
-_llama2 = functools.partial(_shape, 32000)
-_smollm2 = functools.partial(
-    _shape, 49152, rope=RopeConfig(theta=100000.0), max_positions=8192, tied_embeddings=True
-)
-
-# Published shapes (Touvron et al. 2023, table 1; the 115M draft: Goel et al. 2024;
-# SmolLM2-135M-Instruct: its config.json). Our own choices: a draft of 10M for it, and a tiny pair
-# with which measurements are rehearsed.
-NAMED_CONFIGS: dict[str, LlamaConfig] = {
-    "llama2_7b": _llama2(4096, 11008, 32, 32, 32),
-    "llama2_13b": _llama2(5120, 13824, 40, 40, 40),
-    "llama2_70b": _llama2(8192, 28672, 80, 64, 8),
-    "llama2_115m": _llama2(1024, 2816, 4, 8, 8),
-    "smollm2_135m": _smollm2(576, 1536, 30, 9, 3),
-    "smollm2_10m": _smollm2(192, 512, 2, 3, 1),
-    "tiny_target": _shape(64, 32, 48, 3, 4, 2),
-    "tiny_draft": _shape(64, 16, 24, 1, 2, 1),
-}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rsd_jax.errors import ConfigError
+from rsd_jax.models import mistral, qwen
 from rsd_jax.models.family import Family
 from rsd_jax.models.hf_config import config_from_hf, config_to_hf
 from rsd_jax.models.llama import LlamaModel
@@ -11,6 +12,9 @@ from rsd_jax.models.llama_params import param_axes, tensor_specs
 
 FAMILIES: dict[str, Family] = {
     "llama": Family(config_from_hf, config_to_hf, tensor_specs, param_axes, LlamaModel),
+    "mistral": Family(mistral.read, mistral.write, tensor_specs, param_axes, LlamaModel),
+    "qwen2": Family(qwen.read_qwen2, qwen.write_qwen2, tensor_specs, param_axes, LlamaModel),
+    "qwen3": Family(qwen.read_qwen3, qwen.write_qwen3, tensor_specs, param_axes, LlamaModel),
 }
 
 

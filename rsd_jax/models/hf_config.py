@@ -4,6 +4,7 @@ The reader is strict: a key or value that changes the model's outputs in transfo
 Llama does not implement, is an error that names the key (`config_keys`).
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +12,9 @@ from rsd_jax.errors import ConfigError
 from rsd_jax.models.config import ROPE_KINDS, LlamaConfig, RopeConfig
 from rsd_jax.models.config_keys import INERT, PLAIN, ConfigKeys
 
-EOS_KEY = "eos_token_id"
+EOS_KEY, WINDOW_KEY = "eos_token_id", "sliding_window"
 # Keys that are read below.
-_READ_KEYS = frozenset(
+READ_KEYS = frozenset(
     {
         "architectures",
         "model_type",
@@ -40,7 +41,26 @@ _READ_KEYS = frozenset(
 )
 # Besides the keys that are inert in every family: the order of summation, and marks of old files.
 _INERT_KEYS = INERT | {"is_llama_config", "pretraining_tp"}
-LLAMA_KEYS = ConfigKeys(_READ_KEYS, _INERT_KEYS, PLAIN)
+LLAMA_KEYS = ConfigKeys(READ_KEYS, _INERT_KEYS, PLAIN)
+
+
+@dataclasses.dataclass(frozen=True)
+class Defaults:
+    """Values of absent keys, those of the family's class in transformers.
+
+    Attributes:
+      num_kv_heads, head_dim: None: follow from the other sizes.
+      max_positions, bos_id, eos_id: see `LlamaConfig`; None: no such token.
+    """
+
+    num_kv_heads: int | None = None
+    head_dim: int | None = None
+    max_positions: int = 2048
+    bos_id: int | None = 1
+    eos_id: int | None = 2
+
+
+LLAMA_DEFAULTS = Defaults()
 
 
 def _number(raw: Mapping[str, Any], key: str, kind: type, default: Any = None) -> Any:
@@ -167,14 +187,14 @@ def config_from_hf(
     raw: Mapping[str, Any],
     kind: type[LlamaConfig] = LlamaConfig,
     keys: ConfigKeys = LLAMA_KEYS,
+    defaults: Defaults = LLAMA_DEFAULTS,
 ) -> LlamaConfig:
     """Builds a `LlamaConfig` from the contents of a Hugging Face config.json.
 
     Warns of keys that transformers does not read for the family. `kind` is the configuration class
     of a family whose config.json has Llama's keys; `keys` says what the keys of the family mean.
 
-    Absent optional keys take the defaults of transformers' `LlamaConfig`; the five sizes of the
-    model are required.
+    Absent optional keys take the `defaults`; the five sizes of the model are required.
 
     Raises:
       ConfigError: a required key is missing, a value has the wrong type, or a value that would
@@ -184,29 +204,49 @@ def config_from_hf(
     rope = _rope_values(raw)
     _check(raw, rope, kind, keys)
     heads, hidden = _number(raw, "num_attention_heads", int), _number(raw, "hidden_size", int)
-    if raw.get("head_dim") is None and (heads < 1 or hidden % heads):
+    head_dim = raw.get("head_dim", defaults.head_dim)
+    if head_dim is None and (heads < 1 or hidden % heads):
         raise ConfigError(
             f"hidden_size={hidden} is not a multiple of num_attention_heads={heads}; set head_dim"
         )
-    max_positions = _number(raw, "max_position_embeddings", int, 2048)
-    bos = ids_of(raw, "bos_token_id", 1)
+    max_positions = _number(raw, "max_position_embeddings", int, defaults.max_positions)
+    # Null stands for as many as there are query heads.
+    kv_heads = {"num_key_value_heads": defaults.num_kv_heads} | dict(raw)
+    bos = ids_of(raw, "bos_token_id", defaults.bos_id)
     return kind(
         vocab_size=_number(raw, "vocab_size", int),
         hidden_size=hidden,
         intermediate_size=_number(raw, "intermediate_size", int),
         num_layers=_number(raw, "num_hidden_layers", int),
         num_heads=heads,
-        num_kv_heads=_number(raw, "num_key_value_heads", int, heads),
-        head_dim=_number(raw, "head_dim", int, hidden // max(heads, 1)),
+        num_kv_heads=_number(kv_heads, "num_key_value_heads", int, heads),
+        head_dim=_number({"head_dim": head_dim}, "head_dim", int, hidden // max(heads, 1)),
         max_positions=max_positions,
         norm_eps=_number(raw, "rms_norm_eps", float, 1e-6),
         rope=_rope_from_hf(rope, max_positions),
-        attention_bias=_flag(raw, "attention_bias"),
-        mlp_bias=_flag(raw, "mlp_bias"),
+        attention_bias="attention_bias" in keys.read and _flag(raw, "attention_bias"),
+        mlp_bias="mlp_bias" in keys.read and _flag(raw, "mlp_bias"),
         tied_embeddings=_flag(raw, "tie_word_embeddings"),
         bos_id=bos[0] if bos else None,
-        eos_ids=ids_of(raw, EOS_KEY, 2),
+        eos_ids=ids_of(raw, EOS_KEY, defaults.eos_id),
     )
+
+
+def limited_to_window(config: LlamaConfig, raw: Mapping[str, Any]) -> LlamaConfig:
+    """The configuration with no more positions than its window of attention.
+
+    A token sees at most `sliding_window` positions, the token's own included. Sequences that are no
+    longer are computed as without a window.
+
+    Args:
+      config: of the model.
+      raw: content of config.json; a window that is absent or null is none.
+
+    Raises:
+      ConfigError: the window is not a whole number.
+    """
+    window = _number(raw, WINDOW_KEY, int, config.max_positions)
+    return dataclasses.replace(config, max_positions=min(config.max_positions, window))
 
 
 def config_to_hf(config: LlamaConfig) -> dict[str, Any]:

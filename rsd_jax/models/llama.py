@@ -28,7 +28,7 @@ class RMSNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         wide = x.astype(accumulator(x.dtype))
         wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.eps)
-        return wide.astype(x.dtype) * scale.astype(x.dtype)[None, None]
+        return wide.astype(x.dtype) * jnp.expand_dims(scale.astype(x.dtype), range(x.ndim - 1))
 
 
 def _dense(config: LlamaConfig, features: int, name: str, dtype: jnp.dtype) -> nn.Dense:
@@ -64,8 +64,11 @@ class Attention(nn.Module):
             y = _dense(c, heads * c.head_dim, name, x.dtype)(x)
             return y.reshape(*x.shape[:2], heads, c.head_dim)
 
-        queries = rotate(project(c.num_heads, "q_proj"), *rope)
-        keys = rotate(project(c.num_kv_heads, "k_proj"), *rope)
+        def rotated(heads: int, name: str) -> jax.Array:
+            y = project(heads, f"{name}_proj")
+            return rotate(RMSNorm(c.norm_eps, name=f"{name}_norm")(y) if c.head_norms else y, *rope)
+
+        queries, keys = rotated(c.num_heads, "q"), rotated(c.num_kv_heads, "k")
         values = project(c.num_kv_heads, "v_proj")
 
         def store(buffer: jax.Array, new: jax.Array) -> jax.Array:

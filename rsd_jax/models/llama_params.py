@@ -17,6 +17,10 @@ def tensor_specs(config: LlamaConfig) -> dict[str, TensorSpec]:
                 specs[f"{key}.weight"] = TensorSpec((*path, "kernel"), shape, True)
                 if config.has_bias(name):
                     specs[f"{key}.bias"] = TensorSpec((*path, "bias"), shape[:1], False)
+        for name in ("q_norm", "k_norm") if config.head_norms else ():
+            specs[f"{prefix}.self_attn.{name}.weight"] = TensorSpec(
+                (layer, "self_attn", name, "scale"), (config.head_dim,), False
+            )
         for name in ("input_layernorm", "post_attention_layernorm"):
             specs[f"{prefix}.{name}.weight"] = TensorSpec((layer, name, "scale"), (d,), False)
     specs["model.norm.weight"] = TensorSpec(("norm", "scale"), (d,), False)
@@ -54,6 +58,8 @@ def param_axes(config: LlamaConfig, names: Path) -> Axes:
     }
     inputs = {"o_proj": "heads", "down_proj": "mlp"}
     axes: tuple[str, ...]
+    if names[-2:-1] in (("q_norm",), ("k_norm",)):
+        return (None,), (c.head_dim,)  # every device has heads
     if names == ("embed_tokens", "embedding"):
         # An untied table is only gathered from, so every device keeps the whole table.
         axes = ("vocab" if c.tied_embeddings else "embed", "embed")

@@ -16,12 +16,12 @@ from rsd_jax.core.types import LoadedModel
 from rsd_jax.errors import CheckpointError, ConfigError, positive_integer
 from rsd_jax.models.adapter import load_adapter
 from rsd_jax.models.checkpoint import load_params, read_config
-from rsd_jax.models.config import NAMED_CONFIGS
 from rsd_jax.models.dtypes import dtype_name
 from rsd_jax.models.ends import end_ids
 from rsd_jax.models.families import family_of
 from rsd_jax.models.family import ModelConfig, Network
 from rsd_jax.models.gguf_files import is_gguf, read_gguf
+from rsd_jax.models.shapes import NAMED_CONFIGS
 from rsd_jax.models.weight_files import existing_directory
 from rsd_jax.text.gguf_tokenizer import tokenizer_from_gguf
 
@@ -171,7 +171,7 @@ def random_model(
     """A model of a published shape with random weights, made on the device, for timing.
 
     Args:
-      name: name in `rsd_jax.models.config.NAMED_CONFIGS`, e.g. "llama2_7b".
+      name: name in `rsd_jax.models.shapes.NAMED_CONFIGS`, e.g. "llama2_7b".
       layers: number of layers, if it is to differ from the shape's.
       dtype, mesh: see `load_model`.
       seed: seed of the weights.

@@ -21,8 +21,8 @@ from rsd_jax.distillation.data.tokenizer import load_tokenizer
 from rsd_jax.distillation.data.training_prompts import prompts_from_files
 from rsd_jax.distillation.settings import Settings
 from rsd_jax.errors import ConfigError
-from rsd_jax.models.config import NAMED_CONFIGS
 from rsd_jax.models.llama import LlamaModel
+from rsd_jax.models.shapes import NAMED_CONFIGS
 from tests import ROOT
 
 _BOS, _EOS = 1, 2

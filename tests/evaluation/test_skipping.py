@@ -8,9 +8,9 @@ import pytest
 import rsd_jax
 from rsd_jax.evaluation.floors import kept_fraction
 from rsd_jax.evaluation.skipped_passes import random_sets, skipping_rows, time_skipped_passes
-from rsd_jax.models.config import NAMED_CONFIGS
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.models.loading import random_model
+from rsd_jax.models.shapes import NAMED_CONFIGS
 from rsd_jax.records.files import append_row, read_rows
 from rsd_jax.reporting.page import Output
 from rsd_jax.reporting.report import write_report

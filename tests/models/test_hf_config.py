@@ -8,10 +8,12 @@ import pytest
 
 from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.models.checkpoint import read_config
-from rsd_jax.models.config import NAMED_CONFIGS, LlamaConfig, RopeConfig
+from rsd_jax.models.config import LlamaConfig, RopeConfig
+from rsd_jax.models.families import family_of
 from rsd_jax.models.hf_config import config_from_hf, config_to_hf
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.models.rope import inverse_frequencies
+from rsd_jax.models.shapes import NAMED_CONFIGS
 
 _REQUIRED = {
     "model_type": "llama",
@@ -170,12 +172,19 @@ def test_transformers_reads_what_we_write(kind, tmp_path):
 @pytest.mark.parametrize("name", NAMED_CONFIGS)
 def test_named_configs(name):
     config = NAMED_CONFIGS[name]
-    assert config_from_hf(config_to_hf(config)) == config
+    family = family_of(config)
+    assert family.read_config(family.write_config(config)) == config
     millions = {
         "llama2_7b": 6738,
         "llama2_13b": 13016,
         "llama2_70b": 68977,
         "llama2_115m": 117,
+        "llama3_1b": 1236,
+        "llama3_8b": 8030,
+        "qwen2_500m": 494,
+        "qwen2_7b": 7616,
+        "qwen3_600m": 596,
+        "qwen3_8b": 8191,
         "smollm2_135m": 135,
         "smollm2_10m": 10,
         "tiny_target": 0,

@@ -7,8 +7,9 @@ import pytest
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.floors import kept_fraction
-from rsd_jax.models.config import NAMED_CONFIGS, LlamaConfig
+from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.llama import LlamaModel
+from rsd_jax.models.shapes import NAMED_CONFIGS
 from rsd_jax.records import metrics
 
 _TARGET, _DRAFT = NAMED_CONFIGS["llama2_7b"], NAMED_CONFIGS["llama2_115m"]

@@ -15,7 +15,7 @@ from rsd_jax.evaluation.accelerator.settings import Settings
 from rsd_jax.evaluation.measured_rows import header
 from rsd_jax.evaluation.peers import Peer, TransformersPeer
 from rsd_jax.evaluation.stopwatch import timed
-from rsd_jax.models.config import NAMED_CONFIGS
+from rsd_jax.models.shapes import NAMED_CONFIGS
 from rsd_jax.records.device_parts import PeerBlock
 from rsd_jax.records.hardware import current_versions
 
