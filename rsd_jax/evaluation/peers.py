@@ -14,7 +14,7 @@ from typing import Any
 
 from rsd_jax.engine.request import Sampling
 from rsd_jax.models.config import LlamaConfig
-from rsd_jax.models.hf_config import config_to_hf
+from rsd_jax.models.families import family_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class TransformersPeer:
         import torch
         import transformers
 
-        read = transformers.LlamaForCausalLM.from_pretrained
+        read = transformers.AutoModelForCausalLM.from_pretrained
         return cls(read(target, dtype=torch.float32), read(draft, dtype=torch.float32))
 
     @classmethod
@@ -73,8 +73,10 @@ class TransformersPeer:
         import transformers
 
         def make(config: LlamaConfig) -> Any:
-            values = transformers.LlamaConfig.from_dict(config_to_hf(config))
-            return transformers.LlamaForCausalLM(values)
+            values = family_of(config).write_config(config)
+            return transformers.AutoModelForCausalLM.from_config(
+                transformers.AutoConfig.for_model(**values)
+            )
 
         usual = torch.get_default_dtype()
         torch.set_default_dtype(getattr(torch, dtype))
