@@ -55,10 +55,17 @@ def hf_greedy(
     max_new_tokens: int,
     eos_id: int | None = None,
 ) -> list[list[int]]:
+    """`greedy_of` the model in `directory`."""
+    return greedy_of(hf_model(directory), prompts, max_new_tokens, eos_id)
+
+
+def greedy_of(
+    model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, eos_id: int | None = None
+) -> list[list[int]]:
     """New tokens (a first EOS included) of transformers' greedy `generate`, a prompt at a time."""
     import torch
 
-    model, out = hf_model(directory), []
+    out = []
     for prompt in prompts:
         ids = torch.tensor([list(prompt)])
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""A small draft for any target of the Llama family on disk, from text and prompts of your own.
+"""A small draft for any target on disk that has BOS, from text and prompts of your own.
 
 Source: the three steps of Goel et al. 2024 (arXiv 2403.00858), at sizes of our choice: a draft of 4
 layers with hidden size 256, whose vocabulary and tokenizer are the target's. Most of its parameters
@@ -12,39 +12,12 @@ Cost: no run at this size is on record; a test runs all stages with tiny models.
 16 million tokens, the distillation 8 million; larger drafts and targets want more.
 """
 
-import dataclasses
-from typing import Any
-
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from rsd_jax.distillation.settings import ResponseSettings, TrainingSettings
-from rsd_jax.text.chat import CHAT_DATE
+from rsd_jax.distillation.config_sections import prompt_files, recipe, responses
 
-
-def _recipe(**values: Any) -> ConfigDict:
-    return ConfigDict(dataclasses.asdict(TrainingSettings(**values)))
-
-
-def _responses(**values: Any) -> ConfigDict:
-    settings = dataclasses.asdict(ResponseSettings(**values))
-    del settings["eos_ids"]  # the target's own
-    return ConfigDict(settings | {"top_k": placeholder(int)})
-
-
-def _prompts(path: str) -> ConfigDict:
-    return ConfigDict(
-        dict(
-            patterns=(path,),
-            field="prompt",
-            template="chat",  # the tokenizer's own; "{prompt}" for a base model
-            limit=placeholder(int),
-            system=placeholder(str),
-            parse_special=False,
-            chat_template_kwargs=dict(),
-            chat_date=CHAT_DATE,
-        )
-    )
+_TEMPLATE = "chat"  # the tokenizer's own; "{prompt}" for a base model
 
 
 def _draft() -> ConfigDict:
@@ -75,15 +48,15 @@ def get_config() -> ConfigDict:
     config.number_words = dict(train=0, heldout=0)
     config.corpus_root = ""
     config.prompts = dict()
-    config.prompt_files = _prompts("data/prompts.jsonl")
+    config.prompt_files = prompt_files("data/prompts.jsonl", template=_TEMPLATE)
     config.max_prompt_tokens = 256  # of a window of 512, so that every window shows a response
     config.method = dict(name="ar")
-    config.responses = _responses(
+    config.responses = responses(
         temperatures=(0.0, 0.3, 0.7, 1.0), max_new_tokens=256, batch_size=8, prompts_per_shard=64
     )
     config.draft_warm_start = dict(
         model=_draft(),
-        recipe=_recipe(
+        recipe=recipe(
             steps=2000,
             batch_size=16,
             window=512,
@@ -94,7 +67,7 @@ def get_config() -> ConfigDict:
     )
     config.draft = dict(
         model=_draft(),
-        recipe=_recipe(
+        recipe=recipe(
             objective="forward_kl",
             steps=1000,
             batch_size=16,
@@ -113,7 +86,7 @@ def get_config() -> ConfigDict:
             sd_4=dict(name="sd", length=4), rsd_s_4x4=dict(name="rsd_s", width=4, length=4)
         ),
         prompts=dict(),
-        prompt_files=_prompts("data/test_prompts.jsonl"),
+        prompt_files=prompt_files("data/test_prompts.jsonl", template=_TEMPLATE),
         scored=dict(),
         max_new_tokens=128,
         temperature=0.3,

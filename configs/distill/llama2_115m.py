@@ -14,41 +14,12 @@ Cost: pretraining takes about 6e18 floating-point operations (6 x 84M parameters
 x 10.5e9 tokens, and attention). The other costs are the target's responses and passes over them.
 """
 
-import dataclasses
-from typing import Any
-
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
-from rsd_jax.distillation.settings import ResponseSettings, TrainingSettings
-from rsd_jax.text.chat import CHAT_DATE
+from rsd_jax.distillation.config_sections import prompt_files, recipe, responses
 
-
-def _recipe(**values: Any) -> ConfigDict:
-    return ConfigDict(dataclasses.asdict(TrainingSettings(**values)))
-
-
-def _responses(**values: Any) -> ConfigDict:
-    settings = dataclasses.asdict(ResponseSettings(**values))
-    del settings["eos_ids"]  # the target's own
-    return ConfigDict(settings | {"top_k": placeholder(int)})
-
-
-def _prompts(path: str) -> ConfigDict:
-    return ConfigDict(
-        dict(
-            patterns=(path,),
-            field="prompt",
-            # For Llama 2 Chat; "chat" for the chat template of any other target, "{prompt}" for a
-            # base model.
-            template="[INST] {prompt} [/INST]",
-            limit=placeholder(int),
-            system=placeholder(str),
-            parse_special=False,
-            chat_template_kwargs=dict(),
-            chat_date=CHAT_DATE,
-        )
-    )
+# For Llama 2 Chat; "chat" for the chat template of any other target, "{prompt}" for a base model.
+_TEMPLATE = "[INST] {prompt} [/INST]"
 
 
 def _draft() -> ConfigDict:
@@ -80,10 +51,10 @@ def get_config() -> ConfigDict:
     config.number_words = dict(train=0, heldout=0)
     config.corpus_root = ""
     config.prompts = dict()
-    config.prompt_files = _prompts("data/prompts.jsonl")
+    config.prompt_files = prompt_files("data/prompts.jsonl", template=_TEMPLATE)
     config.max_prompt_tokens = 512  # of a window of 1024, so that every window shows a response
     config.method = dict(name="ar")
-    config.responses = _responses(
+    config.responses = responses(
         temperatures=(0.0, 0.3, 0.7, 1.0),  # at which the pair will be used
         top_p=0.95,
         max_new_tokens=512,
@@ -92,7 +63,7 @@ def get_config() -> ConfigDict:
     )
     config.draft_warm_start = dict(
         model=_draft(),
-        recipe=_recipe(
+        recipe=recipe(
             objective="cross_entropy",
             steps=20_000,
             batch_size=256,
@@ -107,7 +78,7 @@ def get_config() -> ConfigDict:
     )
     config.draft = dict(
         model=_draft(),
-        recipe=_recipe(
+        recipe=recipe(
             objective="tvd_pp",
             steps=5000,
             batch_size=64,
@@ -128,7 +99,7 @@ def get_config() -> ConfigDict:
             sd_3=dict(name="sd", length=3), rsd_s_6x5=dict(name="rsd_s", width=6, length=5)
         ),
         prompts=dict(),
-        prompt_files=_prompts("data/test_prompts.jsonl"),
+        prompt_files=prompt_files("data/test_prompts.jsonl", template=_TEMPLATE),
         scored=dict(),
         max_new_tokens=128,
         temperature=0.3,

@@ -9,14 +9,12 @@ Expected: BLEU 97 on number_words; with the draft, at T = 0.3 on the three tasks
 efficiency 3.2 with SD of length 4 and 4.4 with RSD-S of width 6 and length 5.
 """
 
-import dataclasses
 from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from rsd_jax.distillation.settings import TrainingSettings
-from rsd_jax.text.chat import CHAT_DATE
+from rsd_jax.distillation.config_sections import prompt_files, recipe
 
 
 def _model(**shape: int) -> ConfigDict:
@@ -26,27 +24,7 @@ def _model(**shape: int) -> ConfigDict:
 
 
 def _recipe(**values: Any) -> ConfigDict:
-    values = dict(optimizer="muon", batch_size=8, window=256) | values
-    return ConfigDict(dataclasses.asdict(TrainingSettings(**values)))
-
-
-def _no_files() -> ConfigDict:
-    """Settings for prompts of your own, of which there are none by default.
-
-    See `training_prompts.prompts_from_files`.
-    """
-    return ConfigDict(
-        dict(
-            patterns=(),
-            field="prompt",
-            template="{prompt}",  # "chat" for the tokenizer's own chat template
-            limit=placeholder(int),
-            system=placeholder(str),
-            parse_special=False,
-            chat_template_kwargs=dict(),
-            chat_date=CHAT_DATE,
-        )
-    )
+    return recipe(**dict(optimizer="muon", batch_size=8, window=256) | values)
 
 
 def _models_and_recipes(config: ConfigDict) -> None:
@@ -132,7 +110,7 @@ def get_config() -> ConfigDict:
     _models_and_recipes(config)
     config.skipping = _skipping()
     config.prompts = dict(library=1000, number_words=400, docstrings=400)  # of the training split
-    config.prompt_files = _no_files()
+    config.prompt_files = prompt_files(template="{prompt}")
     config.max_prompt_tokens = 192  # of a window of 256, so that every window shows a response
     config.method = dict(name="ar")  # with the options of build_method
     config.responses = dict(
@@ -151,7 +129,7 @@ def get_config() -> ConfigDict:
             sd_4=dict(name="sd", length=4), rsd_s_6x5=dict(name="rsd_s", width=6, length=5)
         ),
         prompts=dict(completion=32, docstrings=32, number_words=32),
-        prompt_files=_no_files(),
+        prompt_files=prompt_files(template="{prompt}"),
         scored=dict(docstrings=174, number_words=100),
         max_new_tokens=64,
         temperature=0.3,

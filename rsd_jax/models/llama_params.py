@@ -59,7 +59,9 @@ def param_axes(config: LlamaConfig, names: Path) -> Axes:
     inputs = {"o_proj": "heads", "down_proj": "mlp"}
     axes: tuple[str, ...]
     if names[-2:-1] in (("q_norm",), ("k_norm",)):
-        return (None,), (c.head_dim,)  # every device has heads
+        return (None,), (
+            c.head_dim,
+        )  # the same for all heads, so every device keeps all of the norm
     if names == ("embed_tokens", "embedding"):
         # An untied table is only gathered from, so every device keeps the whole table.
         axes = ("vocab" if c.tied_embeddings else "embed", "embed")

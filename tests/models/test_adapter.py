@@ -81,7 +81,7 @@ def test_products_of_the_factors_are_added(saved, factors, params):
 
 
 def test_patterns_give_ranks_and_scales_as_in_peft(saved, factors, params):
-    """The first pattern counts that matches the whole name or its end behind a dot."""
+    """Of the patterns that match a name, or its end behind a dot, the first one counts."""
     model, adapter = saved
     tensors = load_file(adapter / WEIGHTS)
     narrow = {_UP: 2, _KEY: _RANK}

@@ -16,7 +16,7 @@ import pytest
 import rsd_jax
 from rsd_jax.models.loading import load_tokenizer
 from rsd_jax.text.encoding import encode
-from tests.parity import ATOL, score
+from tests.parity import ATOL, greedy_of, score
 
 _FLAG = "RSD_JAX_SMOLLM2"
 _NEW_TOKENS = 64
@@ -109,18 +109,7 @@ def answers(pair, prompts):
 def test_greedy_answers_and_logits_are_those_of_transformers(pair, prompts, answers, reference):
     import torch
 
-    for prompt, ours in zip(prompts, answers, strict=True):
-        ids = torch.tensor([prompt])
-        with torch.inference_mode():
-            theirs = reference.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=_NEW_TOKENS,
-                do_sample=False,
-                eos_token_id=2,
-                pad_token_id=2,
-            )
-        assert ours == theirs[0, len(prompt) :].tolist()
+    assert answers == greedy_of(reference, prompts, _NEW_TOKENS, eos_id=2)
     whole = np.asarray([prompts[0] + answers[0]], np.int32)
     with torch.inference_mode():
         logits = reference(torch.tensor(whole, dtype=torch.int64)).logits.numpy()

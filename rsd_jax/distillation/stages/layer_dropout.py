@@ -29,7 +29,6 @@ from rsd_jax.models.adapter import save_adapter
 from rsd_jax.records.complete_files import write_json
 
 _MEASURED_SETS = 4
-_ROWS = 8  # scored at once
 
 
 def train_layer_dropout(workspace: Workspace) -> None:
@@ -62,6 +61,7 @@ def train_layer_dropout(workspace: Workspace) -> None:
         student,
         workspace.model(TARGET, "float32"),
         windows=windows.tokens,
+        batch_size=recipe.eval_batch_size,
         teacher=target.params,
     )
     state = train(
@@ -102,6 +102,7 @@ def _measured(
     params: Params,
     *,
     windows: np.ndarray,
+    batch_size: int,
     teacher: Params,
 ) -> dict[str, float]:
     """Measures the adapted target on held-out windows.
@@ -112,10 +113,10 @@ def _measured(
       as without skipping, a mean over random sets.
     """
     adapted = jax.jit(student.adapted)(params)
-    values = evaluate(model, adapted, windows)
+    values = evaluate(model, adapted, windows, batch_size=batch_size)
     sums: dict[str, list[float]] = {"forward_kl": []}
     sizes = sorted({student.fewest, (student.fewest + student.most + 1) // 2, student.most})
-    rows = min(_ROWS, len(windows))
+    rows = min(batch_size, len(windows))
     for start in range(0, len(windows) - rows + 1, rows):
         tokens = jnp.asarray(windows[start : start + rows, :-1])
         whole, distance = _whole(model, adapted, teacher, tokens)

@@ -90,6 +90,7 @@ def measure_run(workspace: Workspace, run: str) -> dict[str, Any]:
         draft.params,
         windows.tokens,
         teacher=(workspace.model(TARGET), target.params),
+        batch_size=recipe.eval_batch_size,
         layout=workspace.layout,
     )
     held_out = {
