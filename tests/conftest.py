@@ -9,9 +9,11 @@
 - Programs are compiled with few optimisations and, where JAX still has it, by the older code
   generator, 2.5 times as fast, because tests run each program only a few times. Tests that read the
   text of compiled programs use the fixture `full_optimisation` and `tests.AS_USERS_COMPILE`.
+- Compiled programs are released before a process has too many of them.
 """
 
 import os
+import pathlib
 
 import jax
 import pytest
@@ -33,6 +35,11 @@ pytest_plugins = ("tests.compile_meter",)
 _MARKERS = ("standard_promotion: implicit mixing of dtypes is allowed (optimisers need it)",)
 _WARNINGS = ("error",)
 
+_MAPS = pathlib.Path("/proc/self/maps")
+_MOST_MAPS = 30_000
+"""Of a process between two files of tests. Linux allows 65530 (vm.max_map_count); each compiled
+program has several, a file of tests up to 20 000, and one too many ends the process."""
+
 
 def pytest_configure(config):
     for marker in _MARKERS:
@@ -49,6 +56,14 @@ def _promotion(request):
         return
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _release_programs():
+    """Releases all compiled programs after a file of tests if they have many memory maps."""
+    yield
+    if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MOST_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="module")
