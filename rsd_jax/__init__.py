@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rsd_jax.engine.methods import Method, build_method
     from rsd_jax.engine.results import GenerateResult, GenerateStats
     from rsd_jax.models.loading import LoadedPair, load_model, load_pair
+    from rsd_jax.models.shared_tokens import share_tokens
     from rsd_jax.text.prompts import encode_prompts
     from rsd_jax.text.streaming import stream_text
 
@@ -30,6 +31,7 @@ __all__ = [
     "generate",
     "load_model",
     "load_pair",
+    "share_tokens",
     "stream",
     "stream_text",
 ]
@@ -46,6 +48,7 @@ _MODULES = {
     "generate": "engine.generation",
     "load_model": "models.loading",
     "load_pair": "models.loading",
+    "share_tokens": "models.shared_tokens",
     "stream": "engine.generation",
     "stream_text": "text.streaming",
 }

@@ -1,8 +1,8 @@
-"""A draft whose table of tokens is shorter or longer than that of its target.
+"""Drafts whose table of tokens is not that of their target.
 
-Tables of one tokenizer are often padded to different sizes. The shared ids are those of the smaller
-table. The draft's law q is restricted to the shared ids before anything is drawn, so verification
-is unchanged and stays lossless.
+Tables of one tokenizer are often padded to different sizes: the shared ids are those of the smaller
+table. Of two tokenizers, the shared tokens are those of equal text. The draft's law q is restricted
+to the shared tokens before anything is drawn, so verification is unchanged and stays lossless.
 """
 
 import dataclasses
@@ -79,10 +79,9 @@ class OnSharedTokens(LanguageModel):
         skips: jax.Array | None = None,
         logits_for: slice = slice(None),
     ) -> tuple[jax.Array, Scratch]:
-        known = self.model.vocab_size
         logits, scratch = self.model.forward(
-            params,
-            jnp.where(tokens < known, tokens, STAND_IN),
+            self._own(params),
+            self._fed(params, tokens),
             positions,
             cache,
             scratch,
@@ -91,10 +90,22 @@ class OnSharedTokens(LanguageModel):
             skips=skips,
             logits_for=logits_for,
         )
-        lacking = max(self.vocab_size - known, 0)
-        shared = logits[..., : self.vocab_size]
+        return self._shared(params, logits), scratch
+
+    def _own(self, params: Params) -> Params:
+        """The parameters of the draft itself."""
+        return params
+
+    def _fed(self, params: Params, tokens: jax.Array) -> jax.Array:
+        """The draft's ids of the target's tokens."""
+        return jnp.where(tokens < self.model.vocab_size, tokens, STAND_IN)
+
+    def _shared(self, params: Params, logits: jax.Array) -> jax.Array:
+        """The draft's logits at the target's ids, -inf at those that the draft lacks."""
+        lacking = max(self.vocab_size - self.model.vocab_size, 0)
         none = ((0, 0),) * (logits.ndim - 1)
-        return jnp.pad(shared, (*none, (0, lacking)), constant_values=-jnp.inf), scratch
+        shared = logits[..., : self.vocab_size]
+        return jnp.pad(shared, (*none, (0, lacking)), constant_values=-jnp.inf)
 
     def commit(
         self,
@@ -105,6 +116,28 @@ class OnSharedTokens(LanguageModel):
         count: jax.Array,
     ) -> KVCache:
         return self.model.commit(cache, scratch, slots, start, count)
+
+
+@dataclasses.dataclass(frozen=True)
+class OnMappedTokens(OnSharedTokens):
+    """A draft model with another tokenizer than its target.
+
+    The parameters are `{"model": those of the draft, "draft_ids": i32[V]}`: for each id of the
+    target the draft's id of the same token, -1 for a token that the draft lacks. On a mesh that
+    splits the vocabulary, the draft's logits are gathered in every pass.
+    """
+
+    def _own(self, params: Params) -> Params:
+        return params["model"]
+
+    def _fed(self, params: Params, tokens: jax.Array) -> jax.Array:
+        ids = params["draft_ids"][tokens]
+        return jnp.where(ids >= 0, ids, STAND_IN)
+
+    def _shared(self, params: Params, logits: jax.Array) -> jax.Array:
+        ids = params["draft_ids"]
+        own = jnp.take(logits, jnp.maximum(ids, 0), axis=-1)
+        return jnp.where(jnp.broadcast_to(ids >= 0, own.shape), own, -jnp.inf)
 
 
 def on_shared_tokens(draft: LanguageModel, vocab_size: int) -> LanguageModel:
