@@ -198,7 +198,8 @@ def _commit_tokens(
     full = state.length + new >= block.limit
     return dataclasses.replace(
         state,
-        tokens=_write_block(state.tokens, block.tokens, state.length, active),
+        # What is past the new length is junk: the whole block of a row that is done or failed.
+        tokens=write_rows(state.tokens, block.tokens, state.length, axis=1),
         length=state.length + new,
         end=jnp.where(active, jnp.minimum(state.length + produced, block.limit), state.end),
         done=state.done | failed | (active & (any_eos | full)),
@@ -206,18 +207,6 @@ def _commit_tokens(
         failed_block=jnp.where(failed, state.stats.blocks, state.failed_block),
         stats=_count(state.stats, tree, result, active, produced),
     )
-
-
-def _write_block(
-    tokens: jax.Array, block: jax.Array, start: jax.Array, active: jax.Array
-) -> jax.Array:
-    """Writes i32[B, D + 1] at `start` of each active row; what is past the new length is junk."""
-
-    def read(row: jax.Array, start: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_slice(row, (start,), block.shape[1:])
-
-    old = jax.vmap(read)(tokens, start)
-    return write_rows(tokens, jnp.where(active[:, None], block, old), start, axis=1)
 
 
 def _count(

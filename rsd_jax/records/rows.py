@@ -20,6 +20,7 @@ from rsd_jax.records.device_parts import (
     Agreement,
     BlockCost,
     Choice,
+    CompiledBlock,
     DeviceRates,
     PeerBlock,
     Profile,
@@ -50,6 +51,7 @@ PARTS: dict[str, type] = {
     "chosen": Choice,
     "agreement": Agreement,
     "profile": Profile,
+    "compiled": CompiledBlock,
 }
 # By kind: parts that a finished row must have, and parts that it may have.
 KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -63,6 +65,7 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "choice": (("chosen",), ()),
     "check": (("agreement",), ()),
     "profile": (("profile",), ()),
+    "compiled": (("compiled",), ()),
 }
 
 
@@ -113,7 +116,8 @@ class Row:
       hardware: see `Hardware`.
       versions: by library.
       decoding, categories, scores, timing, expected, optimum, stream, search, skipping, device,
-        cost, peer, wide_pass, chosen, agreement, profile: the parts; null if not measured.
+        cost, peer, wide_pass, chosen, agreement, profile, compiled: the parts; null if not
+        measured.
     """
 
     source: str
@@ -166,6 +170,7 @@ class Row:
     chosen: Choice | None = None
     agreement: Agreement | None = None
     profile: Profile | None = None
+    compiled: CompiledBlock | None = None
 
     def filters_in_words(self) -> list[str]:
         """The filters of the target's law that are on, e.g. ["top-p 0.95"]."""

@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rsd_jax.evaluation.accelerator.settings import Settings
 from rsd_jax.records.device_parts import SOURCE
 from rsd_jax.records.files import append_row, known_rows, to_json
 from rsd_jax.records.rows import Row
@@ -51,7 +50,7 @@ class Progress:
 
 def measure_cells(
     cells: Sequence[Cell],
-    settings: Settings,
+    hash_of: Callable[[str, str], str],
     path: pathlib.Path,
     *,
     deadline: float,
@@ -65,7 +64,7 @@ def measure_cells(
 
     Args:
       cells: in order of worth.
-      settings: decide, with part and name, whether a row of the file is of a cell.
+      hash_of: part and name of a cell to `config_hash`, which decides whether a row is of a cell.
       path: file of the rows.
       deadline: no cell is begun after this time, in seconds of `time.monotonic`.
       say: called with a line of text before and after each cell.
@@ -75,14 +74,14 @@ def measure_cells(
       ConfigError: the file holds a line that is no row.
     """
     done = {row.config_hash for row in known_rows(path) if row.status != "failed"}
-    missing = [cell for cell in cells if settings.hash_of(cell.part, cell.name) not in done]
+    missing = [cell for cell in cells if hash_of(cell.part, cell.name) not in done]
     failed = 0
     for index, cell in enumerate(missing):
         if time.monotonic() >= deadline:
             return Progress(index, len(missing) - index, failed)
         say(f"{cell.part}: {cell.name} ...")
         begin = time.monotonic()
-        row = _row(cell, settings.hash_of(cell.part, cell.name))
+        row = _row(cell, hash_of(cell.part, cell.name))
         append_row(path, row)
         if row.status == "skipped":
             release()

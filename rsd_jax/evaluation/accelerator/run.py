@@ -96,7 +96,7 @@ def _run_part(part: str, run: Run) -> None:
         sys.exit(f"error: {error}")
     progress = measure_cells(
         cells,
-        run.settings,
+        run.settings.hash_of,
         run.path,
         deadline=time.monotonic() + run.deadline - time.time(),
         say=_say,

@@ -1,0 +1,1 @@
+"""Programs compiled for TPUs that are not attached, and what their text shows."""
