@@ -160,8 +160,9 @@ def _read(case: Case) -> dict[str, Any]:
 
 
 def _findings(case: Case, programs: Compiled) -> Findings:
-    capacity = programs.state.tokens.shape[1]  # of no other array, so that caches can be told
-    caches = [leaf for leaf in jax.tree.leaves(programs.state) if capacity in leaf.shape[2:3]]
+    capacity = programs.state.tokens.shape[1]
+    buffers = [leaf for leaf in jax.tree.leaves(programs.state) if len(leaf.shape) == 4]
+    caches = [leaf for leaf in buffers if leaf.shape[2] == capacity]  # the others are scratch
     weights = [leaf for leaf in jax.tree.leaves(programs.params) if len(leaf.shape) == 2]
     split = [leaf for leaf in (*caches, *weights) if local_shape(leaf) != leaf.shape]
     rows = -(-case.batch // case.chips.mesh[0])
