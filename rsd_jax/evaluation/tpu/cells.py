@@ -188,12 +188,13 @@ def _bytes(program: Any) -> int:
 
 
 def _bytes_of_layers_left_out(case: Case, target: LoadedModel, programs: Compiled) -> int:
-    """Weights and cache, on one chip, of the layers that were not compiled."""
+    """Weights, cache and scratch, on one chip, of the layers that were not compiled."""
     if case.layers is None:
         return 0
     assert target.layout is not None
     whole = abstract_model(case.target, target.layout)
-    cached = bytes_per_chip([programs.state.target_cache.keys, programs.state.target_cache.values])
+    of_target = jax.tree.leaves((programs.state.target_cache, programs.state.target_scratch))
+    cached = bytes_per_chip([leaf for leaf in of_target if len(leaf.shape) == 4])
     left_out = whole.model.num_layers - case.layers
     weights = bytes_per_chip(whole.params) - bytes_per_chip(target.params)
     return weights + cached // case.layers * left_out
