@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
     """Files, models and recipes; `rsd_jax.distillation.settings` describes the keys."""
     config = ConfigDict()
     config.workdir = "runs/any_llama"
-    config.target_directory = "models/target"  # in Hugging Face's format, with its tokenizer
+    config.target_directory = "./models/target"  # in Hugging Face's format, with its tokenizer
     config.target_dtype = "bfloat16"
     config.files = dict(patterns=("data/text",), field="text", held_out_per_mille=10)
     config.mixture = dict(files=1.0)

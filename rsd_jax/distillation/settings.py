@@ -341,8 +341,8 @@ class Settings:
 
     Attributes:
       workdir: default of the work directory.
-      target_directory: a trained target in Hugging Face's format, with its tokenizer; "" to train
-        the target here.
+      target_directory: a trained target, as `path` of `load_model`: a directory with its tokenizer,
+        a GGUF file or a name on the Hub; "" to train the target here.
       target_dtype: dtype in memory of a trained target.
       corpus_root: folder of the library's files; "": the running interpreter's standard library.
       mixture: share of each source in the windows of a batch; 0 leaves a source out.
