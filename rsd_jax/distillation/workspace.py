@@ -27,7 +27,7 @@ from rsd_jax.models.checkpoint import read_config
 from rsd_jax.models.ends import end_ids
 from rsd_jax.models.family import Network
 from rsd_jax.models.hub import local_path
-from rsd_jax.models.loading import build_model, load_model, load_tokenizer
+from rsd_jax.models.loading import build_model, load_model, load_tokenizer, tokenizer_path
 from rsd_jax.tasks.templates import CHAT
 from rsd_jax.text.chat import USER, Message, has_template
 from rsd_jax.text.prompts import prompt_ids
@@ -62,7 +62,7 @@ class Workspace:
 
     @property
     def target_directory(self) -> pathlib.Path | None:
-        """Directory of a target that was trained elsewhere; None if a stage trains the target.
+        """Directory or GGUF file of a trained target; None if a stage trains the target.
 
         Raises:
           CheckpointError: the target is named as on the Hub, which does not give it.
@@ -72,7 +72,9 @@ class Workspace:
 
     @property
     def tokenizer_directory(self) -> pathlib.Path:
-        """Directory of the tokenizer of all models."""
+        """Directory or GGUF file of the tokenizer of all models; errors as `target_directory`."""
+        if given := self.settings.tokenizer:
+            return tokenizer_path(given)
         return self.target_directory or self.root / "tokenizer"
 
     def tokenizer(self) -> Tokenizer:

@@ -96,11 +96,9 @@ def load_tokenizer(path: str | pathlib.Path) -> Any:
     """
     import transformers
 
-    files = local_path(path)
+    files = tokenizer_path(path)
     if is_gguf(files):
         return tokenizer_from_gguf(read_gguf(files).metadata, str(files))
-    if files.name in _TOKENIZER_FILES and files.is_file():
-        files = files.parent
     folder = existing_directory(files)
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise CheckpointError(
@@ -111,6 +109,12 @@ def load_tokenizer(path: str | pathlib.Path) -> Any:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (ImportError, OSError, ValueError) as error:
         raise CheckpointError(f"the tokenizer in {folder} cannot be read: {error}") from error
+
+
+def tokenizer_path(path: str | pathlib.Path) -> pathlib.Path:
+    """The folder or GGUF file that `load_tokenizer` reads; errors as there."""
+    files = local_path(path)
+    return files.parent if files.name in _TOKENIZER_FILES and files.is_file() else files
 
 
 def random_model(
