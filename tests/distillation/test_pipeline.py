@@ -234,7 +234,8 @@ def _as_gguf(directory, path):
     described = tokenizer_metadata(tokenizer, "gpt-2")
     flags = {"tokenizer.ggml.add_bos_token": True}
     metadata = llama_metadata(config) | described | flags
-    return write(path, metadata, llama_tensors(directory, config))
+    tensors = llama_tensors(directory, config)
+    return write(path, metadata, {name: v.astype(np.float32) for name, v in tensors.items()})
 
 
 @pytest.mark.parametrize("form", ["directory", "gguf", "gguf and a tokenizer of its own"])
