@@ -63,9 +63,9 @@ def config_json(file: GgufFile) -> dict[str, Any]:
     _check(metadata)
     own, architecture = own_keys(metadata), architecture_of(metadata)
     sizes = {key: positive(metadata, name) for key, name in _SIZES.items()}
-    hidden, heads = sizes["hidden_size"], sizes["num_attention_heads"]
+    heads = sizes["num_attention_heads"]
     own_width = own.get("attention.key_length")
-    head_dim = own_width or hidden // heads
+    head_dim = own_width or sizes["hidden_size"] // heads
     for key in ("attention.value_length", "rope.dimension_count"):
         if own.get(key, head_dim) != head_dim:
             raise ConfigError(
@@ -82,7 +82,7 @@ def config_json(file: GgufFile) -> dict[str, Any]:
         "model_type": architecture,
         "vocab_size": tensors[_TABLE].shape[0],
         "num_key_value_heads": positive(metadata, "attention.head_count_kv", heads),
-        "head_dim": head_dim if own_width or hidden % heads == 0 else None,
+        "head_dim": own_width,  # None for the equal share of a head, in every family
         "rms_norm_eps": positive(metadata, "attention.layer_norm_rms_epsilon"),
         "rope_parameters": _rope(file, own, head_dim),
         **{key: _BIASES[key] in tensors for key in ARCHITECTURES[architecture]},
