@@ -12,6 +12,9 @@ from huggingface_hub import errors
 
 import rsd_jax
 from launch.pairs import load_pair
+from rsd_jax.distillation.settings import Settings
+from rsd_jax.distillation.target_vocabulary import with_target_vocabulary
+from rsd_jax.distillation.workspace import Workspace
 from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.evaluation.sweep.settings import PairSource
 from rsd_jax.models.checkpoint import save_model
@@ -162,6 +165,21 @@ def test_without_the_hub_and_without_files_the_reason_is_that_of_the_hub(hub):
     with pytest.raises(CheckpointError, match=r"timed out.*HF_HUB_OFFLINE"):
         rsd_jax.load_model("owner/name")
     assert (len(hub.asked), len(hub.fetched)) == (1, 1)
+
+
+def test_a_distillation_takes_names(hub, tmp_path):
+    values = {"target_directory": "owner/name", "draft": {"model": {"vocab_size": None}}}
+    assert with_target_vocabulary(values)["draft"]["model"]["vocab_size"] == TINY_CONFIG.vocab_size
+    settings = Settings(target_directory="owner/name", tokenizer="other/name@v1")
+    workspace = Workspace(settings, tmp_path, tmp_path)
+    assert workspace.target_directory.name == COMMIT
+    assert workspace.model("target").config == TINY_CONFIG
+    assert workspace.chat_tokenizer.chat_template == tiny_tokenizers.CHATML
+    assert "Hello" in workspace.tokenizer().decode(workspace.tokenizer().encode("Hello").ids)
+    assert [(asked["name"], asked["revision"]) for asked in hub.asked] == [
+        ("owner/name", None),
+        ("other/name", "v1"),
+    ]
 
 
 def test_launchers_take_names(hub):
