@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import importlib
+import shutil
 import sys
 
 import jax
@@ -119,6 +120,13 @@ def test_methods_without_a_draft_model_decode_and_others_say_what_is_missing(ins
         )
     method = rsd_jax.build_method("ar")
     rsd_jax.generate(method, pair.target, None, prompts, max_new_tokens=2)
+
+
+def test_a_draft_of_other_tokens_gets_a_warning(models, installed, tmp_path):
+    draft = shutil.copytree(models / "draft", tmp_path / "draft")
+    tiny_tokenizers.with_bos().save_pretrained(draft)
+    with pytest.warns(UserWarning, match=r"tokenizers of smollm2 and .*draft differ: id 0"):
+        load_pair(PairSource(shipped="smollm2", source="package", draft=str(draft)))
 
 
 def test_configurations_name_the_source_and_a_draft(models, installed, tmp_path):
