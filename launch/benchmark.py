@@ -32,7 +32,8 @@ from rsd_jax.evaluation.skipped_passes import (
     time_skipped_passes,
 )
 from rsd_jax.evaluation.verification import time_verification, ways_to_verify
-from rsd_jax.models.loading import random_model, shipped_pair_directory
+from rsd_jax.models.loading import random_model
+from rsd_jax.models.pairs import shipped_pair_directory
 from rsd_jax.records.files import append_row
 from rsd_jax.reporting.comparison.table import comparison_table
 from rsd_jax.reporting.skipping.costs import skip_cost_table, skip_costs_of

@@ -19,19 +19,26 @@ def load_pair(source: PairSource, mesh: jax.sharding.Mesh | None = None) -> rsd_
       ConfigError, CheckpointError: see `rsd_jax.load_model` and `rsd_jax.load_pair`.
     """
     if source.shipped:
-        return rsd_jax.load_pair(source.shipped, dtype=source.dtype, mesh=mesh)
-    tokenizer = _tokenizer(source.target)  # first, as weights take long to read
-    pair = rsd_jax.LoadedPair(
-        target=rsd_jax.load_model(
-            source.target, dtype=source.dtype, mesh=mesh, adapter=source.adapter or None
-        ),
-        draft=rsd_jax.load_model(source.draft, dtype=source.dtype, mesh=mesh)
-        if source.draft
-        else None,
-        tokenizer=tokenizer,
-    )
+        pair = rsd_jax.load_pair(
+            source.shipped,
+            source=source.source or None,
+            draft=source.draft or None,
+            dtype=source.dtype,
+            mesh=mesh,
+        )
+    else:
+        tokenizer = _tokenizer(source.tokenizer or source.target)  # first, as weights take long
+        pair = rsd_jax.LoadedPair(
+            target=rsd_jax.load_model(
+                source.target, dtype=source.dtype, mesh=mesh, adapter=source.adapter or None
+            ),
+            draft=rsd_jax.load_model(source.draft, dtype=source.dtype, mesh=mesh)
+            if source.draft
+            else None,
+            tokenizer=tokenizer,
+        )
     if source.draft:
-        _warn_of_other_tokens(source, tokenizer)
+        _warn_of_other_tokens(source, pair.tokenizer)
     return pair
 
 
@@ -42,8 +49,9 @@ def _warn_of_other_tokens(source: PairSource, tokenizer) -> None:
         return  # a draft needs no tokenizer of its own
     if difference := first_difference(tokenizer, drafted):
         token, ours, theirs = difference
+        target = source.tokenizer or source.target or source.shipped
         warnings.warn(
-            f"the tokenizers of {source.target} and {source.draft} differ: id {token} is {ours!r} "
+            f"the tokenizers of {target} and {source.draft} differ: id {token} is {ours!r} "
             f"there and {theirs!r} here. The output keeps the target's law, but few drafted tokens "
             "will be accepted; use a draft with the target's tokenizer",
             stacklevel=3,

@@ -49,6 +49,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--pair_dir", type=pathlib.Path, help="folder with target/ and draft/ of another pair"
     )
+    parser.add_argument(
+        "--tokenizer", default="", help="with --pair_dir: its tokenizer, if target/ has none"
+    )
     parser.add_argument("--num_prompts", type=int, default=16, help="prompts to decode")
     parser.add_argument("--max_new_tokens", type=int, default=128, help="limit per prompt")
     parser.add_argument("--temperature", type=float, default=0.3, help="0 is greedy")
@@ -60,13 +63,17 @@ def _arguments() -> argparse.Namespace:
         default=ROOT / "runs/quickstart-results",
         help="folder of rows and figure",
     )
-    return parser.read()
+    args = parser.read()
+    if args.tokenizer and args.pair_dir is None:
+        parser.error("--tokenizer is for a pair of your own; give --pair_dir")
+    return args
 
 
-def _load_pair(directory: pathlib.Path | None) -> tuple[str, rsd_jax.LoadedPair]:
+def _load_pair(directory: pathlib.Path | None, tokenizer: str) -> tuple[str, rsd_jax.LoadedPair]:
     if directory is None:
         return PAIR, rsd_jax.load_pair(PAIR)
-    source = PairSource(target=str(directory / "target"), draft=str(directory / "draft"))
+    target, draft = (str(directory / name) for name in ("target", "draft"))
+    source = PairSource(target=target, draft=draft, tokenizer=tokenizer)
     return directory.name, load_pair(source)
 
 
@@ -137,7 +144,7 @@ def main() -> None:
         )
     args.out_dir.mkdir(parents=True, exist_ok=True)  # an error here comes before measuring
     prompts = shipped[: args.num_prompts]
-    name, pair = _load_pair(args.pair_dir)
+    name, pair = _load_pair(args.pair_dir, args.tokenizer)
     methods = [rsd_jax.build_method(method, **options) for method, options in METHODS]
     ids = token_ids(prompts, pair.tokenizer)
     sampling = Sampling(

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from rsd_jax.engine.generation import generate, stream
     from rsd_jax.engine.methods import Method, build_method
     from rsd_jax.engine.results import GenerateResult, GenerateStats
-    from rsd_jax.models.loading import LoadedPair, load_model, load_pair
+    from rsd_jax.models.loading import load_model
+    from rsd_jax.models.pairs import LoadedPair, load_pair
     from rsd_jax.models.shared_tokens import share_tokens
     from rsd_jax.text.prompts import encode_prompts
     from rsd_jax.text.streaming import stream_text
@@ -41,13 +42,13 @@ _MODULES = {
     "GenerateResult": "engine.results",
     "GenerateStats": "engine.results",
     "LoadedModel": "core.types",
-    "LoadedPair": "models.loading",
+    "LoadedPair": "models.pairs",
     "Method": "engine.methods",
     "build_method": "engine.methods",
     "encode_prompts": "text.prompts",
     "generate": "engine.generation",
     "load_model": "models.loading",
-    "load_pair": "models.loading",
+    "load_pair": "models.pairs",
     "share_tokens": "models.shared_tokens",
     "stream": "engine.generation",
     "stream_text": "text.streaming",

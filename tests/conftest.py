@@ -1,5 +1,6 @@
 """Strict settings for every test.
 
+- The Hugging Face Hub is not asked, whatever a test names.
 - The mesh tests have eight CPU devices, which must be set before jax is imported. JAX_PLATFORMS in
   the environment takes precedence, so that the suite can run on an accelerator.
 - Rank promotion is an error, and so is mixing dtypes implicitly. Both are global settings rather
@@ -20,6 +21,7 @@ import pytest
 
 import tests
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
 jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

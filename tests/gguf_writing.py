@@ -25,9 +25,14 @@ def _interleaved(values: np.ndarray, heads: int) -> np.ndarray:
 
 
 def llama_tensors(directory: pathlib.Path, config: LlamaConfig) -> dict[str, np.ndarray]:
-    """The tensors of a directory with model.safetensors, as the converter writes them."""
-    table = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_layers)
+    """The tensors of a directory with model.safetensors, as the converter writes them.
+
+    A Mistral is written as a Llama; of Qwen2 and Qwen3, no rows are permuted.
+    """
+    architecture = architecture_of(config)
+    table = gguf.get_tensor_name_map(gguf.MODEL_ARCH[architecture.upper()], config.num_layers)
     heads = {"q_proj": config.num_heads, "k_proj": config.num_kv_heads}
+    heads = heads if architecture == "llama" else {}
     tensors = {}
     for name, values in load_file(directory / "model.safetensors").items():
         projection = name.split(".")[-2]
@@ -35,6 +40,11 @@ def llama_tensors(directory: pathlib.Path, config: LlamaConfig) -> dict[str, np.
             values = _interleaved(values, heads[projection])
         tensors[table.get_name(name, try_suffixes=(".weight", ".bias"))] = values
     return tensors
+
+
+def architecture_of(config: LlamaConfig) -> str:
+    """What the converter calls the architecture of a family."""
+    return "llama" if config.model_type == "mistral" else config.model_type
 
 
 def llama3_divisors(config: LlamaConfig) -> np.ndarray:
@@ -75,7 +85,7 @@ def llama_metadata(config: LlamaConfig) -> dict[str, Any]:
     ids = {"tokenizer.ggml.bos_token_id": config.bos_id}
     for name, token in zip(("eos", "eot"), config.eos_ids, strict=False):
         ids[f"tokenizer.ggml.{name}_token_id"] = token
-    return {f"llama.{name}": value for name, value in found.items()} | {
+    return {f"{architecture_of(config)}.{name}": value for name, value in found.items()} | {
         name: value for name, value in ids.items() if value is not None
     }
 

@@ -58,6 +58,7 @@ def test_an_unknown_flag_is_named(name):
         ("benchmark", ("--layers=2",), "--shape"),
         ("benchmark", ("--repeats=few",), "--repeats"),
         ("quickstart", ("--num_prompts=0",), "--num_prompts=0"),
+        ("quickstart", ("--tokenizer=x",), "--pair_dir"),
         ("plot", ("no_such_rows.jsonl",), "no_such_rows.jsonl"),
     ],
 )
@@ -76,6 +77,9 @@ def test_a_pair_without_a_tokenizer_is_one_line(tmp_path, monkeypatch):
     said = _launch("quickstart", f"--pair_dir={pair}", f"--out_dir={tmp_path / 'out'}")
     assert said.startswith(f"error: {pair / 'target'} holds no tokenizer")
     assert "\n" not in said
+    given = (f"--pair_dir={pair}", f"--tokenizer={tmp_path / 'other'}")
+    said = _launch("quickstart", *given, f"--out_dir={tmp_path / 'out'}")
+    assert said.startswith(f"error: {tmp_path / 'other'} is not a directory")
     said = _launch("quickstart", f"--pair_dir={tmp_path}", f"--out_dir={tmp_path / 'out'}")
     assert said.startswith(f"error: {tmp_path / 'target'} is not a directory")
 

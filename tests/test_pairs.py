@@ -11,6 +11,7 @@ from rsd_jax.evaluation.sweep.settings import PairSource
 from rsd_jax.models.checkpoint import save_model
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 from tests import tiny_tokenizers
+from tests.gguf_writing import tokenizer_metadata, write
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,25 @@ def test_equal_tokenizers_get_no_warning(models, tmp_path):
         for path in (root / "draft").glob("*token*"):
             path.unlink()
         _load(root)
+
+
+def test_a_tokenizer_may_be_named(models, tmp_path):
+    """For a target whose folder has none: a folder, a file of it, or a GGUF file."""
+    root = shutil.copytree(models, tmp_path / "pair")
+    for path in root.glob("*/*token*"):
+        path.unlink()
+    with pytest.raises(rsd_jax.CheckpointError, match=r"holds no tokenizer.*as `tokenizer`"):
+        _load(root)
+    tokenizer = tiny_tokenizers.chatml()
+    file = write(tmp_path / "x.gguf", tokenizer_metadata(tokenizer, "gpt-2"))
+    for given in (models / "draft", models / "draft" / "tokenizer.json", file):
+        source = PairSource(target=str(root / "target"), tokenizer=str(given))
+        assert load_pair(source).tokenizer.get_vocab() == tokenizer.get_vocab()
+    tiny_tokenizers.with_bos().save_pretrained(root / "draft")
+    target, draft = (str(root / name) for name in ("target", "draft"))
+    source = PairSource(target=target, draft=draft, tokenizer=str(models / "draft"))
+    with pytest.warns(UserWarning, match="draft and .*pair/draft differ"):
+        load_pair(source)
 
 
 def test_another_tokenizer_gets_one_warning(models, tmp_path):

@@ -41,7 +41,8 @@ def get_config() -> ConfigDict:
     """Files, models and recipes; `rsd_jax.distillation.settings` describes the keys."""
     config = ConfigDict()
     config.workdir = "runs/any_llama"
-    config.target_directory = "models/target"  # in Hugging Face's format, with its tokenizer
+    config.target_directory = "./models/target"  # or a GGUF file, or a name on the Hub
+    config.tokenizer = ""  # of the target, if its folder or file has none
     config.target_dtype = "bfloat16"
     config.files = dict(patterns=("data/text",), field="text", held_out_per_mille=10)
     config.mixture = dict(files=1.0)

@@ -43,7 +43,8 @@ def get_config() -> ConfigDict:
     """Files, models and recipes; the draft uses the target's tokenizer, `<s>` and `</s>`."""
     config = ConfigDict()
     config.workdir = "runs/llama2_115m"
-    config.target_directory = "models/Llama-2-7b-chat-hf"  # in Hugging Face's format
+    config.target_directory = "./models/Llama-2-7b-chat-hf"  # in Hugging Face's format
+    config.tokenizer = ""  # of the target, if its folder or file has none
     config.target_dtype = "bfloat16"
     # Files, folders or patterns, see distillation/data/text_files.py.
     config.files = dict(patterns=("data/text",), field="text", held_out_per_mille=1)

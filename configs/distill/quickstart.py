@@ -98,6 +98,7 @@ def get_config() -> ConfigDict:
     config.workdir = "runs/quickstart"
     # A trained target in Hugging Face's format, with its tokenizer; empty: the target is trained.
     config.target_directory = ""
+    config.tokenizer = ""  # of the target in `target_directory`, if its folder has none
     config.target_dtype = "float32"  # of the target in `target_directory`, in memory
     config.vocab_size = 2048
     config.corpus_root = ""  # empty: the standard library of the running interpreter

@@ -66,8 +66,8 @@ def _llama(variant: str) -> dict[str, Any]:
     if chat:
         tasks["dolly"] = task(num_prompts=100, max_new_tokens=128, temperatures=(1.0,), top_p=0.95)
     source = pair(
-        target=f"models/{variant}",
-        draft="models/llama2_115m",
+        target=f"./models/{variant}",
+        draft="./models/llama2_115m",
         dtype="bfloat16",
         template="chat" if chat else "base",
     )
@@ -82,7 +82,8 @@ def _llama(variant: str) -> dict[str, Any]:
 
 def pair(**values: Any) -> dict[str, Any]:
     """The settings of a pair, see `PairSource`; `values` replace the defaults."""
-    unset = dict(shipped="", target="", draft="", adapter="", template=placeholder(str))
+    places = ("shipped", "source", "target", "draft", "adapter", "tokenizer")
+    unset = dict.fromkeys(places, "") | dict(template=placeholder(str))
     chat = dict(chat_template_kwargs=dict(), chat_date=CHAT_DATE)
     return unset | chat | dict(dtype="float32") | values
 

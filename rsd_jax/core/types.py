@@ -11,7 +11,7 @@ Axis legend, used in every docstring of the package:
 """
 
 import dataclasses
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -253,6 +253,18 @@ def sizes_of(model: LanguageModel) -> ModelSizes:
     return sizes
 
 
+class Origin(NamedTuple):
+    """Where weights that were named by something else than a path came from.
+
+    Attributes:
+      name: e.g. "owner/name@commit" of the Hugging Face Hub.
+      sha256: of the weight files, see `files_sha256`.
+    """
+
+    name: str
+    sha256: str
+
+
 @dataclasses.dataclass(frozen=True)
 class LoadedModel:
     """A language model with its parameters.
@@ -261,8 +273,10 @@ class LoadedModel:
       model: static.
       params: placed on the devices of `layout`.
       layout: the mesh it lives on, or None for one device.
+      origin: for result rows; None for weights from a path or without files.
     """
 
     model: LanguageModel
     params: Params
     layout: MeshLayout | None = None
+    origin: Origin | None = None

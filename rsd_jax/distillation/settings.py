@@ -341,8 +341,10 @@ class Settings:
 
     Attributes:
       workdir: default of the work directory.
-      target_directory: a trained target in Hugging Face's format, with its tokenizer; "" to train
-        the target here.
+      target_directory: a trained target, as `path` of `load_model`: a directory with its tokenizer,
+        a GGUF file or a name on the Hub; "" to train the target here.
+      tokenizer: that of a trained target, as `path` of `load_tokenizer`; "" for the one in the
+        target's folder or file.
       target_dtype: dtype in memory of a trained target.
       corpus_root: folder of the library's files; "": the running interpreter's standard library.
       mixture: share of each source in the windows of a batch; 0 leaves a source out.
@@ -358,11 +360,12 @@ class Settings:
       responses: how answers are drawn and stored; without `eos_ids` the target's ids end them.
 
     Raises:
-      ConfigError: there is no such method.
+      ConfigError: there is no such method, or a tokenizer is named for a target that is trained.
     """
 
     workdir: str = ""
     target_directory: str = ""
+    tokenizer: str = ""
     target_dtype: str = "float32"
     corpus_root: str = ""
     mixture: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -384,6 +387,11 @@ class Settings:
 
     def __post_init__(self):
         self.built_method()
+        if self.tokenizer and not self.target_directory:
+            raise ConfigError(
+                f"tokenizer={self.tokenizer!r} is for a trained target: set target_directory, or "
+                "leave it out, and the text stage trains a tokenizer"
+            )
 
     @classmethod
     def from_config(cls, config: Any) -> "Settings":

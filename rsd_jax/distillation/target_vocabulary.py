@@ -5,6 +5,7 @@ from typing import Any
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.checkpoint import read_config
+from rsd_jax.models.hub import local_path
 
 _DRAFTS = ("draft_warm_start", "draft")
 
@@ -17,7 +18,8 @@ def with_target_vocabulary(values: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
       ConfigError: there is no trained target, or its config.json is not supported.
-      CheckpointError: the target's directory has no config.json.
+      CheckpointError: the target's directory has no config.json, or the Hub does not give the
+        target.
     """
     filled = dict(values)
     for name in _DRAFTS:
@@ -30,6 +32,6 @@ def with_target_vocabulary(values: Mapping[str, Any]) -> dict[str, Any]:
                 f"{name}.model.vocab_size is None, which means the target's: set target_directory "
                 "to the directory of a trained target"
             )
-        size = read_config(values["target_directory"]).vocab_size
+        size = read_config(local_path(values["target_directory"])).vocab_size
         filled[name] = {**section, "model": {**shape, "vocab_size": size}}
     return filled

@@ -26,7 +26,8 @@ from rsd_jax.evaluation.empty_answers import EmptyAnswers
 from rsd_jax.models.checkpoint import read_config
 from rsd_jax.models.ends import end_ids
 from rsd_jax.models.family import Network
-from rsd_jax.models.loading import build_model, load_model, load_tokenizer
+from rsd_jax.models.hub import local_path
+from rsd_jax.models.loading import build_model, load_model, load_tokenizer, tokenizer_path
 from rsd_jax.tasks.templates import CHAT
 from rsd_jax.text.chat import USER, Message, has_template
 from rsd_jax.text.prompts import prompt_ids
@@ -61,13 +62,19 @@ class Workspace:
 
     @property
     def target_directory(self) -> pathlib.Path | None:
-        """Directory of a target that was trained elsewhere; None if a stage trains the target."""
+        """Directory or GGUF file of a trained target; None if a stage trains the target.
+
+        Raises:
+          CheckpointError: the target is named as on the Hub, which does not give it.
+        """
         given = self.settings.target_directory
-        return pathlib.Path(given) if given else None
+        return local_path(given) if given else None
 
     @property
     def tokenizer_directory(self) -> pathlib.Path:
-        """Directory of the tokenizer of all models."""
+        """Directory or GGUF file of the tokenizer of all models; errors as `target_directory`."""
+        if given := self.settings.tokenizer:
+            return tokenizer_path(given)
         return self.target_directory or self.root / "tokenizer"
 
     def tokenizer(self) -> Tokenizer:

@@ -25,6 +25,7 @@ def header(
     method: Method | None = None,
     /,
     *,
+    draft: LoadedModel | None = None,
     sampling: Sampling | None = None,
     **others: Any,
 ) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def header(
     Args:
       target: gives dtype and mesh; None where no model of ours is measured.
       method: the method that is measured, if it is one of ours.
+      draft: the draft model, if there is one.
       sampling: how the method decodes; None where nothing is drawn: temperature 0 and seed 0.
       others: all other fields: source, kind, pair, task, ...
     """
@@ -45,6 +47,7 @@ def header(
     if target is not None:
         mesh = dict(target.layout.mesh.shape) if target.layout else None
         fields |= {"dtype": target.model.dtype, "mesh": mesh}
+    fields |= _origins(target=target, draft=draft)
     if method is not None:
         fields |= {
             "method": method.name,
@@ -63,6 +66,19 @@ def header(
             "max_new_tokens": sampling.max_new_tokens,
         }
     return fields | others
+
+
+def _origins(**models: LoadedModel | None) -> dict[str, Any]:
+    """The fields that say where weights without a path came from."""
+    found = {
+        name: loaded.origin
+        for name, loaded in models.items()
+        if loaded is not None and loaded.origin is not None
+    }
+    return {
+        "weights_from": {name: origin.name for name, origin in found.items()} or None,
+        "weights_files_sha256": {name: origin.sha256 for name, origin in found.items()} or None,
+    }
 
 
 def comparison_rows(
@@ -95,7 +111,7 @@ def comparison_rows(
         "config_hash": config_hash(settings),
     }
     return [
-        Row(**header(target, one.method, sampling=sampling, **shared), decoding=part)
+        Row(**header(target, one.method, draft=draft, sampling=sampling, **shared), decoding=part)
         for one, part in zip(measured, decoding_parts(measured, target, draft), strict=True)
     ]
 

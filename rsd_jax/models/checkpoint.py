@@ -25,8 +25,8 @@ from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.models.ends import with_all_ends
 from rsd_jax.models.families import config_from_json, family_of
 from rsd_jax.models.family import ModelConfig, Path, TensorSpec
+from rsd_jax.models.gguf_config import config_json
 from rsd_jax.models.gguf_files import SUFFIX, is_gguf, read_gguf
-from rsd_jax.models.gguf_llama import config_json
 from rsd_jax.models.gguf_weights import stored_tensors
 from rsd_jax.models.weight_files import (
     ADAPTER_CONFIG,

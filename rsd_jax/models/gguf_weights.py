@@ -1,4 +1,4 @@
-"""The tensors of a Llama in a GGUF file, under Hugging Face's names and in its order of rows.
+"""The tensors of a model in a GGUF file, under Hugging Face's names and in its order of rows.
 
 Source: `convert_hf_to_gguf.py` of llama.cpp, which writes such files.
 """
@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rsd_jax.models.gguf_config import FREQUENCIES, LLAMA, architecture_of, positive
 from rsd_jax.models.gguf_files import GgufFile, GgufTensor
-from rsd_jax.models.gguf_llama import FREQUENCIES, own_keys, positive
 from rsd_jax.models.weight_files import Stored
 
 _TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
@@ -26,6 +26,8 @@ _LAYER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+# Besides these, by architecture.
+_MORE = {"qwen3": {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}}
 
 
 class _Header(NamedTuple):
@@ -58,17 +60,20 @@ def stored_tensors(file: GgufFile) -> dict[str, Stored]:
     A name that has no counterpart there stays as it is. The divisors of the frequencies are left
     out, as they are in the configuration.
     """
-    own = own_keys(file.metadata)
-    heads = positive(own, "attention.head_count")
+    metadata, architecture = file.metadata, architecture_of(file.metadata)
+    heads = positive(metadata, "attention.head_count")
     groups = {
         "self_attn.q_proj": heads,
-        "self_attn.k_proj": positive(own, "attention.head_count_kv", heads),
+        "self_attn.k_proj": positive(metadata, "attention.head_count_kv", heads),
     }
+    if architecture != LLAMA:  # llama.cpp rotates halves there
+        groups = {}
+    names = _LAYER | _MORE.get(architecture, {})
     tensors = {}
     for name, tensor in file.tensors.items():
         if name == FREQUENCIES:
             continue
-        renamed = _renamed(name)
+        renamed = _renamed(name, names)
         for projection, count in groups.items():
             if f".{projection}." in renamed:
                 tensor = tensor._replace(values=functools.partial(_half_split, tensor, count))
@@ -77,10 +82,10 @@ def stored_tensors(file: GgufFile) -> dict[str, Stored]:
     return {name: Stored(weights, file.path) for name in tensors}
 
 
-def _renamed(name: str) -> str:
+def _renamed(name: str, names: Mapping[str, str]) -> str:
     if layer := re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name):
         number, part, kind = layer.groups()
-        return f"model.layers.{number}.{_LAYER[part]}.{kind}" if part in _LAYER else name
+        return f"model.layers.{number}.{names[part]}.{kind}" if part in names else name
     part, _, kind = name.partition(".")
     return f"{_TOP[part]}.{kind}" if part in _TOP else name
 

@@ -1,4 +1,4 @@
-"""Loads models from a Hugging Face directory, and the pairs that ship with the package."""
+"""Loads models and tokenizers from Hugging Face directories, GGUF files and the Hub."""
 
 import dataclasses
 import functools
@@ -21,14 +21,12 @@ from rsd_jax.models.ends import end_ids
 from rsd_jax.models.families import family_of
 from rsd_jax.models.family import ModelConfig, Network
 from rsd_jax.models.gguf_files import is_gguf, read_gguf
+from rsd_jax.models.hub import local_path, origin_of
 from rsd_jax.models.shapes import NAMED_CONFIGS
 from rsd_jax.models.weight_files import existing_directory
 from rsd_jax.text.gguf_tokenizer import tokenizer_from_gguf
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
-_ASSETS = pathlib.Path(__file__).parents[1] / "assets"
-# Pairs that ship: the folder with target/ and draft/, and its folder with the target's adapter.
-_PAIRS = {"quickstart": ("quickstart", None), "quickstart_skipping": ("quickstart", "skipping")}
 
 
 def load_model(
@@ -42,7 +40,8 @@ def load_model(
 
     Args:
       path: a Hugging Face directory with config.json and safetensors, single or sharded with an
-        index; or a GGUF file of a Llama, whose quantised weights become floats of `dtype`.
+        index; or a GGUF file, whose quantised weights become floats of `dtype`; or a name on the
+        Hugging Face Hub, "owner/name" or "owner/name@revision", see `hub_name`.
       dtype: of parameters and caches: "float32", "bfloat16", or "auto" for float32 on a CPU and
         bfloat16 elsewhere; see `dtype_name`. Probabilities are always float32.
       mesh: axes "data" (rows) and "model" (heads, wide dimensions), e.g.
@@ -50,10 +49,12 @@ def load_model(
       adapter: directory of a low-rank adapter in PEFT's format, which is added to the weights.
 
     Raises:
-      CheckpointError: the directory or a file is missing, truncated or wrongly shaped.
+      CheckpointError: the directory or a file is missing, truncated or wrongly shaped; or the Hub
+        does not give the model.
       ConfigError: a configuration value, dtype, mesh or adapter is not supported.
     """
-    config = read_config(path)
+    files = local_path(path)
+    config = read_config(files)
     layout = _layout(mesh)
     model = build_model(config, dtype=dtype, layout=layout)
     added = None if adapter is None else load_adapter(adapter, config)
@@ -65,27 +66,8 @@ def load_model(
             return jnp.asarray(array)
         return family_of(config).place(layout, config, names, array)
 
-    params = load_params(path, config, dtype=model.dtype, place=place)
-    return LoadedModel(model, params, layout)
-
-
-@dataclasses.dataclass(frozen=True)
-class LoadedPair:
-    """A target, its draft and their tokenizer.
-
-    Attributes:
-      target, draft: models of one vocabulary; draft None is for methods without a draft model.
-      tokenizer: a transformers tokenizer.
-    """
-
-    target: LoadedModel
-    draft: LoadedModel | None
-    tokenizer: Any
-
-    @property
-    def eos_ids(self) -> tuple[int, ...]:
-        """Ids that end an answer, for `eos_id` of `generate`; see `ends_of`."""
-        return ends_of(self.target, self.tokenizer)
+    params = load_params(files, config, dtype=model.dtype, place=place)
+    return LoadedModel(model, params, layout, origin_of(path))
 
 
 def ends_of(target: LoadedModel, tokenizer: Any) -> tuple[int, ...]:
@@ -101,63 +83,38 @@ def ends_of(target: LoadedModel, tokenizer: Any) -> tuple[int, ...]:
     return end_ids(getattr(target.model, "config", None), lambda: tokenizer)
 
 
-def load_tokenizer(directory: str | pathlib.Path) -> Any:
-    """The tokenizer of transformers in a model directory or GGUF file; nothing is downloaded.
+def load_tokenizer(path: str | pathlib.Path) -> Any:
+    """The tokenizer of transformers in a model directory or GGUF file, or of a model of the Hub.
+
+    Args:
+      path: as in `load_model`; a tokenizer's file, such as tokenizer.json, stands for its folder.
 
     Raises:
       ConfigError: the GGUF file's tokenizer is of an unknown kind.
-      CheckpointError: the directory holds no tokenizer that transformers can read.
+      CheckpointError: the directory holds no tokenizer that transformers can read, or the Hub does
+        not give the model.
     """
     import transformers
 
-    if is_gguf(directory):
-        return tokenizer_from_gguf(read_gguf(directory).metadata, str(directory))
-    folder = existing_directory(directory)
+    files = tokenizer_path(path)
+    if is_gguf(files):
+        return tokenizer_from_gguf(read_gguf(files).metadata, str(files))
+    folder = existing_directory(files)
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise CheckpointError(
             f"{folder} holds no tokenizer ({' or '.join(_TOKENIZER_FILES)}); copy the files of the "
-            "model's tokenizer there"
+            "model's tokenizer there, or name their folder as `tokenizer`"
         )
     try:
-        return transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (ImportError, OSError, ValueError) as error:
         raise CheckpointError(f"the tokenizer in {folder} cannot be read: {error}") from error
 
 
-def load_pair(
-    name: str, *, dtype: Any = "float32", mesh: jax.sharding.Mesh | None = None
-) -> LoadedPair:
-    """Loads a pair that ships with the package.
-
-    Args:
-      name: "quickstart": a small Llama and its draft, trained on the CPython standard library and
-        two tasks; "quickstart_skipping": the same pair, but with the target adapted to draft for
-        itself with sub-layers skipped.
-      dtype, mesh: see `load_model`.
-
-    Raises:
-      ConfigError: no such pair.
-    """
-    directory = shipped_pair_directory(name)
-    adapter = _PAIRS[name][1]
-    return LoadedPair(
-        target=load_model(
-            directory / "target", dtype=dtype, mesh=mesh, adapter=adapter and directory / adapter
-        ),
-        draft=load_model(directory / "draft", dtype=dtype, mesh=mesh),
-        tokenizer=load_tokenizer(directory / "target"),
-    )
-
-
-def shipped_pair_directory(name: str) -> pathlib.Path:
-    """The folder of a pair that ships, with target/ and draft/ in Hugging Face format.
-
-    Raises:
-      ConfigError: no such pair.
-    """
-    if name not in _PAIRS:
-        raise ConfigError(f"unknown pair {name!r}; pairs that ship: {list(_PAIRS)}")
-    return _ASSETS / _PAIRS[name][0]
+def tokenizer_path(path: str | pathlib.Path) -> pathlib.Path:
+    """The folder or GGUF file that `load_tokenizer` reads; errors as there."""
+    files = local_path(path)
+    return files.parent if files.name in _TOKENIZER_FILES and files.is_file() else files
 
 
 def random_model(

@@ -1,6 +1,7 @@
 """Finds, opens and checks the safetensors files of a model directory by their headers."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -20,6 +21,7 @@ HEAD, TABLE = "lm_head.weight", "model.embed_tokens.weight"
 MATRIX = ".weight"
 """The end of the name of a matrix, behind the name of its module."""
 _FLOATS = ("F64", "F32", "F16", "BF16")  # names of dtypes in the safetensors format
+_PIECE = 1 << 22  # bytes that are hashed at once
 _ROWS = 4096  # rows of a table that are compared at once
 
 
@@ -42,7 +44,8 @@ def existing_directory(directory: str | os.PathLike[str]) -> pathlib.Path:
     if not path.is_dir():
         raise CheckpointError(
             f"{path} is not a directory; give the path of a downloaded Hugging Face model "
-            f"({CONFIG} and *.safetensors), not a name on the Hub"
+            f"({CONFIG} and *.safetensors). A model may also be named OWNER/NAME, as on the Hub, "
+            "where OWNER is no folder here"
         )
     return path
 
@@ -124,6 +127,22 @@ def open_weights(directory: pathlib.Path, stack: contextlib.ExitStack) -> dict[s
         # The index says what counts: tools that convert or merge weights leave more in the shards.
         found |= {name: Stored(file, path) for name in promised or names}
     return found
+
+
+def files_sha256(path: pathlib.Path) -> str:
+    """SHA-256 of the weight files of a directory, or of a GGUF file, in hexadecimal.
+
+    Shards are read one after the other, in the order of their names.
+
+    Raises:
+      CheckpointError: the directory holds no weights.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(_weight_files(path)) if path.is_dir() else [path]:
+        with file.open("rb") as content:
+            while piece := content.read(_PIECE):
+                digest.update(piece)
+    return digest.hexdigest()
 
 
 def check_tensors(

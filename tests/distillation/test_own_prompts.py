@@ -18,7 +18,7 @@ from rsd_jax.distillation.settings import (
 )
 from rsd_jax.distillation.workspace import Workspace
 from rsd_jax.errors import ConfigError
-from rsd_jax.models import loading
+from rsd_jax.models import pairs
 from tests import tiny, tiny_tokenizers
 
 _TEXT = "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
@@ -142,7 +142,7 @@ def test_a_draft_of_another_vocabulary_is_named_before_a_step(tmp_path, stage, n
     draft = DraftSettings(model=config, recipe=recipe, data={"text": 1.0}, stored_logits=False)
     sections = {"draft_warm_start": warm, "draft": draft}
     sections[name] = dataclasses.replace(sections[name], model=tiny.TRAINED.config)
-    directory = loading.shipped_pair_directory("quickstart") / "target"
+    directory = pairs.shipped_pair_directory("quickstart") / "target"
     settings = Settings(target_directory=str(directory), **sections)
     workspace = Workspace(settings, tmp_path, tmp_path / "export")
     message = rf"target has vocab_size=2048, the {name} has 32; .*{name}\.model\.vocab_size to 2048"

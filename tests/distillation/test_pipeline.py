@@ -20,7 +20,10 @@ from rsd_jax.distillation.stages import training as draft_training
 from rsd_jax.distillation.stages.training import distil, draft_data, train_target
 from rsd_jax.distillation.workspace import Workspace
 from rsd_jax.errors import ConfigError
+from rsd_jax.models.checkpoint import read_config
+from rsd_jax.models.loading import load_tokenizer
 from tests import ROOT
+from tests.gguf_writing import llama_metadata, llama_tensors, tokenizer_metadata, write
 
 pytestmark = pytest.mark.standard_promotion  # optax
 
@@ -225,9 +228,46 @@ def test_a_draft_that_writes_windows_itself(made, monkeypatch):
         train_target(_workspace(config, root))
 
 
+def _as_gguf(directory, path):
+    """The model of a directory as a GGUF file, with its tokenizer."""
+    config, tokenizer = read_config(directory), load_tokenizer(directory)
+    described = tokenizer_metadata(tokenizer, "gpt-2")
+    flags = {"tokenizer.ggml.add_bos_token": True}
+    metadata = llama_metadata(config) | described | flags
+    tensors = llama_tensors(directory, config)
+    return write(path, metadata, {name: v.astype(np.float32) for name, v in tensors.items()})
+
+
+@pytest.mark.parametrize("form", ["directory", "gguf", "gguf and a tokenizer of its own"])
+def test_the_tokenizer_is_that_of_the_target_or_the_named_one(made, tmp_path, form):
+    directory = made[1].export_dir / "target"
+    config = _shrink(_config("any_llama"))
+    config.target_directory = str(directory)
+    if form != "directory":
+        config.target_directory = str(_as_gguf(directory, tmp_path / "target.gguf"))
+    if form.startswith("gguf and"):
+        (tmp_path / "tokenizer").mkdir()
+        bpe.copy_tokenizer(directory, tmp_path / "tokenizer")
+        config.tokenizer = str(tmp_path / "tokenizer" / "tokenizer.json")
+    workspace = _workspace(config, tmp_path / "work")
+    expected = bpe.load_tokenizer(directory)
+    text = "def f(x):\n  return '</s>' + x"
+    for encoder in (workspace.tokenizer(), bpe.load_tokenizer(workspace.tokenizer_directory)):
+        assert encoder.encode(text).ids == expected.encode(text).ids
+    assert workspace.chat_tokenizer.get_vocab() == expected.get_vocab()
+    assert workspace.ends == (bpe.BOS_ID, (bpe.EOS_ID,))
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    bpe.copy_tokenizer(workspace.tokenizer_directory, exported, model=workspace.target_directory)
+    assert bpe.load_tokenizer(exported).encode(text).ids == expected.encode(text).ids
+
+
 @pytest.mark.parametrize("name", ["llama2_115m", "any_llama"])
 def test_a_target_of_ones_own(made, tmp_path, name):
-    """A shrunk configuration on text files, for the target that another test exported."""
+    """A shrunk configuration on text files, for the target that another test exported.
+
+    `any_llama` reads the target from a GGUF file.
+    """
     (tmp_path / "text").mkdir()
     for i in range(12):
         (tmp_path / f"text/{i}.txt").write_text(
@@ -239,6 +279,9 @@ def test_a_target_of_ones_own(made, tmp_path, name):
     if name == "any_llama":  # the vocabulary comes from the target
         config.draft.model.vocab_size = config.draft_warm_start.model.vocab_size = None
     config.target_directory = str(made[1].export_dir / "target")
+    if name == "any_llama":
+        directory = made[1].export_dir / "target"
+        config.target_directory = str(_as_gguf(directory, tmp_path / "target.gguf"))
     config.files.update(patterns=(str(tmp_path / "text"),), held_out_per_mille=300)
     for files in (config.prompt_files, config.decode.prompt_files):
         files.update(patterns=(str(prompts),), template="{prompt}")

@@ -30,6 +30,8 @@ def test_the_vocabulary_of_a_draft_may_be_the_targets(tmp_path):
     assert values["draft"]["model"]["vocab_size"] is None
     with pytest.raises(ConfigError, match="vocab_size is None, which means the target's: set targ"):
         Settings.from_config(values | {"target_directory": ""})
+    with pytest.raises(ConfigError, match="tokenizer='x' is for a trained target"):
+        Settings(tokenizer="x")
 
 
 @pytest.mark.parametrize("name", ["quickstart", "llama2_115m", "any_llama"])

@@ -15,7 +15,7 @@ from rsd_jax.evaluation.sweep.cells import all_cells
 from rsd_jax.evaluation.sweep.definition import BASELINE_KEY, Sweep
 from rsd_jax.evaluation.sweep.run import results_path, run_sweep
 from rsd_jax.models.llama import LlamaModel
-from rsd_jax.models.loading import shipped_pair_directory
+from rsd_jax.models.pairs import shipped_pair_directory
 from rsd_jax.records.files import read_rows
 from rsd_jax.records.rows import own_verifier
 from rsd_jax.tasks import TASKS

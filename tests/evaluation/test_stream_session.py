@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import rsd_jax
+from rsd_jax.core.types import Origin
 from rsd_jax.engine.request import Sampling
 from rsd_jax.evaluation.floors import kept_fraction
 from rsd_jax.evaluation.stream.run import run_stream
@@ -57,7 +58,8 @@ def test_rows_have_the_name_of_their_pair(tmp_path):
     unnamed = _settings(tmp_path, pair_name="")
     assert (named.name, unnamed.name) == ("tiny", "tiny")
     assert named.hash() == unnamed.hash()
-    for target in ("/models/Llama-2-13b-hf", "/models/Llama-2-13b-hf/"):
+    hub = ("owner/Llama-2-13b-hf", "owner/Llama-2-13b-hf@refs/pr/1")
+    for target in ("/models/Llama-2-13b-hf", "/models/Llama-2-13b-hf/", *hub):
         own = _settings(tmp_path, pair_name="", pair={"target": target})
         assert own.name == "Llama-2-13b-hf"
         assert own.hash() != named.hash()
@@ -75,7 +77,8 @@ def test_new_settings_of_prompts_change_the_hash_only_where_they_are_set(tmp_pat
 @pytest.fixture(scope="module")
 def target():
     config = dataclasses.replace(TINY_CONFIG, num_layers=4)
-    return rsd_jax.LoadedModel(LlamaModel(config), tiny_params(3, config))
+    origin = Origin("owner/name@commit", "0" * 64)
+    return rsd_jax.LoadedModel(LlamaModel(config), tiny_params(3, config), origin=origin)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +104,8 @@ def test_a_stream_has_two_rows_per_instance_and_one_for_all(finished):
     assert [what for what, _ in seen] == ["decoded"] * 4 + ["timed"] * 4
     (stream,) = streams_of(rows)
     assert len(stream.instances) == 4
+    assert all(row.weights_from == {"target": "owner/name@commit"} for row in rows)
+    assert all(row.weights_files_sha256 == {"target": "0" * 64} for row in rows)
     own = rows[1:8:2]
     # At T = 0 method and baseline give the same tokens.
     assert [row.decoding.tokens for row in own] == [row.decoding.tokens for row in rows[0:8:2]]

@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from rsd_jax.core.types import LoadedModel
+from rsd_jax.core.types import LoadedModel, Origin
 from rsd_jax.core.warp import make_warp
 from rsd_jax.engine.batching import bucket
 from rsd_jax.engine.decoding import required_capacity
@@ -261,6 +261,26 @@ def test_methods_that_draft_with_the_target_need_no_draft(tmp_path):
     assert swift.decoding.drafted <= 3 * swift.decoding.blocks
 
 
+def test_rows_say_where_weights_without_a_path_came_from(tmp_path):
+    """Rows of failed cells too."""
+
+    def load(source):
+        pair = sweeping.load(source)
+        for name, model in (("target", pair.target), ("draft", pair.draft)):
+            origin = Origin(f"owner/{name}@commit", name[0] * 64)
+            setattr(pair, name, dataclasses.replace(model, origin=origin))
+        return pair
+
+    sweep = sweeping.sweep(tmp_path, trees={"sd": ("3",), "rsd_s": ("40x1",)})
+    assert run_sweep(sweep, load, sweeping.Watcher()) == {"ok": 2, "failed": 1}
+    for row in read_rows(results_path(sweep)):
+        assert row.weights_from == {
+            "target": "owner/target@commit",
+            "draft": "owner/draft@commit",
+        }
+        assert row.weights_files_sha256 == {"target": "t" * 64, "draft": "d" * 64}
+
+
 def test_later_turns_are_prompts_where_asked(tmp_path):
     """Earlier answers are the target's greedy answers, so prompts are equal for all methods."""
     path = tmp_path / "question.jsonl"
@@ -367,7 +387,14 @@ def test_new_settings_of_prompts_change_the_hash_only_where_they_are_set(tmp_pat
             "temperatures is empty",
         ),
         ({"pairs": {"mine": {}}}, "pairs.mine: give either `shipped`"),
-        ({"pairs": {"mine": {"shipped": "a", "adapter": "b"}}}, "pairs.mine: adapter='b' is for"),
+        ({"pairs": {"mine": {"shipped": "a", "adapter": "b"}}}, "mine: adapter='b' does not go wi"),
+        ({"pairs": {"mine": {"shipped": "a", "tokenizer": "b"}}}, "mine: tokenizer='b' does not"),
+        ({"pairs": {"mine": {"target": "a", "source": "hub"}}}, "mine: source='hub' does not go"),
+        ({"pairs": {"a": {"shipped": "smollm2"}}}, r"pairs\.a: the pair 'smollm2' needs a source"),
+        (
+            {"pairs": {"a": {"shipped": "smollm2", "source": "hub"}}},
+            r"pairs\.a: `draft`, the directory of the draft, is missing",
+        ),
         ({"seeds": ()}, "seeds is empty"),
         ({"seeds": (0, 0)}, r"seeds=\[0, 0\] holds a value twice"),
         ({"seeds": (2**32,)}, r"seeds=\[4294967296\] must be below"),

@@ -1,4 +1,4 @@
-"""Llamas in GGUF files, against the same weights in Hugging Face's format."""
+"""Llamas and Qwens in GGUF files, against the same weights in Hugging Face's format."""
 
 import dataclasses
 import sys
@@ -14,6 +14,8 @@ from rsd_jax.models.checkpoint import load_params, read_config, save_model
 from rsd_jax.models.config import LlamaConfig, RopeConfig
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.models.loading import load_tokenizer
+from rsd_jax.models.mistral import MistralConfig
+from rsd_jax.models.qwen import Qwen2Config, Qwen3Config
 from tests import tiny_tokenizers
 from tests.gguf_writing import (
     F32,
@@ -119,7 +121,7 @@ def test_optional_keys_take_the_defaults_of_llama_cpp(tmp_path):
 
 _BAD = {
     "llama.expert_count": (8, r"llama\.expert_count=8"),
-    "llama.attention.sliding_window": (16, "sliding_window=16"),
+    "llama.attention.sliding_window": ([16, 8], r"sliding_window=\(16, 8\)"),
     "llama.attention.causal": (False, "causal=False"),
     "llama.logit_scale": (2.0, "logit_scale"),
     "llama.rope.dimension_count": (4, "dimension_count=4"),
@@ -168,6 +170,58 @@ def test_other_architectures_and_missing_keys_are_named(plain, tmp_path):
         rsd_jax.load_model(write(tmp_path / "fewer.gguf", fewer, tensors))
     with pytest.raises(ConfigError, match=r"lacks the tensor token_embd\.weight"):
         rsd_jax.load_model(write(tmp_path / "vocabulary.gguf", metadata))
+
+
+@pytest.mark.parametrize(("window", "positions"), [(0, 64), (16, 16), (128, 64)])
+def test_positions_are_limited_to_a_window(plain, tmp_path, window, positions):
+    _, metadata, tensors = plain
+    keys = {"llama.attention.sliding_window": window}
+    path = write(tmp_path / "x.gguf", metadata | keys, tensors)
+    assert read_config(path) == dataclasses.replace(_CONFIG, max_positions=positions)
+
+
+def _family(kind, **changes):
+    return kind(**dataclasses.asdict(_CONFIG) | {"rope": RopeConfig(theta=500.0)} | changes)
+
+
+_FAMILIES = {
+    "qwen2": _family(Qwen2Config),
+    "qwen2 tied, without ends": _family(Qwen2Config, tied_embeddings=True, bos_id=None),
+    "qwen3": _family(Qwen3Config),
+    "qwen3 with wide heads and biases": _family(Qwen3Config, head_dim=24, attention_bias=True),
+}
+
+
+@pytest.mark.parametrize("name", _FAMILIES)
+def test_qwens_are_the_models_that_were_converted(tmp_path, name):
+    """Logits are those of transformers on the directory."""
+    config = _FAMILIES[name]
+    directory, metadata, tensors = _both(tmp_path, config)
+    path = write(tmp_path / "x.gguf", metadata, tensors, architecture=config.model_type)
+    assert read_config(path) == config
+    ours, expected = (load_params(p, config, dtype="float32") for p in (path, directory))
+    jax.tree.map(np.testing.assert_array_equal, ours, expected)
+    logits = our_logits(path, _TOKENS), hf_logits(directory, _TOKENS)
+    np.testing.assert_allclose(*logits, atol=ATOL, rtol=0)
+
+
+def test_a_qwen3_without_a_width_of_heads_has_that_of_llama_cpp(tmp_path):
+    """Not the 128 of transformers' class."""
+    config = _FAMILIES["qwen3"]
+    _, metadata, tensors = _both(tmp_path, config)
+    widths = ("key_length", "value_length", "dimension_count")
+    kept = {k: v for k, v in metadata.items() if not k.endswith(widths)}
+    assert read_config(write(tmp_path / "x.gguf", kept, tensors, architecture="qwen3")) == config
+
+
+def test_a_mistral_is_written_as_a_llama(tmp_path):
+    config = _family(MistralConfig)
+    directory, metadata, tensors = _both(tmp_path, config)
+    path = write(tmp_path / "x.gguf", metadata, tensors)
+    assert read_config(path).model_type == "llama"
+    np.testing.assert_allclose(
+        our_logits(path, _TOKENS), hf_logits(directory, _TOKENS), atol=ATOL, rtol=0
+    )
 
 
 def test_missing_and_unexpected_tensors_are_named(plain, tmp_path):

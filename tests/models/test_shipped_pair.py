@@ -6,7 +6,7 @@ import pytest
 
 import rsd_jax
 from rsd_jax.core import skips
-from rsd_jax.models.loading import shipped_pair_directory
+from rsd_jax.models.pairs import shipped_pair_directory
 from rsd_jax.tasks import get_task
 from rsd_jax.tasks.prompts import load_prompts
 from tests import parity

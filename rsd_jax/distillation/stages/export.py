@@ -37,7 +37,9 @@ def export(workspace: Workspace) -> None:
     for name in trained:
         model = workspace.model(name)
         save_model(directory / name, model.config, params[name], dtype="bfloat16")
-        bpe.copy_tokenizer(workspace.tokenizer_directory, directory / name)
+        bpe.copy_tokenizer(
+            workspace.tokenizer_directory, directory / name, model=workspace.target_directory
+        )
         params[name] = rounded(params[name])
     batch = workspace.recipe(DRAFT).eval_batch_size
     measure = functools.partial(evaluate, batch_size=batch, layout=workspace.layout)

@@ -26,6 +26,7 @@ from rsd_jax.distillation.training.train import train
 from rsd_jax.distillation.workspace import SKIPPING, TARGET, Workspace
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.adapter import save_adapter
+from rsd_jax.models.hub import hub_name
 from rsd_jax.records.complete_files import write_json
 
 _MEASURED_SETS = 4
@@ -79,8 +80,9 @@ def train_layer_dropout(workspace: Workspace) -> None:
         for path, a in flat.items()
         if path[-1] == "a"
     }
+    named = workspace.settings.target_directory
     beside = workspace.target_directory or directory / TARGET
-    base = os.path.relpath(beside, directory / SKIPPING)
+    base = named if hub_name(named) else os.path.relpath(beside, directory / SKIPPING)
     save_adapter(directory / SKIPPING, model.config, factors, base=base)
     before = _start(student, target.params, recipe)
     stored = before | {"adapter": flax.traverse_util.unflatten_dict(flat)}

@@ -145,7 +145,7 @@ class Bench:
           others: further fields.
         """
         settings = self.settings
-        shared = {
+        shared: dict[str, Any] = {
             "kind": kind,
             "pair": f"random {settings.shape}",
             "task": "random",

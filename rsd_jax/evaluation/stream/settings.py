@@ -10,6 +10,7 @@ from typing import Any
 from rsd_jax.engine.methods import Method, build_method
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.sweep.settings import PairSource, TaskSettings, check_pair, check_task
+from rsd_jax.models.hub import hub_name
 from rsd_jax.records.json_objects import build
 from rsd_jax.records.rows import config_hash
 from rsd_jax.search import SearchConfig
@@ -20,8 +21,8 @@ class StreamSettings:
     """One target, one task, one method that drafts with the target.
 
     Attributes:
-      pair_name: name of the pair in the rows; "" for the name of the pair that ships, or of the
-        target's folder.
+      pair_name: name of the pair in the rows; "" for the name of the pair that ships, of the
+        target's folder, or of the model on the Hub.
       pair: where the target is; a draft is not used.
       task_name: name of the task in the rows.
       task: the instances; only the first temperature is used.
@@ -72,7 +73,8 @@ class StreamSettings:
     @property
     def name(self) -> str:
         """The name of the pair in the rows."""
-        folder = pathlib.Path(os.path.abspath(self.pair.target)).name
+        on_hub = hub_name(self.pair.target)
+        folder = pathlib.Path(os.path.abspath(on_hub[0] if on_hub else self.pair.target)).name
         return self.pair_name or self.pair.shipped or folder
 
     def built_method(self) -> Method:

@@ -116,6 +116,7 @@ def _header(where: Turn | Cell, method: Method, subject: Subject) -> dict[str, A
     return header(
         subject.models.target,
         method,
+        draft=subject.models.draft,
         sampling=_sampling(where, subject),
         source=SOURCE,
         kind="decoding",

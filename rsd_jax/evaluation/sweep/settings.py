@@ -6,6 +6,7 @@ from typing import Any
 
 from rsd_jax.engine.request import SharedSampling
 from rsd_jax.errors import ConfigError, positive_integer
+from rsd_jax.models.pairs import SOURCES, check_pair_name
 from rsd_jax.tasks import get_task
 from rsd_jax.tasks.base import Task
 from rsd_jax.text.chat import CHAT_DATE, ChatOptions
@@ -16,10 +17,13 @@ class PairSource:
     """Where a pair is.
 
     Attributes:
-      shipped: name of a pair that ships with the package, or "" for a pair from disk.
-      target, draft: Hugging Face directories of a pair from disk; methods that draft with the
-        target need no draft.
-      adapter: directory of a low-rank adapter for a target from disk, or "".
+      shipped: name of a pair of `load_pair`, or "" for a pair of your own.
+      source: where the target of a pair of `load_pair` is, if its models do not ship; or "".
+      target, draft: the models of a pair of your own, each as `path` of `load_model`: a directory,
+        a GGUF file or a name on the Hub. Methods that draft with the target need no draft. A pair
+        of `load_pair` may take a draft too, if none ships.
+      adapter: directory of a low-rank adapter for the target of a pair of your own, or "".
+      tokenizer: as `path` of `load_tokenizer`; "" for that of the target's folder or file.
       dtype: dtype of parameters and caches.
       template: template of the prompts, e.g. "base" or "chat", for tasks that have templates.
       chat_template_kwargs: variables of the tokenizer's chat template, e.g. enable_thinking.
@@ -27,9 +31,11 @@ class PairSource:
     """
 
     shipped: str = ""
+    source: str = ""
     target: str = ""
     draft: str = ""
     adapter: str = ""
+    tokenizer: str = ""
     dtype: str = "float32"
     template: str | None = None
     chat_template_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -121,11 +127,17 @@ def check_pair(name: str, source: PairSource) -> None:
             f"{name}: give either `shipped`, the name of a pair that ships, or `target`, the "
             f"target's directory, and `draft`; got {dataclasses.asdict(source)}"
         )
-    if source.adapter and source.shipped:
-        raise ConfigError(
-            f"{name}: adapter={source.adapter!r} is for a target from disk; leave it out for the "
-            f"shipped pair {source.shipped!r}"
-        )
+    for key, other in (("adapter", "shipped"), ("tokenizer", "shipped"), ("source", "target")):
+        if getattr(source, key) and getattr(source, other):
+            raise ConfigError(
+                f"{name}: {key}={getattr(source, key)!r} does not go with "
+                f"{other}={getattr(source, other)!r}; leave it out"
+            )
+    if source.shipped in SOURCES:
+        try:
+            check_pair_name(source.shipped, source.source)
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from None
     try:
         _ = source.chat
     except ConfigError as error:
