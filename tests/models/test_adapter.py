@@ -14,7 +14,8 @@ from rsd_jax.evaluation.sweep.settings import PairSource
 from rsd_jax.models.adapter import load_adapter, save_adapter
 from rsd_jax.models.adapter_config import CONFIG, PICKLED, WEIGHTS
 from rsd_jax.models.checkpoint import save_model
-from rsd_jax.models.weight_files import HEAD, TABLE
+from rsd_jax.models.llama_params import TABLE
+from rsd_jax.models.weight_files import HEAD
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 
 _RANK = 3
