@@ -116,8 +116,8 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
 
     The keys are those of `rsd_jax.evaluation.sweep.settings`.
 
-    Cost: `quickstart` has 435 cells, `quick` 51, Llama-2 and OPT 145 per task. `--dry_run` lists the
-    cells with the time left.
+    Cost: `quickstart` has 435 cells, `quick` 51, Llama-2 and OPT 145 per task. `--dry_run` lists
+    the cells with the time left.
     """
     config = ConfigDict(pairs.settings(variant))
     quick = variant == "quick"
