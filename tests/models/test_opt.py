@@ -14,8 +14,10 @@ from safetensors.numpy import load_file, save_file
 import rsd_jax
 from rsd_jax.models.checkpoint import read_config, save_model
 from rsd_jax.models.families import FAMILIES
+from rsd_jax.models.loading import random_model
 from rsd_jax.models.opt import OPTModel
 from rsd_jax.models.opt_config import KEYS
+from rsd_jax.models.shapes import NAMED_CONFIGS
 from tests import tiny
 from tests.parity import ATOL, hf_greedy, hf_logits, our_logits, random_params
 
@@ -222,6 +224,16 @@ def test_another_limit_is_the_same_table(pair):
     np.testing.assert_allclose(
         logits[:, :50], target.model.score(target.params, _TOKENS), atol=ATOL
     )
+
+
+def test_random_weights_have_no_biases(monkeypatch):
+    monkeypatch.setitem(NAMED_CONFIGS, "tiny_opt", _config())
+    loaded = random_model("tiny_opt", layers=1)
+    layer = loaded.params["layers_0"]
+    assert (layer["self_attn_layer_norm"]["scale"] == 1).all()
+    assert not layer["self_attn_layer_norm"]["bias"].any()
+    assert not layer["mlp"]["fc1"]["bias"].any()
+    assert loaded.model.num_layers == 1
 
 
 def test_every_key_of_transformers_is_in_a_list():
