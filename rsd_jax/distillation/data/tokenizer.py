@@ -93,7 +93,7 @@ def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
     path = pathlib.Path(directory) / FILES[0]
     if not path.is_file():
         raise ConfigError(
-            f"{path} does not exist; run the text stage first, or let transformers write this file: "
+            f"{path} does not exist; run the text stage first, or let transformers write it: "
             "AutoTokenizer.from_pretrained(directory).save_pretrained(directory)"
         )
     return as_text(Tokenizer.from_file(str(path)))
