@@ -8,7 +8,7 @@ import numpy as np
 import rsd_jax
 from rsd_jax.testing.joint_law import check_joint_law
 from rsd_jax.testing.statistics import ChiSquare
-from rsd_jax.testing.table_model import TableModel, sequence_law
+from rsd_jax.testing.table_model import TableModel, reference_warp, sequence_law
 
 MODEL = TableModel()
 PROMPTS = ((0,), (1, 2), (2, 0, 1), (1, 1, 0, 2))
@@ -62,24 +62,60 @@ def law(prompt: int, num_tokens: int, **warp) -> np.ndarray:
     return _law(prompt, num_tokens, tuple(sorted(warp.items())))
 
 
-def sample(method: rsd_jax.Method, *, rounds: int = ROUNDS, **options) -> rsd_jax.GenerateResult:
-    """Decodes `rounds` batches of BATCH rows; the rows of all prompts are interleaved.
+def network_law(
+    target: rsd_jax.LoadedModel, prompt: int, num_tokens: int, **warp: float
+) -> np.ndarray:
+    """The law of `law` under any model: every sequence of tokens is scored whole, in one pass.
 
-    Rows of the same prompt differ in their request ids.
+    Args:
+      target: of a small vocabulary.
+      prompt: index of PROMPTS.
+      num_tokens: of a continuation.
+      **warp: see `reference_warp`.
     """
-    prompts = [PROMPTS[row % len(PROMPTS)] for row in range(rounds * BATCH)]
-    options = {"max_new_tokens": NUM_TOKENS, "batch_size": BATCH} | skips(method) | options
-    return rsd_jax.generate(method, *pair(), prompts, **options)
+    size = target.model.vocab_size
+    known = np.asarray(PROMPTS[prompt])
+    tails = np.indices((size,) * (num_tokens - 1)).reshape(num_tokens - 1, -1).T
+    rows = np.concatenate([np.tile(known, (len(tails), 1)), tails], axis=1)
+    logits = _score(target.model, target.params, rows.astype(np.int32))
+    found = np.ones(1)
+    for step, at in enumerate(range(len(known) - 1, rows.shape[1])):
+        # Of all rows that begin alike, the first.
+        each = np.asarray(logits[:: size ** (num_tokens - 1 - step), at])
+        probs = reference_warp(each, **({"temperature": 1.0} | warp))
+        found = (found[:, None] * probs).reshape(-1)
+    return found.reshape((size,) * num_tokens)
 
 
-def check(tokens: np.ndarray, *, false_alarm: float, **warp) -> list[ChiSquare]:
+_score = jax.jit(lambda model, params, tokens: model.score(params, tokens), static_argnums=0)
+
+
+def sample(
+    method: rsd_jax.Method, models=None, *, rounds: int = ROUNDS, batch: int = BATCH, **options
+) -> rsd_jax.GenerateResult:
+    """Decodes `rounds` batches of `batch` rows; the rows of all prompts are interleaved.
+
+    Rows of the same prompt differ in their request ids. `models`: another pair than `pair()`.
+    """
+    prompts = [PROMPTS[row % len(PROMPTS)] for row in range(rounds * batch)]
+    options = {"max_new_tokens": NUM_TOKENS, "batch_size": batch} | skips(method) | options
+    return rsd_jax.generate(method, *(models or pair()), prompts, **options)
+
+
+def check(tokens: np.ndarray, *, false_alarm: float, law_of=law, **warp) -> list[ChiSquare]:
     """Compares rows int[B, n], in the order of `sample`, with the enumerated law.
+
+    Args:
+      tokens: the rows.
+      false_alarm: of each test.
+      law_of: the law after a prompt, called as `law`.
+      **warp: of the law.
 
     Returns:
       one test per prompt, then one test of all prompts together.
     """
     groups = [tokens[prompt :: len(PROMPTS)] for prompt in range(len(PROMPTS))]
-    laws = [law(prompt, tokens.shape[1], **warp) for prompt in range(len(PROMPTS))]
+    laws = [law_of(prompt, tokens.shape[1], **warp) for prompt in range(len(PROMPTS))]
     one_by_one = [
         check_joint_law([group], [law], false_alarm=false_alarm)
         for group, law in zip(groups, laws, strict=True)

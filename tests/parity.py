@@ -16,7 +16,8 @@ import numpy as np
 
 from rsd_jax.core.types import Params
 from rsd_jax.models.checkpoint import load_params, read_config
-from rsd_jax.models.llama import LlamaModel
+from rsd_jax.models.family import Network
+from rsd_jax.models.loading import build_model
 
 Directory = str | os.PathLike[str]
 
@@ -82,7 +83,7 @@ def greedy_of(
     return out
 
 
-def random_params(model: LlamaModel, dtype: str = "float32", seed: int = 0) -> Params:
+def random_params(model: Network, dtype: str = "float32", seed: int = 0) -> Params:
     """Parameters drawn wide, so that attention is uneven and logits are of order 1 to 10.
 
     Drawn on the host: compiling the random draws of `init_params` takes longer than a test.
@@ -100,8 +101,8 @@ def random_params(model: LlamaModel, dtype: str = "float32", seed: int = 0) -> P
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def score(model: LlamaModel, params: Params, tokens: jax.Array) -> jax.Array:
-    """`LlamaModel.score`, compiled."""
+def score(model: Network, params: Params, tokens: jax.Array) -> jax.Array:
+    """`LanguageModel.score`, compiled."""
     return model.score(params, tokens)
 
 
@@ -109,4 +110,5 @@ def our_logits(directory: Directory, tokens: np.ndarray, dtype: str = "float32")
     """Logits f32[B, Q, V] of our model after every token of whole sequences i32[B, Q]."""
     config = read_config(directory)
     params = load_params(directory, config, dtype=dtype)
-    return np.asarray(score(LlamaModel(config, dtype=dtype), params, np.asarray(tokens, np.int32)))
+    model = build_model(config, dtype=dtype)
+    return np.asarray(score(model, params, np.asarray(tokens, np.int32)))

@@ -84,3 +84,14 @@ def llama_2():
         single="<s> $A", special_tokens=[("<s>", 1)]
     )
     return wrapped(made, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+def opt(**options):
+    """Like OPT's: GPT-2's bytes, and one token that opens and ends a document, put in front."""
+    made = _byte_level(["<unk>", "<pad>", "</s>"])
+    made.post_processor = processors.TemplateProcessing(
+        single="</s> $A", special_tokens=[("</s>", 2)]
+    )
+    return wrapped(
+        made, **{"bos_token": "</s>", "eos_token": "</s>", "pad_token": "<pad>"} | options
+    )

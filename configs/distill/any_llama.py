@@ -1,4 +1,4 @@
-"""A small draft for any target on disk that has BOS, from text and prompts of your own.
+"""A small draft for any target on disk, from text and prompts of your own.
 
 Source: the three steps of Goel et al. 2024 (arXiv 2403.00858), at sizes of our choice: a draft of 4
 layers with hidden size 256, whose vocabulary and tokenizer are the target's. Most of its parameters

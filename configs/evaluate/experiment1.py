@@ -8,7 +8,8 @@ length from the rows; all rows are kept.
 Command: python launch/evaluate.py --config=configs/evaluate/experiment1.py
 then     python launch/plot.py runs/experiment1-quickstart/results.jsonl
 Variants, after a colon: `quickstart` (the default), `quick` (few trees and prompts), `llama2_7b`,
-`llama2_13b`, `llama2_chat_7b`, `llama2_chat_13b`; see pairs.py for their data and settings.
+`llama2_13b`, `llama2_chat_7b`, `llama2_chat_13b`, `opt_13b_125m`, `opt_13b_350m`; see pairs.py for
+their data and settings.
 Expected: block efficiency RSD-S >= RSD-C >= SpecTr >= SD at every length, growing with the length;
 accuracy relative to "ar" 1.0 within its interval.
 """
@@ -115,7 +116,7 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
 
     The keys are those of `rsd_jax.evaluation.sweep.settings`.
 
-    Cost: `quickstart` has 435 cells, `quick` 51, a Llama-2 variant 145 per task. `--dry_run` lists
+    Cost: `quickstart` has 435 cells, `quick` 51, Llama-2 and OPT 145 per task. `--dry_run` lists
     the cells with the time left.
     """
     config = ConfigDict(pairs.settings(variant))

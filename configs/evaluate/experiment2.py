@@ -51,8 +51,8 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
 
     The keys are those of `rsd_jax.evaluation.sweep.settings`.
 
-    Cost: `quickstart` has 138 cells, `quick` 39, a Llama-2 variant 46 per task. `--dry_run` lists
-    the cells with the time left.
+    Cost: `quickstart` has 138 cells, `quick` 39, Llama-2 and OPT 46 per task. `--dry_run` lists the
+    cells with the time left.
     """
     config = ConfigDict(pairs.settings(variant))
     quick = variant == "quick"

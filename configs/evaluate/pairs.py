@@ -2,7 +2,7 @@
 
 The numbers of prompts, the lengths and the templates of the published runs are not known; ours are
 our choice. The temperatures are the published ones: 0.3 for translation and summaries, 1.0 with
-top-p 0.95 for Dolly. The Llama-2 variants have not been run, for lack of weights and an
+top-p 0.95 for Dolly. The variants of Llama-2 and OPT have not been run, for lack of weights and an
 accelerator. To run one, set the directories of its models, e.g.
 --config.pairs.llama2_7b.target=/models/Llama-2-7b-hf.
 """
@@ -20,6 +20,8 @@ VARIANTS = (
     "llama2_13b",
     "llama2_chat_7b",
     "llama2_chat_13b",
+    "opt_13b_125m",
+    "opt_13b_350m",
 )
 
 
@@ -39,7 +41,7 @@ def settings(variant: str) -> dict[str, Any]:
         draft_temperature=placeholder(float),
         draft_top_k=placeholder(int),
     )
-    return shared | (_offline(variant) if variant.startswith("quick") else _llama(variant))
+    return shared | (_offline(variant) if variant.startswith("quick") else _published(variant))
 
 
 def _offline(variant: str) -> dict[str, Any]:
@@ -56,9 +58,15 @@ def _offline(variant: str) -> dict[str, Any]:
     )
 
 
-def _llama(variant: str) -> dict[str, Any]:
-    """Llama-2 with a draft of 115M parameters: base models on two tasks, chat models on three."""
-    chat = "chat" in variant
+def _published(variant: str) -> dict[str, Any]:
+    """A published pair: base models on two tasks, chat models on three.
+
+    Llama-2 has a draft of 115M parameters, OPT the draft that ends the variant's name.
+    """
+    target, draft, chat = variant, "llama2_115m", "chat" in variant
+    if variant.startswith("opt"):
+        target, _, size = variant.rpartition("_")
+        draft = f"opt_{size}"
     tasks = dict(
         wmt18_de_en=task(num_prompts=100, max_new_tokens=128),
         xsum=task(num_prompts=100, max_new_tokens=128),
@@ -66,8 +74,8 @@ def _llama(variant: str) -> dict[str, Any]:
     if chat:
         tasks["dolly"] = task(num_prompts=100, max_new_tokens=128, temperatures=(1.0,), top_p=0.95)
     source = pair(
-        target=f"./models/{variant}",
-        draft="./models/llama2_115m",
+        target=f"./models/{target}",
+        draft=f"./models/{draft}",
         dtype="bfloat16",
         template="chat" if chat else "base",
     )

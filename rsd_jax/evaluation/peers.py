@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rsd_jax.engine.request import Sampling
-from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.families import family_of
+from rsd_jax.models.family import ModelConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TransformersPeer:
     """A pair in PyTorch.
 
     Attributes:
-      target, draft: `LlamaForCausalLM`s, on one device and in one dtype.
+      target, draft: causal language models of transformers, on one device and in one dtype.
     """
 
     def __init__(self, target: Any, draft: Any):
@@ -62,7 +62,7 @@ class TransformersPeer:
         return cls(read(target, dtype=torch.float32), read(draft, dtype=torch.float32))
 
     @classmethod
-    def random(cls, target: LlamaConfig, draft: LlamaConfig, dtype: str) -> "TransformersPeer":
+    def random(cls, target: ModelConfig, draft: ModelConfig, dtype: str) -> "TransformersPeer":
         """A pair with random weights, made on PyTorch's accelerator if there is one.
 
         Args:
@@ -72,7 +72,7 @@ class TransformersPeer:
         import torch
         import transformers
 
-        def make(config: LlamaConfig) -> Any:
+        def make(config: ModelConfig) -> Any:
             values = family_of(config).write_config(config)
             return transformers.AutoModelForCausalLM.from_config(
                 transformers.AutoConfig.for_model(**values)

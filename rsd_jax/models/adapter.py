@@ -25,7 +25,14 @@ from rsd_jax.models.adapter_config import (
 )
 from rsd_jax.models.families import family_of
 from rsd_jax.models.family import ModelConfig, Path, TensorSpec
-from rsd_jax.models.weight_files import HEAD, MATRIX, TABLE, existing_directory, open_file, some
+from rsd_jax.models.weight_files import (
+    HEAD,
+    MATRIX,
+    existing_directory,
+    open_file,
+    some,
+    table_name,
+)
 
 _PREFIX = "base_model.model."
 
@@ -123,13 +130,13 @@ def _tables(
         raise ConfigError(
             f"{path} adapts an embedding ({embedded[0]}), which is not supported; {MERGE}"
         )
-    tables = {}
-    for name in (TABLE, HEAD):
+    tables, embedding = {}, table_name(specs)
+    for name in (embedding, HEAD):
         key = f"{_PREFIX}{name}"
         if key not in left:
             continue
         # A tied model has one table, whose name is that of the embedding.
-        spec = specs.get(name, specs[TABLE])
+        spec = specs.get(name, specs[embedding])
         table = file.get_tensor(key)
         if table.shape != spec.stored:
             raise ConfigError(

@@ -2,11 +2,11 @@
 
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rsd_jax.errors import CheckpointError, ConfigError
-from rsd_jax.models.weight_files import ADAPTER_CONFIG, HEAD, MATRIX, TABLE, read_json
+from rsd_jax.models.weight_files import ADAPTER_CONFIG, HEAD, MATRIX, TABLE_END, read_json
 
 CONFIG, WEIGHTS, PICKLED = ADAPTER_CONFIG, "adapter_model.safetensors", "adapter_model.bin"
 MERGE = "merge the adapter into its model with PEFT's merge_and_unload and load that"
@@ -33,7 +33,7 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "init_lora_weights": (True, None, False, "gaussian", "eva", "orthogonal"),
 }
 # PEFT stores these modules whole if they were trained, or if the vocabulary had grown.
-_WHOLE = (TABLE.removesuffix(MATRIX), HEAD.removesuffix(MATRIX))
+_WHOLE = (TABLE_END.removesuffix(MATRIX), HEAD.removesuffix(MATRIX))
 
 
 def read_adapter_config(path: pathlib.Path) -> Any:
@@ -64,14 +64,9 @@ def read_adapter_config(path: pathlib.Path) -> Any:
         if values.get(key, plain[0]) not in plain:
             raise ConfigError(f"{path / CONFIG}: {key}={values[key]!r} is not supported; {MERGE}")
     whole = values.get("modules_to_save") or []
-    if other := [name for name in whole if not _named(_WHOLE, str(name))]:
+    if other := [name for name in whole if str(name).rpartition(".")[2] not in _WHOLE]:
         raise ConfigError(f"{path / CONFIG}: modules_to_save={other} is not supported; {MERGE}")
     return values
-
-
-def _named(modules: Iterable[str], name: str) -> bool:
-    """Whether one of the modules has that name, with or without the names of its parents."""
-    return any(f".{module}".endswith(f".{name}") for module in modules)
 
 
 def rank_and_scale(path: pathlib.Path, values: Mapping[str, Any], module: str) -> tuple[int, float]:

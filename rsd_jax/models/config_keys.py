@@ -23,9 +23,21 @@ class ConfigKeys:
     inert: frozenset[str]
     plain: Mapping[str, Callable[[Any], bool]]
 
-    def refusals(self, raw: Mapping[str, Any]) -> list[str]:
-        """What is refused in the content of a config.json, each with the key and its value."""
-        return [
+    def refusals(self, raw: Mapping[str, Any], model_type: str, architecture: str) -> list[str]:
+        """What is refused in the content of a config.json, each with the key and its value.
+
+        Args:
+          raw: content of config.json.
+          model_type: of the family.
+          architecture: name of the family's class in transformers.
+        """
+        refused = []
+        if raw.get("model_type") != model_type:
+            refused.append(f"model_type={raw.get('model_type')!r} must be {model_type!r}")
+        names = raw.get("architectures") or [architecture]
+        if not any(str(name).lower() == architecture.lower() for name in names):
+            refused.append(f"architectures={names!r} is not supported; only {architecture} is")
+        return refused + [
             f"{key}={raw[key]!r} is not implemented"
             for key, is_plain in self.plain.items()
             if key in raw and not is_plain(raw[key])

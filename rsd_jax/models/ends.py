@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.models.hf_config import EOS_KEY, ids_of
+from rsd_jax.models.config_values import EOS_KEY, ids_of
 from rsd_jax.models.weight_files import read_json
 
 GENERATION_CONFIG = "generation_config.json"

@@ -4,17 +4,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.models import mistral, qwen
+from rsd_jax.models import mistral, opt_config, opt_params, qwen
 from rsd_jax.models.family import Family
 from rsd_jax.models.hf_config import config_from_hf, config_to_hf
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.models.llama_params import param_axes, tensor_specs
+from rsd_jax.models.opt import OPTModel
 
 FAMILIES: dict[str, Family] = {
     "llama": Family(config_from_hf, config_to_hf, tensor_specs, param_axes, LlamaModel),
     "mistral": Family(mistral.read, mistral.write, tensor_specs, param_axes, LlamaModel),
     "qwen2": Family(qwen.read_qwen2, qwen.write_qwen2, tensor_specs, param_axes, LlamaModel),
     "qwen3": Family(qwen.read_qwen3, qwen.write_qwen3, tensor_specs, param_axes, LlamaModel),
+    "opt": Family(
+        opt_config.read, opt_config.write, opt_params.tensor_specs, opt_params.param_axes, OPTModel
+    ),
 }
 
 

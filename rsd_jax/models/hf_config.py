@@ -11,8 +11,9 @@ from typing import Any
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.config import ROPE_KINDS, LlamaConfig, RopeConfig
 from rsd_jax.models.config_keys import INERT, PLAIN, ConfigKeys
+from rsd_jax.models.config_values import EOS_KEY, flag, ids_of, ids_value, number
 
-EOS_KEY, WINDOW_KEY = "eos_token_id", "sliding_window"
+WINDOW_KEY = "sliding_window"
 # Keys that are read below.
 READ_KEYS = frozenset(
     {
@@ -61,44 +62,6 @@ class Defaults:
 
 
 LLAMA_DEFAULTS = Defaults()
-
-
-def _number(raw: Mapping[str, Any], key: str, kind: type, default: Any = None) -> Any:
-    """raw[key] as an int or float; if absent or null, `default`, or an error without a default."""
-    value = raw.get(key)
-    if value is None:
-        if default is None:
-            raise ConfigError(f"config.json lacks the key {key!r}")
-        return default
-    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    if isinstance(value, bool) or not (whole or (kind is float and isinstance(value, float))):
-        expected = "a whole number" if kind is int else "a number"
-        raise ConfigError(f"config.json sets {key}={value!r}; expected {expected}")
-    return kind(value)
-
-
-def _flag(raw: Mapping[str, Any], key: str) -> bool:
-    value = raw.get(key)
-    if not isinstance(value, bool | None):
-        raise ConfigError(f"config.json sets {key}={value!r}; expected true or false")
-    return bool(value)
-
-
-def ids_of(
-    raw: Mapping[str, Any], key: str, default: int | None = None, *, file: str = "config.json"
-) -> tuple[int, ...]:
-    """Token ids of a key that holds an id, a list of ids or null; an absent key gives `default`.
-
-    Negative ids, which some files use for "none", are dropped.
-
-    Raises:
-      ConfigError: the value holds something else; names `file`.
-    """
-    value = raw.get(key, default)
-    values = value if isinstance(value, list | tuple) else [] if value is None else [value]
-    if not all(isinstance(i, int) and not isinstance(i, bool) for i in values):
-        raise ConfigError(f"{file} sets {key}={value!r}; expected token ids")
-    return tuple(i for i in values if i >= 0)
 
 
 def _one_of(first: Any, second: Any, what: str) -> Any:
@@ -153,13 +116,13 @@ def _rope_refusals(section: Mapping[str, Any]) -> list[str]:
 def _rope_from_hf(section: Mapping[str, Any], max_positions: int) -> RopeConfig:
     """The rotary embedding of values that are not refused."""
     kind = section["rope_type"]
-    fields: dict[str, Any] = {"kind": kind, "theta": _number(section, "rope_theta", float, 10000.0)}
+    fields: dict[str, Any] = {"kind": kind, "theta": number(section, "rope_theta", float, 10000.0)}
     if kind != "default":
-        fields["factor"] = _number(section, "factor", float)
+        fields["factor"] = number(section, "factor", float)
     if kind == "llama3":
-        fields["low_freq_factor"] = _number(section, "low_freq_factor", float)
-        fields["high_freq_factor"] = _number(section, "high_freq_factor", float)
-        fields["original_max_position"] = _number(
+        fields["low_freq_factor"] = number(section, "low_freq_factor", float)
+        fields["high_freq_factor"] = number(section, "high_freq_factor", float)
+        fields["original_max_position"] = number(
             section, "original_max_position_embeddings", int, max_positions
         )
     return RopeConfig(**fields)
@@ -170,14 +133,9 @@ def _check(
 ) -> None:
     """Raises `ConfigError`, which names all that is refused, and warns of unknown keys."""
     refused = []
-    if raw.get("model_type") != kind.model_type:
-        refused.append(f"model_type={raw.get('model_type')!r} must be {kind.model_type!r}")
-    names = raw.get("architectures") or [kind.architecture]
-    if not any(str(name).lower() == kind.architecture.lower() for name in names):
-        refused.append(f"architectures={names!r} is not supported; only {kind.architecture} is")
     if raw.get("hidden_act", "silu") not in ("silu", "swish"):
         refused.append(f"hidden_act={raw['hidden_act']!r} is not supported; only 'silu' is")
-    refused += keys.refusals(raw) + _rope_refusals(rope)
+    refused += keys.refusals(raw, kind.model_type, kind.architecture) + _rope_refusals(rope)
     if refused:
         raise ConfigError("; ".join(refused))
     keys.warn_of_unknown(raw)
@@ -203,30 +161,30 @@ def config_from_hf(
     """
     rope = _rope_values(raw)
     _check(raw, rope, kind, keys)
-    heads, hidden = _number(raw, "num_attention_heads", int), _number(raw, "hidden_size", int)
+    heads, hidden = number(raw, "num_attention_heads", int), number(raw, "hidden_size", int)
     head_dim = raw.get("head_dim", defaults.head_dim)
     if head_dim is None and (heads < 1 or hidden % heads):
         raise ConfigError(
             f"hidden_size={hidden} is not a multiple of num_attention_heads={heads}; set head_dim"
         )
-    max_positions = _number(raw, "max_position_embeddings", int, defaults.max_positions)
+    max_positions = number(raw, "max_position_embeddings", int, defaults.max_positions)
     # Null stands for as many as there are query heads.
     kv_heads = {"num_key_value_heads": defaults.num_kv_heads} | dict(raw)
     bos = ids_of(raw, "bos_token_id", defaults.bos_id)
     return kind(
-        vocab_size=_number(raw, "vocab_size", int),
+        vocab_size=number(raw, "vocab_size", int),
         hidden_size=hidden,
-        intermediate_size=_number(raw, "intermediate_size", int),
-        num_layers=_number(raw, "num_hidden_layers", int),
+        intermediate_size=number(raw, "intermediate_size", int),
+        num_layers=number(raw, "num_hidden_layers", int),
         num_heads=heads,
-        num_kv_heads=_number(kv_heads, "num_key_value_heads", int, heads),
-        head_dim=_number({"head_dim": head_dim}, "head_dim", int, hidden // max(heads, 1)),
+        num_kv_heads=number(kv_heads, "num_key_value_heads", int, heads),
+        head_dim=number({"head_dim": head_dim}, "head_dim", int, hidden // max(heads, 1)),
         max_positions=max_positions,
-        norm_eps=_number(raw, "rms_norm_eps", float, 1e-6),
+        norm_eps=number(raw, "rms_norm_eps", float, 1e-6),
         rope=_rope_from_hf(rope, max_positions),
-        attention_bias="attention_bias" in keys.read and _flag(raw, "attention_bias"),
-        mlp_bias="mlp_bias" in keys.read and _flag(raw, "mlp_bias"),
-        tied_embeddings=_flag(raw, "tie_word_embeddings"),
+        attention_bias="attention_bias" in keys.read and flag(raw, "attention_bias"),
+        mlp_bias="mlp_bias" in keys.read and flag(raw, "mlp_bias"),
+        tied_embeddings=flag(raw, "tie_word_embeddings"),
         bos_id=bos[0] if bos else None,
         eos_ids=ids_of(raw, EOS_KEY, defaults.eos_id),
     )
@@ -245,7 +203,7 @@ def limited_to_window(config: LlamaConfig, raw: Mapping[str, Any]) -> LlamaConfi
     Raises:
       ConfigError: the window is not a whole number.
     """
-    window = _number(raw, WINDOW_KEY, int, config.max_positions)
+    window = number(raw, WINDOW_KEY, int, config.max_positions)
     return dataclasses.replace(config, max_positions=min(config.max_positions, window))
 
 
@@ -263,9 +221,6 @@ def config_to_hf(config: LlamaConfig) -> dict[str, Any]:
             "high_freq_factor": rope.high_freq_factor,
             "original_max_position_embeddings": rope.original_max_position,
         }
-    eos: int | list[int] | None = list(config.eos_ids) or None
-    if len(config.eos_ids) == 1:
-        eos = config.eos_ids[0]
     return {
         "architectures": [config.architecture],
         "model_type": config.model_type,
@@ -285,5 +240,5 @@ def config_to_hf(config: LlamaConfig) -> dict[str, Any]:
         "mlp_bias": config.mlp_bias,
         "tie_word_embeddings": config.tied_embeddings,
         "bos_token_id": config.bos_id,
-        "eos_token_id": eos,
+        EOS_KEY: ids_value(config.eos_ids),
     }

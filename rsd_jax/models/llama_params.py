@@ -2,7 +2,9 @@
 
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.family import Axes, Path, TensorSpec
-from rsd_jax.models.weight_files import HEAD, TABLE
+from rsd_jax.models.weight_files import HEAD, TABLE_END
+
+TABLE = f"model.{TABLE_END}"
 
 
 def tensor_specs(config: LlamaConfig) -> dict[str, TensorSpec]:

@@ -147,17 +147,17 @@ def random_model(
     flat = {}
     for index, (path, shape) in enumerate(specs):
         key = jax.random.fold_in(jax.random.key(seed), index)
-        flat[path] = _random_parameter(key, shape, model.dtype)
+        flat[path] = _random_parameter(key, path[-1], shape, model.dtype)
         if layout is not None:
             flat[path] = family.place(layout, config, path, flat[path])
     return LoadedModel(model, flax.traverse_util.unflatten_dict(flat), layout)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _random_parameter(key: jax.Array, shape: tuple[int, ...], dtype: str) -> jax.Array:
-    """1 for norm scales, otherwise normal with standard deviation 0.02."""
-    if len(shape) == 1:
-        return jnp.ones(shape, dtype)
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _random_parameter(key: jax.Array, kind: str, shape: tuple[int, ...], dtype: str) -> jax.Array:
+    """1 for norm scales, 0 for biases, otherwise normal with standard deviation 0.02."""
+    if kind in ("scale", "bias"):
+        return jnp.full(shape, 1.0 if kind == "scale" else 0.0, dtype)
     return (0.02 * jax.random.normal(key, shape, jnp.dtype(dtype))).astype(dtype)
 
 

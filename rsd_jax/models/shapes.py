@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 from rsd_jax.models.config import LlamaConfig, RopeConfig
+from rsd_jax.models.opt_config import OPTConfig
 from rsd_jax.models.qwen import Qwen2Config, Qwen3Config
 
 
@@ -54,16 +55,34 @@ _qwen = functools.partial(
 _qwen2 = functools.partial(_qwen, kind=Qwen2Config, max_positions=32768)
 _qwen3 = functools.partial(_qwen, 151936, kind=Qwen3Config, max_positions=40960, head_dim=128)
 
-# Published shapes (Touvron et al. 2023, table 1; the 115M draft: Goel et al. 2024; the others:
-# config.json of the instruction-tuned models). Our own choices: a draft of 10M for SmolLM2-135M,
-# and a tiny pair with which measurements are rehearsed.
-NAMED_CONFIGS: dict[str, LlamaConfig] = {
+
+def _opt(hidden: int, layers: int, heads: int, **others: Any) -> OPTConfig:
+    return OPTConfig(
+        vocab_size=50272,
+        hidden_size=hidden,
+        intermediate_size=4 * hidden,
+        num_layers=layers,
+        num_heads=heads,
+        **{"embedding_size": hidden} | others,
+    )
+
+
+# Published shapes (Touvron et al. 2023, table 1; the 115M draft: Goel et al. 2024; OPT: Zhang et
+# al. 2022; the others: config.json of the instruction-tuned models), each a `ModelConfig`. Our own
+# choices: a draft of 10M for SmolLM2-135M, and a tiny pair with which measurements are rehearsed.
+NAMED_CONFIGS: dict[str, Any] = {
     "llama2_7b": _llama2(4096, 11008, 32, 32, 32),
     "llama2_13b": _llama2(5120, 13824, 40, 40, 40),
     "llama2_70b": _llama2(8192, 28672, 80, 64, 8),
     "llama2_115m": _llama2(1024, 2816, 4, 8, 8),
     "llama3_1b": _llama3(2048, 8192, 16, 32, 8, rope=_scaled(32.0), tied_embeddings=True),
     "llama3_8b": _llama3(4096, 14336, 32, 32, 8, rope=_scaled(8.0)),
+    "opt_125m": _opt(768, 12, 12),
+    "opt_350m": _opt(1024, 24, 16, embedding_size=512, norm_before=False),
+    "opt_1_3b": _opt(2048, 24, 32),
+    "opt_6_7b": _opt(4096, 32, 32),
+    "opt_13b": _opt(5120, 40, 40),
+    "opt_30b": _opt(7168, 48, 56),
     "qwen2_500m": _qwen2(151936, 896, 4864, 24, 14, 2, tied_embeddings=True),
     "qwen2_7b": _qwen2(152064, 3584, 18944, 28, 28, 4),
     "qwen3_600m": _qwen3(1024, 3072, 28, 16, 8, tied_embeddings=True),

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,10 @@ CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-HEAD, TABLE = "lm_head.weight", "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
+TABLE_END = "embed_tokens.weight"
+"""The end of the name of the embedding, behind the names of the modules around it."""
+_MODEL = "model."  # a model without a head is stored without this start of its names
 MATRIX = ".weight"
 """The end of the name of a matrix, behind the name of its module."""
 _FLOATS = ("F64", "F32", "F16", "BF16")  # names of dtypes in the safetensors format
@@ -145,6 +148,11 @@ def files_sha256(path: pathlib.Path) -> str:
     return digest.hexdigest()
 
 
+def table_name(names: Iterable[str]) -> str:
+    """The name of the embedding, of all names of a model's tensors."""
+    return next(name for name in names if name.endswith(TABLE_END))
+
+
 def check_tensors(
     directory: pathlib.Path, found: Mapping[str, Stored], expected: Mapping[str, tuple[int, ...]]
 ) -> None:
@@ -162,7 +170,7 @@ def check_tensors(
     told = CONFIG if directory.is_dir() else "metadata"  # a GGUF file has no config.json
     places = {name: stored_under(name, found, expected) for name in expected}
     missing = [name for name, place in places.items() if place not in found]
-    extra = sorted(set(found) - set(expected) - {HEAD})
+    extra = sorted(set(found) - set(places.values()) - {HEAD})
     extra = [name for name in extra if not name.endswith(".rotary_emb.inv_freq")]
     if missing:
         hint = f"; check that the weights belong to this {told}"
@@ -173,11 +181,12 @@ def check_tensors(
     if extra:
         raise CheckpointError(
             f"{directory} holds {some(extra)}, which its {told} does not call for; check "
-            "num_hidden_layers, attention_bias and mlp_bias there"
+            "num_hidden_layers, attention_bias, mlp_bias or enable_bias there"
         )
-    tied = HEAD in found and TABLE in found and HEAD not in expected
+    table = table_name(expected)
+    tied = HEAD in found and places[table] != HEAD and HEAD not in expected
     shapes = {places[name]: shape for name, shape in expected.items()}
-    for name, shape in (shapes | ({HEAD: expected[TABLE]} if tied else {})).items():
+    for name, shape in (shapes | ({HEAD: expected[table]} if tied else {})).items():
         header = found[name].file.get_slice(name)
         got, kind = tuple(header.get_shape()), header.get_dtype()
         if got != shape:
@@ -191,30 +200,35 @@ def check_tensors(
                 "quantised weights must be converted first"
             )
     if tied:
-        _check_tied_head(found)
+        _check_tied_head(found, places[table])
 
 
 def stored_under(name: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
     """The name under which a directory holds a tensor.
 
-    `save_model` of safetensors writes one of two tied tables, which may be the head.
+    The directory of a model without a head has names that do not start with "model.", as in
+    transformers. `save_model` of safetensors writes one of two tied tables, which may be the head.
 
     Args:
       name: of the tensor in the model.
       found: tensors of the directory, by name.
       expected: tensors of the model, by name.
     """
-    only_head = TABLE not in found and HEAD in found and HEAD not in expected
-    return HEAD if name == TABLE and only_head else name
+    if name in found:
+        return name
+    if (short := name.removeprefix(_MODEL)) in found:
+        return short
+    only_head = name.endswith(TABLE_END) and HEAD in found and HEAD not in expected
+    return HEAD if only_head else name
 
 
-def _check_tied_head(found: Mapping[str, Stored]) -> None:
-    head, table = (found[name].file.get_slice(name) for name in (HEAD, TABLE))
-    count = head.get_shape()[0]
+def _check_tied_head(found: Mapping[str, Stored], table: str) -> None:
+    head_rows, table_rows = (found[name].file.get_slice(name) for name in (HEAD, table))
+    count = head_rows.get_shape()[0]
     for start in range(0, count, _ROWS):
         rows = slice(start, min(start + _ROWS, count))
-        if not np.array_equal(head[rows], table[rows]):
+        if not np.array_equal(head_rows[rows], table_rows[rows]):
             raise CheckpointError(
-                f"{HEAD} in {found[HEAD].path} differs from {TABLE}, but {CONFIG} ties them; set "
+                f"{HEAD} in {found[HEAD].path} differs from {table}, but {CONFIG} ties them; set "
                 f"tie_word_embeddings to false to use the head, or remove {HEAD}"
             )

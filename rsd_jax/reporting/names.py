@@ -16,5 +16,9 @@ def pretty(name: str) -> str:
     def llama(match: re.Match[str]) -> str:
         return f"Llama-2-{'Chat-' if match[1] else ''}{match[2]}B"
 
+    def opt(match: re.Match[str]) -> str:
+        return f"OPT-{match[1]}B with OPT-{match[2]}M"
+
+    name = re.sub(r"opt[-_](\d+)b[-_](\d+)m", opt, name)
     renamed = re.sub(r"llama[-_]?2[-_](chat[-_])?(\d+)b", llama, name, flags=re.IGNORECASE)
     return _TASK_NAMES.get(renamed.lower(), renamed)

@@ -280,9 +280,8 @@ def test_older_and_damaged_files(tokenizer, written, tmp_path):
         open_source(directory, "train", weight=1.0, anywhere=True)
     piece = tokenizer.encode(_TEXTS[0]).ids[1]
     for bos_id, eos_id, match in (
-        (1, 1, "must be two ids"),
-        (1, 70, "must be two ids of the tokenizer's 70"),
-        (-1, 2, "must be two ids"),
+        (1, 70, "must be ids of the tokenizer's 70"),
+        (-1, 2, "must be ids"),
         (piece, 2, "a text encodes to"),
     ):
         with pytest.raises(ConfigError, match=match):

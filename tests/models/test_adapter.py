@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -14,8 +15,12 @@ from rsd_jax.evaluation.sweep.settings import PairSource
 from rsd_jax.models.adapter import load_adapter, save_adapter
 from rsd_jax.models.adapter_config import CONFIG, PICKLED, WEIGHTS
 from rsd_jax.models.checkpoint import save_model
-from rsd_jax.models.weight_files import HEAD, TABLE
+from rsd_jax.models.families import FAMILIES
+from rsd_jax.models.llama_params import TABLE
+from rsd_jax.models.loading import build_model
+from rsd_jax.models.weight_files import HEAD
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
+from tests import parity
 
 _RANK = 3
 _UP = ("layers_0", "mlp", "up_proj", "kernel")
@@ -226,3 +231,57 @@ def test_missing_and_foreign_files(saved, factors, tmp_path):
     (adapter / PICKLED).rename(adapter / WEIGHTS)
     with pytest.raises(rsd_jax.CheckpointError, match=f"{CONFIG} is missing"):
         load_adapter(adapter, TINY_CONFIG)
+
+
+_ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+_GATED = (*_ATTENTION, "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+_SHAPE = dict(vocab_size=32, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
+_FAMILIES = {
+    "mistral": (_GATED, "model.layers", dict(intermediate_size=24, num_key_value_heads=1)),
+    "qwen2": (_GATED, "model.layers", dict(intermediate_size=24, num_key_value_heads=1)),
+    "qwen3": (_GATED, "model.layers", dict(intermediate_size=24, num_key_value_heads=1)),
+    "opt": (
+        (*_ATTENTION, "self_attn.out_proj", "fc1", "fc2"),
+        "model.decoder.layers",
+        dict(ffn_dim=24, word_embed_proj_dim=12),
+    ),
+}
+
+
+@pytest.mark.parametrize("family", _FAMILIES)
+def test_a_family_s_adapter_is_that_of_transformers_merged(family, tmp_path):
+    """Every matrix that PEFT adapts in the layers, under PEFT's names; the sum is theirs."""
+    modules, layers, sizes = _FAMILIES[family]
+    config = FAMILIES[family].read_config({"model_type": family} | _SHAPE | sizes)
+    model, merged, adapter = (tmp_path / name for name in ("model", "merged", "adapter"))
+    params = parity.random_params(build_model(config, dtype="float32"))
+    save_model(model, config, params, dtype="float32")
+    weights, rng, factors = load_file(model / "model.safetensors"), np.random.default_rng(1), {}
+    for name in [f"{layers}.{i}.{module}" for i in range(2) for module in modules]:
+        out, inner = weights[f"{name}.weight"].shape
+        a, b = rng.normal(size=(_RANK, inner)), rng.normal(size=(out, _RANK)) / 9
+        weights[f"{name}.weight"] += (2.0 * (b @ a)).astype(np.float32)
+        for letter, factor in (("A", a), ("B", b)):
+            key = f"base_model.model.{name}.lora_{letter}.weight"
+            factors[key] = factor.astype(np.float32)
+    merged.mkdir()
+    shutil.copy(model / "config.json", merged)
+    save_file(weights, merged / "model.safetensors", metadata={"format": "pt"})
+    adapter.mkdir()
+    save_file(factors, adapter / WEIGHTS)
+    targets = sorted({module.rpartition(".")[2] for module in modules})
+    content = {"peft_type": "LORA", "r": _RANK, "lora_alpha": 2 * _RANK, "target_modules": targets}
+    (adapter / CONFIG).write_text(json.dumps(content))
+    tokens = np.arange(24, dtype=np.int32).reshape(2, 12)
+    loaded = rsd_jax.load_model(model, adapter=adapter)
+    ours = np.asarray(parity.score(loaded.model, loaded.params, tokens))
+    np.testing.assert_allclose(ours, parity.hf_logits(merged, tokens), atol=parity.ATOL)
+    assert np.abs(ours - parity.our_logits(model, tokens)).max() > 0.1
+    # What we write has the same names.
+    paths = {spec.path: spec.shape for spec in FAMILIES[family].tensors(config).values()}
+    own = {path: shape for path, shape in paths.items() if path[-1] == "kernel" and len(path) > 2}
+    ones = {path: (np.ones((i, 1)), np.ones((1, o))) for path, (i, o) in own.items()}
+    save_adapter(tmp_path / "written", config, ones, base="tiny")
+    assert set(load_file(tmp_path / "written" / WEIGHTS)) == set(factors)
+    written = json.loads((tmp_path / "written" / CONFIG).read_text())
+    assert written["target_modules"] == targets

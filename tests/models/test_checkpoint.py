@@ -355,16 +355,31 @@ def test_missing_head(copy):
     _refused(directory, r"lacks the tensors lm_head\.weight; .*tie_word_embeddings to true")
 
 
-def test_names_of_another_class(copy):
-    """A file saved from LlamaModel lacks the prefix; the message shows the names in the file."""
-    directory = copy("single")
+def _renamed(directory, start):
+    """The tensors under names that begin with `start` in place of "model."."""
 
-    def strip(tensors):
+    def rename(tensors):
         for name in list(tensors):
-            tensors[name.removeprefix("model.")] = tensors.pop(name)
+            tensors[start + name.removeprefix("model.")] = tensors.pop(name)
 
-    _edit(directory, strip)
-    _refused(directory, r"lacks the tensors model\.embed.* more and holds instead embed_tokens")
+    _edit(directory, rename)
+
+
+def test_names_of_a_model_without_a_head(copy):
+    """A file saved from LlamaModel lacks the prefix, as transformers reads it too."""
+    directory = copy("single")
+    expected = _load(directory)
+    _renamed(directory, "")
+    jax.tree.map(np.testing.assert_array_equal, _load(directory), expected)
+
+
+def test_names_of_another_class(copy):
+    """The message shows the names in the file."""
+    directory = copy("single")
+    _renamed(directory, "transformer.")
+    _refused(
+        directory, r"lacks the tensors model\.embed.* more and holds instead transformer\.embed"
+    )
 
 
 def test_unexpected_tensor(copy):

@@ -120,6 +120,7 @@ def test_panels_are_told_apart_and_named():
     assert second.label == "Llama-2-7B / WMT (temperature 1.0)"
     assert second.ar.rows[0].temperature == 1.0
     assert pretty("random llama2_chat_13b") == "random Llama-2-Chat-13B"
+    assert pretty("opt_13b_350m") == "OPT-13B with OPT-350M"
     assert pretty("quickstart") == "quickstart"
 
 

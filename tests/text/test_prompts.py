@@ -1,12 +1,14 @@
 """Prompts to token ids: texts, names of special tokens in texts, conversations; and back."""
 
 import datetime
+import json
 import warnings
 
 import pytest
 
 import rsd_jax
 from rsd_jax.errors import ConfigError
+from rsd_jax.models.loading import load_tokenizer
 from rsd_jax.tasks import get_task
 from rsd_jax.tasks.prompts import Prompt
 from rsd_jax.text.chat import CHAT_DATE, ChatOptions, Message
@@ -255,3 +257,21 @@ def test_tokenizers_are_compared_on_the_ids_that_both_have():
     second = tokenizers.chatml()
     second.add_tokens(["more"])
     assert first_difference(first, second) is None
+
+
+def test_the_files_of_opt_put_bos_in_front(tmp_path):
+    """OPT's tokenizer is GPT-2's files with `add_bos_token`; its BOS is also its EOS."""
+    made = json.loads(tokenizers.opt().backend_tokenizer.to_str())["model"]
+    names = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "</s>") | {"pad_token": "<pad>"}
+    options = {"add_bos_token": True, "tokenizer_class": "GPT2Tokenizer"} | names
+    merges = [" ".join(pair) for pair in made["merges"]]
+    (tmp_path / "vocab.json").write_text(json.dumps(made["vocab"]))
+    (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(options))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "opt"}))
+    tokenizer = load_tokenizer(tmp_path)
+    plain = tokenizers.opt()("Hello there").input_ids
+    assert plain[0] == 2
+    assert encode_prompts(tokenizer, ["Hello there"]) == [plain]
+    parsed = encode_prompts(tokenizer, ["</s>Hello there"], parse_special=True)
+    assert parsed == [plain]  # not put in front of a BOS that is there

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import pathlib
 import sysconfig
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -71,7 +72,7 @@ def read_files(root: str | pathlib.Path | None = None) -> list[SourceFile]:
 
 
 def write_tokens(
-    files: list[SourceFile], tokenizer: Tokenizer, directory: pathlib.Path, **ids: int
+    files: list[SourceFile], tokenizer: Tokenizer, directory: pathlib.Path, **ids: Any
 ) -> dict:
     """Writes both splits of the library, see `token_files.write_documents`."""
     texts = {
@@ -81,33 +82,52 @@ def write_tokens(
     return write_documents(texts, tokenizer, directory, unit="files", **ids)
 
 
-def _windows(tokens: np.ndarray, starts: np.ndarray, length: int, bos_id: int) -> np.ndarray:
-    body = tokens[starts[:, None] + np.arange(length)].astype(np.int32)
+def _windows(tokens: np.ndarray, starts: np.ndarray, size: int, bos_id: int | None) -> np.ndarray:
+    body = tokens[starts[:, None] + np.arange(size)].astype(np.int32)
+    if bos_id is None:
+        return body
     # Every window opens with <s>, as a prompt does, even if the text there does not.
     return np.concatenate([np.full((len(starts), 1), bos_id, np.int32), body], axis=1)
 
 
-def _check_length(tokens: np.ndarray, length: int) -> None:
-    if len(tokens) < length:
-        raise ConfigError(f"the corpus has {len(tokens)} tokens, fewer than one window of {length}")
+def _size(tokens: np.ndarray, length: int, bos_id: int | None) -> int:
+    """Tokens of the text in one window; raises `ConfigError` if the text has fewer."""
+    if len(tokens) < (size := length + (bos_id is None)):
+        raise ConfigError(f"the corpus has {len(tokens)} tokens, fewer than one window of {size}")
+    return size
 
 
 def random_windows(
-    tokens: np.ndarray, rng: np.random.Generator, *, count: int, length: int, bos_id: int = BOS_ID
+    tokens: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    count: int,
+    length: int,
+    bos_id: int | None = BOS_ID,
 ) -> np.ndarray:
     """Random windows i32[count, 1 + length]: `<s>` and `length` tokens in a row.
+
+    Without `<s>` (None), 1 + `length` tokens in a row.
 
     Raises:
       ConfigError: the corpus is shorter than one window.
     """
-    _check_length(tokens, length)
-    return _windows(tokens, rng.integers(0, len(tokens) - length + 1, count), length, bos_id)
+    size = _size(tokens, length, bos_id)
+    return _windows(tokens, rng.integers(0, len(tokens) - size + 1, count), size, bos_id)
 
 
 def batch_at(
-    tokens: np.ndarray, *, seed: int, step: int, batch_size: int, length: int, bos_id: int = BOS_ID
+    tokens: np.ndarray,
+    *,
+    seed: int,
+    step: int,
+    batch_size: int,
+    length: int,
+    bos_id: int | None = BOS_ID,
 ) -> np.ndarray:
     """The training batch of a step, i32[batch_size, 1 + length]; depends only on (seed, step).
+
+    The windows are those of `random_windows`.
 
     Raises:
       ConfigError: the corpus is shorter than one window.
@@ -117,13 +137,15 @@ def batch_at(
 
 
 def spread_windows(
-    tokens: np.ndarray, *, count: int, length: int, bos_id: int = BOS_ID
+    tokens: np.ndarray, *, count: int, length: int, bos_id: int | None = BOS_ID
 ) -> np.ndarray:
     """`count` windows i32[count, 1 + length] spread evenly over the tokens, for evaluation.
+
+    The windows are like those of `random_windows`.
 
     Raises:
       ConfigError: the corpus is shorter than one window.
     """
-    _check_length(tokens, length)
-    starts = np.linspace(0, len(tokens) - length, count).astype(np.int64)
-    return _windows(tokens, starts, length, bos_id)
+    size = _size(tokens, length, bos_id)
+    starts = np.linspace(0, len(tokens) - size, count).astype(np.int64)
+    return _windows(tokens, starts, size, bos_id)

@@ -88,7 +88,7 @@ def write_sources(
     directory: pathlib.Path,
     *,
     own: Mapping[str, Any] | None = None,
-    bos_id: int = BOS_ID,
+    bos_id: int | None = BOS_ID,
     eos_id: int = EOS_ID,
 ) -> dict[str, dict]:
     """Writes the tokens of each source, a folder per source.
@@ -100,7 +100,7 @@ def write_sources(
       directory: receives the folders.
       own: `patterns`, `field` and `held_out_per_mille` of a user's files, see
         `text_files.write_text`; None without such files.
-      bos_id, eos_id: the tokenizer's ids of `<s>` and `</s>`.
+      bos_id, eos_id: the tokenizer's ids of `<s>` and `</s>`; see `write_documents`.
 
     Returns:
       What `write_documents` returns, by source.
@@ -108,7 +108,7 @@ def write_sources(
     Raises:
       ConfigError: a source has no documents in one of the splits; see `write_text`.
     """
-    ids = {"bos_id": bos_id, "eos_id": eos_id}
+    ids: dict[str, Any] = {"bos_id": bos_id, "eos_id": eos_id}
     written = {}
     if files:
         written[LIBRARY] = write_tokens(files, tokenizer, directory / LIBRARY, **ids)

@@ -20,20 +20,21 @@ class Source:
 
     Attributes:
       name: name of the source.
-      tokens: u16[n] or u32[n], `<s>` document `</s>` repeated.
+      tokens: u16[n] or u32[n], see `token_files.write_documents`.
       weight: share of the source, relative to the other sources' weights.
-      starts: i64[d], where documents start; None for a text whose windows are cut anywhere.
-      bos_id: the id of `<s>`.
+      starts: i64[d], where documents start, with their `<s>` if there is one; None for a text whose
+        windows are cut anywhere.
+      bos_id: the id of `<s>`, or None.
     """
 
     name: str
     tokens: np.ndarray
     weight: float
     starts: np.ndarray | None = None
-    bos_id: int = BOS_ID
+    bos_id: int | None = BOS_ID
 
     def draw(self, rng: np.random.Generator, count: int, length: int) -> Windows:
-        """Random windows of `length` labels; every window opens with `<s>`.
+        """Random windows of `length` labels; every window opens with `<s>`, if there is one.
 
         A window of a text with `starts` begins with a random document and goes on with the next
         documents of the file until the window is full. The end of the file continues at its
@@ -127,7 +128,11 @@ def open_source(directory: pathlib.Path, split: str, *, weight: float, anywhere:
       ConfigError: the tokens of the split, or corpus.json, are missing.
     """
     tokens = open_tokens(directory, split)
-    bos_id = read_summary(directory)["bos_id"]
-    # Text never encodes to <s>, so each <s> is the start of a document.
-    starts = None if anywhere else np.flatnonzero(tokens == bos_id)
+    summary = read_summary(directory)
+    bos_id, starts = summary["bos_id"], None
+    if not anywhere:
+        # Text never encodes to a mark, so each <s> is the start of a document. One token that is
+        # both marks opens the document behind it; the last one opens the first document.
+        starts = np.flatnonzero(tokens == (summary["eos_id"] if bos_id is None else bos_id))
+        starts = (starts + (bos_id is None)) % len(tokens)
     return Source(directory.name, tokens, weight, starts, bos_id)

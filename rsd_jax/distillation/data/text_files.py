@@ -75,7 +75,7 @@ def write_text(
     tokenizer: Tokenizer,
     directory: pathlib.Path,
     *,
-    bos_id: int,
+    bos_id: int | None,
     eos_id: int,
     held_out_per_mille: int = HELD_OUT_PER_MILLE,
     field: str = "text",

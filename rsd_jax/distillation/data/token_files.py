@@ -31,10 +31,12 @@ def write_documents(
     directory: pathlib.Path,
     *,
     unit: str,
-    bos_id: int = BOS_ID,
+    bos_id: int | None = BOS_ID,
     eos_id: int = EOS_ID,
 ) -> dict:
     """Writes train.bin and heldout.bin: `<s>` text `</s>` for each text, and corpus.json.
+
+    Without `<s>`, or if one token is both marks, it is text `</s>` for each text.
 
     The files hold u16[n], or u32[n] if the vocabulary needs it. A few megabytes of text at a time
     are in memory.
@@ -44,15 +46,15 @@ def write_documents(
       tokenizer: encodes the texts; a special token's name in a text is text, not a boundary.
       directory: receives the files.
       unit: word for documents in corpus.json, in the plural.
-      bos_id, eos_id: the tokenizer's ids of `<s>` and `</s>`.
+      bos_id, eos_id: the tokenizer's ids of `<s>` and `</s>`; `bos_id` None: there is no `<s>`.
 
     Returns:
       The contents of corpus.json: interpreter version, the two ids, dtype of the tokens, and per
       split documents, bytes, tokens.
 
     Raises:
-      ConfigError: a split has no documents (raised before anything is encoded); the two ids are
-        equal or not in the vocabulary; or a text encodes to one of them.
+      ConfigError: a split has no documents (raised before anything is encoded); an id is not in
+        the vocabulary; or a text encodes to one of them.
     """
     splits = {}
     for split in SPLITS:
@@ -65,22 +67,26 @@ def write_documents(
             )
         splits[split] = _chunks(itertools.chain([first], texts))
     size = 1 + max(tokenizer.get_vocab().values())
-    if bos_id == eos_id or not (0 <= bos_id < size and 0 <= eos_id < size):
+    if not all(0 <= mark < size for mark in (bos_id, eos_id) if mark is not None):
         raise ConfigError(
-            f"bos_id={bos_id} and eos_id={eos_id} must be two ids of the tokenizer's {size}"
+            f"bos_id={bos_id} and eos_id={eos_id} must be ids of the tokenizer's {size}"
         )
     dtype = token_dtype(size)
     directory.mkdir(parents=True, exist_ok=True)
     # corpus.json is deleted first and written last: where it exists, the other files are complete.
     (directory / _SUMMARY).unlink(missing_ok=True)
-    ids = {"bos_id": bos_id, "eos_id": eos_id}
-    summary: dict = {"python": platform.python_version(), **ids, "dtype": dtype.name}
+    summary: dict = {
+        "python": platform.python_version(),
+        "bos_id": bos_id,
+        "eos_id": eos_id,
+        "dtype": dtype.name,
+    }
     as_text(tokenizer)
     for split, chunks in splits.items():
         count = total = tokens = 0
         with complete_file(directory / f"{split}.bin") as file:
             for chunk in chunks:
-                encoded = _encode(chunk, tokenizer, **ids).astype(dtype)
+                encoded = _encode(chunk, tokenizer, bos_id, eos_id).astype(dtype)
                 file.write(encoded.tobytes())
                 count += len(chunk)
                 total += sum(len(text.encode()) for text in chunk)
@@ -104,12 +110,14 @@ def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _encode(texts: list[str], tokenizer: Tokenizer, *, bos_id: int, eos_id: int) -> np.ndarray:
-    """`<s>` text `</s>` for each text, i64[n]."""
+def _encode(texts: list[str], tokenizer: Tokenizer, bos_id: int | None, eos_id: int) -> np.ndarray:
+    """The tokens and marks of each text, i64[n]."""
     encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    ids = np.concatenate([(bos_id, *e.ids, eos_id) for e in encoded])
-    # Readers find the documents by their <s>.
-    if np.isin(ids, (bos_id, eos_id)).sum() != 2 * len(texts):
+    # One token that is both marks stands once between two documents.
+    opening = () if bos_id in (None, eos_id) else (bos_id,)
+    ids = np.concatenate([(*opening, *e.ids, eos_id) for e in encoded])
+    # Readers find the documents by their marks.
+    if np.isin(ids, (*opening, eos_id)).sum() != (len(opening) + 1) * len(texts):
         raise ConfigError(
             f"a text encodes to bos_id={bos_id} or eos_id={eos_id}, which only mark where "
             "documents begin and end; give the tokenizer's ids of <s> and </s>"

@@ -109,7 +109,8 @@ def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
     path = pathlib.Path(directory) / FILES[0]
     if not path.is_file():
         raise ConfigError(
-            f"{path} does not exist; run the text stage first, add this file to the directory of "
-            "the published model, or name another directory that has one as `tokenizer`"
+            f"{path} does not exist; run the text stage first, let transformers write it "
+            "(AutoTokenizer.from_pretrained(directory).save_pretrained(directory)), or name "
+            "another directory that has one as `tokenizer`"
         )
     return as_text(Tokenizer.from_file(str(path)))

@@ -16,8 +16,8 @@ def write_text(workspace: Workspace) -> None:
     """Writes both splits of every source as tokens; trains a tokenizer if the target has none.
 
     Raises:
-      ConfigError: the mixture names no source, or a source without documents; the target's
-        configuration has no BOS or no EOS token, or its vocabulary is too small for the tokenizer.
+      ConfigError: the mixture names no source, or a source without documents; the target has no EOS
+        token, or its vocabulary is too small for the tokenizer.
     """
     settings = workspace.settings
     sources = check_weights(settings.mixture, documents.SOURCES)
@@ -26,11 +26,6 @@ def write_text(workspace: Workspace) -> None:
     if documents.LIBRARY not in sources:
         library = []
     bos_id, eos_ids = workspace.ends
-    if bos_id is None or not eos_ids:
-        raise ConfigError(
-            f"{workspace.target_directory} names no BOS or EOS token; add bos_token_id and "
-            "eos_token_id to its config.json"
-        )
     if workspace.target_directory is not None:
         check_tokenizer_fits(workspace.tokenizer(), workspace.model(TARGET).vocab_size)
     own = dataclasses.asdict(settings.files) if documents.FILES in sources else None
