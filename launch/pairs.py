@@ -1,5 +1,6 @@
 """Loads pairs for the launchers, as a configuration describes them."""
 
+import dataclasses
 import warnings
 
 import jax
@@ -13,7 +14,8 @@ from rsd_jax.text.encoding import first_difference
 def load_pair(source: PairSource, mesh: jax.sharding.Mesh | None = None) -> rsd_jax.LoadedPair:
     """Target, draft (None without a draft) and tokenizer.
 
-    Warns if the draft's directory holds a tokenizer whose tokens are others than the target's.
+    Warns if the draft's directory holds a tokenizer whose tokens are others than the target's,
+    unless the two are to share tokens.
 
     Raises:
       ConfigError, CheckpointError: see `rsd_jax.load_model` and `rsd_jax.load_pair`.
@@ -37,6 +39,10 @@ def load_pair(source: PairSource, mesh: jax.sharding.Mesh | None = None) -> rsd_
             else None,
             tokenizer=tokenizer,
         )
+    if pair.draft is not None and source.share_tokens:
+        own = _tokenizer(source.draft)
+        shared = rsd_jax.share_tokens(pair.draft, own, pair.target, pair.tokenizer)
+        return dataclasses.replace(pair, draft=shared)
     if source.draft:
         _warn_of_other_tokens(source, pair.tokenizer)
     return pair
@@ -53,6 +59,6 @@ def _warn_of_other_tokens(source: PairSource, tokenizer) -> None:
         warnings.warn(
             f"the tokenizers of {target} and {source.draft} differ: id {token} is {ours!r} "
             f"there and {theirs!r} here. The output keeps the target's law, but few drafted tokens "
-            "will be accepted; use a draft with the target's tokenizer",
+            "will be accepted; use a draft with the target's tokenizer, or set share_tokens=True",
             stacklevel=3,
         )

@@ -3,6 +3,7 @@
 import shutil
 import warnings
 
+import jax
 import pytest
 
 import rsd_jax
@@ -69,3 +70,40 @@ def test_another_tokenizer_gets_one_warning(models, tmp_path):
     with pytest.warns(UserWarning, match=message) as seen:
         _load(root)
     assert len(seen) == 1
+
+
+def test_another_tokenizer_may_share_tokens(models, tmp_path):
+    """Without a warning; every method decodes the target's greedy tokens."""
+    root = shutil.copytree(models, tmp_path / "pair")
+    tiny_tokenizers.with_bos().save_pretrained(root / "draft")
+    target, draft = (str(root / name) for name in ("target", "draft"))
+    source = PairSource(target=target, draft=draft, share_tokens=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pair = load_pair(source)
+    known = pair.draft.params["draft_ids"] >= 0
+    assert 0 < known.sum() < known.size
+    assert source.hashed() == {"share_tokens": True}
+    options = {"max_new_tokens": 12, "temperature": 0.0}
+    prompts = [[1, 2, 3], [30]]
+    methods = [rsd_jax.build_method("ar"), rsd_jax.build_method("rsd_s", width=3, length=2)]
+    results = [
+        rsd_jax.generate(each, pair.target, pair.draft, prompts, **options) for each in methods
+    ]
+    assert results[0].tokens == results[1].tokens
+    (root / "draft" / "tokenizer.json").unlink()
+    with pytest.raises(rsd_jax.CheckpointError, match="draft holds no tokenizer"):
+        load_pair(source)
+
+
+def test_shared_tokens_on_a_mesh(models, tmp_path):
+    root = shutil.copytree(models, tmp_path / "pair")
+    tiny_tokenizers.with_bos().save_pretrained(root / "draft")
+    target, draft = (str(root / name) for name in ("target", "draft"))
+    source = PairSource(target=target, draft=draft, share_tokens=True)
+    method = rsd_jax.build_method("sd", length=3)
+    found = []
+    for mesh in (None, jax.make_mesh((1, 2), ("data", "model"))):
+        pair = load_pair(source, mesh)
+        found.append(rsd_jax.generate(method, pair.target, pair.draft, [[1, 2]], max_new_tokens=8))
+    assert found[0].tokens == found[1].tokens

@@ -93,7 +93,7 @@ def pair(**values: Any) -> dict[str, Any]:
     places = ("shipped", "source", "target", "draft", "adapter", "tokenizer")
     unset = dict.fromkeys(places, "") | dict(template=placeholder(str))
     chat = dict(chat_template_kwargs=dict(), chat_date=CHAT_DATE)
-    return unset | chat | dict(dtype="float32") | values
+    return unset | chat | dict(share_tokens=False, dtype="float32") | values
 
 
 def task(**values: Any) -> dict[str, Any]:

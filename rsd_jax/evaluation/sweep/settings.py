@@ -24,6 +24,8 @@ class PairSource:
         of `load_pair` may take a draft too, if none ships.
       adapter: directory of a low-rank adapter for the target of a pair of your own, or "".
       tokenizer: as `path` of `load_tokenizer`; "" for that of the target's folder or file.
+      share_tokens: whether the draft has another tokenizer, which its folder or file holds; it then
+        proposes only tokens of both tokenizers, see `rsd_jax.share_tokens`.
       dtype: dtype of parameters and caches.
       template: template of the prompts, e.g. "base" or "chat", for tasks that have templates.
       chat_template_kwargs: variables of the tokenizer's chat template, e.g. enable_thinking.
@@ -36,6 +38,7 @@ class PairSource:
     draft: str = ""
     adapter: str = ""
     tokenizer: str = ""
+    share_tokens: bool = False
     dtype: str = "float32"
     template: str | None = None
     chat_template_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -47,8 +50,11 @@ class PairSource:
         return ChatOptions(kwargs=self.chat_template_kwargs, date=self.chat_date)
 
     def hashed(self) -> dict[str, Any]:
-        """What the hash of a run's settings covers of the options for prompts, if they are set."""
-        changed: dict[str, Any] = {"chat_template_kwargs": self.chat_template_kwargs}
+        """What the hash of a run's settings covers: options for prompts and drafts that are set."""
+        changed: dict[str, Any] = {
+            "chat_template_kwargs": self.chat_template_kwargs,
+            "share_tokens": self.share_tokens,
+        }
         if self.chat_date != CHAT_DATE:
             changed["chat_date"] = self.chat_date
         return {name: value for name, value in changed.items() if value}
