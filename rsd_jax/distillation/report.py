@@ -43,6 +43,7 @@ def _costs(root: pathlib.Path) -> Table:
         if not training:
             continue
         seconds, last = sum(row["seconds"] for row in training), training[-1]
+        timed = sum(row["seconds"] * row.get("tokens_per_second", 0) for row in training)
         recent = [row["loss"] for row in training if row["step"] > last["step"] - 100]
         rows.append(
             [
@@ -50,7 +51,7 @@ def _costs(root: pathlib.Path) -> Table:
                 str(last["step"]),
                 number(sum(recent) / len(recent), 3),
                 str(round(seconds / 60)),
-                str(round(last["tokens"] / seconds)),
+                str(round(timed / seconds)),
             ]
         )
     heads = ("stage", "steps", "training loss, last 100 steps", "minutes", "tokens/s")

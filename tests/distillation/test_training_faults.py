@@ -176,6 +176,21 @@ def _events(directory):
     return events
 
 
+def test_rates_leave_out_the_step_that_compiles(tmp_path):
+    log = Log(tmp_path / "metrics.jsonl", _RECIPE, start=0)
+    metrics = {"loss": np.float32(2.0), "grad_norm": np.float32(1.0)}
+    time.sleep(0.5)  # the compiler
+    for steps in ((0,), (1, 2)):
+        for step in steps:
+            log.add(step, metrics)
+        log.flush(kept=None)
+    log.close()
+    first, second = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert first["seconds"] < 0.5
+    assert "tokens_per_second" not in first
+    assert second["tokens_per_second"] == 2 * _RECIPE.tokens_per_step / second["seconds"]
+
+
 def test_scalars_for_tensorboard(tmp_path):
     log = Log(tmp_path / "metrics.jsonl", _RECIPE, start=4)
     log.add(4, {"loss": np.float32(2.0), "grad_norm": np.float32(1.0)})

@@ -20,7 +20,8 @@ from rsd_jax.records.json_objects import json_object
 class Log:
     """metrics.jsonl, progress bar and scalars of a run; checks that every loss is finite.
 
-    Rows of an earlier run for steps after `start` are dropped, as they are written again.
+    Rows of an earlier run for steps after `start` are dropped, as they are written again. The first
+    step compiles, so rows leave this step out of their seconds and tokens per second.
     """
 
     def __init__(self, path: pathlib.Path, recipe: TrainingSettings, start: int):
@@ -39,11 +40,15 @@ class Log:
         )
         self._scalars = Scalars(path.parent / "tensorboard", start)
         self._waiting: list[tuple[int, dict[str, jax.Array]]] = []
+        self._compiling = True
         self._since = time.perf_counter()
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Adds a step's metrics without waiting for the device."""
+        """Adds a step's metrics; waits for the device after the first step only."""
         self._waiting.append((step, metrics))
+        if len(self._waiting) == 1 and self._compiling:
+            jax.block_until_ready(metrics)
+            self.restart_clock()
 
     def flush(self, kept: int | None) -> None:
         """Reads the added metrics, writes one row with their means, moves the bar.
@@ -61,7 +66,11 @@ class Log:
                 loss, norm = float(value["loss"]), float(value["grad_norm"])
                 raise NonFiniteLossError(step, loss, norm, kept)
         seconds = time.perf_counter() - self._since
-        tokens = len(steps) * self._recipe.tokens_per_step
+        tokens, timed = (
+            count * self._recipe.tokens_per_step
+            for count in (len(steps), len(steps) - int(self._compiling))
+        )
+        self._compiling = False
         loss = float(np.mean([value["loss"] for value in values]))
         self.write(
             {
@@ -70,12 +79,12 @@ class Log:
                 "loss": loss,
                 "grad_norm": float(np.mean([value["grad_norm"] for value in values])),
                 "learning_rate": float(self._rate(steps[-1])),
-                "tokens_per_second": tokens / seconds,
                 "seconds": seconds,
             }
+            | ({"tokens_per_second": timed / seconds} if timed else {})
         )
         self._bar.update(tokens)
-        rate = tqdm.format_sizeof(tokens / seconds)
+        rate = tqdm.format_sizeof(timed / seconds) if timed else "no"
         self._bar.set_postfix_str(f"loss {loss:.3f}, {rate} tokens/s in steps")
         self._since = time.perf_counter()
 
