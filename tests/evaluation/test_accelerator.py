@@ -76,7 +76,7 @@ def _measured():
 
 def _run(path, cells, deadline=np.inf, settings=REHEARSAL):
     said = []
-    progress = measure_cells(cells, settings, path, deadline=deadline, say=said.append)
+    progress = measure_cells(cells, settings.hash_of, path, deadline=deadline, say=said.append)
     return progress, said
 
 
