@@ -39,7 +39,7 @@ def load_pair(source: PairSource, mesh: jax.sharding.Mesh | None = None) -> rsd_
             else None,
             tokenizer=tokenizer,
         )
-    if pair.draft is not None and source.share_tokens:
+    if pair.draft is not None and source.draft and source.share_tokens:
         own = _tokenizer(source.draft)
         shared = rsd_jax.share_tokens(pair.draft, own, pair.target, pair.tokenizer)
         return dataclasses.replace(pair, draft=shared)

@@ -136,7 +136,7 @@ class OnMappedTokens(OnSharedTokens):
 
     def _shared(self, params: Params, logits: jax.Array) -> jax.Array:
         ids = params["draft_ids"]
-        own = jnp.take(logits, jnp.maximum(ids, 0), axis=-1)
+        own = jnp.take(logits, ids, axis=-1, mode="clip")
         return jnp.where(jnp.broadcast_to(ids >= 0, own.shape), own, -jnp.inf)
 
 

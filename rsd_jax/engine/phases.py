@@ -198,7 +198,7 @@ def _commit_tokens(
     full = state.length + new >= block.limit
     return dataclasses.replace(
         state,
-        # What is past the new length is junk: the whole block of a row that is done or failed.
+        # Tokens past the new length are never read: of a row that is done or failed, all of these.
         tokens=write_rows(state.tokens, block.tokens, state.length, axis=1),
         length=state.length + new,
         end=jnp.where(active, jnp.minimum(state.length + produced, block.limit), state.end),

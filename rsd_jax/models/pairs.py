@@ -90,8 +90,8 @@ def check_pair_name(name: str, source: Any = None, draft: Any = None) -> None:
     """Checks arguments of `load_pair`; loads nothing.
 
     Raises:
-      ConfigError: no such pair; a source is missing, unknown or too much; or the pair has a draft
-        of its own.
+      ConfigError: no such pair; a source is missing or unknown; or a source or a draft is given for
+        a pair that ships.
     """
     if name in SOURCES:
         if source not in SOURCES[name]:

@@ -120,8 +120,33 @@ class Profile:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompiledBlock:
-    """What the program of a block shows that was compiled for TPUs which were not attached.
+class ProgramText:
+    """What the text of a compiled program for blocks shows, on one chip.
+
+    Attributes:
+      collectives: collectives per block, by "phase kind", e.g. "draft all-reduce".
+      collective_bytes: bytes of their results, by the same names.
+      small: collectives per block of at most 4096 bytes, which cost their latency.
+      cache_copies: copies per block that have the size of a cache buffer.
+      outer_copies: the same, once per call of `advance`.
+      gathered: collectives that gather a whole weight or cache.
+      row_loops: serial loops over the rows of a chip.
+      host: instructions that talk to the host.
+    """
+
+    collectives: dict[str, int]
+    collective_bytes: dict[str, int]
+    small: int
+    cache_copies: int
+    outer_copies: int
+    gathered: int
+    row_loops: int
+    host: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompiledBlock(ProgramText):
+    """A program for blocks that was compiled for TPUs which were not attached.
 
     Attributes:
       topology: the slice of TPUs, e.g. "v5e:2x4".
@@ -129,14 +154,6 @@ class CompiledBlock:
       chip_bytes, prefill_bytes: memory of a chip during blocks and prefill: arguments, results,
         temporaries and code, with weights and caches of all layers.
       hbm_bytes: memory that a chip has.
-      collectives: collectives per block, by "phase kind", e.g. "draft all-reduce".
-      collective_bytes: bytes of their results on a chip, by the same names.
-      small: collectives per block of at most 4096 bytes, which cost their latency.
-      cache_copies: copies per block that have the size of a cache buffer.
-      outer_copies: the same, once per call of `advance`.
-      gathered: collectives that gather a whole weight or cache.
-      row_loops: serial loops over the rows of a chip.
-      host: instructions that talk to the host.
       compile_seconds: lowering and compiling prefill and blocks.
       problems: what must not be, in words.
     """
@@ -146,13 +163,5 @@ class CompiledBlock:
     chip_bytes: int
     prefill_bytes: int
     hbm_bytes: int
-    collectives: dict[str, int]
-    collective_bytes: dict[str, int]
-    small: int
-    cache_copies: int
-    outer_copies: int
-    gathered: int
-    row_loops: int
-    host: int
     compile_seconds: float
     problems: list[str]

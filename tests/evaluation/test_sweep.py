@@ -390,6 +390,10 @@ def test_new_settings_of_prompts_change_the_hash_only_where_they_are_set(tmp_pat
         ({"pairs": {"mine": {"shipped": "a", "adapter": "b"}}}, "mine: adapter='b' does not go wi"),
         ({"pairs": {"mine": {"shipped": "a", "tokenizer": "b"}}}, "mine: tokenizer='b' does not"),
         ({"pairs": {"mine": {"target": "a", "source": "hub"}}}, "mine: source='hub' does not go"),
+        (
+            {"pairs": {"mine": {"target": "a", "share_tokens": True}}},
+            "mine: share_tokens=True needs",
+        ),
         ({"pairs": {"a": {"shipped": "smollm2"}}}, r"pairs\.a: the pair 'smollm2' needs a source"),
         (
             {"pairs": {"a": {"shipped": "smollm2", "source": "hub"}}},

@@ -139,6 +139,8 @@ def check_pair(name: str, source: PairSource) -> None:
                 f"{name}: {key}={getattr(source, key)!r} does not go with "
                 f"{other}={getattr(source, other)!r}; leave it out"
             )
+    if source.share_tokens and not source.draft:
+        raise ConfigError(f"{name}: share_tokens=True needs a draft; set `draft`, or leave it out")
     if source.shipped in SOURCES:
         try:
             check_pair_name(source.shipped, source.source)

@@ -11,7 +11,7 @@ from rsd_jax.engine.methods import Method, build_method, method_of_tree
 from rsd_jax.evaluation.accelerator.cells import Cell
 from rsd_jax.evaluation.accelerator.settings import Tree
 from rsd_jax.evaluation.measured_rows import header
-from rsd_jax.evaluation.tpu.findings import Findings, read_program
+from rsd_jax.evaluation.tpu.findings import read_program
 from rsd_jax.evaluation.tpu.programs import (
     Chips,
     Compiled,
@@ -20,7 +20,7 @@ from rsd_jax.evaluation.tpu.programs import (
     compile_programs,
     local_shape,
 )
-from rsd_jax.records.device_parts import CompiledBlock
+from rsd_jax.records.device_parts import CompiledBlock, ProgramText
 from rsd_jax.records.rows import config_hash
 
 PART = "compiled"
@@ -159,7 +159,7 @@ def _read(case: Case) -> dict[str, Any]:
     return {"compiled": part}
 
 
-def _findings(case: Case, programs: Compiled) -> Findings:
+def _findings(case: Case, programs: Compiled) -> ProgramText:
     capacity = programs.state.tokens.shape[1]
     buffers = [leaf for leaf in jax.tree.leaves(programs.state) if len(leaf.shape) == 4]
     caches = [leaf for leaf in buffers if leaf.shape[2] == capacity]  # the others are scratch
@@ -200,7 +200,7 @@ def _bytes_of_layers_left_out(case: Case, target: LoadedModel, programs: Compile
     return weights + cached // case.layers * left_out
 
 
-def _problems(found: Findings, needed: int, hbm: int) -> list[str]:
+def _problems(found: ProgramText, needed: int, hbm: int) -> list[str]:
     problems = []
     if needed > hbm:
         problems.append(f"needs {needed / _GIB:.1f} GiB of {hbm / _GIB:.0f}")

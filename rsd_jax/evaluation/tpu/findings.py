@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from rsd_jax.records.device_parts import ProgramText
+
 _COMPUTATION = re.compile(r"^(ENTRY )?%([\w.\-]+) .*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%[\w.\-]+ = (.*?) ([a-z][\w\-]*)\(")
 _SHAPE = re.compile(r"([a-z]+\d*[a-z\d]*)\[([\d,]*)\]")
@@ -20,8 +22,7 @@ COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "
 _COPIES = ("copy", "copy-start", "transpose", "concatenate", "pad", "reverse")
 _HOST = ("infeed", "outfeed", "send", "recv")
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2}
-SMALL = 4096
-"""Bytes up to which a collective costs its latency, not its data."""
+_SMALL = 4096  # bytes up to which a collective costs its latency, not its data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,34 +111,9 @@ def _body(loop: Instruction) -> str:
     return found[1]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Findings:
-    """What a program for `advance` shows, per block and chip.
-
-    Attributes:
-      collectives: number by "phase kind", e.g. "draft all-reduce".
-      collective_bytes: bytes of their results, by the same names.
-      small: collectives of at most `SMALL` bytes.
-      cache_copies: copies in the loop that have the size of a cache buffer.
-      outer_copies: the same, before and after the loop.
-      gathered: collectives that gather a whole weight or cache, in or outside of the loop.
-      row_loops: loops of as many turns as a chip has rows, which write an array.
-      host: instructions that talk to the host.
-    """
-
-    collectives: dict[str, int]
-    collective_bytes: dict[str, int]
-    small: int
-    cache_copies: int
-    outer_copies: int
-    gathered: int
-    row_loops: int
-    host: int
-
-
 def read_program(
     text: str, *, caches: Sequence[tuple[int, ...]], whole: Sequence[tuple[int, ...]], rows: int
-) -> Findings:
+) -> ProgramText:
     """Reads the compiled text of `advance`.
 
     Args:
@@ -156,13 +132,13 @@ def read_program(
             phase = match[1] if (match := _PHASE.search(each.text)) else "other"
             counts[f"{phase} {kind}"] += times
             sizes[f"{phase} {kind}"] += times * each.num_bytes
-            small += times * (each.num_bytes <= SMALL)
+            small += times * (each.num_bytes <= _SMALL)
         inner += times * _copies_cache(each, caches)
         loops += _loops_over_rows(program, each, rows)
     all_ = [each for each, _ in program.everything()]
     total = sum(_copies_cache(each, caches) for each in all_)
     once = sum(_copies_cache(each, caches) for each, _ in program.blocks())
-    return Findings(
+    return ProgramText(
         collectives=dict(sorted(counts.items())),
         collective_bytes=dict(sorted(sizes.items())),
         small=small,

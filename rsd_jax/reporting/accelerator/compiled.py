@@ -6,6 +6,7 @@ from rsd_jax.records.rows import Row
 from rsd_jax.reporting.table_formats import Table, number
 
 _GIB, _MIB = 2**30, 2**20
+_TITLE = "Programs compiled for TPUs that were not attached"
 _PHASES = ("draft", "score", "verify", "commit")
 
 
@@ -30,7 +31,9 @@ def compiled_table(rows: Sequence[Row]) -> Table:
         "compile s",
         "problems",
     )
-    return Table(heads, [_line(row) for row in _latest(rows)], frozenset({0, 2, 3, 4, 5}))
+    return Table(
+        heads, [_line(row) for row in _latest(rows)], frozenset({0, 2, 3, 4, 5, 13}), _TITLE
+    )
 
 
 def problems(rows: Sequence[Row]) -> list[str]:

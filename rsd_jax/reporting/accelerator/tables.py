@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from rsd_jax.records.device_parts import SOURCE
 from rsd_jax.records.rows import Row
+from rsd_jax.reporting.accelerator.compiled import compiled_table
 from rsd_jax.reporting.table_formats import Table, number
 
 FREE = 1.1
@@ -48,6 +49,7 @@ def accelerator_tables(rows: Sequence[Row]) -> list[Table]:
         _skipping(kinds["skipping"]),
         _choices(kinds["choice"]),
         _profiles(kinds["profile"]),
+        compiled_table(kinds["compiled"]),
         _unfinished(unfinished),
     ]
     return [table for table in tables if table.rows]
