@@ -120,7 +120,7 @@ class OnSharedTokens(LanguageModel):
 
 @dataclasses.dataclass(frozen=True)
 class OnMappedTokens(OnSharedTokens):
-    """A draft model with another tokenizer than its target.
+    """A draft model with other ids than its target: another tokenizer, or only some of the tokens.
 
     The parameters are `{"model": those of the draft, "draft_ids": i32[V]}`: for each id of the
     target the draft's id of the same token, -1 for a token that the draft lacks. On a mesh that

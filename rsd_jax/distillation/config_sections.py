@@ -6,7 +6,12 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from rsd_jax.distillation.settings import PromptFiles, ResponseSettings, TrainingSettings
+from rsd_jax.distillation.settings import (
+    PromptFiles,
+    ResponseSettings,
+    SelfPrompts,
+    TrainingSettings,
+)
 
 
 def recipe(**values: Any) -> ConfigDict:
@@ -18,6 +23,13 @@ def responses(**values: Any) -> ConfigDict:
     """A set of responses, ended by the target's own ids; values as in `ResponseSettings`."""
     settings = dataclasses.asdict(ResponseSettings(**values))
     del settings["eos_ids"]
+    return ConfigDict(settings | {"top_k": placeholder(int)})
+
+
+def self_prompts(**values: Any) -> ConfigDict:
+    """Prompts that the target writes; values as in `SelfPrompts`."""
+    settings = dataclasses.asdict(SelfPrompts(**values))
+    del settings["eos_ids"], settings["top_logprobs"]
     return ConfigDict(settings | {"top_k": placeholder(int)})
 
 

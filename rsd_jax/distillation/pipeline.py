@@ -6,20 +6,31 @@ from collections.abc import Callable
 from rsd_jax.distillation.responses.generate import ShardProgress
 from rsd_jax.distillation.stages.decoding import decode_test_prompts
 from rsd_jax.distillation.stages.export import export
-from rsd_jax.distillation.stages.generate import generate
+from rsd_jax.distillation.stages.generate import generate, write_prompts_of_target
 from rsd_jax.distillation.stages.held_out_prompts import write_prompts
 from rsd_jax.distillation.stages.layer_dropout import train_layer_dropout
 from rsd_jax.distillation.stages.loss_comparison import compare_losses
 from rsd_jax.distillation.stages.text import write_text
 from rsd_jax.distillation.stages.training import train_draft, train_target, train_warm_start
-from rsd_jax.distillation.workspace import DRAFT, SKIPPING, TARGET, WARM_START, Workspace
+from rsd_jax.distillation.stages.vocabulary import write_vocabulary
+from rsd_jax.distillation.workspace import (
+    DRAFT,
+    SELF_PROMPTS,
+    SKIPPING,
+    TARGET,
+    VOCABULARY,
+    WARM_START,
+    Workspace,
+)
 from rsd_jax.errors import ConfigError
 
 STAGES: dict[str, Callable[[Workspace], None]] = {
     "text": write_text,
     TARGET: train_target,
     WARM_START: train_warm_start,
+    SELF_PROMPTS: write_prompts_of_target,
     "generate": generate,
+    VOCABULARY: write_vocabulary,
     DRAFT: train_draft,
     "export": export,
     "decode": decode_test_prompts,
@@ -49,7 +60,9 @@ def run_stage(
         different vocabularies, or the draft and its warm start different shapes.
       CheckpointError, NonFiniteLossError, NonFiniteLogitsError: see `train`, `generate`.
     """
-    stages = STAGES | {"generate": functools.partial(generate, progress=progress)} | EXTRA_STAGES
+    shown = {SELF_PROMPTS: write_prompts_of_target, "generate": generate}
+    follow = {name: functools.partial(stage, progress=progress) for name, stage in shown.items()}
+    stages = STAGES | follow | EXTRA_STAGES
     if stage not in stages:
         raise ConfigError(f"stage={stage!r} must be one of {(*STAGES, *EXTRA_STAGES)}")
     if stage not in (SKIPPING, "prompts"):  # these have no draft

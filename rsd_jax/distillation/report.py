@@ -61,6 +61,9 @@ def _costs(root: pathlib.Path) -> Table:
 def _pair(measured: dict[str, Any]) -> list[Table]:
     tables = []
     for source, pair in measured.items():
+        if TARGET not in pair:
+            tables.append(_on_responses(source, pair))
+            continue
         heads = (
             f"{source}: {pair['windows']} held-out windows, bfloat16 weights",
             "loss",
@@ -76,6 +79,20 @@ def _pair(measured: dict[str, Any]) -> list[Table]:
             rows.append([name, *(number(value, 3) for value in values)])
         tables.append(Table(heads, rows, frozenset({0})))
     return tables
+
+
+def _on_responses(source: str, measured: dict[str, Any]) -> Table:
+    heads = (
+        f"{source}: {measured['windows']} held-out windows, bfloat16 weights",
+        "KL(target, draft)",
+        "acceptance, T = 1",
+        "T = 0.3",
+        "same likeliest token",
+    )
+    keys = (*_MEASURED[1:], "greedy_agreement")
+    return Table(
+        heads, [[DRAFT, *(number(measured[DRAFT][key], 3) for key in keys)]], frozenset({0})
+    )
 
 
 def _rows(raw: list[dict[str, Any]]) -> list[DecodedRow]:

@@ -147,6 +147,30 @@ class ResponseSettings(SharedSampling):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SelfPrompts(ResponseSettings):
+    """Prompts that the target writes itself, as the user of a chat.
+
+    Attributes:
+      count: how many messages of the user are sampled at each of the `temperatures`; those that
+        repeat another, or that `max_new_tokens` cut off, are left out.
+      eos_ids, top_logprobs: not set: the chat template says what ends a message.
+
+    Raises:
+      ConfigError: a value is out of range.
+
+    Source: Xu et al. 2024 (Magpie, arXiv 2406.08464).
+    """
+
+    count: int
+
+    def __post_init__(self):
+        super().__post_init__()
+        positive_integer("count", self.count)
+        if self.eos_ids or self.top_logprobs:
+            raise ConfigError("self_prompts: leave out eos_ids and top_logprobs")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class OnPolicy(SharedSampling):
     """How much of a batch the draft writes, and how.
 
@@ -352,10 +376,14 @@ class Settings:
       files: the source `files`.
       vocab_size, tokenizer_documents: size of the trained tokenizer, and how many documents of
         each task it is trained on; None where the target has its own tokenizer.
-      target, draft_warm_start, draft, skipping, decode, losses: the stages of these names.
+      target, draft_warm_start, draft, skipping, decode, losses: the stages of these names; without
+        `draft_warm_start` the draft starts from random parameters.
       prompts: how many training prompts the target answers, by source.
       prompt_files: the user's own prompts, in addition.
+      self_prompts: prompts that the target writes, in addition; None for none.
       max_prompt_tokens: longer prompts are left out.
+      frequent_tokens: how many ids the draft has, for the tokens that are the most frequent in the
+        responses and one id for all others; None for the target's vocabulary.
       method: options of `build_method`: how the target answers.
       responses: how answers are drawn and stored; without `eos_ids` the target's ids end them.
 
@@ -379,7 +407,9 @@ class Settings:
     skipping: LayerDropoutSettings | None = None
     prompts: dict[str, int] = dataclasses.field(default_factory=dict)
     prompt_files: PromptFiles = dataclasses.field(default_factory=PromptFiles)
+    self_prompts: SelfPrompts | None = None
     max_prompt_tokens: int | None = None
+    frequent_tokens: int | None = None
     method: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": "ar"})
     responses: ResponseSettings | None = None
     decode: DecodeSettings | None = None
@@ -387,10 +417,23 @@ class Settings:
 
     def __post_init__(self):
         self.built_method()
+        self._check_frequent_tokens()
         if self.tokenizer and not self.target_directory:
             raise ConfigError(
                 f"tokenizer={self.tokenizer!r} is for a trained target: set target_directory, or "
                 "leave it out, and the text stage trains a tokenizer"
+            )
+
+    def _check_frequent_tokens(self) -> None:
+        if self.frequent_tokens is None:
+            return
+        if not is_integer(self.frequent_tokens) or self.frequent_tokens < 2:
+            raise ConfigError(f"frequent_tokens={self.frequent_tokens!r} must be 2 or more")
+        stored = self.draft is None or self.draft.stored_logits
+        if self.draft_warm_start is not None or not stored:
+            raise ConfigError(
+                "frequent_tokens needs a draft that learns from stored responses only: set "
+                "draft.stored_logits to True, and leave out draft_warm_start"
             )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The size of a draft's vocabulary, where a configuration leaves it to the target."""
+"""The size of a draft's vocabulary, where a configuration leaves it out."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +13,8 @@ _DRAFTS = ("draft_warm_start", "draft")
 def with_target_vocabulary(values: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration whose drafts with vocab_size None get that of the trained target.
 
+    With `frequent_tokens` the drafts get that number instead.
+
     Args:
       values: a whole configuration.
 
@@ -26,6 +28,9 @@ def with_target_vocabulary(values: Mapping[str, Any]) -> dict[str, Any]:
         section = values.get(name) or {}
         shape = section.get("model") or {}
         if "vocab_size" not in shape or shape["vocab_size"] is not None:
+            continue
+        if (own := values.get("frequent_tokens")) is not None:
+            filled[name] = {**section, "model": {**shape, "vocab_size": own}}
             continue
         if not values.get("target_directory"):
             raise ConfigError(

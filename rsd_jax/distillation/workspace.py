@@ -28,11 +28,18 @@ from rsd_jax.models.ends import end_ids
 from rsd_jax.models.family import Network
 from rsd_jax.models.hub import local_path
 from rsd_jax.models.loading import build_model, load_model, load_tokenizer, tokenizer_path
+from rsd_jax.models.token_map import TOKEN_MAP, TokenMap, on_mapped_tokens, read_token_map
 from rsd_jax.tasks.templates import CHAT
 from rsd_jax.text.chat import USER, Message, has_template
 from rsd_jax.text.prompts import prompt_ids
 
 TARGET, WARM_START, DRAFT = "target", "draft_warm_start", "draft"
+VOCABULARY = "vocabulary"
+"""The stage that chooses the tokens which the draft knows."""
+HELD_OUT = "heldout"
+"""The split that no model is trained on."""
+SELF_PROMPTS = "self_prompts"
+"""The stage in which the target writes prompts: its section, and the folder of the messages."""
 SKIPPING = "skipping"
 """The layer dropout stage: its section of a configuration, and the folder of the adapter."""
 
@@ -43,8 +50,8 @@ class Workspace:
 
     Attributes:
       settings: settings of all stages.
-      root: the work directory: corpus/ and tokenizer/ of the text stage, responses/ of the generate
-        stage, one directory per training run.
+      root: the work directory: corpus/ and tokenizer/ of the text stage, self_prompts/ and
+        responses/ of the stages that generate, one directory per training run.
       export_dir: receives target/, draft/, skipping/ and, from the `prompts` stage, files of
         prompts.
       mesh: devices for training and measuring, see `train`; None for one device.
@@ -93,6 +100,23 @@ class Workspace:
           CheckpointError: the directory holds none that transformers can read.
         """
         return load_tokenizer(self.tokenizer_directory)
+
+    @functools.cached_property
+    def token_map(self) -> TokenMap | None:
+        """The tokens that the draft knows; None if the draft has the target's vocabulary.
+
+        Raises:
+          ConfigError: the vocabulary stage has not run.
+        """
+        size = self.settings.frequent_tokens
+        if size is None:
+            return None
+        found = read_token_map(self.root, size)
+        if found is None:
+            raise ConfigError(
+                f"{self.root / TOKEN_MAP} does not exist; run the stage {VOCABULARY!r} first"
+            )
+        return found
 
     def own_prompts(self, files: PromptFiles) -> dict[str, list[int]]:
         """The encoded prompts of a user's files, by name.
@@ -207,6 +231,8 @@ class Workspace:
             return
         for name in (DRAFT, WARM_START):
             section = sections[name]
+            if name == DRAFT and (own := self.settings.frequent_tokens) is not None:
+                whose, size = "frequent_tokens", own
             if section is not None and section.model.vocab_size != size:
                 raise ConfigError(
                     f"{whose} has vocab_size={size}, the {name} has {section.model.vocab_size}; a "
@@ -220,6 +246,10 @@ class Workspace:
             config, own = read_config(self.target_directory), self.settings.target_dtype
         else:
             bos_id, eos_ids = self.ends
+            if stage == DRAFT and self.token_map is not None:
+                ids = self.token_map.draft_ids
+                # BOS is only needed to open a text, and the draft learns from responses.
+                bos_id, eos_ids = None, tuple(int(ids[end]) for end in eos_ids if ids[end] >= 0)
             shape = self.settings.section(stage).model
             config, own = dataclasses.replace(shape, bos_id=bos_id, eos_ids=eos_ids), "float32"
         return build_model(config, dtype=dtype or own, layout=self.layout)
@@ -244,7 +274,7 @@ class Workspace:
             return checkpoints.restore(like)[1].params
 
     def loaded(self, stage: str, run: str | None = None) -> LoadedModel:
-        """Model and parameters of a stage, in f32.
+        """Model and parameters of a stage, in f32; a draft has the target's ids.
 
         A target that was trained elsewhere is in the configuration's `target_dtype`.
 
@@ -254,27 +284,47 @@ class Workspace:
         if stage == TARGET and self.target_directory is not None:
             dtype = self.settings.target_dtype
             return load_model(self.target_directory, dtype=dtype, mesh=self.mesh)
-        return LoadedModel(self.model(stage), self.params(stage, run), self.layout)
+        own = LoadedModel(self.model(stage), self.params(stage, run), self.layout)
+        if stage == DRAFT and self.token_map is not None:
+            return on_mapped_tokens(own, self.token_map.draft_ids)
+        return own
 
     @functools.cached_property
     def target(self) -> LoadedModel:
         """The loaded target, read only once, as it is large."""
         return self.loaded(TARGET)
 
-    def responses(self, *, weight: float = 1.0, top: bool = False) -> ResponseSource:
-        """The responses of the generate stage.
+    def responses(
+        self, *, weight: float = 1.0, top: bool = False, split: str | None = None
+    ) -> ResponseSource:
+        """The responses of the generate stage, in the draft's ids.
+
+        Args:
+          weight: in a mixture.
+          top: whether to read the stored log probabilities.
+          split: "train" or "heldout", which the prompts' names decide; None for all.
 
         Raises:
-          ConfigError: the stage has not run or ran with another tokenizer; or `top` asks for log
-            probabilities, and none are stored.
+          ConfigError: the stage has not run or ran with another tokenizer; `top` asks for log
+            probabilities, and none are stored; or the split is empty.
         """
+        source = self.target_responses(weight=weight, top=top, split=split)
+        return source if self.token_map is None else source.with_ids(self.token_map.draft_ids)
+
+    def target_responses(
+        self, *, weight: float = 1.0, top: bool = False, split: str | None = None
+    ) -> ResponseSource:
+        """As `responses`, in the target's ids."""
         directory = self.root / "responses"
         if not directory.is_dir():
             raise ConfigError(f"{directory} does not exist; run the generate stage first")
         return open_responses(
             directory,
             weight=weight,
-            models={"draft": self.model(DRAFT)},
+            models={} if self.settings.frequent_tokens else {DRAFT: self.model(DRAFT)},
             tokenizer=self.tokenizer(),
             top=top,
+            keep=None
+            if split is None
+            else lambda name: corpus.is_held_out(name) == (split == HELD_OUT),
         )

@@ -23,6 +23,7 @@ from rsd_jax.models.family import ModelConfig, Network
 from rsd_jax.models.gguf_files import is_gguf, read_gguf
 from rsd_jax.models.hub import local_path, origin_of
 from rsd_jax.models.shapes import NAMED_CONFIGS
+from rsd_jax.models.token_map import on_mapped_tokens, read_token_map
 from rsd_jax.models.weight_files import existing_directory
 from rsd_jax.text.gguf_tokenizer import tokenizer_from_gguf
 
@@ -40,8 +41,10 @@ def load_model(
 
     Args:
       path: a Hugging Face directory with config.json and safetensors, single or sharded with an
-        index; or a GGUF file, whose quantised weights become floats of `dtype`; or a name on the
-        Hugging Face Hub, "owner/name" or "owner/name@revision", see `hub_name`.
+        index, and token_map.json if it is a draft that knows only some tokens of its target (see
+        `rsd_jax.models.token_map`); or a GGUF file, whose quantised weights become floats of
+        `dtype`; or a name on the Hugging Face Hub, "owner/name" or "owner/name@revision", see
+        `hub_name`.
       dtype: of parameters and caches: "float32", "bfloat16", or "auto" for float32 on a CPU and
         bfloat16 elsewhere; see `dtype_name`. Probabilities are always float32.
       mesh: axes "data" (rows) and "model" (heads, wide dimensions), e.g.
@@ -66,8 +69,10 @@ def load_model(
             return jnp.asarray(array)
         return family_of(config).place(layout, config, names, array)
 
+    tokens = None if is_gguf(files) else read_token_map(files, config.vocab_size)
     params = load_params(files, config, dtype=model.dtype, place=place)
-    return LoadedModel(model, params, layout, origin_of(path))
+    loaded = LoadedModel(model, params, layout, origin_of(path))
+    return loaded if tokens is None else on_mapped_tokens(loaded, tokens.draft_ids)
 
 
 def ends_of(target: LoadedModel, tokenizer: Any) -> tuple[int, ...]:

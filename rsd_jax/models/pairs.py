@@ -67,7 +67,7 @@ def load_pair(
     """
     check_pair_name(name, source, draft)
     if name in SOURCES:
-        found = _HUB if source == "hub" else _package_file()
+        found = target_path(name, source)
         target = load_model(found, dtype=dtype, mesh=mesh)
         if isinstance(found, pathlib.Path):
             version = importlib.metadata.version(_PACKAGE)
@@ -84,6 +84,16 @@ def load_pair(
         draft=load_model(directory / "draft", dtype=dtype, mesh=mesh),
         tokenizer=load_tokenizer(directory / "target"),
     )
+
+
+def target_path(name: str, source: str | None) -> str | pathlib.Path:
+    """Where the target of a pair is whose models do not ship, as `path` of `load_model`.
+
+    Raises:
+      ConfigError: as `load_pair`.
+    """
+    check_pair_name(name, source)
+    return _HUB if source == "hub" else _package_file()
 
 
 def check_pair_name(name: str, source: Any = None, draft: Any = None) -> None:

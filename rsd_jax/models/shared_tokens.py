@@ -1,12 +1,9 @@
 """Drafts with another tokenizer than their target."""
 
-import dataclasses
 from typing import Any
 
-import jax.numpy as jnp
-
 from rsd_jax.core.types import LoadedModel
-from rsd_jax.core.vocabulary import OnMappedTokens
+from rsd_jax.models.token_map import on_mapped_tokens
 from rsd_jax.text.shared_tokens import draft_ids
 
 
@@ -34,11 +31,4 @@ def share_tokens(
     Source: Timor et al. 2025, token-level intersection.
     """
     sizes = target.model.vocab_size, draft.model.vocab_size
-    ids = draft_ids(target_tokenizer, draft_tokenizer, *sizes)
-    layout = draft.layout
-    placed = jnp.asarray(ids) if layout is None else layout.place(ids, (None,), ids.shape)
-    return dataclasses.replace(
-        draft,
-        model=OnMappedTokens(draft.model, target.model.vocab_size),
-        params={"model": draft.params, "draft_ids": placed},
-    )
+    return on_mapped_tokens(draft, draft_ids(target_tokenizer, draft_tokenizer, *sizes))

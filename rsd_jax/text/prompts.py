@@ -5,6 +5,7 @@ from typing import Any
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.text.chat import (
+    USER,
     ChatOptions,
     Conversation,
     Message,
@@ -14,7 +15,10 @@ from rsd_jax.text.chat import (
     llama_2_text,
     render,
 )
-from rsd_jax.text.encoding import encode, warn_of_special_starts
+from rsd_jax.text.encoding import encode, special_names, warn_of_special_starts
+
+# A text that no template changes or adds, to find where the message of the user stands.
+_MESSAGE = "MESSAGE-OF-THE-USER"
 
 
 def encode_prompts(
@@ -72,3 +76,31 @@ def prompt_ids(
         text = render(tokenizer, prompt, chat or ChatOptions())
         return encode(tokenizer, text, parse_special=True, add_special=False)
     return encode(tokenizer, llama_2_text(prompt), parse_special=True)
+
+
+def user_frame(tokenizer: Any, *, chat: ChatOptions | None = None) -> tuple[list[int], int]:
+    """What the chat template puts around the user's first message.
+
+    Args:
+      tokenizer: of `transformers`, with a chat template.
+      chat: options for the chat template; None for the defaults.
+
+    Returns:
+      the ids up to where the message begins, and the special token that ends the message.
+
+    Raises:
+      ConfigError: there is no chat template, or no special token ends the message.
+    """
+    advice = "give prompts of your own instead of `self_prompts`"
+    if not has_template(tokenizer):
+        raise ConfigError(f"the tokenizer has no chat template; {advice}")
+    text = render(tokenizer, (Message(USER, _MESSAGE),), chat or ChatOptions())
+    before, found, behind = text.partition(_MESSAGE)
+    name = next((each for each in special_names(tokenizer) if behind.startswith(each)), None)
+    if not found or name is None:
+        raise ConfigError(
+            f"the chat template ends the message of the user with {behind[:40]!r}, which is no "
+            f"special token, so nothing says where such a message ends; {advice}"
+        )
+    ids = encode(tokenizer, before, parse_special=True, add_special=False)
+    return ids, encode(tokenizer, name, parse_special=True, add_special=False)[0]

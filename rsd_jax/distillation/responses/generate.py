@@ -20,7 +20,9 @@ from rsd_jax.distillation.responses.identities import (
     tokenizer_identity,
 )
 from rsd_jax.distillation.responses.manifest import begin
+from rsd_jax.distillation.responses.recorded import decode_recorded
 from rsd_jax.distillation.responses.shards import (
+    TOP_FIELDS,
     Shard,
     check_shard,
     shard_path,
@@ -171,10 +173,18 @@ def _answer(
     sequences: list[list[int]] = []
     requests: list[int] = []
     reasons: list[str] = []
+    recorded: list[dict[str, np.ndarray]] = []
+    # A method without drafts passes over each response token once, and has its law at hand.
+    records = settings.top_logprobs > 0 and method.drafter.shape.depth == 0
     for which, sampling in enumerate(settings.samplings()):
         ids = [(first + row) * count + which for row in range(len(prompts))]
         request = Request(prompts=prompts, sampling=sampling, request_ids=ids, batch_size=size)
-        result = decode(prepare(method, target, draft, request))
+        job = prepare(method, target, draft, request)
+        if records:
+            result, top = decode_recorded(job, settings.top_logprobs, settings.max_new_tokens)
+            recorded.append(top)
+        else:
+            result = decode(job)
         sequences += [[*p, *new] for p, new in zip(prompts, result.tokens, strict=True)]
         requests += ids
         reasons += result.finish_reason
@@ -190,5 +200,8 @@ def _answer(
     )
     if not settings.top_logprobs:
         return shard
-    top = top_logprobs(target, sequences, lengths, settings.top_logprobs, batch_size=size)
+    if records:
+        top = {name: np.concatenate([each[name] for each in recorded]) for name in TOP_FIELDS}
+    else:
+        top = top_logprobs(target, sequences, lengths, settings.top_logprobs, batch_size=size)
     return dataclasses.replace(shard, **top)

@@ -1,7 +1,8 @@
 """Opens the responses of `generate_responses` as a source of training windows."""
 
+import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ def open_responses(
     models: Mapping[str, LanguageModel] | None = None,
     tokenizer: Any = None,
     top: bool = False,
+    keep: Callable[[str], bool] | None = None,
 ) -> ResponseSource:
     """All responses of a directory, in memory; the source has the directory's name.
 
@@ -31,10 +33,11 @@ def open_responses(
       models: models that will read the windows, by their names in errors, e.g. "draft".
       tokenizer: checked to be the tokenizer of the responses; None: not checked.
       top: whether to read the target's log probabilities, the largest part of the files.
+      keep: says by the name of a prompt whether to read its responses; None for all.
 
     Raises:
-      ConfigError: there are no responses; a model or the tokenizer does not fit the responses;
-        `top` is set and no log probabilities were stored.
+      ConfigError: there are no responses, or none is kept; a model or the tokenizer does not fit
+        the responses; `top` is set and no log probabilities were stored.
       CheckpointError: the manifest or a shard is missing, damaged or of another version.
     """
     directory = pathlib.Path(directory)
@@ -47,9 +50,14 @@ def open_responses(
             "top_logprobs above 0, or read it with top=False"
         )
     shards = [
-        read_shard(directory, index, manifest["config_hash"], top=top)
+        _kept(read_shard(directory, index, manifest["config_hash"], top=top), keep)
         for index in range(manifest["shards"])
     ]
+    if not any(len(shard.length) for shard in shards):
+        raise ConfigError(
+            f"{directory} holds no response of this split; answer more prompts "
+            "(self_prompts.count, prompts, prompt_files)"
+        )
     return as_source(
         directory.name,
         _joined(shards, "tokens"),
@@ -58,6 +66,21 @@ def open_responses(
         weight=weight,
         top=Top(*(_joined(shards, name) for name in TOP_FIELDS)) if top else None,
     )
+
+
+def _kept(shard: Shard, keep: Callable[[str], bool] | None) -> Shard:
+    """The sequences of the prompts whose name is to be kept."""
+    if keep is None:
+        return shard
+    chosen = np.asarray([keep(str(name)) for name in shard.name], bool)
+    responses = shard.length - shard.prompt_length
+    by_token, by_response = np.repeat(chosen, shard.length), np.repeat(chosen, responses)
+    kept: dict[str, Any] = {}
+    for field in dataclasses.fields(shard):
+        array = getattr(shard, field.name)
+        of = {"tokens": by_token} | dict.fromkeys(TOP_FIELDS, by_response)
+        kept[field.name] = None if array is None else array[of.get(field.name, chosen)]
+    return Shard(**kept)
 
 
 def _joined(shards: Sequence[Shard], name: str) -> np.ndarray:

@@ -5,6 +5,7 @@ import functools
 
 import numpy as np
 
+from rsd_jax.core.vocabulary import STAND_IN
 from rsd_jax.distillation.data.mixture import Source
 from rsd_jax.distillation.data.windows import Top, Windows
 from rsd_jax.errors import ConfigError
@@ -35,6 +36,23 @@ class ResponseSource(Source):
     def _row_of(self) -> np.ndarray:
         """i64[n]: the row of `top` of each response token."""
         return np.maximum(np.cumsum(self.is_response) - 1, 0)
+
+    def with_ids(self, draft_ids: np.ndarray) -> "ResponseSource":
+        """The source in the ids of a draft that knows only some tokens of the target.
+
+        Unknown tokens become `STAND_IN`. In `top` their probability becomes 0: the draft learns the
+        target's law on the tokens that it knows, as it can propose no others.
+
+        Args:
+          draft_ids: i32[V], -1 for unknown tokens.
+        """
+        tokens = draft_ids[self.tokens]
+        top = self.top
+        if top is not None:
+            ids = draft_ids[top.ids]
+            logprobs = np.where(ids >= 0, top.logprobs, -np.inf).astype(top.logprobs.dtype)
+            top = Top(np.where(ids >= 0, ids, STAND_IN), logprobs, top.rest)
+        return dataclasses.replace(self, tokens=np.where(tokens >= 0, tokens, STAND_IN), top=top)
 
     def prompts(self) -> list[np.ndarray]:
         """The prompt of every sequence."""

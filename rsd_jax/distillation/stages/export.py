@@ -1,6 +1,7 @@
 """Writes a trained pair in Hugging Face's format and measures the written weights."""
 
 import functools
+from typing import Any
 
 import jax
 
@@ -8,7 +9,8 @@ from rsd_jax.core.types import Params
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.token_files import read_summary
 from rsd_jax.distillation.evaluate import evaluate
-from rsd_jax.distillation.workspace import DRAFT, TARGET, Workspace
+from rsd_jax.distillation.evaluate_stored import evaluate_stored
+from rsd_jax.distillation.workspace import DRAFT, HELD_OUT, TARGET, Workspace
 from rsd_jax.models.checkpoint import save_model
 from rsd_jax.records.complete_files import write_json
 
@@ -21,40 +23,70 @@ def rounded(params: Params) -> Params:
 def export(workspace: Workspace) -> None:
     """Writes the trained models (bfloat16) with the tokenizer, and export.json in the workspace.
 
-    All files of the tokenizer go along, its chat template and generation_config.json included.
+    All files of the tokenizer go along, its chat template and generation_config.json included, and
+    the token_map.json of a draft that knows only some tokens. A target that was trained elsewhere
+    is not written again.
 
-    export.json holds the losses of the rounded weights on the held-out text of each source, in
-    whole batches of the draft's `eval_batch_size` windows. A target that was trained elsewhere is
-    not written again.
+    export.json holds what the rounded weights give on the held-out text of each source, in whole
+    batches of the draft's `eval_batch_size` windows; without text, on held-out responses.
 
     Raises:
       CheckpointError: a stage has left no checkpoint.
     """
-    models = {TARGET: workspace.target, DRAFT: workspace.loaded(DRAFT)}
+    params = {DRAFT: workspace.params(DRAFT)}
+    if workspace.target_directory is None:
+        params[TARGET] = workspace.params(TARGET)
     directory = workspace.export_dir
-    trained = (DRAFT,) if workspace.target_directory else (TARGET, DRAFT)
-    params = {name: loaded.params for name, loaded in models.items()}
-    for name in trained:
-        model = workspace.model(name)
-        save_model(directory / name, model.config, params[name], dtype="bfloat16")
+    for name in params:
+        save_model(directory / name, workspace.model(name).config, params[name], dtype="bfloat16")
         bpe.copy_tokenizer(
             workspace.tokenizer_directory, directory / name, model=workspace.target_directory
         )
-        params[name] = rounded(params[name])
-    batch = workspace.recipe(DRAFT).eval_batch_size
+    if workspace.token_map is not None:
+        workspace.token_map.save(directory / DRAFT)
+    written = {name: rounded(own) for name, own in params.items()}
+    if workspace.settings.mixture:
+        # A target that was trained elsewhere is not rounded, as it is not written.
+        target = written.get(TARGET, workspace.target.params)
+        result = _on_text(workspace, target, written[DRAFT])
+    else:
+        result = _on_responses(workspace, written[DRAFT])
+    write_json(workspace.root / "export.json", result)
+
+
+def _on_text(workspace: Workspace, target_params: Params, params: Params) -> dict[str, Any]:
+    """By source: what target and draft give on held-out text."""
+    batch, length = (
+        getattr(workspace.recipe(DRAFT), name) for name in ("eval_batch_size", "window")
+    )
     measure = functools.partial(evaluate, batch_size=batch, layout=workspace.layout)
-    target = workspace.model(TARGET), params[TARGET]
-    length = workspace.recipe(DRAFT).window
+    target = workspace.model(TARGET), target_params
     result = {}
-    for source in workspace.text("heldout").sources:
+    for source in workspace.text(HELD_OUT).sources:
         count = max(1, len(source.tokens) // length)
         count -= count % batch if count > batch else 0  # `evaluate` leaves a remainder out
         windows = source.spread(count, length).tokens
-        size = read_summary(workspace.root / "corpus" / source.name)["heldout"]
+        size = read_summary(workspace.root / "corpus" / source.name)[HELD_OUT]
         result[source.name] = {
             "windows": count,
             "target": measure(*target, windows),
-            "draft": measure(workspace.model(DRAFT), params[DRAFT], windows, teacher=target),
+            "draft": measure(workspace.model(DRAFT), params, windows, teacher=target),
             "bytes_per_token": size["bytes"] / size["tokens"],
         }
-    write_json(workspace.root / "export.json", result)
+    return result
+
+
+def _on_responses(workspace: Workspace, params: Params) -> dict[str, Any]:
+    """What the draft gives on held-out responses, as {"responses": ...}."""
+    recipe = workspace.recipe(DRAFT)
+    source = workspace.responses(top=True, split=HELD_OUT)
+    batch = recipe.eval_batch_size
+    count = -(-len(source.tokens) // (recipe.window * batch)) * batch
+    measured = evaluate_stored(
+        workspace.model(DRAFT),
+        params,
+        source.spread(count, recipe.window),
+        batch_size=batch,
+        layout=workspace.layout,
+    )
+    return {"responses": {"windows": count, "draft": measured}}

@@ -1,12 +1,37 @@
-"""The target's responses to training prompts."""
+"""The prompts that the target writes itself, and the target's responses to training prompts."""
 
 import dataclasses
 from collections.abc import Callable
 
 from rsd_jax.distillation.data.training_prompts import training_prompts
 from rsd_jax.distillation.responses.generate import ShardProgress, generate_responses
-from rsd_jax.distillation.workspace import WARM_START, Workspace
+from rsd_jax.distillation.responses.self_prompts import read_self_prompts, write_self_prompts
+from rsd_jax.distillation.workspace import SELF_PROMPTS, WARM_START, Workspace
 from rsd_jax.errors import ConfigError
+
+
+def write_prompts_of_target(
+    workspace: Workspace, progress: Callable[[ShardProgress], None] | None = None
+) -> None:
+    """Writes the missing shards of self_prompts/; nothing without the section `self_prompts`.
+
+    Args:
+      workspace: gives the target.
+      progress: called after each shard.
+
+    Raises:
+      ConfigError: see `write_self_prompts`.
+    """
+    settings = workspace.settings.self_prompts
+    if settings is not None:
+        write_self_prompts(
+            workspace.target,
+            workspace.chat_tokenizer,
+            settings,
+            workspace.root / SELF_PROMPTS,
+            chat=workspace.settings.prompt_files.chat,
+            progress=progress,
+        )
 
 
 def generate(workspace: Workspace, progress: Callable[[ShardProgress], None] | None = None) -> None:
@@ -47,7 +72,7 @@ def generate(workspace: Workspace, progress: Callable[[ShardProgress], None] | N
 
 
 def _prompts(workspace: Workspace) -> dict[str, list[int]]:
-    """Encoded prompts of the sources in `prompts` and of the user's `prompt_files`."""
+    """Encoded prompts: of `prompts`, of the user's `prompt_files`, and of the target itself."""
     settings = workspace.settings
     limit = settings.section("max_prompt_tokens")
     prompts: dict[str, list[int]] = {}
@@ -57,6 +82,15 @@ def _prompts(workspace: Workspace) -> dict[str, list[int]]:
         )
     if settings.prompt_files.patterns:
         prompts |= workspace.own_prompts(settings.prompt_files)
+    if settings.self_prompts is not None:
+        prompts |= read_self_prompts(
+            workspace.root / SELF_PROMPTS,
+            workspace.chat_tokenizer,
+            max_tokens=limit,
+            chat=settings.prompt_files.chat,
+        )
     if not prompts:
-        raise ConfigError("prompts and prompt_files give no prompts; the target needs prompts")
+        raise ConfigError(
+            "prompts, prompt_files and self_prompts give no prompts; the target needs prompts"
+        )
     return prompts

@@ -15,11 +15,15 @@ from rsd_jax.errors import ConfigError
 def write_text(workspace: Workspace) -> None:
     """Writes both splits of every source as tokens; trains a tokenizer if the target has none.
 
+    A trained target needs no text: with an empty mixture nothing is written.
+
     Raises:
       ConfigError: the mixture names no source, or a source without documents; the target has no EOS
         token, or its vocabulary is too small for the tokenizer.
     """
     settings = workspace.settings
+    if not settings.mixture and workspace.target_directory is not None:
+        return  # the draft learns from the target's responses alone
     sources = check_weights(settings.mixture, documents.SOURCES)
     library = workspace.library() if set(sources) - {documents.FILES} else []
     tasks = documents.task_documents(library, settings.mixture, settings.number_words)

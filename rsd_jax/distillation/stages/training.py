@@ -2,17 +2,18 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rsd_jax.core.types import LoadedModel, Params
 from rsd_jax.distillation.data.mixture import Mixture
 from rsd_jax.distillation.data.windows import Data, Windows
 from rsd_jax.distillation.evaluate import evaluate
+from rsd_jax.distillation.evaluate_stored import evaluate_stored
 from rsd_jax.distillation.losses import LOSSES
 from rsd_jax.distillation.responses.on_policy import mix_on_policy
 from rsd_jax.distillation.settings import DraftSettings, OnPolicy, TrainingSettings
 from rsd_jax.distillation.training.train import Evaluate, Rewrite, train
-from rsd_jax.distillation.workspace import DRAFT, TARGET, WARM_START, Workspace
+from rsd_jax.distillation.workspace import DRAFT, HELD_OUT, TARGET, WARM_START, Workspace
 from rsd_jax.errors import ConfigError
 
 
@@ -28,17 +29,19 @@ def train_target(workspace: Workspace) -> None:
 
 
 def train_warm_start(workspace: Workspace) -> None:
-    """Trains the draft on text; errors as `train_target`."""
+    """Trains the draft on text, if there is a warm start; errors as `train_target`."""
+    if workspace.settings.draft_warm_start is None:
+        return
     _train_on_text(workspace, WARM_START, workspace.recipe(WARM_START), run=WARM_START)
 
 
 def train_draft(workspace: Workspace) -> None:
-    """Trains the draft from its warm start; errors as `train_target`."""
+    """Trains the draft, from its warm start if there is one; errors as `train_target`."""
     distil(workspace, workspace.recipe(DRAFT), DRAFT)
 
 
 def distil(workspace: Workspace, recipe: TrainingSettings, run: str) -> None:
-    """Trains the draft from its warm start by `recipe` in the directory `run`.
+    """Trains the draft, from its warm start if there is one, by `recipe` in the directory `run`.
 
     The objective "cross_entropy" trains on text, without distillation. All other objectives train
     on the windows of the section `draft`.
@@ -61,9 +64,11 @@ def distil(workspace: Workspace, recipe: TrainingSettings, run: str) -> None:
         recipe,
         draft_data(workspace, settings.data, stored=stored),
         workspace.root / run,
-        init=functools.partial(workspace.params, WARM_START),
+        init=_start(workspace),
         teacher=None if stored else (workspace.model(TARGET, recipe.compute_dtype), target.params),
-        evaluate=_held_out(workspace, DRAFT, recipe, target),
+        evaluate=_held_out(workspace, DRAFT, recipe, target)
+        if workspace.settings.mixture
+        else _held_out_responses(workspace, recipe),
         rewrite=_rewrite(workspace, recipe, on_policy) if on_policy else None,
         mesh=workspace.mesh,
     )
@@ -84,7 +89,8 @@ def draft_data(workspace: Workspace, shares: Mapping[str, float], *, stored: boo
     if unknown or not any(share > 0 for share in shares.values()):
         raise ConfigError(f"draft.data={dict(shares)} must give responses or text a share")
     if stored:
-        return workspace.responses(top=True)
+        split = None if workspace.settings.mixture else "train"
+        return workspace.responses(top=True, split=split)
     text = workspace.text("train")
     total = sum(source.weight for source in text.sources)
     share = shares.get("text", 0.0)
@@ -99,7 +105,7 @@ def draft_data(workspace: Workspace, shares: Mapping[str, float], *, stored: boo
 
 def _train_on_text(workspace: Workspace, stage: str, recipe: TrainingSettings, *, run: str) -> None:
     target = workspace.target if stage != TARGET else None
-    start = functools.partial(workspace.params, WARM_START) if stage == DRAFT else None
+    start = _start(workspace) if stage == DRAFT else None
     text = workspace.text("train")
     teacher = None
     if recipe.objective in LOSSES:
@@ -123,7 +129,7 @@ def _train_on_text(workspace: Workspace, stage: str, recipe: TrainingSettings, *
 def _held_out(
     workspace: Workspace, stage: str, recipe: TrainingSettings, target: LoadedModel | None
 ) -> Evaluate:
-    windows = workspace.text("heldout").spread_windows(
+    windows = workspace.text(HELD_OUT).spread_windows(
         count=recipe.eval_windows, length=recipe.window
     )
     model = workspace.model(stage)
@@ -140,6 +146,25 @@ def _held_out(
         )
 
     return measure
+
+
+def _held_out_responses(workspace: Workspace, recipe: TrainingSettings) -> Evaluate:
+    """Measures the draft on the stored laws of held-out responses."""
+    source = workspace.responses(top=True, split=HELD_OUT)
+    windows = source.spread(recipe.eval_windows, recipe.window)
+    model, size = workspace.model(DRAFT), recipe.eval_batch_size
+
+    def measure(params: Params) -> dict[str, float]:
+        return evaluate_stored(model, params, windows, batch_size=size, layout=workspace.layout)
+
+    return measure
+
+
+def _start(workspace: Workspace) -> Callable[[], Params] | None:
+    """The parameters of the warm start; None without one, for random parameters."""
+    if workspace.settings.draft_warm_start is None:
+        return None
+    return functools.partial(workspace.params, WARM_START)
 
 
 def _rewrite(workspace: Workspace, recipe: TrainingSettings, options: OnPolicy) -> Rewrite:
