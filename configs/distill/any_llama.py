@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
     config.workdir = "runs/any_llama"
     config.target_directory = "./models/target"  # or a GGUF file, or a name on the Hub
     config.tokenizer = ""  # of the target, if its folder or file has none
-    config.target_dtype = "bfloat16"
+    config.target_dtype = "auto"  # float32 on a CPU, bfloat16 elsewhere
     config.files = dict(patterns=("data/text",), field="text", held_out_per_mille=10)
     config.mixture = dict(files=1.0)
     config.number_words = dict(train=0, heldout=0)

@@ -283,7 +283,9 @@ class Workspace:
         """
         if stage == TARGET and self.target_directory is not None:
             dtype = self.settings.target_dtype
-            return load_model(self.target_directory, dtype=dtype, mesh=self.mesh)
+            return load_model(
+                self.target_directory, dtype=dtype, compute_dtype=dtype, mesh=self.mesh
+            )
         own = LoadedModel(self.model(stage), self.params(stage, run), self.layout)
         if stage == DRAFT and self.token_map is not None:
             return on_mapped_tokens(own, self.token_map.draft_ids)

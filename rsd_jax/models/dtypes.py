@@ -1,5 +1,8 @@
-"""Names of the floating types that models can have."""
+"""Names of the floating types that models can have, and which of these to compute in."""
 
+import pathlib
+import re
+import warnings
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,6 +12,7 @@ from rsd_jax.errors import ConfigError
 
 _NAMES = {"float32": "float32", "fp32": "float32", "bfloat16": "bfloat16", "bf16": "bfloat16"}
 _AUTO = "auto"
+_MEMORY = pathlib.Path("/proc/meminfo")  # of Linux
 
 
 def dtype_name(dtype: Any, backend: Backend) -> str:
@@ -37,3 +41,55 @@ def dtype_name(dtype: Any, backend: Backend) -> str:
             f"dtype={dtype!r} is not supported; choose 'float32', 'bfloat16' or {_AUTO!r}"
         )
     return _NAMES[name]
+
+
+def computed_dtype(dtype: str, compute_dtype: Any, *, backend: Backend, num_parameters: int) -> str:
+    """The type in which a loaded model computes, and in which its parameters are in memory.
+
+    CPUs multiply bfloat16 slowly: a program converts all weights to float32 each time it is
+    entered. The weights are therefore converted once, if there is memory for twice their size; a
+    warning says which of both happens. The values stay those of bfloat16.
+
+    Args:
+      dtype: "float32" or "bfloat16", the type to which the weights are rounded.
+      compute_dtype: as in `load_model`.
+      backend: of the devices on which the parameters live.
+      num_parameters: of the model.
+
+    Raises:
+      ConfigError: `compute_dtype` is another type, or narrower than `dtype`.
+    """
+    if compute_dtype is not None:
+        name = dtype_name(compute_dtype, backend)
+        if name == "bfloat16" and dtype == "float32":
+            raise ConfigError(
+                "compute_dtype='bfloat16' would round the weights that dtype='float32' keeps; "
+                "leave it out, or set dtype='bfloat16'"
+            )
+        return name
+    if dtype == "float32" or backend != CPU:
+        return dtype
+    needed = 4 * num_parameters
+    free = _free_memory()
+    if free is not None and needed > free:
+        warnings.warn(
+            f"bfloat16 on a CPU is slow, and {needed / 1e9:.1f} GB for a copy of the weights in "
+            f"float32 do not fit in {free / 1e9:.1f} GB of free memory",
+            stacklevel=3,
+        )
+        return dtype
+    warnings.warn(
+        f"bfloat16 on a CPU is slow: the weights, rounded to bfloat16, are kept and computed with "
+        f"in float32 ({needed / 1e9:.1f} GB); compute_dtype='bfloat16' keeps bfloat16",
+        stacklevel=3,
+    )
+    return "float32"
+
+
+def _free_memory() -> int | None:
+    """Bytes that new arrays of the host may take; None if the system does not say."""
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", _MEMORY.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return None if found is None else 1024 * int(found[1])

@@ -16,7 +16,7 @@ from rsd_jax.core.types import LoadedModel
 from rsd_jax.errors import CheckpointError, ConfigError, positive_integer
 from rsd_jax.models.adapter import load_adapter
 from rsd_jax.models.checkpoint import load_params, read_config
-from rsd_jax.models.dtypes import dtype_name
+from rsd_jax.models.dtypes import computed_dtype, dtype_name
 from rsd_jax.models.ends import end_ids
 from rsd_jax.models.families import family_of
 from rsd_jax.models.family import ModelConfig, Network
@@ -34,6 +34,7 @@ def load_model(
     path: str | pathlib.Path,
     *,
     dtype: Any = "float32",
+    compute_dtype: Any = None,
     mesh: jax.sharding.Mesh | None = None,
     adapter: str | pathlib.Path | None = None,
 ) -> LoadedModel:
@@ -45,8 +46,10 @@ def load_model(
         `rsd_jax.models.token_map`); or a GGUF file, whose quantised weights become floats of
         `dtype`; or a name on the Hugging Face Hub, "owner/name" or "owner/name@revision", see
         `hub_name`.
-      dtype: of parameters and caches: "float32", "bfloat16", or "auto" for float32 on a CPU and
-        bfloat16 elsewhere; see `dtype_name`. Probabilities are always float32.
+      dtype: of the weights: "float32", "bfloat16", or "auto" for float32 on a CPU and bfloat16
+        elsewhere; see `dtype_name`. Probabilities are always float32.
+      compute_dtype: of arithmetic, of the parameters in memory and of caches; None for `dtype`, but
+        on a CPU for float32 where it fits in memory, see `computed_dtype`.
       mesh: axes "data" (rows) and "model" (heads, wide dimensions), e.g.
         `jax.make_mesh((4, 2), ("data", "model"))`; None for one device.
       adapter: directory of a low-rank adapter in PEFT's format, which is added to the weights.
@@ -59,18 +62,24 @@ def load_model(
     files = local_path(path)
     config = read_config(files)
     layout = _layout(mesh)
-    model = build_model(config, dtype=dtype, layout=layout)
+    backend = backend_of(layout)
+    stored = dtype_name(dtype, backend)
+    computed = computed_dtype(
+        stored, compute_dtype, backend=backend, num_parameters=config.num_parameters
+    )
+    model = build_model(config, dtype=computed, layout=layout)
     added = None if adapter is None else load_adapter(adapter, config)
 
     def place(names: tuple[str, ...], array: np.ndarray) -> jax.Array:
         if added is not None:
             array = added.added_to(names, array)
+        array = array.astype(computed, copy=False)
         if layout is None:
             return jnp.asarray(array)
         return family_of(config).place(layout, config, names, array)
 
     tokens = None if is_gguf(files) else read_token_map(files, config.vocab_size)
-    params = load_params(files, config, dtype=model.dtype, place=place)
+    params = load_params(files, config, dtype=stored, place=place)
     loaded = LoadedModel(model, params, layout, origin_of(path))
     return loaded if tokens is None else on_mapped_tokens(loaded, tokens.draft_ids)
 

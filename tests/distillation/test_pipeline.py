@@ -293,7 +293,8 @@ def test_a_target_of_ones_own(made, tmp_path, name):
     assert {path.name for path in workspace.export_dir.iterdir()} == {"draft"}
     assert not (root / "target").exists()
     assert workspace.model("draft").config.eos_ids == (bpe.EOS_ID,)
-    assert workspace.model("target").dtype == "bfloat16"
+    kept = {"any_llama": "float32", "llama2_115m": "bfloat16"}[name]  # on a CPU
+    assert workspace.model("target").dtype == workspace.target.model.dtype == kept
     assert list(json.loads((root / "export.json").read_text())) == ["files"]
     decoded = json.loads((root / "decode.json").read_text())
     assert [(row["task"], row["num_prompts"]) for row in decoded["rows"]] == [

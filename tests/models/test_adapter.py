@@ -79,8 +79,9 @@ def test_products_of_the_factors_are_added(saved, factors, params):
     # In bfloat16 the sum is rounded once.
     _change(adapter, use_rslora=False)
     a, b = factors[_UP]
-    half = _leaf(rsd_jax.load_model(model, dtype="bfloat16", adapter=adapter).params, _UP)
-    rounded = _leaf(rsd_jax.load_model(model, dtype="bfloat16").params, _UP)
+    types = dict(dtype="bfloat16", compute_dtype="bfloat16")
+    half = _leaf(rsd_jax.load_model(model, adapter=adapter, **types).params, _UP)
+    rounded = _leaf(rsd_jax.load_model(model, **types).params, _UP)
     expected = (rounded.astype(np.float32) + a @ b).astype(half.dtype)
     np.testing.assert_array_equal(half, expected)
 
@@ -117,7 +118,8 @@ def test_tables_that_equal_the_models_load(saved, params):
     save_file(tensors | tables, adapter / WEIGHTS)
     _change(adapter, modules_to_save=["lm_head", "model.embed_tokens"])
     for dtype in ("float32", "bfloat16"):
-        loaded = rsd_jax.load_model(model, dtype=dtype, adapter=adapter).params
+        types = dict(dtype=dtype, compute_dtype=dtype)
+        loaded = rsd_jax.load_model(model, adapter=adapter, **types).params
         np.testing.assert_array_equal(
             _leaf(loaded, ("lm_head",)), _leaf(params, ("lm_head",)).astype(dtype)
         )
