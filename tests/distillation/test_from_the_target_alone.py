@@ -92,6 +92,7 @@ def _settings(root, **changes):
             temperature=0.0,
             batch_size=2,
             seed=0,
+            self_prompts=1,
         ),
     )
     return dataclasses.replace(settings, **changes)
@@ -240,6 +241,31 @@ def test_the_exported_draft_drafts_for_its_target(made, tmp_path):
         (copy / TOKEN_MAP).write_text(json.dumps(damage))
         with pytest.raises(CheckpointError, match="must hold target_vocab_size and, as target_ids"):
             load_model(copy)
+
+
+def test_held_out_prompts_are_decoded(made):
+    rows = json.loads((made.root / "decode.json").read_text())["rows"]
+    assert [(row["task"], row["num_prompts"]) for row in rows] == [
+        ("files", 2),
+        ("self_prompts", 1),
+        ("all", 3),
+    ]
+    decode = dataclasses.replace(made.settings.decode, self_prompts=512)
+    with pytest.raises(ConfigError, match=r"decode\.self_prompts=512, but only . prompts"):
+        run_stage(_workspace(made.root.parent, decode=decode), "decode")
+
+
+def test_the_configuration_builds(monkeypatch):
+    """The configuration of SmolLM2's draft, without the package that holds the target."""
+    from configs.distill import smollm2
+
+    monkeypatch.setattr(smollm2, "target_path", lambda *_: "")
+    settings = Settings.from_config(smollm2.get_config())
+    draft = settings.draft.model
+    assert (draft.vocab_size, settings.frequent_tokens) == (8192, 8192)
+    assert 2 * draft.num_parameters < 14e6  # bytes as it is stored
+    with pytest.raises(ValueError, match="unknown variant 'x'"):
+        smollm2.get_config("x")
 
 
 def test_a_token_map_is_read_as_it_was_written(tmp_path):

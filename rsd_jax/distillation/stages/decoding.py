@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.core.types import LoadedModel
+from rsd_jax.distillation.data.corpus import is_held_out
 from rsd_jax.distillation.draft_decoding import DecodedRow, TaskPrompts, measure_decoding
 from rsd_jax.distillation.settings import DecodeSettings
-from rsd_jax.distillation.workspace import DRAFT, Workspace
+from rsd_jax.distillation.workspace import DRAFT, SELF_PROMPTS, Workspace
 from rsd_jax.engine.request import Sampling
+from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.prompts import greedy_answers, token_ids
 from rsd_jax.records.complete_files import write_json
 from rsd_jax.tasks import get_task
@@ -61,7 +63,7 @@ def decode_draft(workspace: Workspace, target: LoadedModel, draft: LoadedModel) 
 
 
 def _test_prompts(workspace: Workspace, settings: DecodeSettings) -> TaskPrompts:
-    """Prompts of the tasks in `decode.prompts`, and of the user's files as `FILES_TASK`."""
+    """Prompts of the tasks in `decode.prompts`, of the user's files, and of the target itself."""
     tokenizer = workspace.tokenizer()
     prompts: dict[str, Sequence[Sequence[int]]] = {
         task: token_ids(get_task(task).test_prompts(count), tokenizer)
@@ -69,6 +71,14 @@ def _test_prompts(workspace: Workspace, settings: DecodeSettings) -> TaskPrompts
     }
     if settings.prompt_files.patterns:
         prompts[FILES_TASK] = list(workspace.own_prompts(settings.prompt_files).values())
+    if wanted := settings.self_prompts:
+        held_out = [ids for name, ids in workspace.prompts_of_target().items() if is_held_out(name)]
+        if len(held_out) < wanted:
+            raise ConfigError(
+                f"decode.self_prompts={wanted}, but only {len(held_out)} prompts of the target are "
+                "held out; raise self_prompts.count, or ask for fewer"
+            )
+        prompts[SELF_PROMPTS] = held_out[:wanted]
     return prompts
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from rsd_jax.distillation.data.training_prompts import training_prompts
 from rsd_jax.distillation.responses.generate import ShardProgress, generate_responses
-from rsd_jax.distillation.responses.self_prompts import read_self_prompts, write_self_prompts
+from rsd_jax.distillation.responses.self_prompts import write_self_prompts
 from rsd_jax.distillation.workspace import SELF_PROMPTS, WARM_START, Workspace
 from rsd_jax.errors import ConfigError
 
@@ -83,12 +83,7 @@ def _prompts(workspace: Workspace) -> dict[str, list[int]]:
     if settings.prompt_files.patterns:
         prompts |= workspace.own_prompts(settings.prompt_files)
     if settings.self_prompts is not None:
-        prompts |= read_self_prompts(
-            workspace.root / SELF_PROMPTS,
-            workspace.chat_tokenizer,
-            max_tokens=limit,
-            chat=settings.prompt_files.chat,
-        )
+        prompts |= workspace.prompts_of_target()
     if not prompts:
         raise ConfigError(
             "prompts, prompt_files and self_prompts give no prompts; the target needs prompts"
