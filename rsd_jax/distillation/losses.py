@@ -168,9 +168,14 @@ def expected_acceptance(
 
 def log_law(logits: jax.Array, temperature: float = 1.0) -> jax.Array:
     """Log-probabilities f32[..., V] at a temperature above 0."""
+    return jax.nn.log_softmax(_tempered(logits, temperature))
+
+
+def _tempered(logits: jax.Array, temperature: float) -> jax.Array:
+    """Logits at a temperature, up to a constant, which makes the largest one 0."""
     # The maximum is subtracted before the division; afterwards the differences would lose digits.
     largest = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
-    return jax.nn.log_softmax((logits - largest) / temperature)
+    return (logits - largest) / temperature
 
 
 def _laws(
@@ -178,11 +183,11 @@ def _laws(
 ) -> tuple[jax.Array, jax.Array]:
     """Floored log p and log q over tokens or, for a truncated target, over outcomes."""
     target = jax.lax.stop_gradient(target)
-    log_q = log_law(draft_logits, temperature)
     if isinstance(target, TruncatedLogits):
-        log_p, log_q = outcome_logprobs(target, log_q, temperature=temperature)
+        logits = _tempered(draft_logits, temperature)
+        log_p, log_q = outcome_logprobs(target, logits, temperature=temperature)
     else:
-        log_p = log_law(target, temperature)
+        log_p, log_q = log_law(target, temperature), log_law(draft_logits, temperature)
     return jnp.maximum(log_p, -BOUND), jnp.maximum(log_q, -BOUND)
 
 

@@ -75,24 +75,28 @@ def dense_logprobs(
 
 
 def outcome_logprobs(
-    truncated: TruncatedLogits, log_q: jax.Array, *, temperature: float = 1.0
+    truncated: TruncatedLogits, logits: jax.Array, *, temperature: float = 1.0
 ) -> tuple[jax.Array, jax.Array]:
     """Both laws over the kept tokens and, last, the rest as one outcome.
 
+    The draft's law over all V tokens is never formed: its passes over V would take as long again as
+    the head of a small draft.
+
     Args:
       truncated: of the target, at T = 1.
-      log_q: f32[..., V], the draft's law, already at `temperature`.
+      logits: f32[..., V], of the draft, divided by `temperature`.
       temperature: temperature of the target's law.
 
     Returns:
       log p and log q, each f32[..., k + 1]; f32[..., V] in the order of `ids` if k = V.
     """
-    log_p = _tempered(truncated, log_q.shape[-1], temperature)
-    kept = jnp.take_along_axis(log_q, truncated.ids, axis=-1)
-    if log_p.shape[-1] == kept.shape[-1]:
-        return log_p, kept
-    rest = _log_sum_outside(log_q, truncated.ids)
-    return log_p, jnp.concatenate([kept, rest[..., None]], axis=-1)
+    log_p = _tempered(truncated, logits.shape[-1], temperature)
+    total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    outcomes = jnp.take_along_axis(logits, truncated.ids, axis=-1)
+    if log_p.shape[-1] > outcomes.shape[-1]:
+        rest = _log_sum_outside(logits, truncated.ids)
+        outcomes = jnp.concatenate([outcomes, rest[..., None]], axis=-1)
+    return log_p, outcomes - total
 
 
 def _tempered(truncated: TruncatedLogits, vocab_size: int, temperature: float) -> jax.Array:
