@@ -1,6 +1,9 @@
 """Times every method, autoregressive decoding and Hugging Face on the same weights.
 
 python launch/benchmark.py                      the pair that ships, on JAX's default device
+python launch/benchmark.py --target=DIR --draft=DIR --prompts=FILE
+                                                a pair of your own: directories, GGUF files or names
+                                                on the Hub; or --pair=smollm2 --source=package
 python launch/benchmark.py --shape=llama2_7b    random bfloat16 weights in published shapes,
                                                 for an accelerator
 python launch/benchmark.py --verification       only verification, by every verifier
@@ -18,6 +21,7 @@ import jax
 import numpy as np
 
 import rsd_jax
+from launch.pairs import load_pair
 from rsd_jax.core.warp import make_warp
 from rsd_jax.engine.request import Sampling
 from rsd_jax.evaluation import benchmark
@@ -31,12 +35,13 @@ from rsd_jax.evaluation.skipped_passes import (
     skipping_rows,
     time_skipped_passes,
 )
+from rsd_jax.evaluation.sweep.settings import PairSource
 from rsd_jax.evaluation.verification import time_verification, ways_to_verify
 from rsd_jax.models.loading import random_model
-from rsd_jax.models.pairs import shipped_pair_directory
 from rsd_jax.records.files import append_row
 from rsd_jax.reporting.comparison.table import comparison_table
 from rsd_jax.reporting.skipping.costs import skip_cost_table, skip_costs_of
+from rsd_jax.tasks.jsonl import jsonl_task
 from rsd_jax.tasks.prompts import load_prompts
 
 DRAFT_OF_SHAPE = "llama2_115m"
@@ -46,6 +51,17 @@ VOCABULARIES = [2048, 49152]  # of the shipped pair and of SmolLM2
 
 def _arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
+    parser.add_argument("--pair", help="name of a pair, if not that which ships, e.g. smollm2")
+    parser.add_argument("--source", default="", help="with --pair=smollm2: package or hub")
+    parser.add_argument("--target", default="", help="target of a pair of your own")
+    parser.add_argument("--draft", default="", help="its draft; also with --pair=smollm2")
+    parser.add_argument("--tokenizer", default="", help="its tokenizer, if --target has none")
+    parser.add_argument(
+        "--prompts", type=pathlib.Path, help="JSONL of prompts, if not those of the pair that ships"
+    )
+    parser.add_argument(
+        "--template", default="plain", help="with --prompts: plain, or chat for the chat template"
+    )
     parser.add_argument("--shape", help="shape of a target with random weights, e.g. llama2_7b")
     parser.add_argument("--draft_shape", default=DRAFT_OF_SHAPE, help="shape of the random draft")
     parser.add_argument("--layers", type=int, help="layers of the target, if not those of --shape")
@@ -90,15 +106,19 @@ def _arguments() -> argparse.Namespace:
     args = parser.read()
     if args.shape is None and (args.layers or args.dtype):
         parser.error("--layers and --dtype are for random weights; give a --shape")
+    if sum(map(bool, (args.shape, args.pair, args.target))) > 1:
+        parser.error("--shape, --pair and --target exclude each other; give one of them")
+    if args.target and not args.draft:
+        parser.error("the methods need a draft; give --draft")
+    if args.shape and args.prompts:
+        parser.error("random weights are given random prompts; leave out --prompts")
     return args
 
 
 def _models(args: argparse.Namespace):
-    """(name, target, draft, prompts, directory of the weights or None)."""
+    """(name, target, draft, prompts)."""
     if args.shape is None:
-        pair = rsd_jax.load_pair("quickstart")
-        prompts = token_ids(load_prompts()[: args.num_prompts], pair.tokenizer)
-        return "quickstart", pair.target, pair.draft, prompts, shipped_pair_directory("quickstart")
+        return _pair(args)
     dtype = args.dtype or "bfloat16"
     target = random_model(args.shape, layers=args.layers, dtype=dtype, seed=0)
     draft = random_model(args.draft_shape, dtype=dtype, seed=1)
@@ -106,16 +126,37 @@ def _models(args: argparse.Namespace):
     size = (args.num_prompts, RANDOM_PROMPT_LENGTH)
     prompts = rng.integers(0, target.model.vocab_size, size).tolist()
     name = f"random {args.shape}" + (f", {args.layers} layers" if args.layers else "")
-    return name, target, draft, prompts, None
+    return name, target, draft, prompts
+
+
+def _pair(args: argparse.Namespace):
+    """As `_models`, for a pair with trained weights."""
+    named = args.pair or ("" if args.target else "quickstart")
+    source = PairSource(
+        shipped=named,
+        source=args.source,
+        target=args.target,
+        draft=args.draft,
+        tokenizer=args.tokenizer,
+    )
+    chosen = load_prompts()[: args.num_prompts]
+    if args.prompts:
+        chosen = jsonl_task(path=args.prompts, template=args.template).first(args.num_prompts)
+    pair = load_pair(source)
+    if pair.draft is None:
+        raise rsd_jax.ConfigError(f"the pair {named!r} has no draft; give one with --draft")
+    prompts = token_ids(chosen, pair.tokenizer)
+    return named or pathlib.Path(args.target).name, pair.target, pair.draft, prompts
 
 
 def _peers(
     transformers: TransformersPeer | None, sampling: Sampling, length: int, batch_size: int
 ) -> list[Peer]:
-    """Hugging Face without and, at batch size 1, with an assistant."""
+    """Hugging Face without and, at batch size 1 and with a draft, with an assistant."""
     if transformers is None:
         return []
-    lengths = dict.fromkeys([0, 2, length] if batch_size == 1 else [0])
+    assisted = batch_size == 1 and transformers.draft is not None
+    lengths = dict.fromkeys([0, 2, length] if assisted else [0])
     return [transformers.peer(sampling, draft_length=each) for each in lengths]
 
 
@@ -171,17 +212,17 @@ def main() -> None:
     if args.verification:
         return _verification(args.batch_sizes, args.vocab_sizes)
     args.out.parent.mkdir(parents=True, exist_ok=True)  # an error here comes before measuring
-    name, target, draft, prompts, weights = _models(args)
+    name, target, draft, prompts = _models(args)
     if args.skipping:
         return _skipping(name, target, args)
-    task = "completion" if weights else "random"
+    task = "random" if args.shape else args.prompts.stem if args.prompts else "completion"
     methods = benchmark.benchmark_methods(args.draft_length)
     sampling = Sampling(
         max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p
     )
     peer = None
-    if args.peers and weights:
-        peer = TransformersPeer.load(weights / "target", weights / "draft")
+    if args.peers and not args.shape:
+        peer = TransformersPeer.of_models(target, draft)
     bandwidth = copy_bandwidth(args.megabytes)
     filters = "" if args.top_p == 1 else f", top-p {args.top_p:g}"
     print(f"{name} on {jax.devices()[0].device_kind}, T = {args.temperature:g}{filters}")

@@ -9,10 +9,14 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from rsd_jax.core.types import LoadedModel
 from rsd_jax.engine.request import Sampling
+from rsd_jax.models.checkpoint import save_model
+from rsd_jax.models.decoder import DecoderModel
 from rsd_jax.models.families import family_of
 from rsd_jax.models.family import ModelConfig
 
@@ -37,29 +41,50 @@ class TransformersPeer:
     """A pair in PyTorch.
 
     Attributes:
-      target, draft: causal language models of transformers, on one device and in one dtype.
+      target, draft: causal language models of transformers, on one device and in one dtype; draft
+        None for decoding without an assistant.
     """
 
-    def __init__(self, target: Any, draft: Any):
+    def __init__(self, target: Any, draft: Any = None):
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         import torch
         import transformers
 
         transformers.logging.set_verbosity_error()
         self._torch = torch
-        self.target, self.draft = target.eval(), draft.eval()
+        self.target = target.eval()
+        self.draft = None if draft is None else draft.eval()
         for model in (self.target, self.draft):
+            if model is None:
+                continue
             model.generation_config.eos_token_id = None
             model.generation_config.pad_token_id = 0
 
     @classmethod
-    def load(cls, target: pathlib.Path, draft: pathlib.Path) -> "TransformersPeer":
-        """A pair from directories, on the CPU, in float32."""
+    def of_models(cls, target: LoadedModel, draft: LoadedModel | None) -> "TransformersPeer":
+        """Loaded models, wherever they come from, on the CPU, in float32.
+
+        A draft with other token ids than its target's cannot assist in transformers, and is left
+        out.
+
+        Args:
+          target: of a family in `FAMILIES`.
+          draft: the same, or a draft that knows only some tokens; None for none.
+        """
         import torch
         import transformers
 
-        read = transformers.AutoModelForCausalLM.from_pretrained
-        return cls(read(target, dtype=torch.float32), read(draft, dtype=torch.float32))
+        def moved(loaded: LoadedModel, folder: pathlib.Path) -> Any:
+            assert isinstance(loaded.model, DecoderModel)
+            save_model(folder, loaded.model.config, loaded.params, dtype="float32")
+            read = transformers.AutoModelForCausalLM.from_pretrained
+            return read(folder, dtype=torch.float32)
+
+        with tempfile.TemporaryDirectory() as name:
+            root = pathlib.Path(name)
+            if draft is None or not isinstance(draft.model, DecoderModel):
+                return cls(moved(target, root / "target"))
+            return cls(moved(target, root / "target"), moved(draft, root / "draft"))
 
     @classmethod
     def random(cls, target: ModelConfig, draft: ModelConfig, dtype: str) -> "TransformersPeer":
@@ -134,6 +159,7 @@ class TransformersPeer:
             # The default of transformers is top_k=50.
             options["top_k"] = sampling.top_k or 0
         if draft_length:
+            assert self.draft is not None
             config = self.draft.generation_config
             config.num_assistant_tokens = draft_length
             config.num_assistant_tokens_schedule = "constant"
