@@ -193,7 +193,7 @@ def test_what_is_measured_on_stored_laws(made):
     windows = made.responses(top=True, split="train").spread(4, 96)
     measured = evaluate_stored(model, params, windows, batch_size=2)
     batch = as_batch(windows, None, top=True)
-    logits = model.score(params, batch.windows[:, :-1])
+    logits = parity.score(model, params, batch.windows[:, :-1])
     values = {
         "forward_kl": forward_kl(batch.top, logits),
         "acceptance_t1": expected_acceptance(batch.top, logits),
@@ -225,7 +225,7 @@ def test_the_exported_draft_drafts_for_its_target(made, tmp_path):
         drafted = rsd_jax.generate(method, target, draft, prompts, **options)
         assert drafted.tokens == plain.tokens
     # The draft proposes no token that it does not know.
-    logits = draft.model.score(draft.params, np.asarray([prompts[0]]))
+    logits = parity.score(draft.model, draft.params, np.asarray([prompts[0]]))
     known = np.isin(np.arange(340), made.token_map.target_ids)
     assert np.isfinite(np.asarray(logits)[..., known]).all()
     assert (np.asarray(logits)[..., ~known] == -np.inf).all()

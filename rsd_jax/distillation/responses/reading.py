@@ -74,12 +74,13 @@ def _kept(shard: Shard, keep: Callable[[str], bool] | None) -> Shard:
         return shard
     chosen = np.asarray([keep(str(name)) for name in shard.name], bool)
     responses = shard.length - shard.prompt_length
-    by_token, by_response = np.repeat(chosen, shard.length), np.repeat(chosen, responses)
+    # All other fields have an entry per sequence.
+    entries = {"tokens": np.repeat(chosen, shard.length)}
+    entries |= dict.fromkeys(TOP_FIELDS, np.repeat(chosen, responses))
     kept: dict[str, Any] = {}
     for field in dataclasses.fields(shard):
         array = getattr(shard, field.name)
-        of = {"tokens": by_token} | dict.fromkeys(TOP_FIELDS, by_response)
-        kept[field.name] = None if array is None else array[of.get(field.name, chosen)]
+        kept[field.name] = None if array is None else array[entries.get(field.name, chosen)]
     return Shard(**kept)
 
 
