@@ -35,16 +35,19 @@ CACHE_AXES = ("batch", "kv_heads", "positions", "head_dim")
 
 @dataclasses.dataclass(frozen=True)
 class MeshLayout:
-    """A mesh with axes "data" and "model"; hashable.
+    """A mesh with axes "data" and "model", and what of a model goes over them; hashable.
 
     Attributes:
       mesh: all axes of type Auto, whatever the user's mesh had.
+      replicated: whether nothing is split over "model": every device of that axis has the whole
+        model and the caches of all heads, so that a pass of the model has no collectives.
     """
 
     mesh: Mesh
+    replicated: bool = False
 
     @classmethod
-    def of(cls, mesh: Mesh) -> "MeshLayout":
+    def of(cls, mesh: Mesh, *, replicated: bool = False) -> "MeshLayout":
         """Takes any mesh; `jax.make_mesh` gives Explicit axes, which a plain program rejects.
 
         Raises:
@@ -60,7 +63,7 @@ class MeshLayout:
         missing = [name for name in (DATA, MODEL) if name not in mesh.axis_names]
         devices = mesh.devices.reshape(mesh.devices.shape + (1,) * len(missing))
         names = (*mesh.axis_names, *missing)
-        return cls(Mesh(devices, names, axis_types=(AxisType.Auto,) * len(names)))
+        return cls(Mesh(devices, names, axis_types=(AxisType.Auto,) * len(names)), replicated)
 
     @property
     def data_shards(self) -> int:
@@ -81,6 +84,7 @@ class MeshLayout:
         names: list[str | None] = []
         for axis, size in zip(axes, sizes, strict=True):
             name = LOGICAL_TO_MESH[axis] if axis is not None else None
+            name = None if self.replicated and name == MODEL else name
             shards = int(self.mesh.shape[name]) if name is not None else 1
             names.append(name if shards > 1 and size % shards == 0 else None)
         taken = [name for name in names if name is not None]
@@ -115,7 +119,9 @@ class MeshLayout:
         return jax.tree.map(constrain, state)
 
 
-def over_rows(layout: MeshLayout | None) -> Callable[[Any], Any]:
+def over_rows(
+    layout: MeshLayout | None, place: Callable[[Any], Any] | None = None
+) -> Callable[[Any], Any]:
     """Decorates a function of pytrees so that each data shard runs it on its own rows.
 
     What is passed by name has rows, a leading batch axis in every leaf, and so has the result;
@@ -123,6 +129,7 @@ def over_rows(layout: MeshLayout | None) -> Callable[[Any], Any]:
 
     Args:
       layout: None leaves the function alone.
+      place: lays out the result; by default `layout.place_buffers`.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -132,7 +139,7 @@ def over_rows(layout: MeshLayout | None) -> Callable[[Any], Any]:
         @functools.wraps(function)
         def mapped(*shared: Any, **rows: Any) -> Any:
             run = _on_shards(layout, function, PartitionSpec(DATA))
-            return layout.place_buffers(run(shared, rows))
+            return (place or layout.place_buffers)(run(shared, rows))
 
         return mapped
 

@@ -34,6 +34,7 @@ def load_model(
     *,
     dtype: Any = "float32",
     mesh: jax.sharding.Mesh | None = None,
+    replicated: bool = False,
     adapter: str | pathlib.Path | None = None,
 ) -> LoadedModel:
     """Loads a model of a family in `rsd_jax.models.families.FAMILIES`.
@@ -46,6 +47,8 @@ def load_model(
         bfloat16 elsewhere; see `dtype_name`. Probabilities are always float32.
       mesh: axes "data" (rows) and "model" (heads, wide dimensions), e.g.
         `jax.make_mesh((4, 2), ("data", "model"))`; None for one device.
+      replicated: whether every device of the axis "model" has the whole model and its caches, as
+        may pay for a small draft: its passes then have no collectives (docs/performance.md).
       adapter: directory of a low-rank adapter in PEFT's format, which is added to the weights.
 
     Raises:
@@ -55,7 +58,7 @@ def load_model(
     """
     files = local_path(path)
     config = read_config(files)
-    layout = _layout(mesh)
+    layout = _layout(mesh, replicated)
     model = build_model(config, dtype=dtype, layout=layout)
     added = None if adapter is None else load_adapter(adapter, config)
 
@@ -161,8 +164,8 @@ def _random_parameter(key: jax.Array, kind: str, shape: tuple[int, ...], dtype: 
     return (0.02 * jax.random.normal(key, shape, jnp.dtype(dtype))).astype(dtype)
 
 
-def _layout(mesh: jax.sharding.Mesh | None) -> MeshLayout | None:
-    return None if mesh is None else MeshLayout.of(mesh)
+def _layout(mesh: jax.sharding.Mesh | None, replicated: bool = False) -> MeshLayout | None:
+    return None if mesh is None else MeshLayout.of(mesh, replicated=replicated)
 
 
 def build_model(config: ModelConfig, *, dtype: Any, layout: MeshLayout | None = None) -> Network:

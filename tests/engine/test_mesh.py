@@ -15,6 +15,7 @@ from rsd_jax.engine.job import prepare, start
 from rsd_jax.engine.methods import lossless_verifiers
 from rsd_jax.engine.request import Request
 from rsd_jax.evaluation.expected import expected_run
+from rsd_jax.evaluation.tpu.findings import read_program
 from rsd_jax.models.checkpoint import save_model
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.search import SearchConfig, SearchState
@@ -54,9 +55,13 @@ def directories(tmp_path_factory):
     return root / "target", root / "draft"
 
 
-def _pair(directories, shape):
+def _pair(directories, shape, *, replicate_draft=False):
     mesh = None if shape is None else jax.make_mesh(shape, ("data", "model"))
-    return [rsd_jax.load_model(directory, mesh=mesh) for directory in directories]
+    target, draft = directories
+    return [
+        rsd_jax.load_model(target, mesh=mesh),
+        rsd_jax.load_model(draft, mesh=mesh, replicated=replicate_draft),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +96,33 @@ def test_same_tokens_as_one_device(method, shape, directories, one_device):
     if shape == (8, 1):
         assert not _collectives(text)
     assert not _gathered(text, job, state, shape)
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (1, 8)], ids=lambda shape: "x".join(map(str, shape)))
+@pytest.mark.parametrize("method", ["sd", "spectr", "rsd_c", "rsd_s"])
+def test_a_replicated_draft(method, shape, directories, one_device):
+    """The same tokens, and no collective in the draft phase; the target is split as before."""
+    pair = _pair(directories, shape, replicate_draft=True)
+    decoded, text, job, state = _decode(method, pair)
+    assert decoded[1][: len(PROMPTS)] == one_device[method][1][: len(PROMPTS)]
+    assert decoded[0] == one_device[method][0]
+    assert not _gathered(text, job, state, shape)
+    counts = read_program(text, caches=[], whole=[], rows=1).collectives
+    phases = {name.split()[0] for name in counts}
+    assert "score" in phases
+    assert "draft" not in phases
+    keys = state.drafter.cache.keys[0]
+    rows = keys.shape[0] // shape[0]
+    assert keys.sharding.shard_shape(keys.shape) == (rows, *keys.shape[1:])
+    for leaf in jax.tree.leaves(job.params.draft):
+        assert leaf.sharding.is_fully_replicated
+
+
+def test_a_split_draft_has_collectives(directories):
+    """What the test above counts is there without `replicated`."""
+    _, text, _, _ = _decode("sd", _pair(directories, (2, 4)))
+    found = read_program(text, caches=[], whole=[], rows=1).collectives
+    assert found["draft all-reduce"] >= 2 * METHODS["sd"]["length"]
 
 
 @pytest.mark.parametrize("shape", [(4, 2), (1, 8)], ids=lambda shape: "x".join(map(str, shape)))
