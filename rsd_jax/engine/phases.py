@@ -9,7 +9,7 @@ from flax import struct
 
 from rsd_jax.core.rows import write_rows
 from rsd_jax.core.sampling import block_keys
-from rsd_jax.core.sharding import MeshLayout
+from rsd_jax.core.sharding import MeshLayout, gather_logits
 from rsd_jax.core.tree import DraftTree
 from rsd_jax.core.types import KVCache, VerifyResult
 from rsd_jax.core.warp import Warp
@@ -103,7 +103,7 @@ def score(
         state.target_scratch,
         engine.drafter.pass_widths,
     )
-    return logits, dataclasses.replace(state, target_scratch=scratch)
+    return gather_logits(logits), dataclasses.replace(state, target_scratch=scratch)
 
 
 def _places(engine: Engine, tree: DraftTree) -> jax.Array | None:

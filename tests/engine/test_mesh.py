@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import rsd_jax
+from rsd_jax.core import sharding
 from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.engine.decoding import advance
 from rsd_jax.engine.job import prepare, start
@@ -71,12 +72,13 @@ def one_device(directories):
     return {name: _decode(name, pair)[0] for name in METHODS}
 
 
-def _decode(method, pair, **options):
+def _decode(method, pair, sampling=None, **options):
     """(tokens and blocks, text of the loop, job, state), from one compilation."""
     built = rsd_jax.build_method(method, **METHODS[method], **options)
     skips = joint_law.skips(built, CONFIG.num_layers)
+    sampling = {"temperature": 0.7} | (sampling or {})
     job = prepare(
-        built, *pair, Request.of(PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7, **skips)
+        built, *pair, Request.of(PROMPTS, max_new_tokens=NEW_TOKENS, **sampling, **skips)
     )
     state = start(job, job.batches[0])
     arguments = (job.params, state, job.options, jnp.asarray(2**31 - 1, jnp.int32))
@@ -123,6 +125,38 @@ def test_a_split_draft_has_collectives(directories):
     _, text, _, _ = _decode("sd", _pair(directories, (2, 4)))
     found = read_program(text, caches=[], whole=[], rows=1).collectives
     assert found["draft all-reduce"] >= 2 * METHODS["sd"]["length"]
+
+
+def _counts(method, pair, sampling=None):
+    """Tokens and blocks, and the collectives of a block by phase and kind."""
+    decoded, text, _, _ = _decode(method, pair, sampling)
+    return decoded, read_program(text, caches=[], whole=[], rows=1).collectives
+
+
+@pytest.mark.parametrize(
+    ("method", "sampling", "steps"),
+    # 24 bisections of K-SEQ; 31 of top-k, and 31 of top-p.
+    [("spectr", {}, 24), ("sd", {"top_k": 20, "top_p": 0.9}, 62)],
+    ids=["spectr", "filters"],
+)
+def test_logits_are_gathered_once(method, sampling, steps, directories, monkeypatch):
+    """Nothing is reduced over the vocabulary: sub-layers aside, one gather each is what is left."""
+    pair = _pair(directories, (2, 4))
+    decoded, counts = _counts(method, pair, sampling)
+    length, layers = METHODS[method]["length"], CONFIG.num_layers
+    assert counts == {
+        "draft all-gather": length,
+        "draft all-reduce": 2 * layers * length,
+        "score all-gather": 1,
+        "score all-reduce": 2 * layers,
+    }
+    monkeypatch.setattr(sharding, "_GATHERED_BYTES", 0)
+    jax.clear_caches()
+    split, before = _counts(method, pair, sampling)
+    monkeypatch.undo()
+    jax.clear_caches()
+    assert split == decoded
+    assert before["verify all-reduce"] >= steps
 
 
 @pytest.mark.parametrize("shape", [(4, 2), (1, 8)], ids=lambda shape: "x".join(map(str, shape)))
@@ -247,7 +281,8 @@ def _collectives(text):
 
 def _gathered(text, job, state, shape):
     """Sizes of gathered arrays that could be weights or a shard's rows of a cache."""
-    sizes = {_elements(line) for line in _collectives(text) if "all-gather" in line}
+    gathers = [line for line in _collectives(text) if "all-gather" in line]
+    sizes = {_elements(line) for line in gathers if "/gather_logits/" not in line}
     models = (job.params.target, job.params.draft)
     weights = min(leaf.size for leaf in jax.tree.leaves(models) if leaf.ndim > 1)
     cache = state.target_cache.keys[0].size // shape[0]
