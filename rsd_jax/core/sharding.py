@@ -73,6 +73,11 @@ class MeshLayout:
         """Devices along the data axis; batches are padded to a multiple of it."""
         return int(self.mesh.shape[DATA])
 
+    @property
+    def model_shards(self) -> int:
+        """Parts that a model is split into: devices along the model axis, 1 if replicated."""
+        return 1 if self.replicated else int(self.mesh.shape[MODEL])
+
     def spec(self, axes: tuple[str | None, ...], sizes: tuple[int, ...]) -> PartitionSpec:
         """Where an array goes.
 

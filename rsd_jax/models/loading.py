@@ -22,6 +22,7 @@ from rsd_jax.models.families import family_of
 from rsd_jax.models.family import ModelConfig, Network
 from rsd_jax.models.gguf_files import is_gguf, read_gguf
 from rsd_jax.models.hub import local_path, origin_of
+from rsd_jax.models.kv_heads import split_kv_heads, with_kv_copies
 from rsd_jax.models.shapes import NAMED_CONFIGS
 from rsd_jax.models.weight_files import existing_directory
 from rsd_jax.text.gguf_tokenizer import tokenizer_from_gguf
@@ -59,15 +60,16 @@ def load_model(
     files = local_path(path)
     config = read_config(files)
     layout = _layout(mesh, replicated)
-    model = build_model(config, dtype=dtype, layout=layout)
-    added = None if adapter is None else load_adapter(adapter, config)
+    model = split_kv_heads(build_model(config, dtype=dtype, layout=layout), layout, str(path))
+    family, added = family_of(config), None if adapter is None else load_adapter(adapter, config)
 
     def place(names: tuple[str, ...], array: np.ndarray) -> jax.Array:
         if added is not None:
             array = added.added_to(names, array)
         if layout is None:
             return jnp.asarray(array)
-        return family_of(config).place(layout, config, names, array)
+        array = with_kv_copies(array, family.axes(config, names), model.kv_copies)
+        return family.place(layout, model.stored_config, names, array)
 
     params = load_params(files, config, dtype=model.dtype, place=place)
     return LoadedModel(model, params, layout, origin_of(path))
@@ -145,14 +147,15 @@ def random_model(
     if layers is not None:
         config = dataclasses.replace(config, num_layers=positive_integer("layers", layers))
     layout, family = _layout(mesh), family_of(config)
-    model = build_model(config, dtype=dtype, layout=layout)
+    model = split_kv_heads(build_model(config, dtype=dtype, layout=layout), layout, name)
     specs = sorted({spec.path: spec.shape for spec in family.tensors(config).values()}.items())
     flat = {}
     for index, (path, shape) in enumerate(specs):
         key = jax.random.fold_in(jax.random.key(seed), index)
         flat[path] = _random_parameter(key, path[-1], shape, model.dtype)
         if layout is not None:
-            flat[path] = family.place(layout, config, path, flat[path])
+            copied = with_kv_copies(flat[path], family.axes(config, path), model.kv_copies)
+            flat[path] = family.place(layout, model.stored_config, path, copied)
     return LoadedModel(model, flax.traverse_util.unflatten_dict(flat), layout)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 
 import rsd_jax
 from rsd_jax.core import sharding
+from rsd_jax.core.identity import search_identity
 from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.engine.decoding import advance
 from rsd_jax.engine.job import prepare, start
@@ -19,6 +21,7 @@ from rsd_jax.evaluation.expected import expected_run
 from rsd_jax.evaluation.tpu.findings import read_program
 from rsd_jax.models.checkpoint import save_model
 from rsd_jax.models.config import LlamaConfig
+from rsd_jax.models.qwen import Qwen2Config
 from rsd_jax.search import SearchConfig, SearchState
 from rsd_jax.search.driver import search_through
 from rsd_jax.search.matchness import read_matchness
@@ -28,7 +31,7 @@ from tests.compile_meter import compilations
 from tests.joint_law import METHODS
 
 MESHES = [(8, 1), (4, 2), (2, 4), (1, 8)]
-# Four key/value heads: they divide model axes of 2 and 4, and are replicated over 8.
+# Four key/value heads: model axes of 2 and 4 split them, an axis of 8 holds two copies of each.
 CONFIG = LlamaConfig(
     vocab_size=64,
     hidden_size=32,
@@ -77,9 +80,7 @@ def _decode(method, pair, sampling=None, **options):
     built = rsd_jax.build_method(method, **METHODS[method], **options)
     skips = joint_law.skips(built, CONFIG.num_layers)
     sampling = {"temperature": 0.7} | (sampling or {})
-    job = prepare(
-        built, *pair, Request.of(PROMPTS, max_new_tokens=NEW_TOKENS, **sampling, **skips)
-    )
+    job = prepare(built, *pair, Request.of(PROMPTS, max_new_tokens=NEW_TOKENS, **sampling, **skips))
     state = start(job, job.batches[0])
     arguments = (job.params, state, job.options, jnp.asarray(2**31 - 1, jnp.int32))
     loop = advance.lower(job.engine, *arguments).compile()
@@ -303,6 +304,53 @@ def test_parameters_and_caches_are_sharded(directories):
     assert wide.sharding.shard_shape(wide.shape) == (32, 16)
     keys = state.target_cache.keys[0]
     assert keys.sharding.shard_shape(keys.shape) == (4, 1, keys.shape[2], 8)
+
+
+def test_more_devices_than_key_value_heads(directories):
+    """The query heads of one key/value head are split; the model's sizes are those of its file."""
+    target, draft = _pair(directories, (1, 8))
+    *_, state = _decode("sd", (target, draft))
+    keys = state.target_cache.keys[0]
+    assert keys.shape[1] == 8
+    assert keys.sharding.shard_shape(keys.shape)[1] == 1
+    attention = target.params["layers_0"]["self_attn"]
+    for name in ("q_proj", "k_proj", "v_proj"):
+        kernel = attention[name]["kernel"]
+        assert kernel.sharding.shard_shape(kernel.shape) == (32, 8)
+    copied = attention["k_proj"]["kernel"].reshape(32, 4, 2, 8)
+    np.testing.assert_array_equal(copied[:, :, 0], copied[:, :, 1])
+    one = rsd_jax.load_model(directories[0])
+    assert target.model.sizes == one.model.sizes
+    counts = [search_identity(loaded)["num_parameters"] for loaded in (target, one)]
+    assert counts[0] == counts[1] == sum(leaf.size for leaf in jax.tree.leaves(one.params))
+
+
+def test_biases_of_key_value_heads(tmp_path):
+    """A relative of Llama with biases gives the same logits where its heads are copied."""
+    config, rng = Qwen2Config(**vars(CONFIG)), np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape).astype(leaf.dtype),
+        tiny_params(3, config),
+    )
+    save_model(tmp_path, config, params, dtype="float32")
+    mesh = jax.make_mesh((1, 8), ("data", "model"))
+    tokens = jnp.asarray([[1, 2, 3, 4]], jnp.int32)
+    found = []
+    for loaded in (rsd_jax.load_model(tmp_path, mesh=mesh), rsd_jax.load_model(tmp_path)):
+        found.append(jax.jit(loaded.model.score)(loaded.params, tokens))
+    assert found[0].shape == (1, 4, CONFIG.vocab_size)
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
+def test_heads_that_no_axis_splits_get_one_warning(directories):
+    mesh = jax.make_mesh((1, 3), ("data", "model"), devices=jax.devices()[:3])
+    message = r"target: the mesh axis 'model' has 3 devices.* 4 key/value heads .*8 query heads"
+    with pytest.warns(UserWarning, match=message) as seen:
+        rsd_jax.load_model(directories[0], mesh=mesh)
+    assert len(seen) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rsd_jax.load_model(directories[1], mesh=mesh, replicated=True)
 
 
 def test_a_missing_axis_and_an_unknown_one():

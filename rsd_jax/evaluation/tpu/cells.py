@@ -30,6 +30,7 @@ _V5E, _V6E, _V5P = 16 * _GIB, 32 * _GIB, 95 * _GIB
 
 V5E_8 = Chips(topology="v5e:2x4", mesh=(1, 8), hbm=_V5E)
 V5E_2_BY_4 = Chips(topology="v5e:2x4", mesh=(2, 4), hbm=_V5E)
+V5E_16 = Chips(topology="v5e:4x4", mesh=(1, 16), hbm=_V5E)
 V6E_8 = Chips(topology="v6e:2x4", mesh=(1, 8), hbm=_V6E)
 V5P_8 = Chips(topology="v5p:2x2x2", mesh=(1, 8), hbm=_V5P)
 
@@ -109,7 +110,12 @@ def cases() -> list[Case]:
     for batch in (1, 16):
         found += [_case(V5E_8, "llama2_7b", tree, batch, _FEW_LAYERS) for tree in rest]
     found += [_case(V5E_2_BY_4, "llama2_7b", tree, 16, _FEW_LAYERS) for tree in TREES]
-    larger = ((V5E_8, "llama2_13b"), (V6E_8, "llama2_70b"), (V5P_8, "llama2_70b"))
+    larger = (
+        (V5E_8, "llama2_13b"),
+        (V6E_8, "llama2_70b"),
+        (V5P_8, "llama2_70b"),
+        (V5E_16, "llama2_70b"),  # twice as many chips as key/value heads
+    )
     for chips, target in larger:
         for batch in (1, 16):
             found += [_case(chips, target, tree, batch, _FEW_LAYERS) for tree in first]
