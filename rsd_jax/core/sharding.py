@@ -166,7 +166,8 @@ def gather_logits(logits: jax.Array) -> jax.Array:
     """
     mesh = jax.sharding.get_abstract_mesh()
     size = logits.size * logits.dtype.itemsize
-    if mesh.empty or mesh.shape[MODEL] == 1 or size > _GATHERED_BYTES:
+    inside = DATA in mesh.manual_axes
+    if not inside or mesh.shape[MODEL] == 1 or size > _GATHERED_BYTES:
         return logits
     with jax.named_scope(_GATHER):
         return jax.lax.with_sharding_constraint(logits, PartitionSpec())

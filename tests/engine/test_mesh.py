@@ -353,6 +353,15 @@ def test_heads_that_no_axis_splits_get_one_warning(directories):
         rsd_jax.load_model(directories[1], mesh=mesh, replicated=True)
 
 
+def test_logits_are_left_alone_outside_the_programs():
+    """Also where a user has set a mesh of other axes."""
+    mesh = jax.make_mesh((2, 4), ("rows", "columns"))
+    logits = jnp.ones((2, 3, 8))
+    with jax.set_mesh(mesh):
+        assert "sharding_constraint" not in str(jax.make_jaxpr(sharding.gather_logits)(logits))
+    assert sharding.gather_logits(logits) is logits
+
+
 def test_a_missing_axis_and_an_unknown_one():
     """A mesh may have a single axis; an unknown name of an axis is an error."""
     assert MeshLayout.of(jax.make_mesh((8,), ("data",))).data_shards == 8
