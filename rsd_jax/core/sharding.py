@@ -154,6 +154,11 @@ def over_rows(
     return decorate
 
 
+def inside_rows() -> bool:
+    """Whether the code runs on one data shard, inside `over_rows` or `mean_over_rows`."""
+    return DATA in jax.sharding.get_abstract_mesh().manual_axes
+
+
 def gather_logits(logits: jax.Array) -> jax.Array:
     """The same logits, whole on every device of the model axis if they are small.
 
@@ -164,10 +169,8 @@ def gather_logits(logits: jax.Array) -> jax.Array:
     Args:
       logits: f32[B, ..., V] of a data shard.
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    size = logits.size * logits.dtype.itemsize
-    inside = DATA in mesh.manual_axes
-    if not inside or mesh.shape[MODEL] == 1 or size > _GATHERED_BYTES:
+    is_small = logits.size * logits.dtype.itemsize <= _GATHERED_BYTES
+    if not (inside_rows() and is_small and jax.sharding.get_abstract_mesh().shape[MODEL] > 1):
         return logits
     with jax.named_scope(_GATHER):
         return jax.lax.with_sharding_constraint(logits, PartitionSpec())

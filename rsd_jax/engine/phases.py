@@ -9,7 +9,7 @@ from flax import struct
 
 from rsd_jax.core.rows import write_rows
 from rsd_jax.core.sampling import block_keys
-from rsd_jax.core.sharding import MeshLayout, gather_logits
+from rsd_jax.core.sharding import MeshLayout, gather_logits, inside_rows
 from rsd_jax.core.tree import DraftTree
 from rsd_jax.core.types import KVCache, VerifyResult
 from rsd_jax.core.warp import Warp
@@ -86,7 +86,7 @@ def draft(
     )
     if engine.draft_layout is not None and engine.draft_layout.replicated:
         # Else the compiler may split the laws as verification does, and draw from parts of them.
-        tree = engine.draft_layout.place_buffers(tree, within_rows=True)
+        tree = engine.draft_layout.place_buffers(tree, within_rows=inside_rows())
     return tree, dataclasses.replace(state, drafter=drafter)
 
 

@@ -13,6 +13,7 @@ import rsd_jax
 from rsd_jax.core import sharding
 from rsd_jax.core.identity import search_identity
 from rsd_jax.core.sharding import MeshLayout
+from rsd_jax.engine import phase_programs
 from rsd_jax.engine.decoding import advance
 from rsd_jax.engine.job import prepare, start
 from rsd_jax.engine.methods import lossless_verifiers
@@ -119,6 +120,19 @@ def test_a_replicated_draft(method, shape, directories, one_device):
     assert keys.sharding.shard_shape(keys.shape) == (rows, *keys.shape[1:])
     for leaf in jax.tree.leaves(job.params.draft):
         assert leaf.sharding.is_fully_replicated
+
+
+def test_the_draft_phase_alone_with_a_replicated_draft(directories):
+    """A phase that is a program of its own is not mapped over rows."""
+    built = rsd_jax.build_method("sd", **METHODS["sd"])
+    request = Request.of(PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7)
+    tokens = []
+    for shape in (None, (2, 4)):
+        job = prepare(built, *_pair(directories, shape, replicate_draft=True), request)
+        state = start(job, job.batches[0])
+        tree, _ = phase_programs.draft(job.engine, job.params, state, job.options)
+        tokens.append(np.asarray(tree.tokens)[: len(PROMPTS)])
+    np.testing.assert_array_equal(*tokens)
 
 
 def test_a_split_draft_has_collectives(directories):
