@@ -27,6 +27,7 @@ def load_pair(source: PairSource, mesh: jax.sharding.Mesh | None = None) -> rsd_
             draft=source.draft or None,
             dtype=source.dtype,
             mesh=mesh,
+            replicate_draft=source.replicate_draft,
         )
     else:
         tokenizer = _tokenizer(source.tokenizer or source.target)  # first, as weights take long
@@ -34,7 +35,9 @@ def load_pair(source: PairSource, mesh: jax.sharding.Mesh | None = None) -> rsd_
             target=rsd_jax.load_model(
                 source.target, dtype=source.dtype, mesh=mesh, adapter=source.adapter or None
             ),
-            draft=rsd_jax.load_model(source.draft, dtype=source.dtype, mesh=mesh)
+            draft=rsd_jax.load_model(
+                source.draft, dtype=source.dtype, mesh=mesh, replicated=source.replicate_draft
+            )
             if source.draft
             else None,
             tokenizer=tokenizer,

@@ -1,5 +1,6 @@
 """Pairs from disk, as the launchers load them: a draft whose tokenizer is not the target's."""
 
+import dataclasses
 import shutil
 import warnings
 
@@ -94,6 +95,24 @@ def test_another_tokenizer_may_share_tokens(models, tmp_path):
     (root / "draft" / "tokenizer.json").unlink()
     with pytest.raises(rsd_jax.CheckpointError, match="draft holds no tokenizer"):
         load_pair(source)
+
+
+def test_a_draft_may_be_replicated(models):
+    target, draft = (str(models / name) for name in ("target", "draft"))
+    source = PairSource(target=target, draft=draft, replicate_draft=True)
+    assert source.hashed() == {"replicate_draft": True}
+    mesh = jax.make_mesh((2, 2), ("data", "model"), devices=jax.devices()[:4])
+    for pair in (
+        load_pair(source, mesh),
+        load_pair(dataclasses.replace(source, share_tokens=True), mesh),
+        load_pair(PairSource(shipped="quickstart", replicate_draft=True), mesh),
+    ):
+        assert not pair.target.layout.replicated
+        leaves = jax.tree.leaves(pair.draft.params)
+        assert all(leaf.sharding.is_fully_replicated for leaf in leaves)
+        split = jax.tree.leaves(pair.target.params)
+        assert not all(leaf.sharding.is_fully_replicated for leaf in split)
+    assert load_pair(source).draft.layout is None
 
 
 def test_shared_tokens_on_a_mesh(models, tmp_path):

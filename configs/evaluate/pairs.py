@@ -93,7 +93,8 @@ def pair(**values: Any) -> dict[str, Any]:
     places = ("shipped", "source", "target", "draft", "adapter", "tokenizer")
     unset = dict.fromkeys(places, "") | dict(template=placeholder(str))
     chat = dict(chat_template_kwargs=dict(), chat_date=CHAT_DATE)
-    return unset | chat | dict(share_tokens=False, dtype="float32") | values
+    draft = dict(share_tokens=False, replicate_draft=False)
+    return unset | chat | draft | dict(dtype="float32") | values
 
 
 def task(**values: Any) -> dict[str, Any]:

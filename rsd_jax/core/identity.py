@@ -34,14 +34,17 @@ def search_identity(target: LoadedModel) -> dict[str, Any]:
 
     The values are rounded to bfloat16, so that a model loaded in either type is the same.
     """
-    model, leaves = target.model, jax.tree.leaves(target.params)
+    model, sizes = target.model, target.model.sizes
+    # Parameters on a mesh may hold copies, see `split_kv_heads` of models.
+    held = sum(int(leaf.size) for leaf in jax.tree.leaves(target.params))
+    count = held if sizes is None else sizes.num_parameters
     digest = hashlib.sha256()
     for glance in jax.device_get(_glances(target.params, _SEARCH_GLANCE, "bfloat16")):
         digest.update(glance.astype("<f4").tobytes())
     return {
         "num_layers": int(model.num_layers),
         "vocab_size": int(model.vocab_size),
-        "num_parameters": sum(int(leaf.size) for leaf in leaves),
+        "num_parameters": count,
         "weights": digest.hexdigest()[:16],
     }
 

@@ -29,22 +29,28 @@ LOGICAL_TO_MESH: dict[str, str | None] = {
     "head_dim": None,
 }
 
+_GATHERED_BYTES = 4 * 2**20  # of logits on a data shard; docs/performance.md has the arithmetic
+_GATHER = "gather_logits"
+
 CACHE_AXES = ("batch", "kv_heads", "positions", "head_dim")
 """Logical axes of key/value buffers [B, H, S or M, K]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshLayout:
-    """A mesh with axes "data" and "model"; hashable.
+    """A mesh with axes "data" and "model", and what of a model goes over them; hashable.
 
     Attributes:
       mesh: all axes of type Auto, whatever the user's mesh had.
+      replicated: whether nothing is split over "model": every device of that axis has the whole
+        model and the caches of all heads, so that a pass of the model has no collectives.
     """
 
     mesh: Mesh
+    replicated: bool = False
 
     @classmethod
-    def of(cls, mesh: Mesh) -> "MeshLayout":
+    def of(cls, mesh: Mesh, *, replicated: bool = False) -> "MeshLayout":
         """Takes any mesh; `jax.make_mesh` gives Explicit axes, which a plain program rejects.
 
         Raises:
@@ -60,12 +66,17 @@ class MeshLayout:
         missing = [name for name in (DATA, MODEL) if name not in mesh.axis_names]
         devices = mesh.devices.reshape(mesh.devices.shape + (1,) * len(missing))
         names = (*mesh.axis_names, *missing)
-        return cls(Mesh(devices, names, axis_types=(AxisType.Auto,) * len(names)))
+        return cls(Mesh(devices, names, axis_types=(AxisType.Auto,) * len(names)), replicated)
 
     @property
     def data_shards(self) -> int:
         """Devices along the data axis; batches are padded to a multiple of it."""
         return int(self.mesh.shape[DATA])
+
+    @property
+    def model_shards(self) -> int:
+        """Parts that a model is split into: devices along the model axis, 1 if replicated."""
+        return 1 if self.replicated else int(self.mesh.shape[MODEL])
 
     def spec(self, axes: tuple[str | None, ...], sizes: tuple[int, ...]) -> PartitionSpec:
         """Where an array goes.
@@ -81,6 +92,7 @@ class MeshLayout:
         names: list[str | None] = []
         for axis, size in zip(axes, sizes, strict=True):
             name = LOGICAL_TO_MESH[axis] if axis is not None else None
+            name = None if self.replicated and name == MODEL else name
             shards = int(self.mesh.shape[name]) if name is not None else 1
             names.append(name if shards > 1 and size % shards == 0 else None)
         taken = [name for name in names if name is not None]
@@ -115,7 +127,9 @@ class MeshLayout:
         return jax.tree.map(constrain, state)
 
 
-def over_rows(layout: MeshLayout | None) -> Callable[[Any], Any]:
+def over_rows(
+    layout: MeshLayout | None, place: Callable[[Any], Any] | None = None
+) -> Callable[[Any], Any]:
     """Decorates a function of pytrees so that each data shard runs it on its own rows.
 
     What is passed by name has rows, a leading batch axis in every leaf, and so has the result;
@@ -123,6 +137,7 @@ def over_rows(layout: MeshLayout | None) -> Callable[[Any], Any]:
 
     Args:
       layout: None leaves the function alone.
+      place: lays out the result; by default `layout.place_buffers`.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -132,11 +147,33 @@ def over_rows(layout: MeshLayout | None) -> Callable[[Any], Any]:
         @functools.wraps(function)
         def mapped(*shared: Any, **rows: Any) -> Any:
             run = _on_shards(layout, function, PartitionSpec(DATA))
-            return layout.place_buffers(run(shared, rows))
+            return (place or layout.place_buffers)(run(shared, rows))
 
         return mapped
 
     return decorate
+
+
+def inside_rows() -> bool:
+    """Whether the code runs on one data shard, inside `over_rows` or `mean_over_rows`."""
+    return DATA in jax.sharding.get_abstract_mesh().manual_axes
+
+
+def gather_logits(logits: jax.Array) -> jax.Array:
+    """The same logits, whole on every device of the model axis if they are small.
+
+    Sums over a vocabulary that is split cost an all-reduce each, and the steps of a bisection wait
+    for one another's. One gather of a few MiB costs less. Larger logits stay split, as every device
+    would read all of them in every step. Does nothing outside `over_rows`.
+
+    Args:
+      logits: f32[B, ..., V] of a data shard.
+    """
+    is_small = logits.size * logits.dtype.itemsize <= _GATHERED_BYTES
+    if not (inside_rows() and is_small and jax.sharding.get_abstract_mesh().shape[MODEL] > 1):
+        return logits
+    with jax.named_scope(_GATHER):
+        return jax.lax.with_sharding_constraint(logits, PartitionSpec())
 
 
 def mean_over_rows(layout: MeshLayout | None) -> Callable[[Any], Any]:

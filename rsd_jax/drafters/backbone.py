@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from rsd_jax.core.sampling import Purpose, gumbel_top_k, gumbels, is_law
+from rsd_jax.core.sharding import gather_logits
 from rsd_jax.core.tree import BackboneLaws, DraftTree, SiblingLaw, TreeShape
 from rsd_jax.core.warp import Warp
 from rsd_jax.errors import ConfigError, is_integer, is_number, positive_integer
@@ -201,7 +202,7 @@ def grow_backbone(
         if not warp.greedy:
             first = growth.step * vocab
             noise = gumbels(keys, Purpose.DRAFT, (vocab,), first).astype(logits.dtype)
-        level, going = rule.expand(logits, warp, noise), growth.going
+        level, going = rule.expand(gather_logits(logits), warp, noise), growth.going
 
         def put(levels: jax.Array, new: jax.Array) -> jax.Array:
             return jax.lax.dynamic_update_index_in_dim(levels, new, growth.step, axis=1)

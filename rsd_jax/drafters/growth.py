@@ -11,6 +11,7 @@ import numpy as np
 from flax import struct
 
 from rsd_jax.core.sampling import Purpose, gumbels, is_law
+from rsd_jax.core.sharding import gather_logits
 from rsd_jax.core.tree import (
     DenseLaws,
     DraftTree,
@@ -172,6 +173,7 @@ def grow_tree(
     for level in range(shape.depth):
         with jax.named_scope(f"draft_level_{level}"):
             logits, carry = score_level(level, tokens[-1], jnp.asarray(visible), carry)
+            logits = gather_logits(logits)
             logprobs = warp(logits)
             if not noise and not warp.greedy:
                 noise = _noise_of_levels(rule, keys, logits.shape[-1], logits.dtype)

@@ -48,7 +48,7 @@ def prefill(
       the state before the first block.
     """
 
-    @over_rows(engine.layout)
+    @over_rows(engine.layout, engine.place)
     def run(
         params: ModelParams,
         seed: jax.Array,
@@ -106,7 +106,7 @@ def advance(
       max_blocks: i32[]; stepping by 1 gives the same tokens as one call.
     """
 
-    @over_rows(engine.layout)
+    @over_rows(engine.layout, engine.place)
     def run(
         params: ModelParams, options: DecodeOptions, max_blocks: jax.Array, *, state: DecodeState
     ) -> DecodeState:
@@ -116,8 +116,7 @@ def advance(
 
         def step(carry: tuple[jax.Array, DecodeState]) -> tuple[jax.Array, DecodeState]:
             count, state = carry
-            if engine.layout is not None:
-                state = engine.layout.place_buffers(state, within_rows=True)
+            state = engine.place(state, within_rows=True)
             return count + 1, block(engine, params, state, options)
 
         start = (jnp.asarray(0, jnp.int32), state)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.core.skips import check_skips, start_set
 from rsd_jax.core.types import LanguageModel, LoadedModel
 from rsd_jax.core.vocabulary import on_shared_tokens
@@ -55,7 +56,7 @@ def prepare(
     check_prompts(request.prompts, sampling.max_new_tokens, target.model, draft_model)
     if draft_model is not None:
         draft_model = on_shared_tokens(draft_model, target.model.vocab_size)
-    if draft is not None and draft.layout != target.layout:
+    if draft is not None and _mesh(draft.layout) != _mesh(target.layout):
         raise ConfigError("target and draft live on different meshes; load both with the same one")
     options = DecodeOptions(
         target_warp=sampling.target_warp,
@@ -68,6 +69,7 @@ def prepare(
         drafter=method.drafter,
         verifier=method.verifier,
         layout=target.layout,
+        draft_layout=None if draft is None else draft.layout,
     )
     params = ModelParams(
         target=target.params,
@@ -77,6 +79,10 @@ def prepare(
     shards = target.layout.data_shards if target.layout else 1
     batches = list(split(request, method, multiple=shards))
     return Job(engine, params, options, batches, np.uint32(sampling.seed))
+
+
+def _mesh(layout: MeshLayout | None) -> jax.sharding.Mesh | None:
+    return None if layout is None else layout.mesh
 
 
 def _skips(method: Method, target: LanguageModel, skips: np.ndarray | None) -> jax.Array | None:

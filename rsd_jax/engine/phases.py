@@ -1,6 +1,7 @@
 """A block: draft, score, verify, commit; four pure functions, each jittable alone."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ from flax import struct
 
 from rsd_jax.core.rows import write_rows
 from rsd_jax.core.sampling import block_keys
-from rsd_jax.core.sharding import MeshLayout
+from rsd_jax.core.sharding import MeshLayout, gather_logits, inside_rows
 from rsd_jax.core.tree import DraftTree
 from rsd_jax.core.types import KVCache, VerifyResult
 from rsd_jax.core.warp import Warp
@@ -26,13 +27,36 @@ class Engine:
       models: target and draft, static.
       drafter: proposes trees.
       verifier: decides.
-      layout: the mesh that all arrays live on, or None for one device.
+      layout: the mesh that all arrays live on, as the target is laid out; None for one device.
+      draft_layout: the same mesh, as the draft model is laid out; None: as the target.
     """
 
     models: Models
     drafter: Drafter
     verifier: Verifier
     layout: MeshLayout | None = None
+    draft_layout: MeshLayout | None = None
+
+    def place(self, tree: Any, *, within_rows: bool = False) -> Any:
+        """Inside a program: lays out every leaf, see `MeshLayout.place_buffers`.
+
+        Args:
+          tree: a pytree whose leaves have rows. The drafter's part of a `DecodeState` in it is laid
+            out as the draft model is.
+          within_rows: see `MeshLayout.place_buffers`.
+        """
+        layout, drafts = self.layout, self.draft_layout or self.layout
+        if layout is None or drafts is None:
+            return tree
+
+        def place(part: Any) -> Any:
+            placed = layout.place_buffers(part, within_rows=within_rows)
+            if not isinstance(part, DecodeState):
+                return placed
+            own = drafts.place_buffers(part.drafter, within_rows=within_rows)
+            return dataclasses.replace(placed, drafter=own)
+
+        return jax.tree.map(place, tree, is_leaf=lambda part: isinstance(part, DecodeState))
 
 
 @struct.dataclass
@@ -60,6 +84,9 @@ def draft(
     tree, drafter = engine.drafter.draft(
         engine.models, params, state.drafter, state.context(), options.draft_warp, keys
     )
+    if engine.draft_layout is not None and engine.draft_layout.replicated:
+        # Else the compiler may split the laws as verification does, and draw from parts of them.
+        tree = engine.draft_layout.place_buffers(tree, within_rows=inside_rows())
     return tree, dataclasses.replace(state, drafter=drafter)
 
 
@@ -76,7 +103,7 @@ def score(
         state.target_scratch,
         engine.drafter.pass_widths,
     )
-    return logits, dataclasses.replace(state, target_scratch=scratch)
+    return gather_logits(logits), dataclasses.replace(state, target_scratch=scratch)
 
 
 def _places(engine: Engine, tree: DraftTree) -> jax.Array | None:

@@ -112,7 +112,7 @@ def _run(
       the first blocks, None if `optimum_blocks` is 0.
     """
 
-    @over_rows(engine.layout)
+    @over_rows(engine.layout, engine.place)
     def run(
         params: ModelParams, options: DecodeOptions, *, state: DecodeState
     ) -> tuple[DecodeState, jax.Array, Roots | None]:
@@ -120,8 +120,7 @@ def _run(
 
         def step(carry: Carry) -> Carry:
             state, sums, roots, block = carry
-            if engine.layout is not None:
-                state = engine.layout.place_buffers(state, within_rows=True)
+            state = engine.place(state, within_rows=True)
             is_live = ~state.done[:, None]
             tree, state = phases.draft(engine, params, state, options)
             logits, state = phases.score(engine, params, state, tree)

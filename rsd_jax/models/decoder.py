@@ -153,6 +153,7 @@ class DecoderModel(LanguageModel):
         With float64 for both, everything is float64, the logits included.
       backend: choices that depend on the devices.
       remat: whether a backward pass recomputes each layer to save memory.
+      kv_copies: how often parameters and caches hold each key/value head; see `split_kv_heads`.
     """
 
     module: ClassVar[type[nn.Module]]
@@ -161,6 +162,15 @@ class DecoderModel(LanguageModel):
     dtype: str = "float32"
     backend: Backend = CPU
     remat: bool = False
+    kv_copies: int = 1
+
+    @property
+    def stored_config(self) -> Any:
+        """The configuration in which every copy of a key/value head counts as a head."""
+        if self.kv_copies == 1:
+            return self.config
+        heads = self.kv_copies * self.config.num_kv_heads
+        return dataclasses.replace(self.config, num_kv_heads=heads)
 
     @property
     def vocab_size(self) -> int:
@@ -198,11 +208,11 @@ class DecoderModel(LanguageModel):
 
     def _network(self, remat: bool) -> nn.Module:
         make: Any = self.module
-        network: nn.Module = make(self.config, self.backend.reads, remat)
+        network: nn.Module = make(self.stored_config, self.backend.reads, remat)
         return network
 
     def _buffers(self, batch: int, slots: int) -> tuple[jax.Array, ...]:
-        shape = (batch, self.config.num_kv_heads, slots, self.config.head_dim)
+        shape = (batch, self.stored_config.num_kv_heads, slots, self.config.head_dim)
         return empty_buffers(self.config.num_layers, shape, jnp.dtype(self.dtype))
 
     def init_cache(self, batch: int, capacity: int) -> KVCache:

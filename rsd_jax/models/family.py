@@ -67,6 +67,16 @@ class Network(LanguageModel, Protocol):
         """A `ModelConfig`."""
         ...
 
+    @property
+    def kv_copies(self) -> int:
+        """How often parameters hold each key/value head."""
+        return 1
+
+    @property
+    def stored_config(self) -> Any:
+        """The configuration of the parameters as they are held, with all copies."""
+        return self.config
+
     def init_params(self, key: jax.Array) -> Params:
         """Random float32 parameters."""
         ...

@@ -22,6 +22,7 @@ from rsd_jax.models.families import family_of
 from rsd_jax.models.family import ModelConfig, Network
 from rsd_jax.models.gguf_files import is_gguf, read_gguf
 from rsd_jax.models.hub import local_path, origin_of
+from rsd_jax.models.kv_heads import split_kv_heads, with_kv_copies
 from rsd_jax.models.shapes import NAMED_CONFIGS
 from rsd_jax.models.token_map import on_mapped_tokens, read_token_map
 from rsd_jax.models.weight_files import existing_directory
@@ -36,6 +37,7 @@ def load_model(
     dtype: Any = "float32",
     compute_dtype: Any = None,
     mesh: jax.sharding.Mesh | None = None,
+    replicated: bool = False,
     adapter: str | pathlib.Path | None = None,
 ) -> LoadedModel:
     """Loads a model of a family in `rsd_jax.models.families.FAMILIES`.
@@ -52,6 +54,8 @@ def load_model(
         on a CPU for float32 where it fits in memory, see `computed_dtype`.
       mesh: axes "data" (rows) and "model" (heads, wide dimensions), e.g.
         `jax.make_mesh((4, 2), ("data", "model"))`; None for one device.
+      replicated: whether every device of the axis "model" has the whole model and its caches, as
+        may pay for a small draft: its passes then have no collectives (docs/performance.md).
       adapter: directory of a low-rank adapter in PEFT's format, which is added to the weights.
 
     Raises:
@@ -61,14 +65,14 @@ def load_model(
     """
     files = local_path(path)
     config = read_config(files)
-    layout = _layout(mesh)
+    layout = _layout(mesh, replicated)
     backend = backend_of(layout)
     stored = dtype_name(dtype, backend)
     computed = computed_dtype(
         stored, compute_dtype, backend=backend, num_parameters=config.num_parameters
     )
-    model = build_model(config, dtype=computed, layout=layout)
-    added = None if adapter is None else load_adapter(adapter, config)
+    model = split_kv_heads(build_model(config, dtype=computed, layout=layout), layout, str(path))
+    family, added = family_of(config), None if adapter is None else load_adapter(adapter, config)
 
     def place(names: tuple[str, ...], array: np.ndarray) -> jax.Array:
         if added is not None:
@@ -76,7 +80,8 @@ def load_model(
         array = array.astype(computed, copy=False)
         if layout is None:
             return jnp.asarray(array)
-        return family_of(config).place(layout, config, names, array)
+        array = with_kv_copies(array, family.axes(config, names), model.kv_copies)
+        return family.place(layout, model.stored_config, names, array)
 
     tokens = None if is_gguf(files) else read_token_map(files, config.vocab_size)
     params = load_params(files, config, dtype=stored, place=place)
@@ -156,14 +161,15 @@ def random_model(
     if layers is not None:
         config = dataclasses.replace(config, num_layers=positive_integer("layers", layers))
     layout, family = _layout(mesh), family_of(config)
-    model = build_model(config, dtype=dtype, layout=layout)
+    model = split_kv_heads(build_model(config, dtype=dtype, layout=layout), layout, name)
     specs = sorted({spec.path: spec.shape for spec in family.tensors(config).values()}.items())
     flat = {}
     for index, (path, shape) in enumerate(specs):
         key = jax.random.fold_in(jax.random.key(seed), index)
         flat[path] = _random_parameter(key, path[-1], shape, model.dtype)
         if layout is not None:
-            flat[path] = family.place(layout, config, path, flat[path])
+            copied = with_kv_copies(flat[path], family.axes(config, path), model.kv_copies)
+            flat[path] = family.place(layout, model.stored_config, path, copied)
     return LoadedModel(model, flax.traverse_util.unflatten_dict(flat), layout)
 
 
@@ -175,8 +181,8 @@ def _random_parameter(key: jax.Array, kind: str, shape: tuple[int, ...], dtype: 
     return (0.02 * jax.random.normal(key, shape, jnp.dtype(dtype))).astype(dtype)
 
 
-def _layout(mesh: jax.sharding.Mesh | None) -> MeshLayout | None:
-    return None if mesh is None else MeshLayout.of(mesh)
+def _layout(mesh: jax.sharding.Mesh | None, replicated: bool = False) -> MeshLayout | None:
+    return None if mesh is None else MeshLayout.of(mesh, replicated=replicated)
 
 
 def build_model(config: ModelConfig, *, dtype: Any, layout: MeshLayout | None = None) -> Network:

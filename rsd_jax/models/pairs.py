@@ -1,6 +1,7 @@
 """Pairs by name: those that ship with the package, and a target of other makers."""
 
 import dataclasses
+import functools
 import importlib.metadata
 import pathlib
 from typing import Any
@@ -46,6 +47,7 @@ def load_pair(
     draft: str | pathlib.Path | None = None,
     dtype: Any = "float32",
     mesh: jax.sharding.Mesh | None = None,
+    replicate_draft: bool = False,
 ) -> LoadedPair:
     """Loads a pair by its name.
 
@@ -60,12 +62,14 @@ def load_pair(
       draft: the draft of "smollm2", as `path` of `load_model`; None for methods without a draft
         model.
       dtype, mesh: see `load_model`.
+      replicate_draft: `replicated` of `load_model` for the draft.
 
     Raises:
       ConfigError: no such pair or source, or the package is not installed.
       CheckpointError: see `load_model`.
     """
     check_pair_name(name, source, draft)
+    load_draft = functools.partial(load_model, dtype=dtype, mesh=mesh, replicated=replicate_draft)
     if name in SOURCES:
         found = target_path(name, source)
         target = load_model(found, dtype=dtype, mesh=mesh)
@@ -73,7 +77,7 @@ def load_pair(
             version = importlib.metadata.version(_PACKAGE)
             origin = Origin(f"{_PACKAGE}=={version}", files_sha256(found))
             target = dataclasses.replace(target, origin=origin)
-        own = None if draft is None else load_model(draft, dtype=dtype, mesh=mesh)
+        own = None if draft is None else load_draft(draft)
         return LoadedPair(target, own, load_tokenizer(found))
     directory = shipped_pair_directory(name)
     adapter = _SHIPPED[name][1]
@@ -81,7 +85,7 @@ def load_pair(
         target=load_model(
             directory / "target", dtype=dtype, mesh=mesh, adapter=adapter and directory / adapter
         ),
-        draft=load_model(directory / "draft", dtype=dtype, mesh=mesh),
+        draft=load_draft(directory / "draft"),
         tokenizer=load_tokenizer(directory / "target"),
     )
 

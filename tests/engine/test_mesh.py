@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +10,19 @@ import numpy as np
 import pytest
 
 import rsd_jax
+from rsd_jax.core import sharding
+from rsd_jax.core.identity import search_identity
 from rsd_jax.core.sharding import MeshLayout
+from rsd_jax.engine import phase_programs
 from rsd_jax.engine.decoding import advance
 from rsd_jax.engine.job import prepare, start
 from rsd_jax.engine.methods import lossless_verifiers
 from rsd_jax.engine.request import Request
 from rsd_jax.evaluation.expected import expected_run
+from rsd_jax.evaluation.tpu.findings import read_program
 from rsd_jax.models.checkpoint import save_model
 from rsd_jax.models.config import LlamaConfig
+from rsd_jax.models.qwen import Qwen2Config
 from rsd_jax.search import SearchConfig, SearchState
 from rsd_jax.search.driver import search_through
 from rsd_jax.search.matchness import read_matchness
@@ -26,7 +32,7 @@ from tests.compile_meter import compilations
 from tests.joint_law import METHODS
 
 MESHES = [(8, 1), (4, 2), (2, 4), (1, 8)]
-# Four key/value heads: they divide model axes of 2 and 4, and are replicated over 8.
+# Four key/value heads: model axes of 2 and 4 split them, an axis of 8 holds two copies of each.
 CONFIG = LlamaConfig(
     vocab_size=64,
     hidden_size=32,
@@ -54,9 +60,13 @@ def directories(tmp_path_factory):
     return root / "target", root / "draft"
 
 
-def _pair(directories, shape):
+def _pair(directories, shape, *, replicate_draft=False):
     mesh = None if shape is None else jax.make_mesh(shape, ("data", "model"))
-    return [rsd_jax.load_model(directory, mesh=mesh) for directory in directories]
+    target, draft = directories
+    return [
+        rsd_jax.load_model(target, mesh=mesh),
+        rsd_jax.load_model(draft, mesh=mesh, replicated=replicate_draft),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +76,12 @@ def one_device(directories):
     return {name: _decode(name, pair)[0] for name in METHODS}
 
 
-def _decode(method, pair, **options):
+def _decode(method, pair, sampling=None, **options):
     """(tokens and blocks, text of the loop, job, state), from one compilation."""
     built = rsd_jax.build_method(method, **METHODS[method], **options)
     skips = joint_law.skips(built, CONFIG.num_layers)
-    job = prepare(
-        built, *pair, Request.of(PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7, **skips)
-    )
+    sampling = {"temperature": 0.7} | (sampling or {})
+    job = prepare(built, *pair, Request.of(PROMPTS, max_new_tokens=NEW_TOKENS, **sampling, **skips))
     state = start(job, job.batches[0])
     arguments = (job.params, state, job.options, jnp.asarray(2**31 - 1, jnp.int32))
     loop = advance.lower(job.engine, *arguments).compile()
@@ -91,6 +100,78 @@ def test_same_tokens_as_one_device(method, shape, directories, one_device):
     if shape == (8, 1):
         assert not _collectives(text)
     assert not _gathered(text, job, state, shape)
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (1, 8)], ids=lambda shape: "x".join(map(str, shape)))
+@pytest.mark.parametrize("method", ["sd", "spectr", "rsd_c", "rsd_s"])
+def test_a_replicated_draft(method, shape, directories, one_device):
+    """The same tokens, and no collective in the draft phase; the target is split as before."""
+    pair = _pair(directories, shape, replicate_draft=True)
+    decoded, text, job, state = _decode(method, pair)
+    assert decoded[1][: len(PROMPTS)] == one_device[method][1][: len(PROMPTS)]
+    assert decoded[0] == one_device[method][0]
+    assert not _gathered(text, job, state, shape)
+    counts = read_program(text, caches=[], whole=[], rows=1).collectives
+    phases = {name.split()[0] for name in counts}
+    assert "score" in phases
+    assert "draft" not in phases
+    keys = state.drafter.cache.keys[0]
+    rows = keys.shape[0] // shape[0]
+    assert keys.sharding.shard_shape(keys.shape) == (rows, *keys.shape[1:])
+    for leaf in jax.tree.leaves(job.params.draft):
+        assert leaf.sharding.is_fully_replicated
+
+
+def test_the_draft_phase_alone_with_a_replicated_draft(directories):
+    """A phase that is a program of its own is not mapped over rows."""
+    built = rsd_jax.build_method("sd", **METHODS["sd"])
+    request = Request.of(PROMPTS, max_new_tokens=NEW_TOKENS, temperature=0.7)
+    tokens = []
+    for shape in (None, (2, 4)):
+        job = prepare(built, *_pair(directories, shape, replicate_draft=True), request)
+        state = start(job, job.batches[0])
+        tree, _ = phase_programs.draft(job.engine, job.params, state, job.options)
+        tokens.append(np.asarray(tree.tokens)[: len(PROMPTS)])
+    np.testing.assert_array_equal(*tokens)
+
+
+def test_a_split_draft_has_collectives(directories):
+    """What the test above counts is there without `replicated`."""
+    _, text, _, _ = _decode("sd", _pair(directories, (2, 4)))
+    found = read_program(text, caches=[], whole=[], rows=1).collectives
+    assert found["draft all-reduce"] >= 2 * METHODS["sd"]["length"]
+
+
+def _counts(method, pair, sampling=None):
+    """Tokens and blocks, and the collectives of a block by phase and kind."""
+    decoded, text, _, _ = _decode(method, pair, sampling)
+    return decoded, read_program(text, caches=[], whole=[], rows=1).collectives
+
+
+@pytest.mark.parametrize(
+    ("method", "sampling", "steps"),
+    # 24 bisections of K-SEQ; 31 of top-k, and 31 of top-p.
+    [("spectr", {}, 24), ("sd", {"top_k": 20, "top_p": 0.9}, 62)],
+    ids=["spectr", "filters"],
+)
+def test_logits_are_gathered_once(method, sampling, steps, directories, monkeypatch):
+    """Nothing is reduced over the vocabulary: sub-layers aside, one gather each is what is left."""
+    pair = _pair(directories, (2, 4))
+    decoded, counts = _counts(method, pair, sampling)
+    length, layers = METHODS[method]["length"], CONFIG.num_layers
+    assert counts == {
+        "draft all-gather": length,
+        "draft all-reduce": 2 * layers * length,
+        "score all-gather": 1,
+        "score all-reduce": 2 * layers,
+    }
+    monkeypatch.setattr(sharding, "_GATHERED_BYTES", 0)
+    jax.clear_caches()
+    split, before = _counts(method, pair, sampling)
+    monkeypatch.undo()
+    jax.clear_caches()
+    assert split == decoded
+    assert before["verify all-reduce"] >= steps
 
 
 @pytest.mark.parametrize("shape", [(4, 2), (1, 8)], ids=lambda shape: "x".join(map(str, shape)))
@@ -215,7 +296,8 @@ def _collectives(text):
 
 def _gathered(text, job, state, shape):
     """Sizes of gathered arrays that could be weights or a shard's rows of a cache."""
-    sizes = {_elements(line) for line in _collectives(text) if "all-gather" in line}
+    gathers = [line for line in _collectives(text) if "all-gather" in line]
+    sizes = {_elements(line) for line in gathers if "/gather_logits/" not in line}
     models = (job.params.target, job.params.draft)
     weights = min(leaf.size for leaf in jax.tree.leaves(models) if leaf.ndim > 1)
     cache = state.target_cache.keys[0].size // shape[0]
@@ -236,6 +318,62 @@ def test_parameters_and_caches_are_sharded(directories):
     assert wide.sharding.shard_shape(wide.shape) == (32, 16)
     keys = state.target_cache.keys[0]
     assert keys.sharding.shard_shape(keys.shape) == (4, 1, keys.shape[2], 8)
+
+
+def test_more_devices_than_key_value_heads(directories):
+    """The query heads of one key/value head are split; the model's sizes are those of its file."""
+    target, draft = _pair(directories, (1, 8))
+    *_, state = _decode("sd", (target, draft))
+    keys = state.target_cache.keys[0]
+    assert keys.shape[1] == 8
+    assert keys.sharding.shard_shape(keys.shape)[1] == 1
+    attention = target.params["layers_0"]["self_attn"]
+    for name in ("q_proj", "k_proj", "v_proj"):
+        kernel = attention[name]["kernel"]
+        assert kernel.sharding.shard_shape(kernel.shape) == (32, 8)
+    copied = attention["k_proj"]["kernel"].reshape(32, 4, 2, 8)
+    np.testing.assert_array_equal(copied[:, :, 0], copied[:, :, 1])
+    one = rsd_jax.load_model(directories[0])
+    assert target.model.sizes == one.model.sizes
+    counts = [search_identity(loaded)["num_parameters"] for loaded in (target, one)]
+    assert counts[0] == counts[1] == sum(leaf.size for leaf in jax.tree.leaves(one.params))
+
+
+def test_biases_of_key_value_heads(tmp_path):
+    """A relative of Llama with biases gives the same logits where its heads are copied."""
+    config, rng = Qwen2Config(**vars(CONFIG)), np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape).astype(leaf.dtype),
+        tiny_params(3, config),
+    )
+    save_model(tmp_path, config, params, dtype="float32")
+    mesh = jax.make_mesh((1, 8), ("data", "model"))
+    tokens = jnp.asarray([[1, 2, 3, 4]], jnp.int32)
+    found = []
+    for loaded in (rsd_jax.load_model(tmp_path, mesh=mesh), rsd_jax.load_model(tmp_path)):
+        found.append(jax.jit(loaded.model.score)(loaded.params, tokens))
+    assert found[0].shape == (1, 4, CONFIG.vocab_size)
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
+def test_heads_that_no_axis_splits_get_one_warning(directories):
+    mesh = jax.make_mesh((1, 3), ("data", "model"), devices=jax.devices()[:3])
+    message = r"target: the mesh axis 'model' has 3 devices.* 4 key/value heads .*8 query heads"
+    with pytest.warns(UserWarning, match=message) as seen:
+        rsd_jax.load_model(directories[0], mesh=mesh)
+    assert len(seen) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rsd_jax.load_model(directories[1], mesh=mesh, replicated=True)
+
+
+def test_logits_are_left_alone_outside_the_programs():
+    """Also where a user has set a mesh of other axes."""
+    mesh = jax.make_mesh((2, 4), ("rows", "columns"))
+    logits = jnp.ones((2, 3, 8))
+    with jax.set_mesh(mesh):
+        assert "sharding_constraint" not in str(jax.make_jaxpr(sharding.gather_logits)(logits))
+    assert sharding.gather_logits(logits) is logits
 
 
 def test_a_missing_axis_and_an_unknown_one():

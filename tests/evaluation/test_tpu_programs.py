@@ -64,6 +64,14 @@ def test_a_program_without_faults(row):
     assert table.rows[0][:7] == ("tiny_target", "3", "cpu:2", "1x2", "sd", "2", "3")
 
 
+def test_a_draft_that_is_whole_on_every_chip(row):
+    whole = _row(dataclasses.replace(_case(), replicated_draft=True))
+    assert any(name.startswith("draft") for name in row.compiled.collectives)
+    assert not any(name.startswith("draft") for name in whole.compiled.collectives)
+    targets = [line[0] for line in compiled_table([row, whole]).rows]
+    assert targets == ["tiny_target", "tiny_target, whole draft"]
+
+
 def test_bytes_of_layers_that_are_not_compiled(monkeypatch):
     """The arithmetic gives what the arguments of the whole program have more."""
 
@@ -176,6 +184,8 @@ def test_bytes_per_chip():
     params = abstract_model("tiny_target", layout).params
     whole = sum(2 * int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
     assert whole / 2 <= bytes_per_chip(params) < 0.7 * whole
+    on_every_chip = dataclasses.replace(layout, replicated=True)
+    assert bytes_per_chip(abstract_model("tiny_target", on_every_chip).params) == whole
 
 
 def test_no_compiler_for_tpus():

@@ -142,7 +142,7 @@ def _compiled(
     """The step, batch included, as a function of its number and the state."""
     teacher_model, teacher_params = teacher or (None, None)
     if teacher_model is not None:
-        teacher_params = place(layout, teacher_model.config, teacher_params)
+        teacher_params = place(layout, teacher_model.stored_config, teacher_params)
     reads_top = recipe.objective in LOSSES and teacher is None
 
     def step(index: int, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:

@@ -26,6 +26,7 @@ class PairSource:
       tokenizer: as `path` of `load_tokenizer`; "" for that of the target's folder or file.
       share_tokens: whether the draft has another tokenizer, which its folder or file holds; it then
         proposes only tokens of both tokenizers, see `rsd_jax.share_tokens`.
+      replicate_draft: on a mesh, `replicated` of `load_model` for the draft.
       dtype: dtype of parameters and caches.
       template: template of the prompts, e.g. "base" or "chat", for tasks that have templates.
       chat_template_kwargs: variables of the tokenizer's chat template, e.g. enable_thinking.
@@ -39,6 +40,7 @@ class PairSource:
     adapter: str = ""
     tokenizer: str = ""
     share_tokens: bool = False
+    replicate_draft: bool = False
     dtype: str = "float32"
     template: str | None = None
     chat_template_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -54,6 +56,7 @@ class PairSource:
         changed: dict[str, Any] = {
             "chat_template_kwargs": self.chat_template_kwargs,
             "share_tokens": self.share_tokens,
+            "replicate_draft": self.replicate_draft,
         }
         if self.chat_date != CHAT_DATE:
             changed["chat_date"] = self.chat_date

@@ -30,6 +30,7 @@ _V5E, _V6E, _V5P = 16 * _GIB, 32 * _GIB, 95 * _GIB
 
 V5E_8 = Chips(topology="v5e:2x4", mesh=(1, 8), hbm=_V5E)
 V5E_2_BY_4 = Chips(topology="v5e:2x4", mesh=(2, 4), hbm=_V5E)
+V5E_16 = Chips(topology="v5e:4x4", mesh=(1, 16), hbm=_V5E)
 V6E_8 = Chips(topology="v6e:2x4", mesh=(1, 8), hbm=_V6E)
 V5P_8 = Chips(topology="v5p:2x2x2", mesh=(1, 8), hbm=_V5P)
 
@@ -64,6 +65,7 @@ class Case:
       tree: the method.
       batch: rows.
       capacity: positions of the caches, nearly.
+      replicated_draft: whether every chip of the axis "model" has the whole draft.
     """
 
     chips: Chips
@@ -73,6 +75,7 @@ class Case:
     draft: str = "llama2_115m"
     layers: int | None = None
     capacity: int = 2048
+    replicated_draft: bool = False
 
     @property
     def name(self) -> str:
@@ -82,7 +85,8 @@ class Case:
         mesh = "x".join(map(str, self.chips.mesh))
         layers = f", {self.layers} layers" if self.layers else ""
         place = f"{self.chips.topology} as {mesh}"
-        return f"{self.target}{layers} on {place}: {words}, batch {self.batch}"
+        draft = ", whole draft on every chip" if self.replicated_draft else ""
+        return f"{self.target}{layers} on {place}: {words}, batch {self.batch}{draft}"
 
     @property
     def config_hash(self) -> str:
@@ -106,11 +110,17 @@ def cases() -> list[Case]:
     for batch in (1, 16):
         found += [_case(V5E_8, "llama2_7b", tree, batch, _FEW_LAYERS) for tree in rest]
     found += [_case(V5E_2_BY_4, "llama2_7b", tree, 16, _FEW_LAYERS) for tree in TREES]
-    larger = ((V5E_8, "llama2_13b"), (V6E_8, "llama2_70b"), (V5P_8, "llama2_70b"))
+    larger = (
+        (V5E_8, "llama2_13b"),
+        (V6E_8, "llama2_70b"),
+        (V5P_8, "llama2_70b"),
+        (V5E_16, "llama2_70b"),  # twice as many chips as key/value heads
+    )
     for chips, target in larger:
         for batch in (1, 16):
             found += [_case(chips, target, tree, batch, _FEW_LAYERS) for tree in first]
-    return found
+    drafted = [_case(V5E_8, "llama2_13b", TREES[1], batch, _FEW_LAYERS) for batch in (1, 16)]
+    return found + [dataclasses.replace(case, replicated_draft=True) for case in drafted]
 
 
 def _case(chips: Chips, target: str, tree: Tree, batch: int, layers: int | None = None) -> Case:
@@ -127,7 +137,7 @@ def _header(case: Case) -> dict[str, Any]:
         None,
         case.method(),
         kind=PART,
-        pair=f"{case.target} {case.draft}",
+        pair=f"{case.target} {case.draft}" + " replicated" * case.replicated_draft,
         task="-",
         dtype="bfloat16",
         mesh=dict(zip(("data", "model"), case.chips.mesh, strict=True)),
@@ -139,7 +149,8 @@ def _header(case: Case) -> dict[str, Any]:
 def _read(case: Case) -> dict[str, Any]:
     layout = case.chips.layout()
     target = abstract_model(case.target, layout, layers=case.layers)
-    draft = abstract_model(case.draft, layout)
+    of_draft = dataclasses.replace(layout, replicated=case.replicated_draft)
+    draft = abstract_model(case.draft, of_draft)
     programs = compile_programs(
         case.method(), target, draft, batch=case.batch, capacity=case.capacity
     )

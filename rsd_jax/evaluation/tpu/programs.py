@@ -21,6 +21,7 @@ from rsd_jax.engine.request import Request
 from rsd_jax.engine.state import DecodeState
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.families import family_of
+from rsd_jax.models.kv_heads import split_kv_heads
 from rsd_jax.models.loading import build_model
 from rsd_jax.models.shapes import NAMED_CONFIGS
 
@@ -91,12 +92,11 @@ def abstract_model(name: str, layout: MeshLayout, *, layers: int | None = None) 
     config = NAMED_CONFIGS[name]
     if layers is not None:
         config = dataclasses.replace(config, num_layers=layers)
-    family = family_of(config)
-    flat = {}
-    for spec in family.tensors(config).values():
-        place = layout.spec(*family.axes(config, spec.path))
+    model = split_kv_heads(build_model(config, dtype=_DTYPE, layout=layout), layout, name)
+    family, stored, flat = family_of(config), model.stored_config, {}
+    for spec in family.tensors(stored).values():
+        place = layout.spec(*family.axes(stored, spec.path))
         flat[spec.path] = _array(spec.shape, jnp.dtype(_DTYPE), NamedSharding(layout.mesh, place))
-    model = build_model(config, dtype=_DTYPE, layout=layout)
     return LoadedModel(model, flax.traverse_util.unflatten_dict(flat), layout)
 
 

@@ -53,7 +53,8 @@ def _latest(rows: Sequence[Row]) -> list[Row]:
 def _line(row: Row) -> tuple[str, ...]:
     named = (row.variant, row.tree, str(row.batch_size))
     mesh = "x".join(map(str, (row.mesh or {}).values()))
-    target = row.pair.split()[0]
+    target, *draft = row.pair.split()
+    target += ", whole draft" * (draft[-1:] == ["replicated"])
     if row.status != "ok":
         return (target, "-", "-", mesh, *named, *["-"] * 6, str(row.message))
     counts = row.value("collectives")

@@ -1,0 +1,59 @@
+"""Models with fewer key/value heads than a mesh has devices along its axis "model"."""
+
+import dataclasses
+import warnings
+from typing import Any
+
+from rsd_jax.core.sharding import MeshLayout
+from rsd_jax.models.decoder import DecoderModel
+from rsd_jax.models.family import Axes, Network
+
+
+def split_kv_heads(model: Network, layout: MeshLayout | None, name: str) -> Network:
+    """The model, which stores each key/value head as often as the mesh needs.
+
+    An axis of c H devices, which divides the query heads, gets c copies of each of the H heads. The
+    query heads of one key/value head are thus split over c devices.
+
+    Args:
+      model: from `build_model`.
+      layout: the mesh that the model lives on; None for one device.
+      name: of the model, for the warning.
+
+    Warns:
+      UserWarning: the axis divides neither the heads nor their copies, so that attention is whole
+        on every device.
+    """
+    if layout is None or layout.model_shards == 1 or not isinstance(model, DecoderModel):
+        return model
+    shards, config = layout.model_shards, model.config
+    kv_heads, heads = config.num_kv_heads, config.num_heads
+    if kv_heads % shards == 0:
+        return model
+    if shards % kv_heads == 0 and heads % shards == 0:
+        return dataclasses.replace(model, kv_copies=shards // kv_heads)
+    warnings.warn(
+        f"{name}: the mesh axis 'model' has {shards} devices, which split neither the {kv_heads} "
+        f"key/value heads nor groups of the {heads} query heads evenly. The attention weights and "
+        f"the key/value caches are replicated: whole on every device. Choose an axis that divides "
+        f"{kv_heads}, or a multiple of {kv_heads} that divides {heads}",
+        stacklevel=3,
+    )
+    return model
+
+
+def with_kv_copies(array: Any, axes: Axes, copies: int) -> Any:
+    """A parameter in which every key/value head stands `copies` times, one after the other.
+
+    Args:
+      array: of numpy or JAX.
+      axes: of the parameter, see `Family.axes`.
+      copies: at least 1.
+    """
+    for dim, (axis, heads) in enumerate(zip(*axes, strict=True)):
+        if axis == "kv_heads" and copies > 1:
+            shape = array.shape
+            by_head = array.reshape(*shape[:dim], heads, -1, *shape[dim + 1 :])
+            by_head = by_head.repeat(copies, axis=dim)
+            array = by_head.reshape(*shape[:dim], copies * shape[dim], *shape[dim + 1 :])
+    return array
