@@ -46,7 +46,7 @@ def block_figure(record: BlockRecord, tokenizer: Any = None, *, caption: str = "
     Args:
       record: from `generate` or `stream` with `record_blocks=True`.
       tokenizer: of `transformers` or of `tokenizers`; without one, boxes hold token ids.
-      caption: text below the figure; after it stands what q and p are.
+      caption: text below the figure, above what every figure says about its block.
 
     Returns:
       a figure of matplotlib, for `rsd_jax.reporting.figures.save`.
@@ -131,8 +131,18 @@ def _draw_node(
     options = {"ha": "center", "va": "center", "color": look.text, "zorder": 4}
     options |= {"parse_math": False, "family": "DejaVu Sans"}
     lift = 0.075 if numbers else 0.0
-    axes.text(x, y - lift, text, fontsize=9, fontweight=bold, **options)
+    axes.text(x, y - lift, text, fontsize=_size(text, bold), fontweight=bold, **options)
     axes.text(x, y + 0.1, numbers, fontsize=6.8, **options)
+
+
+def _size(text: str, weight: str) -> float:
+    """The font size in points at which a text fits into a box: 9 if possible."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextToPath
+
+    font = FontProperties(family="DejaVu Sans", weight=weight, size=9)
+    points, *_ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
+    return 9 * min(1.0, 72 * (_BOX[0] - 0.12) / max(points, 1.0))
 
 
 def _texts(record: BlockRecord, tokenizer: Any, slot: int) -> tuple[str, str]:
@@ -169,21 +179,22 @@ def _handle(look: _Look) -> Any:
 
 
 def _caption(record: BlockRecord, caption: str) -> list[str]:
-    """What is below the figure: the caller's words, then those about the block."""
+    """What is below the figure, each entry on lines of its own: the caller's words come first."""
     counted = f"{record.num_accepted} of {int(record.valid.sum()) - 1} drafted tokens accepted"
-    text = f"Block {record.block}: {counted}, one emitted."
+    block = f"Block {record.block}: {counted}, then one emitted."
     if record.kept < record.num_accepted + 1:
-        text += f" The answer ends with token {record.kept} of the block."
-    text += " q: the draft's probability, p: the target's, given the parent."
-    drawn = {name.replace("_", " ") for name in record.drawn if name}
-    if len(drawn) == 1:
-        text += f" Siblings: {_SIBLINGS[drawn.pop()]}."
-    return [caption, text] if caption else [text]
+        block += f" The answer ends with token {record.kept} of the block."
+    known = "q: the draft's probability, p: the target's, given the parent."
+    parents = record.parents[record.valid][1:]
+    drawn = {name for name in record.drawn if name}
+    if len(drawn) == 1 and len(set(parents.tolist())) < len(parents):
+        known += f" Siblings: {_SIBLINGS[drawn.pop()]}."
+    return [*([caption] if caption else []), block, known]
 
 
 _SIBLINGS = {
     "iid": "drawn independently",
-    "without replacement": "drawn without replacement, from top to bottom",
+    "without_replacement": "drawn without replacement, from top to bottom",
     "point": "proposed with certainty",
     "likeliest": "the draft's likeliest tokens",
 }
