@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from rsd_jax.reporting.blocks.completion import Piece, Source
 
-# Tints of the colours of the tree; emitted text is underlined too.
+# Tints of the colours of the tree; emitted text also has a line below, clear of underscores. A white
+# line on the left sets tokens apart.
 _STYLE = """
 body { font: 15px/1.6 sans-serif; color: #1a1a1a; background: #fff; max-width: 60em;
   margin: 2em auto; padding: 0 1em; }
@@ -14,7 +15,8 @@ pre { font: 14px/1.7 monospace; white-space: pre-wrap; overflow-wrap: anywhere;
   border: 1px solid #ccc; padding: 1em; }
 .prompt { color: #555; }
 .accepted { background: #cfe3f3; }
-.emitted { background: #ffe0bd; text-decoration: underline; }
+.emitted { background: #ffe0bd; border-bottom: 2px solid #e06500; }
+pre .accepted, pre .emitted { border-left: 1px solid #fff; }
 """
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 

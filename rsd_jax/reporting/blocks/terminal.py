@@ -7,9 +7,9 @@ from typing import Any
 
 from rsd_jax.reporting.blocks.completion import Piece
 
-# Of the 256 colours: blue, and orange with a line below it, so that colours are not all that tells
-# the two apart. Both can be read on black and on white.
-_ACCEPTED, _EMITTED, _OFF = "\x1b[38;5;32m", "\x1b[4;38;5;166m", "\x1b[0m"
+# Of the 256 colours: blue and bold orange, so that colours are not all that tells the two apart.
+# Both can be read on black and on white. A line below would make spaces look like underscores.
+_ACCEPTED, _EMITTED, _OFF = "\x1b[38;5;32m", "\x1b[1;38;5;166m", "\x1b[0m"
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
