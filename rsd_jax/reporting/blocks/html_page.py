@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rsd_jax.reporting.blocks.completion import Piece, Source
 
-# Tints of the colours of the tree; emitted text also has a line below, clear of underscores. A white
+# Tints of the colours of the tree. Emitted text also has a line below, clear of underscores; a white
 # line on the left sets tokens apart.
 _STYLE = """
 body { font: 15px/1.6 sans-serif; color: #1a1a1a; background: #fff; max-width: 60em;
