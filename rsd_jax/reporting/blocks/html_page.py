@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rsd_jax.reporting.blocks.completion import Piece, Source
 
-# Tints of the colours of the tree. Emitted text also has a line below, clear of underscores; a white
-# line on the left sets tokens apart.
+# Tints of the colours of the tree. Emitted text also has a line below, clear of underscores. A
+# white line on the left sets tokens apart.
 _STYLE = """
 body { font: 15px/1.6 sans-serif; color: #1a1a1a; background: #fff; max-width: 60em;
   margin: 2em auto; padding: 0 1em; }
