@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from rsd_jax.models.loading import load_model
     from rsd_jax.models.pairs import LoadedPair, load_pair
     from rsd_jax.models.shared_tokens import share_tokens
+    from rsd_jax.records.blocks import BlockRecord
     from rsd_jax.text.prompts import encode_prompts
     from rsd_jax.text.streaming import stream_text
 
 __all__ = [
+    "BlockRecord",
     "CheckpointError",
     "ConfigError",
     "GenerateResult",
@@ -39,6 +41,7 @@ __all__ = [
 
 # These names are imported on first use, so that rows can be read and drawn without JAX.
 _MODULES = {
+    "BlockRecord": "records.blocks",
     "GenerateResult": "engine.results",
     "GenerateStats": "engine.results",
     "LoadedModel": "core.types",

@@ -105,5 +105,6 @@ def test_the_facade_needs_few_libraries():
 def test_rows_are_read_and_drawn_without_jax():
     _runs_without(
         ("jax", "flax"),
-        "import rsd_jax.records.files, rsd_jax.records.metrics, rsd_jax.reporting.report",
+        "import rsd_jax.records.files, rsd_jax.records.metrics, rsd_jax.reporting.report, "
+        "rsd_jax.reporting.blocks",
     )

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from rsd_jax.records.blocks import BlockRecord
+
 FINISH_LENGTH = "length"
 FINISH_EOS = "eos"
 FINISH_ERROR = "error"
@@ -48,12 +50,14 @@ class GenerateResult:
       num_tokens: i32[B], number of new tokens of each row.
       finish_reason: "eos", "length" or, in the result of a `NonFiniteLogitsError`, "error".
       stats: counts.
+      block_records: the blocks of each row, if `record_blocks` asked for them; else None.
     """
 
     tokens: list[list[int]]
     num_tokens: np.ndarray
     finish_reason: list[str]
     stats: GenerateStats
+    block_records: list[list[BlockRecord]] | None = None
 
 
 def join_stats(parts: list[GenerateStats]) -> GenerateStats:

@@ -1,1 +1,1 @@
-"""Tables, figures and reports from result rows alone; nothing here imports JAX."""
+"""Tables, figures and reports from result rows, and pictures of decoded blocks; without JAX."""

@@ -202,6 +202,24 @@ def test_expected_tokens_are_those_of_one_device(directories):
     np.testing.assert_allclose(mesh.roots.optimum, one.roots.optimum, atol=1e-4)
 
 
+def test_records_are_those_of_one_device(directories):
+    method, options = rsd_jax.build_method("rsd_c", branching=(2, 1)), {"temperature": 0.7}
+    options |= {"max_new_tokens": NEW_TOKENS, "record_blocks": True}
+    one, mesh = (
+        rsd_jax.generate(method, *_pair(directories, on), PROMPTS, **options)
+        for on in (None, (4, 2))
+    )
+    assert one.tokens == mesh.tokens
+    for here, there in zip(one.block_records, mesh.block_records, strict=True):
+        assert [record.answer for record in here] == [record.answer for record in there]
+        for ours, theirs in zip(here, there, strict=True):
+            assert ours.tokens.tolist() == theirs.tokens.tolist()
+            assert ours.path.tolist() == theirs.path.tolist()
+            for probs in ("draft_probs", "drawn_probs", "target_probs"):
+                expected = getattr(ours, probs)
+                np.testing.assert_allclose(getattr(theirs, probs), expected, atol=1e-4)
+
+
 def test_the_check_sees_a_gathered_cache(directories, monkeypatch):
     """The check detects sharded caches that the loop gathers."""
     place = MeshLayout.place_buffers
