@@ -75,7 +75,7 @@ def advance_and_record(
       its blocks, the first one at 0, and junk after them.
     """
 
-    @over_rows(engine.layout)
+    @over_rows(engine.layout, engine.place)
     def run(
         params: ModelParams, options: DecodeOptions, *, state: DecodeState
     ) -> tuple[DecodeState, Observed]:
@@ -90,8 +90,7 @@ def advance_and_record(
 
         def step(carry: Carry) -> Carry:
             count, state, buffer = carry
-            if engine.layout is not None:
-                state = engine.layout.place_buffers(state, within_rows=True)
+            state = engine.place(state, within_rows=True)
             state, observed = block(state)
 
             def write(buffer: jax.Array, entry: jax.Array) -> jax.Array:

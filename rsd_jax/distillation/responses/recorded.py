@@ -81,7 +81,7 @@ def _run(
       T = `max_new_tokens`; garbage behind a row's end.
     """
 
-    @over_rows(engine.layout)
+    @over_rows(engine.layout, engine.place)
     def run(
         params: ModelParams, options: DecodeOptions, *, state: DecodeState
     ) -> tuple[DecodeState, TruncatedLogits]:
@@ -89,8 +89,7 @@ def _run(
 
         def step(carry: Carry) -> Carry:
             state, top, index = carry
-            if engine.layout is not None:
-                state = engine.layout.place_buffers(state, within_rows=True)
+            state = engine.place(state, within_rows=True)
             tree, state = phases.draft(engine, params, state, options)
             logits, state = phases.score(engine, params, state, tree)
             # All rows that are not done have produced as many tokens as there were blocks.
