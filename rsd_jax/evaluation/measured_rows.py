@@ -10,6 +10,7 @@ from rsd_jax.core.skips import start_set
 from rsd_jax.core.types import LanguageModel, LoadedModel
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.request import Sampling
+from rsd_jax.evaluation.break_even import warn_if_far_below
 from rsd_jax.evaluation.comparison import Measured, PeerRun
 from rsd_jax.evaluation.floors import kept_fraction
 from rsd_jax.evaluation.timing import BlockTimes
@@ -176,6 +177,7 @@ def _self_drafting(measured: Measured, target: LanguageModel) -> dict[str, Any]:
             "mbsu": metrics.block_efficiency(measured.stats.produced, cost),
             "mbsu_interval": interval(measured.stats.produced, cost),
         }
+        warn_if_far_below(measured.method.name, measured.method.tree, values["mbsu"])
     return values
 
 

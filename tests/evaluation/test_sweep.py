@@ -248,8 +248,16 @@ def test_methods_that_draft_with_the_target_need_no_draft(tmp_path):
     with pytest.raises(ConfigError, match=r"pairs.tiny: `draft`.* needs one"):
         sweeping.sweep(tmp_path, pairs=pairs)
     sweep = sweeping.sweep(tmp_path, pairs=pairs, trees={"self_sd": ("2",), "swift": ("3",)})
-    assert run_sweep(sweep, alone, sweeping.Watcher()) == {"ok": 3}
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert run_sweep(sweep, alone, sweeping.Watcher()) == {"ok": 3}
     _, chain, swift = read_rows(results_path(sweep))
+    # A run that is far below the break-even gets a warning, and no other run does.
+    shown = "\n".join(str(warning.message) for warning in seen)
+    for row in (chain, swift):
+        told = f"{row.method} {row.tree} cannot pay here: it produced {row.decoding.mbsu:.2f}"
+        assert (told in shown) == (row.decoding.mbsu < 0.8)
+    assert chain.decoding.mbsu < 0.8  # random weights
     assert [(row.method, row.tree) for row in (chain, swift)] == [("self_sd", "2"), ("swift", "3")]
     for row in (chain, swift):
         r = row.decoding.bytes_ratio.r

@@ -9,6 +9,7 @@ import numpy as np
 
 from rsd_jax.core.types import LanguageModel
 from rsd_jax.engine.methods import Method, build_method
+from rsd_jax.evaluation.break_even import warn_if_far_below
 from rsd_jax.evaluation.floors import kept_fraction
 from rsd_jax.evaluation.stream.run import Instance
 from rsd_jax.records.decoding import Decoding
@@ -117,11 +118,13 @@ def whole_row(
     kept = sum((row.value("kept_fraction") or 0.0) * row.value("drafted") for row in rows)
     times, deviations = (None, None) if phases is None else _over_instances(phases)
     spent = [row.value("search_times") for row in rows]
+    mbsu = float(produced.sum() / cost.sum())
+    warn_if_far_below(rows[-1].method, rows[-1].tree, mbsu)
     return Row(
         **header,
         decoding=dataclasses.replace(
             Decoding.of(by_instance, tokens, by_instance.seconds),
-            mbsu=float(produced.sum() / cost.sum()),
+            mbsu=mbsu,
             token_rate_ratio=stream.overall_ratio,
             drafted=int(drafted.sum()),
         ),
