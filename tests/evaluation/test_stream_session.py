@@ -24,6 +24,9 @@ from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
 from tests import ROOT, old_files, sweeping, tiny
 from tests.compile_meter import compilations
 
+# With random weights hardly a token is accepted.
+pytestmark = pytest.mark.filterwarnings("ignore:swift .* cannot pay here")
+
 _COUNTED = (
     "instance",
     "method",
