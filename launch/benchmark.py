@@ -60,7 +60,7 @@ def _arguments() -> argparse.Namespace:
         "--prompts", type=pathlib.Path, help="JSONL of prompts, if not those of the pair that ships"
     )
     parser.add_argument(
-        "--template", default="plain", help="with --prompts: plain, or chat for the chat template"
+        "--template", help="with --prompts: plain (the default), or chat for the chat template"
     )
     parser.add_argument("--shape", help="shape of a target with random weights, e.g. llama2_7b")
     parser.add_argument("--draft_shape", default=DRAFT_OF_SHAPE, help="shape of the random draft")
@@ -110,8 +110,12 @@ def _arguments() -> argparse.Namespace:
         parser.error("--shape, --pair and --target exclude each other; give one of them")
     if args.target and not args.draft:
         parser.error("the methods need a draft; give --draft")
-    if args.shape and args.prompts:
-        parser.error("random weights are given random prompts; leave out --prompts")
+    if args.shape and (args.prompts or args.draft or args.source):
+        parser.error("--shape has random weights and prompts; leave out other flags of pairs")
+    if args.tokenizer and not args.target:
+        parser.error("--tokenizer is for a pair of your own; give --target")
+    if args.template and not args.prompts:
+        parser.error("--template is for prompts of your own; give --prompts")
     return args
 
 

@@ -153,7 +153,8 @@ class SelfPrompts(ResponseSettings):
     Attributes:
       count: how many messages of the user are sampled at each of the `temperatures`; those that
         repeat another, or that `max_new_tokens` cut off, are left out.
-      eos_ids, top_logprobs: not set: the chat template says what ends a message.
+      eos_ids, top_logprobs: not set: the chat template says what ends a message. The system message
+        and the template's options are those of `prompt_files`.
 
     Raises:
       ConfigError: a value is out of range.

@@ -34,7 +34,7 @@ class TruncatedLogits:
 
     Attributes:
       values: f32[..., k], log p of the kept tokens; -inf is legal.
-      ids: i32[..., k], the kept tokens, all different.
+      ids: i32[..., k], the kept tokens, all different except for ids whose value is -inf.
       log_rest: f32[...], the log of the mass of all other tokens; -inf if there is none.
     """
 
@@ -93,10 +93,18 @@ def outcome_logprobs(
     log_p = _tempered(truncated, logits.shape[-1], temperature)
     total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     outcomes = jnp.take_along_axis(logits, truncated.ids, axis=-1)
+    outcomes = jnp.where(_repeats(truncated), -jnp.inf, outcomes)
     if log_p.shape[-1] > outcomes.shape[-1]:
         rest = _log_sum_outside(logits, truncated.ids)
         outcomes = jnp.concatenate([outcomes, rest[..., None]], axis=-1)
     return log_p, outcomes - total
+
+
+def _repeats(truncated: TruncatedLogits) -> jax.Array:
+    """bool[..., k]: entries without mass whose id stands in an earlier one; each id counts once."""
+    ids = truncated.ids
+    same = ids[..., :, None] == ids[..., None, :]
+    return jnp.tril(same, -1).any(-1) & (truncated.values == -jnp.inf)
 
 
 def _tempered(truncated: TruncatedLogits, vocab_size: int, temperature: float) -> jax.Array:

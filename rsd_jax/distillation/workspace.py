@@ -153,6 +153,7 @@ class Workspace:
             self.root / SELF_PROMPTS,
             self.chat_tokenizer,
             max_tokens=self.settings.section("max_prompt_tokens"),
+            system=self.settings.prompt_files.system,
             chat=self.settings.prompt_files.chat,
         )
 

@@ -64,8 +64,8 @@ class TransformersPeer:
     def of_models(cls, target: LoadedModel, draft: LoadedModel | None) -> "TransformersPeer":
         """Loaded models, wherever they come from, on the CPU, in float32.
 
-        A draft with other token ids than its target's cannot assist in transformers, and is left
-        out.
+        A draft with another table of tokens than its target's cannot assist in transformers, and is
+        left out.
 
         Args:
           target: of a family in `FAMILIES`.
@@ -83,6 +83,8 @@ class TransformersPeer:
         with tempfile.TemporaryDirectory() as name:
             root = pathlib.Path(name)
             if draft is None or not isinstance(draft.model, DecoderModel):
+                return cls(moved(target, root / "target"))
+            if draft.model.vocab_size != target.model.vocab_size:
                 return cls(moved(target, root / "target"))
             return cls(moved(target, root / "target"), moved(draft, root / "draft"))
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.text.chat import (
+    SYSTEM,
     USER,
     ChatOptions,
     Conversation,
@@ -78,11 +79,20 @@ def prompt_ids(
     return encode(tokenizer, llama_2_text(prompt), parse_special=True)
 
 
-def user_frame(tokenizer: Any, *, chat: ChatOptions | None = None) -> tuple[list[int], int]:
+def user_messages(text: str, system: str | None) -> Conversation:
+    """A conversation that the user opens, behind a system message if there is one."""
+    opening = () if system is None else (Message(SYSTEM, system),)
+    return (*opening, Message(USER, text))
+
+
+def user_frame(
+    tokenizer: Any, *, system: str | None = None, chat: ChatOptions | None = None
+) -> tuple[list[int], int]:
     """What the chat template puts around the user's first message.
 
     Args:
       tokenizer: of `transformers`, with a chat template.
+      system: system message of the conversation; None: there is none.
       chat: options for the chat template; None for the defaults.
 
     Returns:
@@ -94,13 +104,14 @@ def user_frame(tokenizer: Any, *, chat: ChatOptions | None = None) -> tuple[list
     advice = "give prompts of your own instead of `self_prompts`"
     if not has_template(tokenizer):
         raise ConfigError(f"the tokenizer has no chat template; {advice}")
-    text = render(tokenizer, (Message(USER, _MESSAGE),), chat or ChatOptions())
-    before, found, behind = text.partition(_MESSAGE)
-    name = next((each for each in special_names(tokenizer) if behind.startswith(each)), None)
-    if not found or name is None:
+    text = render(tokenizer, user_messages(_MESSAGE, system), chat or ChatOptions())
+    before, found, behind = text.rpartition(_MESSAGE)
+    names = [each for each in special_names(tokenizer) if behind.startswith(each)]
+    if not found or not names:
         raise ConfigError(
             f"the chat template ends the message of the user with {behind[:40]!r}, which is no "
             f"special token, so nothing says where such a message ends; {advice}"
         )
     ids = encode(tokenizer, before, parse_special=True, add_special=False)
+    name = max(names, key=len)
     return ids, encode(tokenizer, name, parse_special=True, add_special=False)[0]

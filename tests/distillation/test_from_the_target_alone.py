@@ -121,6 +121,10 @@ def test_the_target_writes_the_prompts(made):
     tokenizer = made.chat_tokenizer
     opening, end = user_frame(tokenizer)
     assert (tokenizer.decode(opening), end) == ("<|im_start|>user\n", _END)
+    opening, _ = user_frame(tokenizer, system="Be brief.")
+    assert tokenizer.decode(opening).startswith("<|im_start|>system\nBe brief.<|im_end|>\n")
+    told = read_self_prompts(made.root / "self_prompts", tokenizer, max_tokens=80, system="x")
+    assert tokenizer.decode(next(iter(told.values()))).startswith("<|im_start|>system\nx<|im_end|>")
     prompts = read_self_prompts(made.root / "self_prompts", tokenizer, max_tokens=80)
     assert 10 < len(prompts) < 512  # Some messages have no end.
     texts = []
@@ -160,6 +164,9 @@ def test_the_draft_knows_the_frequent_tokens(made):
     others = np.delete(known, _END), np.delete(counts, _END)
     assert others[1][others[0]].min() >= others[1][~others[0]].max()
     run_stage(made, "vocabulary")  # Again, with the same result.
+    found = json.loads((made.root / "vocabulary.json").read_text())
+    assert found["tokens"] == _KNOWN - 1
+    assert found["share_of_text"] == pytest.approx(counts[known].sum() / counts.sum())
     other = dataclasses.replace(made.token_map, target_ids=np.roll(ids, 1))
     other.save(made.root)
     with pytest.raises(ConfigError, match="holds other tokens than these responses give"):

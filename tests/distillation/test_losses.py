@@ -388,6 +388,21 @@ def test_every_objective_can_be_trained(objective):
         TrainingSettings(objective=objective, steps=1, loss_temperature=0)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_id_without_mass_counts_once(name):
+    """Unknown tokens of a draft share an id (`ResponseSource.with_ids`)."""
+    logits = jnp.asarray([0.5, -1.0, 1.5, 0.2])
+
+    def value(values, ids):
+        law = TruncatedLogits(jnp.asarray(values), jnp.asarray(ids, jnp.int32), jnp.asarray(-0.7))
+        return jax.value_and_grad(lambda x: LOSSES[name](law, x))(logits)
+
+    none = -jnp.inf
+    once, repeated = value([-0.7, none], [2, 0]), value([-0.7, none, none], [2, 0, 0])
+    for ours, expected in zip(repeated, once, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-6)
+
+
 def test_truncation_errors():
     for k, message in ((0, "k=0"), (V + 1, f"vocabulary, {V}"), (2.5, "k=2.5")):
         with pytest.raises(ConfigError, match=message):

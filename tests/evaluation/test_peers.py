@@ -41,4 +41,5 @@ def test_a_draft_with_ids_of_its_own_does_not_assist():
     ids = np.full(TINY_CONFIG.vocab_size, -1, np.int32)
     ids[:7] = range(1, 8)
     assert TransformersPeer.of_models(target, on_mapped_tokens(small, ids)).draft is None
+    assert TransformersPeer.of_models(target, small).draft is None
     assert TransformersPeer.of_models(target, None).draft is None

@@ -447,6 +447,10 @@ def test_other_settings_prompts_or_weights_are_refused(finished, tmp_path):
         append_row(path, dataclasses.replace(rows[0], **{f"{name}_sha256": "0"}))
         with pytest.raises(ConfigError, match=f"measured with other {name} than"):
             again()
+    path.unlink()
+    append_row(path, dataclasses.replace(rows[0], dtype="bfloat16"))
+    with pytest.raises(ConfigError, match="measured with other floating types than"):
+        again()
     # A new tree, seed or temperature is no other setting.
     path.unlink()
     append_row(path, rows[0])

@@ -16,9 +16,9 @@ from rsd_jax.distillation.responses.manifest import read_manifest
 from rsd_jax.distillation.responses.shards import read_shard
 from rsd_jax.distillation.settings import ResponseSettings, SelfPrompts
 from rsd_jax.errors import ConfigError
-from rsd_jax.text.chat import USER, ChatOptions, Message
+from rsd_jax.text.chat import ChatOptions
 from rsd_jax.text.encoding import decode
-from rsd_jax.text.prompts import prompt_ids, user_frame
+from rsd_jax.text.prompts import prompt_ids, user_frame, user_messages
 
 
 def write_self_prompts(
@@ -27,6 +27,7 @@ def write_self_prompts(
     settings: SelfPrompts,
     directory: str | pathlib.Path,
     *,
+    system: str | None = None,
     chat: ChatOptions | None = None,
     progress: Callable[[ShardProgress], None] | None = None,
 ) -> None:
@@ -40,6 +41,7 @@ def write_self_prompts(
       tokenizer: its tokenizer, of transformers, with a chat template.
       settings: how to sample.
       directory: receives manifest.json and the shards.
+      system: system message before the user's; None: there is none.
       chat: options for the chat template.
       progress: called after each shard.
 
@@ -47,7 +49,7 @@ def write_self_prompts(
       ConfigError: see `user_frame` and `generate_responses`.
       CheckpointError, NonFiniteLogitsError: see `generate_responses`.
     """
-    opening, end = user_frame(tokenizer, chat=chat)
+    opening, end = user_frame(tokenizer, system=system, chat=chat)
     own = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
     del own["count"]
     generate_responses(
@@ -65,6 +67,7 @@ def read_self_prompts(
     tokenizer: Any,
     *,
     max_tokens: int,
+    system: str | None = None,
     chat: ChatOptions | None = None,
 ) -> dict[str, list[int]]:
     """The messages as encoded prompts, by name; a repeated message is taken once.
@@ -75,7 +78,7 @@ def read_self_prompts(
       directory: of `write_self_prompts`, complete.
       tokenizer: the tokenizer that the messages were written with.
       max_tokens: of a prompt, its chat template included.
-      chat: options for the chat template.
+      system, chat: as in `write_self_prompts`.
 
     Raises:
       ConfigError: the directory holds no messages, or no message is left.
@@ -95,7 +98,7 @@ def read_self_prompts(
             if not shard.ended[row] or not text or text in seen:
                 continue
             seen.add(text)
-            ids = prompt_ids(tokenizer, (Message(USER, text),), chat=chat)
+            ids = prompt_ids(tokenizer, user_messages(text, system), chat=chat)
             if len(ids) <= max_tokens:
                 chosen[f"self/{shard.request_id[row]}"] = ids
     if not chosen:

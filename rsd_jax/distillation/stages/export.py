@@ -47,7 +47,7 @@ def export(workspace: Workspace) -> None:
     written = {name: rounded(own) for name, own in params.items()}
     if workspace.settings.mixture:
         # A target that was trained elsewhere is not rounded, as it is not written.
-        target = written.get(TARGET, workspace.target.params)
+        target = written.get(TARGET) or workspace.target.params
         result = _on_text(workspace, target, written[DRAFT])
     else:
         result = _on_responses(workspace, written[DRAFT])

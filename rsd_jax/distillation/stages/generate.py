@@ -29,6 +29,7 @@ def write_prompts_of_target(
             workspace.chat_tokenizer,
             settings,
             workspace.root / SELF_PROMPTS,
+            system=workspace.settings.prompt_files.system,
             chat=workspace.settings.prompt_files.chat,
             progress=progress,
         )

@@ -5,11 +5,13 @@ import numpy as np
 from rsd_jax.distillation.workspace import TARGET, Workspace
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.token_map import TOKEN_MAP, TokenMap, read_token_map
+from rsd_jax.records.complete_files import write_json
 
 
 def write_vocabulary(workspace: Workspace) -> None:
     """Writes token_map.json: the target's most frequent tokens in the responses for training.
 
+    vocabulary.json says which share of the tokens of these responses the draft knows.
     Ties go to the lower id. The draft's id 0 stands for all other tokens; the target's ends of an
     answer are always known. Nothing is written without `frequent_tokens`.
 
@@ -39,5 +41,5 @@ def write_vocabulary(workspace: Workspace) -> None:
             "draft may have learned those; use another workdir, or delete the file and draft/"
         )
     chosen.save(workspace.root)
-    known = counts[frequent].sum() / counts.sum()
-    print(f"{size - 1} of {vocab_size} tokens are {known:.1%} of the tokens of the responses")
+    known = float(counts[frequent].sum() / counts.sum())
+    write_json(workspace.root / "vocabulary.json", {"tokens": size - 1, "share_of_text": known})

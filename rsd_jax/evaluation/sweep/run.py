@@ -125,6 +125,7 @@ def _check_identity(subject: Subject, rows: Sequence[Row], path: pathlib.Path) -
             ("references", row.references_sha256, subject.encoded.references_sha256),
             ("ends of an answer", row.eos_ids, list(subject.ends)),
             ("weights", row.weights_sha256, subject.weights_sha256),
+            ("floating types", row.dtype, subject.models.target.model.dtype),
         ):
             if was is not None and was != now:
                 raise ConfigError(
