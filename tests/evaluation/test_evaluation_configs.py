@@ -85,6 +85,8 @@ def test_every_variant_of_the_stream_builds():
         assert shipped_pair_directory(pair).is_dir()
 
 
+# With random weights hardly a token is accepted.
+@pytest.mark.filterwarnings("ignore:swift .* cannot pay here")
 @pytest.mark.parametrize("variant", ["published", "adapted"])
 def test_the_stream_runs_shrunk(variant, tmp_path):
     config = _MODULES["swift_stream"].get_config(variant)
