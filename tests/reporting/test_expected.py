@@ -73,6 +73,26 @@ def test_every_row_is_in_the_table():
     assert summary["0.3", "match"][-1] == str(drafted)
 
 
+def test_shares_of_a_block():
+    rows = _rows(temperatures=(1.0,))
+    phases = {"draft": 0.004, "score": 0.004, "verify": 0.001, "commit": 0.001}
+    timed = {"t_ar": 0.002, "t_block": 0.008, "realised_fraction": 1.0}
+    rows = [
+        synthetic_rows.changed(row, phase_times=phases | {"forwards": 0.006}, **timed)
+        if (row.method, row.tree) == ("rsd_s", "2x3")
+        else row
+        for row in rows
+    ]
+    (contest,) = contests.contests_of(rows)
+    table = tables.costs_table(contest)
+    assert len(table.rows) == sum(row.expected is not None for row in rows)
+    shares = {(row[0], row[1]): row[-2:] for row in table.rows}
+    assert shares.pop(("RSD-S", "2x3")) == ["10 %", "25 %"]
+    assert set(map(tuple, shares.values())) == {("-", "-")}
+    first = table.rows[0]
+    assert all("[" in cell for cell in first[4:6]), "both rates have their intervals"
+
+
 def test_what_is_closed_of_the_distance_to_the_optimum():
     (contest,) = contests.contests_of(_rows())
     table = optimum.optimum_table(contest)

@@ -9,7 +9,12 @@ from rsd_jax.reporting.expected.contests import Contest, contests_of, gains, sty
 from rsd_jax.reporting.expected.figure import FLOOR, contexts_in_words, gain_figure
 from rsd_jax.reporting.expected.optimum import FLOOR as OPTIMUM_FLOOR
 from rsd_jax.reporting.expected.optimum import has_distance, optimum_figure, optimum_table
-from rsd_jax.reporting.expected.tables import other_bases, summary_table, tokens_table
+from rsd_jax.reporting.expected.tables import (
+    costs_table,
+    other_bases,
+    summary_table,
+    tokens_table,
+)
 from rsd_jax.reporting.page import Output, Section
 
 _TEXT = (
@@ -53,6 +58,7 @@ def sections(rows: Sequence[Row], output: Output) -> list[Section]:
                 summary_table(contest),
                 tokens_table(contest),
                 *other_bases(contest),
+                costs_table(contest),
                 optimum_table(contest),
             )
             if table.rows

@@ -17,6 +17,7 @@ from rsd_jax.reporting.figures import STYLES, style_of
 from rsd_jax.reporting.panels import Structure
 from rsd_jax.reporting.table_formats import Table, number, with_interval
 
+_PHASES = ("draft", "score", "verify", "commit")
 _ROUNDING = 1e-5  # verifiers that are equal in exact arithmetic differ by less
 
 
@@ -37,6 +38,50 @@ def tokens_table(contest: Contest) -> Table:
     heads = ("method", "tree", "T", "contexts of", "blocks", "sampled", *_labels(verifiers))
     title = f"{contest.label}: expected tokens per block, and gain over {style(BASE).label}"
     return Table(heads, lines, frozenset({0, 1, 2, 3}), title)
+
+
+def costs_table(contest: Contest) -> Table:
+    """A line per row: MBSU, token rate over AR, and where a block's time goes, if it was timed."""
+    lines = []
+    for one in ordered(contest):
+        rate = with_interval(one.value("token_rate_ratio"), one.interval("token_rate_ratio"), 2)
+        mbsu = with_interval(one.value("mbsu"), one.interval("mbsu"), 2)
+        lines.append([*place_of(one), mbsu, rate, *map(_share, shares_of_block(one))])
+    heads = (
+        "method",
+        "tree",
+        "T",
+        "contexts of",
+        "MBSU",
+        "token rate / AR",
+        "verification",
+        "all but the model passes",
+    )
+    title = f"{contest.label}: rates of the runs, and shares of a block's time"
+    return Table(heads, lines, frozenset({0, 1, 2, 3}), title)
+
+
+def shares_of_block(structure: Structure) -> tuple[float | None, float | None]:
+    """Of a block's time: the share of verification, and of all but the model passes.
+
+    The first is of the sum of the four phases, each a program of its own; the second is
+    1 - forwards / block, both in one loop. Means over seeds; None where it was not timed.
+    """
+    taken = [row.timing for row in structure.rows if row.timing is not None]
+    verification = [
+        part.phase_times["verify"] / sum(part.phase_times[name] for name in _PHASES)
+        for part in taken
+        if all(name in part.phase_times for name in _PHASES)
+    ]
+    outside = [
+        1 - part.phase_times["forwards"] / part.t_block
+        for part in taken
+        if "forwards" in part.phase_times
+    ]
+    return (
+        statistics.fmean(verification) if verification else None,
+        statistics.fmean(outside) if outside else None,
+    )
 
 
 def other_bases(contest: Contest) -> list[Table]:
@@ -139,6 +184,10 @@ def _gain(measured: Measured | None) -> str:
 def _percent(gain: float) -> float:
     """Percent over 1, rounded as it is shown; never -0."""
     return round(100 * (gain - 1), 1) + 0.0
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
 
 
 def _beside(measured: Measured | None) -> str:
