@@ -1,7 +1,7 @@
 """From lists of token ids to checked, padded arrays."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from rsd_jax.core.types import LanguageModel
 from rsd_jax.engine.decoding import required_capacity
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.request import Request
+from rsd_jax.engine.state import Prompts
 from rsd_jax.errors import ConfigError, is_integer, positive_integer
 
 _SMALLEST_BUCKET = 128
@@ -24,16 +25,12 @@ class Batch:
     Attributes:
       rows: number of rows that hold a prompt.
       first: index of the first row among all prompts.
-      tokens: i32[B, T].
-      prompt_length: i32[B].
-      request_ids: i32[B].
+      prompts: numpy arrays.
     """
 
     rows: int
     first: int
-    tokens: np.ndarray
-    prompt_length: np.ndarray
-    request_ids: np.ndarray
+    prompts: Prompts
 
 
 def bucket(size: int) -> int:
@@ -43,11 +40,16 @@ def bucket(size: int) -> int:
 
 def check_prompts(
     prompts: Sequence[Sequence[int]],
-    max_new_tokens: int,
+    limit_of: Callable[[int], int],
     target: LanguageModel,
     draft: LanguageModel | None = None,
 ) -> None:
     """Checks the prompts, whose ids are the target's.
+
+    Args:
+      prompts: as in `generate`.
+      limit_of: index of a prompt to its max_new_tokens.
+      target, draft: of the method.
 
     Raises:
       ConfigError: a prompt cannot be decoded; names the first such prompt and the reason.
@@ -88,9 +90,9 @@ def check_prompts(
             raise ConfigError(
                 f"prompt {row} holds token id {bad}, outside the vocabulary [0, {vocab_size})"
             )
-        if len(prompt) + max_new_tokens > positions:
+        if len(prompt) + limit_of(row) > positions:
             raise ConfigError(
-                f"prompt {row} has {len(prompt)} tokens; with max_new_tokens={max_new_tokens} "
+                f"prompt {row} has {len(prompt)} tokens; with max_new_tokens={limit_of(row)} "
                 f"that exceeds the {which}'s {positions} positions; shorten the prompt or lower "
                 "max_new_tokens"
             )
@@ -152,13 +154,13 @@ def split(request: Request, method: Method, *, multiple: int = 1) -> Iterator[Ba
     for first in range(0, len(prompts), size):
         chosen = prompts[first : first + size]
         tokens = np.zeros((padded, positions), np.int32)
-        lengths = np.zeros((padded,), np.int32)
-        requests = np.zeros((padded,), np.int32)
+        lengths, limits, requests = np.zeros((3, padded), np.int32)
         for row, prompt in enumerate(chosen):
             tokens[row, : len(prompt)] = prompt
             lengths[row] = len(prompt)
+            limits[row] = request.limit_of(first + row)
             requests[row] = ids[first + row]
-        yield Batch(len(chosen), first, tokens, lengths, requests)
+        yield Batch(len(chosen), first, Prompts(tokens, lengths, limits, requests))
 
 
 def capacity_of(request: Request, method: Method) -> int:
@@ -170,6 +172,8 @@ def capacity_of(request: Request, method: Method) -> int:
     least = 1
     if request.capacity is not None:
         least = positive_integer("capacity", request.capacity, ", or None")
-    longest = max(map(len, request.prompts))
-    needed = required_capacity(method.drafter, longest, request.sampling.max_new_tokens)
-    return bucket(max(least, needed))
+    needed = (
+        required_capacity(method.drafter, len(prompt), request.limit_of(index))
+        for index, prompt in enumerate(request.prompts)
+    )
+    return bucket(max(least, *needed))

@@ -1,18 +1,18 @@
 """Decoding prompts: `generate` and `stream`."""
 
+import collections
 import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Unpack, overload
 
-import jax
 import numpy as np
 
 from rsd_jax.core.types import NEVER, LoadedModel
 from rsd_jax.engine.batching import Batch
-from rsd_jax.engine.decoding import advance
-from rsd_jax.engine.job import Job, prepare, start
+from rsd_jax.engine.decoding import UNLIMITED, advance
+from rsd_jax.engine.job import Job, prepare
 from rsd_jax.engine.methods import Method
-from rsd_jax.engine.recording import MOST_BLOCKS, Observed, advance_and_record, records_of_row
+from rsd_jax.engine.recording import MOST_BLOCKS, advance_and_record, records_of_row
 from rsd_jax.engine.request import Request, RequestOptions, shows_options
 from rsd_jax.engine.results import (
     FINISH_EOS,
@@ -22,29 +22,21 @@ from rsd_jax.engine.results import (
     GenerateStats,
     join_stats,
 )
+from rsd_jax.engine.rows import RunBlocks, Step, steps
 from rsd_jax.engine.state import DecodeState
 from rsd_jax.errors import NonFiniteLogitsError, positive_integer
 from rsd_jax.records.blocks import BlockRecord
 
-UNLIMITED = np.int32(2**31 - 1)
-"""A limit on the number of blocks that no run reaches."""
-
-Records = list[list[BlockRecord]]
-"""The blocks of each row."""
+Records = dict[int, list[BlockRecord]]
+"""The blocks of each prompt, by its index."""
 
 
-def read_state(state: DecodeState, observed: Observed | None = None) -> dict[str, Any]:
-    """Reads everything that a result needs from the device, in a single transfer."""
-    names = ("tokens", "prompt_length", "end", "done", "hit_eos", "failed_block", "stats")
-    values = {name: getattr(state, name) for name in names}
-    return jax.device_get(values | {"observed": observed})
-
-
-def to_result(read: dict[str, Any], rows: int, records: Records | None = None) -> GenerateResult:
-    """The result of the first `rows` rows, from `read_state`."""
+def to_result(
+    read: dict[str, Any], rows: Sequence[int], records: list[list[BlockRecord]] | None = None
+) -> GenerateResult:
+    """The result of these rows, from `read_state`, with the records of each, if any."""
     tokens = [
-        read["tokens"][row, read["prompt_length"][row] : read["end"][row]].tolist()
-        for row in range(rows)
+        read["tokens"][row, read["prompt_length"][row] : read["end"][row]].tolist() for row in rows
     ]
     reasons = [
         FINISH_ERROR
@@ -52,10 +44,10 @@ def to_result(read: dict[str, Any], rows: int, records: Records | None = None) -
         else FINISH_EOS
         if read["hit_eos"][row]
         else FINISH_LENGTH
-        for row in range(rows)
+        for row in rows
     ]
     counts = {
-        field.name: getattr(read["stats"], field.name)[:rows]
+        field.name: getattr(read["stats"], field.name)[list(rows)]
         for field in dataclasses.fields(GenerateStats)
     }
     lengths = np.asarray([len(row) for row in tokens], np.int32)
@@ -63,7 +55,7 @@ def to_result(read: dict[str, Any], rows: int, records: Records | None = None) -
 
 
 def join_results(results: list[GenerateResult]) -> GenerateResult:
-    """Joins the results of consecutive batches, row after row."""
+    """Joins results, row after row."""
     records = [result.block_records for result in results]
     return GenerateResult(
         tokens=[row for result in results for row in result.tokens],
@@ -80,54 +72,74 @@ def failed_rows(read: dict[str, Any], batch: Batch) -> dict[int, int]:
     return {batch.first + int(row): int(failed[row]) for row in np.flatnonzero(failed != NEVER)}
 
 
-def _steps(job: Job, batch: Batch, blocks: int, records: Records | None) -> Iterator[dict]:
-    """Decodes a batch, at most `blocks` blocks between two host reads; yields what each read.
+class Collected:
+    """What the finished prompts of a job produced."""
+
+    def __init__(self) -> None:
+        self._results: dict[int, GenerateResult] = {}
+        self._failures: dict[int, int] = {}
+
+    def add(self, step: Step, records: Records | None = None) -> None:
+        """Takes the prompts that are done in a step, with the records of their blocks, if any."""
+        for row, index in step.finished():
+            own = None if records is None else [records[index]]
+            self._results[index] = to_result(step.read, [row], own)
+            if (block := int(step.read["failed_block"][row])) != NEVER:
+                self._failures[index] = block
+
+    def result(self) -> GenerateResult:
+        """All prompts in their order.
+
+        Raises:
+          NonFiniteLogitsError: as `generate`.
+        """
+        result = join_results([self._results[index] for index in sorted(self._results)])
+        if self._failures:
+            raise NonFiniteLogitsError(dict(sorted(self._failures.items())), result)
+        return result
+
+
+def _blocks(job: Job, recorded: int | None) -> RunBlocks:
+    """Runs blocks of a job; with a record of each of at most `recorded` blocks, unless None."""
+    engine, params, options = job.engine, job.params, job.options
+
+    def plain(state: DecodeState, most: np.int32, most_done: np.int32):
+        return advance(engine, params, state, options, most, most_done), None
+
+    def recording(state: DecodeState, most: np.int32, most_done: np.int32):
+        return advance_and_record(engine, recorded, params, state, options, most, most_done)
+
+    return plain if recorded is None else recording
+
+
+def _steps(job: Job, blocks: int, records: Records | None) -> Iterator[Step]:
+    """The steps of a job; the records of new blocks are in `records` before a step is yielded.
 
     Args:
       job: what to decode.
-      batch: of the job.
-      blocks: with records, each number is a program of its own.
-      records: receives the records of the new blocks before each read is yielded; None for a run
-        without.
+      blocks: most blocks between two reads; with records, each number is a program of its own.
+      records: by prompt; None for a run without.
     """
-    state, observed, done = start(job, batch), None, False
-    engine, params, options = job.engine, job.params, job.options
-    while not done:
-        if records is None:
-            state = advance(engine, params, state, options, np.int32(blocks))
-        else:
-            state, observed = advance_and_record(engine, blocks, params, state, options)
-        read = read_state(state, observed)
-        for row, earlier in enumerate(records or ()):
-            earlier += records_of_row(engine, options.target_warp.greedy, read, row, earlier)
-        yield read
-        done = bool(read["done"].all())
-
-
-def _no_records(batch: Batch, wanted: bool) -> Records | None:
-    """Room for the records of a batch, if they are wanted."""
-    return [[] for _ in range(batch.rows)] if wanted else None
+    greedy = job.options.target_warp.greedy
+    for step in steps(job, _blocks(job, None if records is None else blocks), blocks):
+        if records is not None:
+            for row, index in step.held():
+                earlier = records.setdefault(index, [])
+                earlier += records_of_row(job.engine, greedy, step.read, row, earlier)
+        yield step
 
 
 def decode(job: Job, *, record_blocks: bool = False) -> GenerateResult:
-    """Decodes the batches of a job, each without interruption unless blocks are recorded.
+    """Decodes the prompts of a job; the host reads the device only when rows are done.
 
     Raises:
       NonFiniteLogitsError: as `generate`.
     """
-    results: list[GenerateResult] = []
-    failures: dict[int, int] = {}
-    for batch in job.batches:
-        records = _no_records(batch, record_blocks)
-        most = MOST_BLOCKS if record_blocks else int(UNLIMITED)
-        for read in _steps(job, batch, most, records):
-            last = read
-        results.append(to_result(last, batch.rows, records))
-        failures |= failed_rows(last, batch)
-    result = join_results(results)
-    if failures:
-        raise NonFiniteLogitsError(failures, result)
-    return result
+    collected = Collected()
+    records: Records | None = {} if record_blocks else None
+    for step in _steps(job, MOST_BLOCKS if record_blocks else int(UNLIMITED), records):
+        collected.add(step, records)
+    return collected.result()
 
 
 @shows_options
@@ -157,7 +169,8 @@ def generate(
       **options: see `RequestOptions`.
 
     Returns:
-      new tokens, finish reasons and counts; one host read per batch unless blocks are recorded.
+      new tokens, finish reasons and counts. The host reads the device once at the end; with more
+      prompts than `batch_size`, also each time a row is done.
 
     Raises:
       ConfigError: an argument cannot be used; nothing has run yet.
@@ -236,19 +249,17 @@ def stream(
 
 
 def _stream(job: Job, blocks_per_step: int, *, record_blocks: bool) -> PairsWithRecords:
-    results: list[GenerateResult] = []
-    failures: dict[int, int] = {}
-    for batch in job.batches:
-        shown, told = batch.prompt_length.copy(), [0] * batch.rows
-        records = _no_records(batch, record_blocks)
-        for read in _steps(job, batch, blocks_per_step, records):
-            for row in range(batch.rows):
-                new = read["tokens"][row, shown[row] : read["end"][row]].tolist()
-                blocks = records[row][told[row] :] if records else []
-                shown[row], told[row] = read["end"][row], told[row] + len(blocks)
-                if new:
-                    yield batch.first + row, new, blocks
-        results.append(to_result(read, batch.rows, records))
-        failures |= failed_rows(read, batch)
-    if failures:
-        raise NonFiniteLogitsError(failures, join_results(results))
+    collected = Collected()
+    records: Records | None = {} if record_blocks else None
+    shown: dict[int, int] = collections.defaultdict(int)
+    told: dict[int, int] = collections.defaultdict(int)
+    for step in _steps(job, blocks_per_step, records):
+        for row, index in step.held():
+            start = int(step.read["prompt_length"][row]) + shown[index]
+            new = step.read["tokens"][row, start : step.read["end"][row]].tolist()
+            blocks = records[index][told[index] :] if records is not None else []
+            shown[index], told[index] = shown[index] + len(new), told[index] + len(blocks)
+            if new:
+                yield index, new, blocks
+        collected.add(step, records)
+    collected.result()

@@ -53,7 +53,7 @@ def prepare(
     if not method.drafter.needs_draft_model:
         draft, draft_model = None, None
     sampling = request.sampling
-    check_prompts(request.prompts, sampling.max_new_tokens, target.model, draft_model)
+    check_prompts(request.prompts, request.limit_of, target.model, draft_model)
     if draft_model is not None:
         draft_model = on_shared_tokens(draft_model, target.model.vocab_size)
     if draft is not None and _mesh(draft.layout) != _mesh(target.layout):
@@ -61,7 +61,6 @@ def prepare(
     options = DecodeOptions(
         target_warp=sampling.target_warp,
         draft_warp=method.draft_warp(sampling),
-        max_new_tokens=jnp.asarray(sampling.max_new_tokens, jnp.int32),
         eos_ids=jnp.asarray(eos_array(sampling.eos_ids, target.model.vocab_size)),
     )
     engine = Engine(
@@ -99,5 +98,5 @@ def _skips(method: Method, target: LanguageModel, skips: np.ndarray | None) -> j
 
 def start(job: Job, batch: Batch) -> DecodeState:
     """Prefill of one batch."""
-    arrays = (batch.tokens, batch.prompt_length, job.seed, batch.request_ids)
-    return prefill(job.engine, job.params, *map(jnp.asarray, arrays))
+    seed, prompts = jax.tree.map(jnp.asarray, (job.seed, batch.prompts))
+    return prefill(job.engine, job.params, seed, prompts)

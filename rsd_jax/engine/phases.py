@@ -66,13 +66,11 @@ class DecodeOptions:
     Attributes:
       target_warp: from target logits to the law that is sampled.
       draft_warp: from draft logits to q.
-      max_new_tokens: i32[].
       eos_ids: i32[E], ids that end a row, padded with negative numbers.
     """
 
     target_warp: Warp
     draft_warp: Warp
-    max_new_tokens: jax.Array
     eos_ids: jax.Array
 
 
@@ -138,12 +136,10 @@ class BlockTokens:
     Attributes:
       tokens: i32[B, D + 1], accepted tokens, then the correction or bonus token; junk after it.
       is_eos: bool[B, D + 1], tokens up to that one that end a row.
-      limit: i32[B], length at which a row ends.
     """
 
     tokens: jax.Array
     is_eos: jax.Array
-    limit: jax.Array
 
 
 def commit(
@@ -176,7 +172,7 @@ def _block_tokens(
     last = result.num_accepted[:, None]
     tokens = jnp.where(order == last, result.next_token[:, None], tokens)
     is_eos = (tokens[..., None] == options.eos_ids[None, None]).any(-1) & (order <= last)
-    return BlockTokens(tokens, is_eos, state.prompt_length + options.max_new_tokens)
+    return BlockTokens(tokens, is_eos)
 
 
 def _failed(
@@ -189,7 +185,7 @@ def _failed(
     # block comes from that node. A row that ended before that token does not need the token.
     order = jnp.arange(block.tokens.shape[1], dtype=jnp.int32)[None]
     ended_by_eos = (block.is_eos & (order < result.num_accepted[:, None])).any(axis=1)
-    ended = ended_by_eos | (state.length + result.num_accepted >= block.limit)
+    ended = ended_by_eos | (state.length + result.num_accepted >= state.limit)
     return ~state.done & ~(tree.finite & (result.finite | ended))
 
 
@@ -221,14 +217,14 @@ def _commit_tokens(
     first_eos = jnp.argmax(block.is_eos, axis=1).astype(jnp.int32)
     any_eos = block.is_eos.any(axis=1) & active
     produced = jnp.where(any_eos, first_eos + 1, new)
-    hit_eos = any_eos & (state.length + first_eos < block.limit)
-    full = state.length + new >= block.limit
+    hit_eos = any_eos & (state.length + first_eos < state.limit)
+    full = state.length + new >= state.limit
     return dataclasses.replace(
         state,
         # Tokens past the new length are never read: of a row that is done or failed, all of these.
         tokens=write_rows(state.tokens, block.tokens, state.length, axis=1),
         length=state.length + new,
-        end=jnp.where(active, jnp.minimum(state.length + produced, block.limit), state.end),
+        end=jnp.where(active, jnp.minimum(state.length + produced, state.limit), state.end),
         done=state.done | failed | (active & (any_eos | full)),
         hit_eos=state.hit_eos | hit_eos,
         failed_block=jnp.where(failed, state.stats.blocks, state.failed_block),

@@ -18,6 +18,7 @@ from rsd_jax.core.tree import DraftTree, SiblingLaw
 from rsd_jax.core.types import NO_NODE, VerifyResult
 from rsd_jax.drafters.base import ModelParams
 from rsd_jax.engine import phases
+from rsd_jax.engine.decoding import goes_on
 from rsd_jax.engine.phases import DecodeOptions, Engine
 from rsd_jax.engine.state import DecodeState
 from rsd_jax.records.blocks import BlockRecord
@@ -59,25 +60,37 @@ class Observed:
 
 @functools.partial(jax.jit, static_argnames=("engine", "most"), donate_argnames=("state",))
 def advance_and_record(
-    engine: Engine, most: int, params: ModelParams, state: DecodeState, options: DecodeOptions
+    engine: Engine,
+    most: int,
+    params: ModelParams,
+    state: DecodeState,
+    options: DecodeOptions,
+    max_blocks: jax.Array,
+    most_done: jax.Array,
 ) -> tuple[DecodeState, Observed]:
     """Runs blocks as `decoding.advance` does, with the same tokens, and records them.
 
     Args:
       engine: static.
-      most: M, the most blocks to run; static, the size of the buffer.
+      most: M, the most blocks of a call; static, the size of the buffer.
       params: of the models.
       state: donated.
       options: traced.
+      max_blocks, most_done: as in `advance`; max_blocks at most M.
 
     Returns:
-      the state after at most M blocks; the buffer, leaves [B, M, ...]. A row's entries are those of
+      the state after the blocks; the buffer, leaves [B, M, ...]. A row's entries are those of
       its blocks, the first one at 0, and junk after them.
     """
 
     @over_rows(engine.layout, engine.place)
     def run(
-        params: ModelParams, options: DecodeOptions, *, state: DecodeState
+        params: ModelParams,
+        options: DecodeOptions,
+        max_blocks: jax.Array,
+        most_done: jax.Array,
+        *,
+        state: DecodeState,
     ) -> tuple[DecodeState, Observed]:
         Carry = tuple[jax.Array, DecodeState, Observed]
 
@@ -99,7 +112,7 @@ def advance_and_record(
             return count + 1, state, jax.tree.map(write, buffer, observed)
 
         def unfinished(carry: Carry) -> jax.Array:
-            return (carry[0] < most) & ~carry[1].done.all()
+            return (carry[0] < max_blocks) & goes_on(carry[1].done, most_done)
 
         def room(entry: jax.ShapeDtypeStruct) -> jax.Array:
             return jnp.zeros((entry.shape[0], most, *entry.shape[1:]), entry.dtype)
@@ -108,7 +121,7 @@ def advance_and_record(
         start = (jnp.asarray(0, jnp.int32), state, buffer)
         return jax.lax.while_loop(unfinished, step, start)[1:]
 
-    return run(params, options, state=state)
+    return run(params, options, max_blocks, most_done, state=state)
 
 
 def _observe(target: TargetLaws, tree: DraftTree, result: VerifyResult) -> Observed:

@@ -81,7 +81,7 @@ class Sampling(SharedSampling):
 class RequestOptions(TypedDict, total=False):
     """The keywords that `generate`, `stream` and `generate_with_search` have in common.
 
-    max_new_tokens: at least 1.
+    max_new_tokens: at least 1; or one number per prompt.
     temperature: 0 is greedy; top_k and top_p are then ignored.
     top_k: keeps the k most likely tokens, ties with the k-th kept; None for all.
     top_p: keeps the most likely tokens whose mass reaches top_p, ties with the last of them kept;
@@ -90,13 +90,14 @@ class RequestOptions(TypedDict, total=False):
       the other rows.
     eos_id: token id or ids that end a row; None never stops early.
     request_ids: one per prompt, by default 0, 1, 2, ...
-    batch_size: rows decoded together; None for all. The last batch is padded.
+    batch_size: rows decoded together; None for all. In `generate` and `stream`, a row that is done
+      takes the next prompt.
     capacity: least positions of the caches; None for what these prompts need. A program is
       compiled for each power of two: calls that give the same capacity share one, though their
       prompts differ in length. What is not used costs memory and next to no time.
     """
 
-    max_new_tokens: Required[int]
+    max_new_tokens: Required[int | Sequence[int]]
     temperature: float
     top_k: int | None
     top_p: float
@@ -113,7 +114,8 @@ class Request:
 
     Attributes:
       prompts: lists of token ids.
-      sampling: how tokens are sampled.
+      sampling: how tokens are sampled; its max_new_tokens is the largest of `limits`.
+      limits: max_new_tokens of each prompt; None: that of `sampling` for all.
       request_ids, batch_size, capacity: as in `RequestOptions`.
       skips: bool[layers, 2], for methods that draft with the target: the sub-layers left out
         while drafting; None for every second layer.
@@ -121,6 +123,7 @@ class Request:
 
     prompts: Sequence[Sequence[int]]
     sampling: Sampling
+    limits: Sequence[int] | None = None
     request_ids: Sequence[int] | None = None
     batch_size: int | None = None
     capacity: int | None = None
@@ -148,9 +151,31 @@ class Request:
         values: dict[str, Any] = dict(options)
         eos_id = values.pop("eos_id", None)
         eos_ids = () if eos_id is None else tuple(np.atleast_1d(np.asarray(eos_id)).tolist())
+        limits = _limits(values["max_new_tokens"], prompts)
+        values["max_new_tokens"] = max(limits) if limits else values["max_new_tokens"]
         own = {f.name: values.pop(f.name) for f in dataclasses.fields(Sampling) if f.name in values}
         sampling = Sampling(**own, eos_ids=eos_ids)
-        return cls(prompts=prompts, sampling=sampling, skips=skips, **values)
+        return cls(prompts=prompts, sampling=sampling, limits=limits, skips=skips, **values)
+
+    def limit_of(self, prompt: int) -> int:
+        """max_new_tokens of the prompt with this index."""
+        return self.sampling.max_new_tokens if self.limits is None else self.limits[prompt]
+
+
+def _limits(given: Any, prompts: Sequence[Any]) -> list[int] | None:
+    """max_new_tokens of each prompt; None if one number is given.
+
+    Raises:
+      ConfigError: a number is not positive, or there are not as many as prompts.
+    """
+    if np.ndim(given) == 0:
+        return None
+    if len(given) != len(prompts):
+        raise ConfigError(
+            f"got {len(given)} numbers as max_new_tokens for {len(prompts)} prompts; give one "
+            "number, or one per prompt"
+        )
+    return [positive_integer(f"max_new_tokens[{i}]", each) for i, each in enumerate(given)]
 
 
 def _defaults() -> dict[str, Any]:

@@ -4,11 +4,29 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from rsd_jax.core.tree import TreeShape
 from rsd_jax.core.types import NEVER, KVCache, Scratch
 from rsd_jax.drafters.base import DraftContext
+
+
+@struct.dataclass
+class Prompts:
+    """What rows are asked for; numpy arrays on the host, traced in programs.
+
+    Attributes:
+      tokens: i32[B, T], prompts from the left; T is also the capacity of the caches.
+      length: i32[B]; 0: no prompt.
+      max_new_tokens: i32[B].
+      request_ids: i32[B]; a row's draws depend on seed and request id alone.
+    """
+
+    tokens: jax.Array | np.ndarray
+    length: jax.Array | np.ndarray
+    max_new_tokens: jax.Array | np.ndarray
+    request_ids: jax.Array | np.ndarray
 
 
 @struct.dataclass
@@ -46,8 +64,9 @@ class DecodeState:
     Attributes:
       tokens: i32[B, T], the prompt and then the committed tokens; the rest is garbage.
       prompt_length: i32[B], at least 1.
-      length: i32[B], number n of committed tokens, prompt included, not cut at max_new_tokens.
-      end: i32[B], end of the output: length cut at the first EOS and at max_new_tokens.
+      limit: i32[B], length at which the row ends: the prompt's and the row's max_new_tokens.
+      length: i32[B], number n of committed tokens, prompt included, not cut at the limit.
+      end: i32[B], end of the output: length cut at the first EOS and at the limit.
       done: bool[B].
       hit_eos: bool[B], whether the output ends with an EOS.
       failed_block: i32[B], the block whose logits defined no law, or `NEVER`.
@@ -60,6 +79,7 @@ class DecodeState:
 
     tokens: jax.Array
     prompt_length: jax.Array
+    limit: jax.Array
     length: jax.Array
     end: jax.Array
     done: jax.Array

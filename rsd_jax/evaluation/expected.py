@@ -15,10 +15,11 @@ import numpy as np
 from rsd_jax.core.sharding import over_rows
 from rsd_jax.drafters.base import ModelParams
 from rsd_jax.engine import phases
-from rsd_jax.engine.generation import failed_rows, join_results, read_state, to_result
+from rsd_jax.engine.generation import failed_rows, join_results, to_result
 from rsd_jax.engine.job import Job, start
 from rsd_jax.engine.phases import DecodeOptions, Engine
 from rsd_jax.engine.results import GenerateResult
+from rsd_jax.engine.rows import read_state
 from rsd_jax.engine.state import DecodeState
 from rsd_jax.errors import ConfigError, NonFiniteLogitsError
 from rsd_jax.evaluation.root_acceptance import (
@@ -79,7 +80,7 @@ def expected_run(
             job.engine, asked, optimum_blocks, job.params, start(job, batch), job.options
         )
         read = read_state(state)
-        results.append(to_result(read, batch.rows))
+        results.append(to_result(read, range(batch.rows)))
         sums.append(np.asarray(jax.device_get(expected), np.float64)[: batch.rows])
         if first is not None:
             roots.append((jax.device_get(first), results[-1].stats.blocks))

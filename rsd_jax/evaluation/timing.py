@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.engine import decoding
 from rsd_jax.engine import phase_programs as programs
+from rsd_jax.engine.decoding import UNLIMITED
 from rsd_jax.engine.job import Job, prepare, start
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.phases import Engine
@@ -89,13 +90,11 @@ class TimedMethod:
         self._job = job
         self._steps = jnp.asarray(blocks, jnp.int32)
         batch = job.batches[0]
-        arrays = [
-            jnp.asarray(a) for a in (batch.tokens, batch.prompt_length, job.seed, batch.request_ids)
-        ]
+        prompts = jax.tree.map(jnp.asarray, (job.seed, batch.prompts))
         begun = start(job, batch)
         engine, params = job.engine, job.params
-        _, prefill_seconds = _compiled(engine, (params, *arrays), decoding.prefill)
-        arguments = (params, begun, job.options, self._steps)
+        _, prefill_seconds = _compiled(engine, (params, *prompts), decoding.prefill)
+        arguments = (params, begun, job.options, self._steps, UNLIMITED)
         program, advance_seconds = _compiled(engine, arguments, decoding.advance)
         self.compile = prefill_seconds + advance_seconds
         self.peak_bytes = _peak_bytes(program)
@@ -116,7 +115,7 @@ class TimedMethod:
     def advance(self, state: DecodeState) -> DecodeState:
         """Runs the blocks of one timed call; the state is donated."""
         job = self._job
-        return decoding.advance(job.engine, job.params, state, job.options, self._steps)
+        return decoding.advance(job.engine, job.params, state, job.options, self._steps, UNLIMITED)
 
     def _phases(self) -> dict[str, Callable[[], float]]:
         """The measures of the phases, each a program of its own, and of the passes alone."""

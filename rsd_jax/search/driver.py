@@ -12,14 +12,16 @@ import numpy as np
 from rsd_jax.core.identity import check_identity, search_identity
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.drafters.base import ModelParams
+from rsd_jax.engine import decoding
 from rsd_jax.engine.batching import Batch
-from rsd_jax.engine.decoding import advance
-from rsd_jax.engine.generation import UNLIMITED, failed_rows, join_results, read_state, to_result
+from rsd_jax.engine.decoding import UNLIMITED
+from rsd_jax.engine.generation import failed_rows, join_results, to_result
 from rsd_jax.engine.job import Job, prepare, start
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.phases import DecodeOptions, Engine
 from rsd_jax.engine.request import Request, RequestOptions, shows_options
 from rsd_jax.engine.results import GenerateResult
+from rsd_jax.engine.rows import read_state
 from rsd_jax.engine.state import DecodeState
 from rsd_jax.errors import ConfigError, NonFiniteLogitsError
 from rsd_jax.search.candidates import propose
@@ -46,7 +48,14 @@ class SearchRun:
 
 
 Advance = Callable[[Engine, ModelParams, DecodeState, DecodeOptions, Any], DecodeState]
-"""The function that runs blocks: `decoding.advance`, or one that also measures the blocks."""
+"""The function that runs blocks: `advance`, or one that also measures the blocks."""
+
+
+def advance(
+    engine: Engine, params: ModelParams, state: DecodeState, options: DecodeOptions, max_blocks: Any
+) -> DecodeState:
+    """Runs blocks until every row is done or `max_blocks` have run; donates `state`."""
+    return decoding.advance(engine, params, state, options, max_blocks, UNLIMITED)
 
 
 class _Search:
@@ -180,7 +189,7 @@ def search_through(job: Job, state: SearchState, advance: Advance = advance) -> 
     for index, batch in enumerate(job.batches):
         read, trace = search.decode(batch, index)
         instances.append(trace)
-        results.append(to_result(read, batch.rows))
+        results.append(to_result(read, range(batch.rows)))
         failures |= failed_rows(read, batch)
     result = join_results(results)
     if failures:

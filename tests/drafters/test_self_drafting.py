@@ -177,7 +177,9 @@ def test_a_set_may_change_between_blocks():
     while not np.asarray(state.done).all():
         chosen = jnp.asarray(skips.from_switches(rng.random(6) < 0.5))
         params = job.params.replace(skips=chosen)
-        state = decoding.advance(job.engine, params, state, job.options, np.int32(1))
+        state = decoding.advance(
+            job.engine, params, state, job.options, np.int32(1), decoding.UNLIMITED
+        )
     greedy = rsd_jax.generate(
         rsd_jax.build_method("ar"), target, None, tiny.PROMPTS, max_new_tokens=16, temperature=0.0
     )

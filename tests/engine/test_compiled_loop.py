@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rsd_jax
-from rsd_jax.engine.decoding import advance
+from rsd_jax.engine.decoding import UNLIMITED, advance
 from rsd_jax.engine.job import prepare, start
 from rsd_jax.engine.request import Request
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_pair
@@ -40,9 +40,9 @@ def _compile(method, pair, batch, **warp):
     prompts = [[1, 2, 3]] * batch
     options = warp | joint_law.skips(built)
     job = prepare(built, *pair, Request.of(prompts, max_new_tokens=CAPACITY - 100, **options))
-    assert job.batches[0].tokens.shape[1] == CAPACITY
+    assert job.batches[0].prompts.tokens.shape[1] == CAPACITY
     state = jax.eval_shape(lambda: start(job, job.batches[0]))
-    lowered = advance.lower(job.engine, job.params, state, job.options, np.int32(1))
+    lowered = advance.lower(job.engine, job.params, state, job.options, np.int32(1), UNLIMITED)
     return lowered.compile(AS_USERS_COMPILE), state
 
 

@@ -86,7 +86,9 @@ def _prepared(method: rsd_jax.Method, temperature: float = 1.0):
 
 
 def _new_tokens(job, state) -> np.ndarray:
-    state = decoding.advance(job.engine, job.params, state, job.options, np.int32(100))
+    state = decoding.advance(
+        job.engine, job.params, state, job.options, np.int32(100), decoding.UNLIMITED
+    )
     assert np.asarray(state.failed_block == NEVER).all()
     tokens, first = np.asarray(state.tokens), np.asarray(state.prompt_length)
     return np.take_along_axis(tokens, first[:, None] + np.arange(NUM_TOKENS)[None], axis=1)
@@ -144,7 +146,9 @@ def test_its_trees_are_valid(method):
 def test_a_compiled_block_equals_an_eager_one():
     job, state = _prepared(ONE_PER_CLASS[0])
     eager = _on_host(phases.block(job.engine, job.params, state, job.options))
-    compiled = decoding.advance(job.engine, job.params, state, job.options, np.int32(1))
+    compiled = decoding.advance(
+        job.engine, job.params, state, job.options, np.int32(1), decoding.UNLIMITED
+    )
     jax.tree.map(np.testing.assert_array_equal, eager, _on_host(compiled))
 
 

@@ -243,12 +243,13 @@ def test_bad_logits_taken_for_a_token_are_seen():
 @pytest.mark.parametrize(("reads", "fails"), [(Reads.REACHED, False), (Reads.VALID, True)])
 def test_a_bad_law_behind_the_end_of_a_row(reads, fails):
     """A walk does not need the law after an EOS; a verifier that reads all valid nodes does."""
-    row = types.SimpleNamespace(done=jnp.asarray([False]), length=jnp.asarray([4]))
+    row = types.SimpleNamespace(
+        done=jnp.asarray([False]), length=jnp.asarray([4]), limit=jnp.asarray([100])
+    )
     tree = types.SimpleNamespace(finite=jnp.asarray([True]))
     result = types.SimpleNamespace(finite=jnp.asarray([False]), num_accepted=jnp.asarray([2]))
     block = types.SimpleNamespace(
         tokens=jnp.asarray([[5, 1, 7]]),
         is_eos=jnp.asarray([[False, True, False]]),
-        limit=jnp.asarray([100]),
     )
     assert phases._failed(reads, row, tree, result, block).tolist() == [fails]

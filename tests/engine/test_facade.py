@@ -301,7 +301,8 @@ def test_options_are_declared_once():
     """`RequestOptions` has the fields of the dataclasses and the options of the signatures."""
     fields = {f.name for kind in (Sampling, Request) for f in dataclasses.fields(kind)}
     held = {"eos_id" if name == "eos_ids" else name for name in fields - {"sampling"}}
-    assert {*RequestOptions.__annotations__} == held - {"prompts", "skips"}
+    # The option max_new_tokens, one number or one per prompt, makes `limits` too.
+    assert {*RequestOptions.__annotations__} == held - {"prompts", "skips", "limits"}
     for function in (rsd_jax.generate, rsd_jax.stream, generate_with_search):
         shown = inspect.signature(function).parameters
         for name in RequestOptions.__annotations__:

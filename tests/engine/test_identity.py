@@ -122,7 +122,9 @@ def test_stepping_by_one_block_changes_nothing(name):
     )
     state, steps = start(job, job.batches[0]), 0
     while not np.all(state.done):
-        state = decoding.advance(job.engine, job.params, state, job.options, np.int32(1))
+        state = decoding.advance(
+            job.engine, job.params, state, job.options, np.int32(1), decoding.UNLIMITED
+        )
         steps += 1
     reference = sampled(name)
     state = jax.device_get(state.replace(row_keys=None))
@@ -175,7 +177,7 @@ def test_every_program_can_be_traced_in_float64(name, temperature):
             ),
         )
         batch = job.batches[0]
-        arrays = map(jnp.asarray, (batch.tokens, batch.prompt_length, job.seed, batch.request_ids))
+        arrays = jax.tree.map(jnp.asarray, (job.seed, batch.prompts))
         state = jax.eval_shape(functools.partial(decoding.prefill, job.engine), job.params, *arrays)
         block = functools.partial(phases.block, job.engine)
         after = jax.eval_shape(block, job.params, state, job.options)
@@ -200,7 +202,7 @@ def test_every_draw_of_a_block_resolves_its_tail(name, monkeypatch):
     options = {"max_new_tokens": 4} | tiny.skips(name)
     job = prepare(tiny.method(name), *tiny.pair(), Request.of(tiny.PROMPTS, **options))
     batch = job.batches[0]
-    arrays = map(jnp.asarray, (batch.tokens, batch.prompt_length, job.seed, batch.request_ids))
+    arrays = jax.tree.map(jnp.asarray, (job.seed, batch.prompts))
     state = jax.eval_shape(functools.partial(decoding.prefill, job.engine), job.params, *arrays)
     jax.eval_shape(functools.partial(phases.block, job.engine), job.params, state, job.options)
     expected = [sampling.Purpose.EMIT]

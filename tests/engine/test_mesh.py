@@ -14,7 +14,7 @@ from rsd_jax.core import sharding
 from rsd_jax.core.identity import search_identity
 from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.engine import phase_programs
-from rsd_jax.engine.decoding import advance
+from rsd_jax.engine.decoding import UNLIMITED, advance
 from rsd_jax.engine.job import prepare, start
 from rsd_jax.engine.methods import lossless_verifiers
 from rsd_jax.engine.request import Request
@@ -24,6 +24,7 @@ from rsd_jax.models.checkpoint import save_model
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.qwen import Qwen2Config
 from rsd_jax.search import SearchConfig, SearchState
+from rsd_jax.search import driver
 from rsd_jax.search.driver import search_through
 from rsd_jax.search.matchness import read_matchness
 from rsd_jax.testing.tiny_llama import mixed_params, tiny_params
@@ -83,7 +84,7 @@ def _decode(method, pair, sampling=None, **options):
     sampling = {"temperature": 0.7} | (sampling or {})
     job = prepare(built, *pair, Request.of(PROMPTS, max_new_tokens=NEW_TOKENS, **sampling, **skips))
     state = start(job, job.batches[0])
-    arguments = (job.params, state, job.options, jnp.asarray(2**31 - 1, jnp.int32))
+    arguments = (job.params, state, job.options, *jnp.full((2,), UNLIMITED))
     loop = advance.lower(job.engine, *arguments).compile()
     end = loop(*arguments)
     rows = range(len(PROMPTS))
@@ -238,6 +239,17 @@ def test_the_check_sees_a_gathered_cache(directories, monkeypatch):
     assert _gathered(text, job, state, (2, 4))
 
 
+@pytest.mark.parametrize(("shape", "batch_size"), [((2, 4), 3), ((1, 8), 2)], ids=str)
+def test_rows_are_refilled_on_a_mesh(shape, batch_size, directories, one_device):
+    """Seven prompts in four rows on two data shards, and in two rows on one."""
+    method = rsd_jax.build_method("rsd_s", **METHODS["rsd_s"])
+    target, draft = _pair(directories, shape)
+    options = {"max_new_tokens": NEW_TOKENS, "temperature": 0.7}
+    result = rsd_jax.generate(method, target, draft, PROMPTS, batch_size=batch_size, **options)
+    assert result.tokens == one_device["rsd_s"][0]
+    assert result.stats.blocks.tolist() == one_device["rsd_s"][1][: len(PROMPTS)]
+
+
 def test_generate_on_a_mesh_as_users_call_it(directories, one_device):
     pair = _pair(directories, (4, 2))
     method = rsd_jax.build_method("sd", **METHODS["sd"])
@@ -264,7 +276,7 @@ def _search(method, target):
 
     def watched(*arguments):
         compiled.append(len(programs))
-        return advance(*arguments)
+        return driver.advance(*arguments)
 
     with compilations() as programs:
         run = search_through(job, SearchState.new(target, config), watched)

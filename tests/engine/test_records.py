@@ -7,7 +7,7 @@ import pytest
 import rsd_jax
 from rsd_jax.core.types import NO_NODE
 from rsd_jax.engine import generation
-from rsd_jax.engine.decoding import advance
+from rsd_jax.engine.decoding import UNLIMITED, advance
 from rsd_jax.engine.job import prepare, start
 from rsd_jax.engine.request import Request
 from rsd_jax.testing.table_model import reference_warp, table_rows
@@ -170,7 +170,9 @@ def test_a_run_without_records_is_the_same_program():
     state = jax.eval_shape(lambda: start(job, job.batches[0]))
 
     def lowered():
-        return advance.lower(job.engine, job.params, state, job.options, np.int32(1)).as_text()
+        return advance.lower(
+            job.engine, job.params, state, job.options, np.int32(1), UNLIMITED
+        ).as_text()
 
     before = lowered()
     assert "advance_and_record" not in before

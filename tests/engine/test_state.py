@@ -4,6 +4,7 @@ On a tiny Llama in fp32, over ragged rows (a one-token prompt among them). For a
 faulty phase is compiled again; all other phases are shared with the correct runs.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -40,8 +41,8 @@ def run(method: str, mutant: StateMutant | None = None, *, self_pair: bool = Fal
         engines |= dict.fromkeys(mutant.phases, mutant.inject(job.engine))
         change = mutant.prepare
     (batch,) = job.batches
-    arrays = map(jnp.asarray, (batch.tokens, batch.prompt_length, job.seed, batch.request_ids))
-    state = decoding.prefill(engines.pop("prefill"), params, *arrays)
+    seed, prompts = jax.tree.map(jnp.asarray, (job.seed, batch.prompts))
+    state = decoding.prefill(engines.pop("prefill"), params, seed, prompts)
     state = change(state) if change else state
     phases = Phases.of(job.engine, **engines)
     return run_blocks(phases, params, state, job.options, BLOCKS)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from rsd_jax.core.sampling import Purpose, gumbels, residual
 from rsd_jax.core.tree import DraftTree
 from rsd_jax.core.types import NO_NODE, VerifyResult
-from rsd_jax.engine import decoding, generation, job, phases
+from rsd_jax.engine import decoding, generation, job, phases, rows
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.phases import Engine
 from rsd_jax.verifiers.base import TargetLaws
@@ -78,6 +78,7 @@ def patched_engine(**functions: Callable[..., Any]) -> Iterator[None]:
     """Replaces functions that `phases` or `decoding` call, in freshly compiled programs."""
     raw_prefill = decoding.prefill.__wrapped__  # type: ignore[attr-defined]
     raw_advance = decoding.advance.__wrapped__  # type: ignore[attr-defined]
+    raw_refill = decoding.refill.__wrapped__  # type: ignore[attr-defined]
 
     # Functions of their own: programs are cached by the function that was traced.
     def prefill(engine, *args):
@@ -86,13 +87,17 @@ def patched_engine(**functions: Callable[..., Any]) -> Iterator[None]:
     def advance(engine, *args):
         return raw_advance(engine, *args)
 
-    compiled = jax.jit(prefill, static_argnums=0), jax.jit(advance, static_argnums=0)
+    def refill(engine, *args):
+        return raw_refill(engine, *args)
+
+    compiled = [jax.jit(each, static_argnums=0) for each in (prefill, advance, refill)]
     with contextlib.ExitStack() as patches:
         for name, function in functions.items():
             module = phases if hasattr(phases, name) else decoding
             patches.enter_context(mock.patch.object(module, name, function))
         patches.enter_context(mock.patch.object(job, "prefill", compiled[0]))
         patches.enter_context(mock.patch.object(generation, "advance", compiled[1]))
+        patches.enter_context(mock.patch.object(rows, "refill", compiled[2]))
         yield
 
 
@@ -153,7 +158,7 @@ def eos_at_block_ends_only() -> contextlib.AbstractContextManager[None]:
         ends = (result.next_token[:, None] == options.eos_ids[None]).any(axis=1)
         none = dataclasses.replace(options, eos_ids=jnp.full_like(options.eos_ids, NO_NODE))
         after = original(engine, state, tree, result, none)
-        ended = ends & ~state.done & (after.length <= state.prompt_length + options.max_new_tokens)
+        ended = ends & ~state.done & (after.length <= state.limit)
         return dataclasses.replace(after, done=after.done | ended, hit_eos=after.hit_eos | ended)
 
     original = phases.commit
@@ -176,7 +181,7 @@ def limit_before_eos() -> contextlib.AbstractContextManager[None]:
 
     def commit(engine, state, tree, result, options):
         last = state.length + result.num_accepted + 1
-        over = last >= state.prompt_length + options.max_new_tokens
+        over = last >= state.limit
         none = dataclasses.replace(options, eos_ids=jnp.full_like(options.eos_ids, NO_NODE))
         blind, right = (original(engine, state, tree, result, o) for o in (none, options))
         return jax.tree.map(functools.partial(_select, over), blind, right)

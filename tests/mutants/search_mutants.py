@@ -74,7 +74,7 @@ class DraftModeKeysKept:
         max_blocks: Any,
     ) -> DecodeState:
         state = _keep_draft_mode_keys(engine, params, state, self.context)
-        return decoding.advance(engine, params, state, options, max_blocks)
+        return decoding.advance(engine, params, state, options, max_blocks, decoding.UNLIMITED)
 
 
 @functools.partial(jax.jit, static_argnames=("engine", "context"))

@@ -12,13 +12,12 @@ import pytest
 
 import rsd_jax
 from rsd_jax.core import skips
-from rsd_jax.engine.decoding import advance
 from rsd_jax.engine.job import prepare, start
 from rsd_jax.engine.request import Request
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.search import Candidate, SearchConfig, SearchState, files, generate_with_search
 from rsd_jax.search.candidates import propose
-from rsd_jax.search.driver import search_through
+from rsd_jax.search.driver import advance, search_through
 from rsd_jax.search.matchness import read_matchness
 from rsd_jax.testing.joint_law import check_joint_law
 from rsd_jax.testing.statistics import ChiSquare

@@ -142,7 +142,9 @@ def _check(
 ) -> None:
     """Raises the errors that `generate` would raise in a later shard."""
     draft_model = draft.model if draft is not None else None
-    check_prompts(list(prompts.values()), settings.max_new_tokens, target.model, draft_model)
+    check_prompts(
+        list(prompts.values()), lambda _: settings.max_new_tokens, target.model, draft_model
+    )
     first = Request(prompts=list(prompts.values())[:1], sampling=settings.samplings()[0])
     prepare(method, target, draft, first)
     if len(prompts) * len(settings.temperatures) > 2**31:

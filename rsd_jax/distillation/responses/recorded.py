@@ -11,28 +11,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.rows import write_rows
 from rsd_jax.core.sharding import over_rows
 from rsd_jax.distillation.responses.shards import TOP_FIELDS, token_dtype
 from rsd_jax.distillation.truncated import TruncatedLogits, truncate
 from rsd_jax.drafters.base import ModelParams
 from rsd_jax.engine import phases
-from rsd_jax.engine.generation import failed_rows, join_results, read_state, to_result
-from rsd_jax.engine.job import Job, start
+from rsd_jax.engine.decoding import goes_on
+from rsd_jax.engine.generation import Collected
+from rsd_jax.engine.job import Job
 from rsd_jax.engine.phases import DecodeOptions, Engine
 from rsd_jax.engine.results import GenerateResult
+from rsd_jax.engine.rows import steps
 from rsd_jax.engine.state import DecodeState
-from rsd_jax.errors import NonFiniteLogitsError
 
 
 def decode_recorded(
     job: Job, k: int, max_new_tokens: int
 ) -> tuple[GenerateResult, dict[str, np.ndarray]]:
-    """Decodes the batches of a job as `decode` does, with the same tokens.
+    """Decodes the prompts of a job as `decode` does, with the same tokens.
 
     Args:
       job: from `prepare`, of a method that drafts nothing.
       k: how many tokens are kept, at most the vocabulary's size.
-      max_new_tokens: of the job.
+      max_new_tokens: of the job, the largest of its prompts.
 
     Returns:
       what `generate` returns, and the fields `TOP_FIELDS` of a `shards.Shard`, response after
@@ -41,74 +43,90 @@ def decode_recorded(
     Raises:
       NonFiniteLogitsError: as `generate`.
     """
-    results: list[GenerateResult] = []
-    kept: list[TruncatedLogits] = []
-    failures: dict[int, int] = {}
-    for batch in job.batches:
-        state, top = _run(job.engine, k, max_new_tokens, job.params, start(job, batch), job.options)
-        read, top = read_state(state), jax.device_get(top)
-        results.append(to_result(read, batch.rows))
-        for row, tokens in enumerate(results[-1].tokens):
-            own = row, slice(len(tokens))
-            kept.append(TruncatedLogits(top.values[own], top.ids[own], top.log_rest[own]))
-        failures |= failed_rows(read, batch)
-    result = join_results(results)
-    if failures:
-        raise NonFiniteLogitsError(failures, result)
+    engine, collected = job.engine, Collected()
+    kept: dict[int, TruncatedLogits] = {}
+    # A row that is done goes on writing behind its last token.
+    rows = (len(job.batches[0].prompts.length), max_new_tokens + 1)
+    top = TruncatedLogits(
+        values=jnp.zeros((*rows, k), jnp.float32),
+        ids=jnp.zeros((*rows, k), jnp.int32),
+        log_rest=jnp.zeros(rows, jnp.float32),
+    )
+
+    def run(state: DecodeState, most: np.int32, most_done: np.int32):
+        nonlocal top
+        state, top = _advance(engine, k, job.params, state, top, job.options, most, most_done)
+        return state, top
+
+    for step in steps(job, run):
+        collected.add(step)
+        read, seen = step.read, step.read["observed"]
+        for row, index in step.finished():
+            own = row, slice(read["end"][row] - read["prompt_length"][row])
+            kept[index] = TruncatedLogits(seen.values[own], seen.ids[own], seen.log_rest[own])
+    result = collected.result()
     dtype = token_dtype(job.engine.models.target.vocab_size)
     ids, values, rest = (
-        np.concatenate([getattr(each, name) for each in kept])
+        np.concatenate([getattr(kept[index], name) for index in sorted(kept)])
         for name in ("ids", "values", "log_rest")
     )
     return result, dict(zip(TOP_FIELDS, (ids.astype(dtype), values, rest), strict=True))
 
 
-@functools.partial(
-    jax.jit, static_argnames=("engine", "k", "max_new_tokens"), donate_argnames=("state",)
-)
-def _run(
+@functools.partial(jax.jit, static_argnames=("engine", "k"), donate_argnames=("state", "top"))
+def _advance(
     engine: Engine,
     k: int,
-    max_new_tokens: int,
     params: ModelParams,
     state: DecodeState,
+    top: TruncatedLogits,
     options: DecodeOptions,
+    max_blocks: jax.Array,
+    most_done: jax.Array,
 ) -> tuple[DecodeState, TruncatedLogits]:
-    """Runs blocks of one token until every row is done.
+    """Runs blocks of one token, as `decoding.advance` does.
+
+    Args:
+      engine, k: static.
+      params, options, max_blocks, most_done: as in `decoding.advance`.
+      state: donated.
+      top: donated; leading shape [B, T], T above every row's max_new_tokens.
 
     Returns:
-      the last state, and the truncated logits of each new token, leading shape [B, T] with
-      T = `max_new_tokens`; garbage behind a row's end.
+      the state, and `top` with the truncated logits of each new token at the token's index among
+      the new tokens of its row.
     """
 
     @over_rows(engine.layout, engine.place)
     def run(
-        params: ModelParams, options: DecodeOptions, *, state: DecodeState
+        params: ModelParams,
+        options: DecodeOptions,
+        max_blocks: jax.Array,
+        most_done: jax.Array,
+        *,
+        state: DecodeState,
+        top: TruncatedLogits,
     ) -> tuple[DecodeState, TruncatedLogits]:
         Carry = tuple[DecodeState, TruncatedLogits, jax.Array]
 
         def step(carry: Carry) -> Carry:
-            state, top, index = carry
+            state, top, count = carry
             state = engine.place(state, within_rows=True)
             tree, state = phases.draft(engine, params, state, options)
             logits, state = phases.score(engine, params, state, tree)
-            # All rows that are not done have produced as many tokens as there were blocks.
-            now = truncate(logits[:, :1].astype(jnp.float32), k)
+            at = state.length - state.prompt_length  # a block is one token
             top = jax.tree.map(
-                lambda buffer, new: jax.lax.dynamic_update_slice_in_dim(buffer, new, index, axis=1),
+                lambda buffer, new: write_rows(buffer, new, at, axis=1),
                 top,
-                now,
+                truncate(logits[:, :1].astype(jnp.float32), k),
             )
             result = phases.verify(engine, state, tree, logits, options)
-            return phases.commit(engine, state, tree, result, options), top, index + 1
+            return phases.commit(engine, state, tree, result, options), top, count + 1
 
-        rows = (len(state.done), max_new_tokens)
-        top = TruncatedLogits(
-            values=jnp.zeros((*rows, k), jnp.float32),
-            ids=jnp.zeros((*rows, k), jnp.int32),
-            log_rest=jnp.zeros(rows, jnp.float32),
-        )
+        def unfinished(carry: Carry) -> jax.Array:
+            return (carry[2] < max_blocks) & goes_on(carry[0].done, most_done)
+
         first = (state, top, jnp.asarray(0, jnp.int32))
-        return jax.lax.while_loop(lambda carry: ~carry[0].done.all(), step, first)[:2]
+        return jax.lax.while_loop(unfinished, step, first)[:2]
 
-    return run(params, options, state=state)
+    return run(params, options, max_blocks, most_done, state=state, top=top)

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rsd_jax.core.sharding import DATA, MODEL, MeshLayout
 from rsd_jax.core.types import LoadedModel, Params
-from rsd_jax.engine.decoding import advance, prefill
+from rsd_jax.engine.decoding import UNLIMITED, advance, prefill
 from rsd_jax.engine.job import Job, prepare
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.request import Request
@@ -120,8 +120,7 @@ def compile_programs(
     )
     job = prepare(method, target, draft, request)
     first = job.batches[0]
-    prompts = (first.tokens, first.prompt_length, job.seed, first.request_ids)
-    inputs = [_everywhere(array, job) for array in prompts]
+    inputs = jax.tree.map(lambda array: _everywhere(array, job), (job.seed, first.prompts))
     params = jax.tree.map(lambda leaf: _everywhere(leaf, job), job.params)
     filled = prefill.lower(job.engine, params, *inputs).compile()
     shapes = jax.eval_shape(lambda *given: prefill(job.engine, *given), params, *inputs)
@@ -129,8 +128,8 @@ def compile_programs(
         lambda leaf, place: _array(leaf.shape, leaf.dtype, place), shapes, filled.output_shardings
     )
     options = jax.tree.map(lambda leaf: _everywhere(leaf, job), job.options)
-    blocks = _everywhere(np.int32(1), job)
-    looped = advance.lower(job.engine, params, state, options, blocks).compile()
+    bounds = [_everywhere(bound, job) for bound in (np.int32(1), UNLIMITED)]
+    looped = advance.lower(job.engine, params, state, options, *bounds).compile()
     seconds = time.perf_counter() - begin
     return Compiled(prefill=filled, advance=looped, state=state, params=params, seconds=seconds)
 

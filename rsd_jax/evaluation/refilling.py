@@ -1,0 +1,152 @@
+"""What it brings to give the next prompt to a row that is done, held against whole batches."""
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+
+from rsd_jax.core.types import LoadedModel
+from rsd_jax.engine.generation import decode, join_results
+from rsd_jax.engine.job import Job, prepare
+from rsd_jax.engine.methods import Method
+from rsd_jax.engine.request import Request, Sampling
+from rsd_jax.engine.results import GenerateResult
+from rsd_jax.evaluation.stopwatch import timed, turn_order
+from rsd_jax.reporting.table_formats import Table
+
+
+@dataclasses.dataclass(frozen=True)
+class Refilled:
+    """One method on the same prompts in both ways.
+
+    Attributes:
+      name: of the method, with its tree.
+      tokens: new tokens of all prompts.
+      whole_batches: median seconds of the decoding batch by batch, each until all its rows are
+        done.
+      refilled: median seconds with rows refilled.
+      bound: the most that refilling can bring if every block takes the same time and prefill takes
+        none: blocks of the whole batches over those of rows that are never empty.
+    """
+
+    name: str
+    tokens: int
+    whole_batches: float
+    refilled: float
+    bound: float
+
+    @property
+    def gain(self) -> float:
+        """Token rate with rows refilled over that of whole batches."""
+        return self.whole_batches / self.refilled
+
+
+def mixed_limits(count: int, *, short: int = 32, long: int = 128, seed: int = 0) -> list[int]:
+    """max_new_tokens of `count` prompts: three quarters `short`, one quarter `long`, shuffled."""
+    limits = np.where(np.arange(count) % 4 == 3, long, short)
+    return np.random.default_rng(seed).permutation(limits).tolist()
+
+
+def time_refilling(
+    methods: Sequence[Method],
+    target: LoadedModel,
+    draft: LoadedModel | None,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    limits: Sequence[int],
+    *,
+    batch_size: int,
+    repeats: int = 5,
+) -> list[Refilled]:
+    """Times every method in both ways, in turns, after each has run once.
+
+    Args:
+      methods: from `build_method`.
+      target, draft: from `load_model`.
+      prompts: lists of token ids.
+      sampling: its eos_ids are ignored, so that `limits` are the lengths.
+      limits: new tokens of each prompt.
+      batch_size: rows.
+      repeats: timed runs of each method in each way; medians are over these.
+
+    Raises:
+      ConfigError: as `generate`.
+      RuntimeError: the two ways gave different tokens.
+    """
+    found = []
+    for method in methods:
+        jobs = _jobs(method, target, draft, prompts, sampling, limits, batch_size)
+        results = [_decoded(each) for each in jobs]
+        if results[0].tokens != results[1].tokens:
+            raise RuntimeError(f"{method.name} {method.tree}: refilled rows gave other tokens")
+        seconds: list[list[float]] = [[], []]
+        for turn in range(repeats):
+            for way in turn_order(2, turn):
+                seconds[way].append(timed(_decoded, jobs[way])[1])
+        found.append(
+            Refilled(
+                f"{method.name} {method.tree}",
+                int(results[0].num_tokens.sum()),
+                whole_batches=statistics.median(seconds[0]),
+                refilled=statistics.median(seconds[1]),
+                bound=best_gain(results[0].stats.blocks, batch_size),
+            )
+        )
+    return found
+
+
+def best_gain(blocks: np.ndarray, batch_size: int) -> float:
+    """The bound of `Refilled`, from the blocks of each prompt, i32[P]."""
+    together = np.maximum.reduceat(blocks, np.arange(0, len(blocks), batch_size)).sum()
+    return float(together / max(blocks.sum() / batch_size, blocks.max()))
+
+
+def refilling_table(measured: Sequence[Refilled], title: str) -> Table:
+    """A line per method."""
+    heads = ("method", "whole batches tokens/s", "refilled tokens/s", "gain", "bound of the gain")
+    lines = [
+        [
+            one.name,
+            f"{one.tokens / one.whole_batches:.1f}",
+            f"{one.tokens / one.refilled:.1f}",
+            f"{one.gain:.2f}",
+            f"{one.bound:.2f}",
+        ]
+        for one in measured
+    ]
+    return Table(heads, lines, frozenset({0}), title)
+
+
+def _jobs(
+    method: Method,
+    target: LoadedModel,
+    draft: LoadedModel | None,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    limits: Sequence[int],
+    batch_size: int,
+) -> tuple[list[Job], list[Job]]:
+    """A job per batch, and one job of all prompts; with the same capacity, request ids and seed."""
+    endless = dataclasses.replace(sampling, eos_ids=(), max_new_tokens=max(limits))
+    longest = max(map(len, prompts)) + max(limits)
+
+    def job(chosen: range) -> Job:
+        request = Request(
+            prompts=[prompts[i] for i in chosen],
+            sampling=endless,
+            limits=[limits[i] for i in chosen],
+            request_ids=list(chosen),
+            batch_size=batch_size,
+            capacity=longest,
+        )
+        return prepare(method, target, draft, request)
+
+    count = len(prompts)
+    firsts = range(0, count, batch_size)
+    batches = [range(first, min(first + batch_size, count)) for first in firsts]
+    return [job(batch) for batch in batches], [job(range(count))]
+
+
+def _decoded(jobs: Sequence[Job]) -> GenerateResult:
+    return join_results([decode(job) for job in jobs])
