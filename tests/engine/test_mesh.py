@@ -23,8 +23,7 @@ from rsd_jax.evaluation.tpu.findings import read_program
 from rsd_jax.models.checkpoint import save_model
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.qwen import Qwen2Config
-from rsd_jax.search import SearchConfig, SearchState
-from rsd_jax.search import driver
+from rsd_jax.search import SearchConfig, SearchState, driver
 from rsd_jax.search.driver import search_through
 from rsd_jax.search.matchness import read_matchness
 from rsd_jax.testing.tiny_llama import mixed_params, tiny_params
