@@ -160,6 +160,18 @@ def test_stored_log_probabilities_are_the_targets(whole):
             np.testing.assert_allclose(rest[i], left, rtol=1e-4, atol=1e-4)
 
 
+def test_refilled_rows_store_the_same(whole, tmp_path):
+    """Five prompts of a shard in two rows: each row keeps the log probabilities of its prompt."""
+    _generate(tmp_path, dataclasses.replace(_SETTINGS, prompts_per_shard=len(_PROMPTS)))
+    refilled = {each["request"]: each for each in _sequences(tmp_path)}
+    for one in _sequences(whole[0]):
+        other = refilled.pop(one["request"])
+        for ids, expected in zip(other.pop("top"), one.pop("top"), strict=True):
+            np.testing.assert_allclose(ids, expected, rtol=1e-4, atol=1e-4)
+        assert other == one
+    assert not refilled
+
+
 def test_a_run_killed_between_shards_leaves_the_same_bytes(whole, tmp_path):
     def kill(progress):
         if progress.shards == 1:
