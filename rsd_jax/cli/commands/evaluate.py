@@ -1,22 +1,14 @@
-"""Runs an experiment: python launch/evaluate.py --config=configs/evaluate/experiment1.py:quick.
-
-Every measured cell (pair, task, method, verifier, tree, temperature, seed) becomes a row of
-results.jsonl in the configuration's `out_dir`. When started again, the launcher measures the
-missing cells. Any value can be set, e.g. --config.tasks.number_words.num_prompts=8, or
---config.pairs.llama2_7b.target=/models/Llama-2-7b-hf. `--dry_run` lists the cells with an estimate
-of their time. launch/plot.py draws the rows.
-"""
+"""`rsd evaluate`: runs the cells of an experiment that are missing, and writes a row for each."""
 
 import argparse
 import contextlib
 import functools
 import sys
 
-from launcher import Parser, run
-
 from tqdm import tqdm
 
-from launch.pairs import load_pair
+from rsd_jax.cli.interrupts import keeping
+from rsd_jax.cli.pairs import load_pair
 from rsd_jax.core.sharding import make_mesh
 from rsd_jax.evaluation.sweep.cells import Turn, missing_cells, turns
 from rsd_jax.evaluation.sweep.definition import Sweep
@@ -28,22 +20,8 @@ from rsd_jax.records.rows import Row
 from rsd_jax.reporting.panels import latest_rows
 
 
-def _arguments() -> argparse.Namespace:
-    parser = Parser(__doc__, config="configs/evaluate/experiment1.py:quick")
-    parser.add_argument(
-        "--dry_run", action="store_true", help="lists the cells and the estimated time, and ends"
-    )
-    parser.add_argument(
-        "--tasks",
-        nargs="+",
-        help="measures only these tasks; processes that share a sweep need different out_dirs",
-    )
-    parser.add_argument("--retry_failed", action="store_true", help="measures failed cells again")
-    return parser.read()
-
-
-def main() -> None:
-    args = _arguments()
+def run(args: argparse.Namespace) -> None:
+    """Lists the cells or measures them; exits with a message if cells failed."""
     chosen = {"tasks": args.tasks, "retry_failed": args.retry_failed}
     sweep = Sweep.from_config(args.config)
     rows = known_rows(results_path(sweep))
@@ -54,7 +32,7 @@ def main() -> None:
     results_path(sweep).parent.mkdir(parents=True, exist_ok=True)  # an error comes before measuring
     load = functools.partial(load_pair, mesh=make_mesh(sweep.mesh))
     watcher = _Watcher(sweep, turns(sweep, missing), len(missing))
-    with contextlib.closing(watcher):
+    with keeping(watcher.kept), contextlib.closing(watcher):
         written = run_sweep(sweep, load, watcher, **chosen)
     counts = ", ".join(f"{count} {status}" for status, count in sorted(written.items()))
     print(f"{counts or 'nothing was missing'}; rows: {results_path(sweep)}")
@@ -76,6 +54,7 @@ class _Watcher:
         bar_format = "{l_bar}{bar}| [{elapsed}{postfix}]"
         self._bar = tqdm(total=sum(self._per_turn), disable=None, bar_format=bar_format)
         self._cells, self._rows, self._turn = cells, 0, 0
+        self._path = results_path(sweep)
         self._estimate = TimeEstimate(sweep, known_rows(results_path(sweep)))
         self._time_left = TimeLeft(self._estimate, ahead)
 
@@ -111,9 +90,12 @@ class _Watcher:
     def _left(self) -> str:
         return f"about {in_words(self._time_left.seconds())} left"
 
+    def kept(self) -> str:
+        """What is kept of a sweep that is stopped."""
+        return (
+            f"{self._rows} of {self._cells} cells were measured, their rows are in {self._path}; "
+            "the same command goes on with the missing cells"
+        )
+
     def close(self) -> None:
         self._bar.close()
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,19 +1,12 @@
-"""Drafts with the target while searching for layers to skip, prompt after prompt (SWIFT).
+"""`rsd stream`: a search for layers to skip along a stream of prompts (SWIFT)."""
 
-python launch/stream.py --config=configs/evaluate/swift_stream.py
-
-Every instance is decoded by the method and by autoregressive decoding. Rows of both go to
-results.jsonl in the configuration's `out_dir`, and the search to a file. A stopped stream resumes.
-Any value can be set, e.g. --config.task.num_prompts=20. launch/plot.py draws the rows.
-"""
-
+import argparse
 import dataclasses
-
-from launcher import Parser, run
 
 from tqdm import tqdm
 
-from launch.pairs import load_pair
+from rsd_jax.cli.interrupts import keeping
+from rsd_jax.cli.pairs import load_pair
 from rsd_jax.evaluation.stream.session import Session
 from rsd_jax.evaluation.stream.settings import StreamSettings
 from rsd_jax.records.rows import Row
@@ -23,14 +16,21 @@ from rsd_jax.reporting.stream.streams import streams_of
 _FORMAT = "{l_bar}{bar}| [{elapsed}<{remaining}{postfix}]"
 
 
-def main() -> None:
-    args = Parser(__doc__, config="configs/evaluate/swift_stream.py").read()
+def run(args: argparse.Namespace) -> None:
+    """Decodes the instances that are missing, and shows tables of all."""
     settings = StreamSettings.from_config(args.config)
     pair = load_pair(dataclasses.replace(settings.pair, draft=""))
     session = Session(settings, pair.target, pair.tokenizer)
     count = len(session.encoded.tokens)
     total = count * (1 + settings.phases)
-    with tqdm(total=total, disable=None, bar_format=_FORMAT) as bar:
+
+    def kept() -> str:
+        return (
+            f"{len(session.done)} of {count} instances were decoded, their rows are in "
+            f"{session.path}; the same command goes on"
+        )
+
+    with keeping(kept), tqdm(total=total, disable=None, bar_format=_FORMAT) as bar:
         bar.update(len(session.done))
 
         def watch(what: str, row: Row | None) -> None:
@@ -58,7 +58,3 @@ def _in_words(row: Row) -> str:
         f"{row.value('token_rate_ratio'):.2f} x AR, {row.value('overall_ratio'):.2f} so far, "
         f"matchness {row.value('matchness'):.2f}, {search}"
     )
-
-
-if __name__ == "__main__":
-    run(main)
