@@ -25,6 +25,7 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 """Exit codes; 130 is what a shell gives a program that Ctrl-C ended."""
 
 _TRACEBACK = "--traceback"
+_PROGRAMS = "JAX_COMPILATION_CACHE_DIR"
 _ABOUT = "Lossless tree-based speculative decoding of Llama-class models in JAX."
 _EXAMPLES = """examples:
   rsd check
@@ -91,7 +92,7 @@ def _run(arguments: list[str]) -> None:
         sys.exit(BAD_INPUT)
     args, unread = whole.parse_known_args(arguments)
     if args.command is None:
-        whole.error("no command is given")
+        whole.error(f"no command is given with {' '.join(unread)}")
     command = COMMANDS[args.command]
     _prepare(keeps_programs=command.keeps_programs)
     command.complete(args, unread)
@@ -103,7 +104,7 @@ def _prepare(*, keeps_programs: bool) -> None:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # "PyTorch is missing"
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # for terminals that cannot show every character
-    if not keeps_programs:
+    if not keeps_programs or _PROGRAMS in os.environ:
         return
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     folder = cache / "rsd_jax" / "programs"
@@ -111,7 +112,7 @@ def _prepare(*, keeps_programs: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return  # then every run compiles
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+    os.environ[_PROGRAMS] = str(folder)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 

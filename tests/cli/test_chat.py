@@ -1,0 +1,84 @@
+"""`rsd chat` on the tiny pair: the conversation that the model sees."""
+
+import pytest
+
+from rsd_jax.cli import decoding
+from rsd_jax.cli.commands import chat
+from tests.cli.speaking import give, rsd, tiny_models
+
+__all__ = ["tiny_models"]
+
+pytestmark = pytest.mark.usefixtures("tiny_models")
+_GIVEN = ("chat", "--pair", "quickstart", "--method", "ar", "--max_new_tokens", "3", "--quiet")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The conversations that are encoded, as roles and texts."""
+    seen = []
+
+    def encode(tokenizer, prompts):
+        seen.extend([tuple(message) for message in prompt] for prompt in prompts)
+        return [[7, 8]]
+
+    monkeypatch.setattr(chat, "encode_prompts", encode)
+    return seen
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Has the models answer "ab", and records the options of `stream`."""
+    given = []
+
+    def streamed(method, target, draft, prompts, **options):
+        given.append(options)
+        yield 0, [2]
+        yield 0, [3]
+
+    monkeypatch.setattr(decoding, "stream", streamed)
+    return given
+
+
+def test_the_history_is_kept_until_a_new_conversation(asked, answers, capsys, monkeypatch):
+    give(monkeypatch, "one\n\n  two \n/new\nthree\n")
+    code, out, _ = rsd(capsys, *_GIVEN, "--system", "be brief")
+    assert (code, out) == (0, "ab\nab\nab\n")
+    system, user, answer = ("system", "be brief"), ("user", "one"), ("assistant", "ab")
+    assert asked == [
+        [system, user],
+        [system, user, answer, ("user", "two")],
+        [system, ("user", "three")],
+    ]
+    assert [options["request_ids"] for options in answers] == [[0], [1], [2]], "draws must differ"
+
+
+def test_a_message_that_cannot_be_answered_is_left_out(asked, capsys, monkeypatch):
+    """The real `stream`: the conversation and the limit together are too long for the tiny pair."""
+    give(monkeypatch, "one\ntwo\n")
+    given = [each if each != "3" else "600" for each in _GIVEN]
+    code, out, err = rsd(capsys, *given)
+    assert (code, out) == (0, "")
+    assert err.count("error: prompt 0 has 2 tokens") == 2
+    assert "/new" in err
+    assert asked == [[("user", "one")], [("user", "two")]]
+
+
+def test_ctrl_c_stops_an_answer_and_keeps_it(asked, capsys, monkeypatch):
+    def stopped(*arguments, **options):
+        yield 0, [2]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(decoding, "stream", stopped)
+    give(monkeypatch, "one\ntwo\n")
+    code, out, err = rsd(capsys, *_GIVEN)
+    assert (code, out) == (0, "a\na\n")
+    assert "stopped" in err
+    assert asked[1] == [("user", "one"), ("assistant", "a"), ("user", "two")]
+
+
+def test_a_model_without_a_chat_template_is_refused(tiny_models, capsys, monkeypatch):
+    monkeypatch.setattr(tiny_models.tokenizer, "chat_template", None)
+    give(monkeypatch, "one\n")
+    code, out, err = rsd(capsys, *_GIVEN)
+    assert (code, out) == (2, "")
+    assert "no chat template" in err
