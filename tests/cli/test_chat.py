@@ -39,7 +39,9 @@ def answers(monkeypatch):
     return given
 
 
-def test_the_history_is_kept_until_a_new_conversation(asked, answers, capsys, monkeypatch):
+def test_the_history_is_kept_until_a_new_conversation(
+    asked, answers, tiny_models, capsys, monkeypatch
+):
     give(monkeypatch, "one\n\n  two \n/new\nthree\n")
     code, out, _ = rsd(capsys, *_GIVEN, "--system", "be brief")
     assert (code, out) == (0, "ab\nab\nab\n")
@@ -50,6 +52,18 @@ def test_the_history_is_kept_until_a_new_conversation(asked, answers, capsys, mo
         [system, ("user", "three")],
     ]
     assert [options["request_ids"] for options in answers] == [[0], [1], [2]], "draws must differ"
+    assert answers[0]["eos_id"] == (tiny_models.tokenizer.eos_token_id,)
+
+
+def test_a_cut_character_at_the_end_belongs_to_the_answer(
+    asked, answers, tiny_models, capsys, monkeypatch
+):
+    monkeypatch.setattr(
+        tiny_models.tokenizer, "decode", lambda ids, **_: "\N{REPLACEMENT CHARACTER}"
+    )
+    give(monkeypatch, "one\ntwo\n")
+    assert rsd(capsys, *_GIVEN)[1] == "\N{REPLACEMENT CHARACTER}\n" * 2
+    assert asked[1][1] == ("assistant", "\N{REPLACEMENT CHARACTER}")
 
 
 def test_a_message_that_cannot_be_answered_is_left_out(asked, capsys, monkeypatch):
