@@ -32,7 +32,7 @@ def launch(name: str, description: str | None, **defaults: Any) -> None:
         command.add_to(parser)
         parser.set_defaults(**defaults)
         args, unread = parser.parse_known_args()
-        command.complete(args, unread)
+        command.complete(parser, args, unread)
         run_command(name, args)
 
     run(main)

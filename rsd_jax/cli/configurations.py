@@ -48,9 +48,6 @@ def read_configuration(
     Raises:
       ConfigError: there is no such configuration or variant, or a value is unknown or malformed.
     """
-    for flag in overrides:
-        if flag.startswith("-") and not flag.startswith("--config."):
-            raise ConfigError(f"unrecognized arguments: {flag}; --help lists the flags")
     name, _, variant = source.partition(":")
     path = _path(name, folder, names)
     try:

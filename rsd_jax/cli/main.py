@@ -25,6 +25,7 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 """Exit codes; 130 is what a shell gives a program that Ctrl-C ended."""
 
 _TRACEBACK = "--traceback"
+_NO_MEMORY = "RESOURCE_EXHAUSTED"  # in XLA's errors
 _PROGRAMS = "JAX_COMPILATION_CACHE_DIR"
 _ABOUT = "Lossless tree-based speculative decoding of Llama-class models in JAX."
 _EXAMPLES = """examples:
@@ -65,11 +66,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _error(error, given, BAD_INPUT)
     except (NonFiniteLogitsError, NonFiniteLossError) as error:
         return _error(error, given, FAILED)
+    except RuntimeError as error:
+        if _NO_MEMORY not in str(error):
+            raise
+        reason = str(error).partition("\n")[0]
+        short = MemoryError(
+            f"the device has too little memory ({reason}); take a smaller model or tree, bfloat16, "
+            "shorter prompts or smaller batches"
+        )
+        return _error(short.with_traceback(error.__traceback__), given, FAILED)
     return 0
 
 
 def parser() -> Parser:
-    """The parser of all commands; the namespace's `command` is the name of the command."""
+    """The parser of all commands; `command` and `parser` of the namespace are the command's."""
     whole = Parser(_ABOUT, prog="rsd", epilog=_EXAMPLES)
     whole.add_argument("--version", action="version", version=f"rsd_jax {__version__}")
     _add_completion(whole)
@@ -78,6 +88,7 @@ def parser() -> Parser:
         own = commands.add_parser(
             name, help=command.summary, description=command.description, epilog=command.epilog
         )
+        own.set_defaults(parser=own)
         command.add_to(own)
         own.add_argument(
             _TRACEBACK, action="store_true", help="shows where in the code an error arose"
@@ -92,10 +103,10 @@ def _run(arguments: list[str]) -> None:
         sys.exit(BAD_INPUT)
     args, unread = whole.parse_known_args(arguments)
     if args.command is None:
-        whole.error(f"no command is given with {' '.join(unread)}")
+        whole.unknown(unread)
     command = COMMANDS[args.command]
     _prepare(keeps_programs=command.keeps_programs)
-    command.complete(args, unread)
+    command.complete(args.parser, args, unread)
     run_command(args.command, args)
 
 

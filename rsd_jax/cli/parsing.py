@@ -1,6 +1,8 @@
 """The parser of all commands and launchers; imports nothing that takes long."""
 
 import argparse
+import difflib
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from rsd_jax.errors import ConfigError
@@ -27,6 +29,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises `ConfigError`."""
         raise ConfigError(f"{message}; --help lists the flags")
+
+    def unknown(self, given: Sequence[str]) -> NoReturn:
+        """Raises `ConfigError` for arguments that no flag reads; names a similar flag."""
+        flag = next((each.partition("=")[0] for each in given if each.startswith("-")), "")
+        similar = difflib.get_close_matches(flag, self._option_string_actions, n=1)
+        advice = f" (similar: {similar[0]})" if similar else ""
+        self.error(f"unrecognized arguments: {' '.join(given)}{advice}")
 
     def read(self) -> argparse.Namespace:
         """The flags of the process; errors as `error`."""

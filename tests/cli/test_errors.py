@@ -24,6 +24,10 @@ def _said(capsys, *arguments):
     [
         (("genrate",), "'genrate'"),
         (("--traceback_",), "--traceback_"),
+        (("generate", "--max-new-tokens", "3"), "3 (similar: --max_new_tokens)"),
+        (("benchmark", "--nopeers"), "(similar: --no-peers)"),
+        (("evaluate", "--dry_runs"), "(similar: --dry_run)"),
+        (("generate", "--config.a=1"), "--config.a=1"),
         (("generate", "--prompt", " "), "--prompt is blank"),
         (("generate", "--prompt", "x", "--prompt_file", "y"), "exclude each other"),
         (("generate", "--prompt_file", "no_such_file"), "no_such_file cannot be read"),
@@ -102,6 +106,20 @@ def test_a_failure_that_is_not_the_input_has_code_1(monkeypatch, capsys):
     assert said.startswith("error: step 3")
     monkeypatch.setattr(plot, "run", _raises(SystemExit("2 cells failed")))
     assert _said(capsys, "plot", "x") == (1, "2 cells failed\n")
+
+
+def test_too_little_memory_is_one_line(monkeypatch, capsys):
+    error = RuntimeError(
+        "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.\nmore"
+    )
+    monkeypatch.setattr(plot, "run", _raises(error))
+    code, said = _said(capsys, "plot", "x")
+    assert code == 1
+    assert said.startswith("error: the device has too little memory (RESOURCE_EXHAUSTED: Out of")
+    assert "more" not in said
+    monkeypatch.setattr(plot, "run", _raises(RuntimeError("other")))
+    with pytest.raises(RuntimeError, match="other"):
+        main.main(["plot", "x"])
 
 
 def test_a_mistake_in_the_code_is_not_hidden(monkeypatch):

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Callable
 
 from rsd_jax.cli.configurations import read_configuration
-from rsd_jax.errors import ConfigError
+from rsd_jax.cli.parsing import Parser
 
 
 def _nothing(args: argparse.Namespace) -> None:
@@ -61,18 +61,21 @@ class Command:
             )
         self.add_flags(parser)
 
-    def complete(self, args: argparse.Namespace, unread: list[str]) -> None:
+    def complete(self, parser: Parser, args: argparse.Namespace, unread: list[str]) -> None:
         """Checks the flags, and replaces `config` by the configuration itself.
 
         Args:
+          parser: the command's.
           args: the flags that were read.
           unread: the others, such as those that set values of the configuration.
 
         Raises:
           ConfigError: a flag, the configuration or a value of it is unknown or malformed.
         """
+        flags = [flag for flag in unread if flag.startswith("-")]
+        sets_values = self.configs is not None and all(f.startswith("--config.") for f in flags)
+        if unread and not sets_values:
+            parser.unknown(unread)
         if self.configs is not None:
             args.config = read_configuration(args.config, unread, self.configs, self.names)
-        elif unread:
-            raise ConfigError(f"unrecognized arguments: {' '.join(unread)}; --help lists the flags")
         self.check(args)
