@@ -36,7 +36,7 @@ def method_of(args: argparse.Namespace) -> Method:
     """The method that the flags name; with its own tree if they name none.
 
     Raises:
-      ConfigError: an option is unknown or malformed; see `build_method`.
+      ConfigError: an option is unknown or malformed, see `build_method`; or there is no draft.
     """
     name = args.method or ("rsd_s" if _has_draft(args) else "ar")
     shared = {
@@ -46,8 +46,15 @@ def method_of(args: argparse.Namespace) -> Method:
     }
     tree = args.tree or choices.TREES.get(name.removeprefix("self_"))
     if args.option or tree is None:
-        return build_method(name, **dict(map(_option, args.option)), **shared)
-    return method_of_tree(name, tree, **shared)
+        method = build_method(name, **dict(map(_option, args.option)), **shared)
+    else:
+        method = method_of_tree(name, tree, **shared)
+    if method.drafter.needs_draft_model and not _has_draft(args):
+        raise ConfigError(
+            f"--method={name} needs a draft model; give --draft, or a method that drafts with the "
+            "target: swift or self_..."
+        )
+    return method
 
 
 def _has_draft(args: argparse.Namespace) -> bool:

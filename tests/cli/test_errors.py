@@ -47,6 +47,7 @@ def _said(capsys, *arguments):
             ("generate", "--prompt", "x", "--method", "rsd_s", "--verifier", "k_seq"),
             "KSeq is lossless only for",
         ),
+        (("generate", "--prompt", "x", "--target", "y", "--method", "sd"), "give --draft"),
         (("generate", "--prompt", "x", "--temperature=-1"), "temperature=-1.0"),
         (("generate", "--prompt", "x", "--max_new_tokens", "0"), "max_new_tokens=0"),
         (("generate", "--prompt", "x", "--target", "/no/such/model"), "/no/such/model"),
