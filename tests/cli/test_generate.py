@@ -130,6 +130,15 @@ def test_ctrl_c_keeps_the_text(capsys, monkeypatch):
     assert err == "interrupted; 2 tokens were decoded, their text stands above\n"
 
 
+def test_ctrl_c_before_the_first_token(capsys, monkeypatch):
+    def stopped(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(decoding, "stream", stopped)
+    said = rsd(capsys, "generate", "--prompt", "two men", "--method", "ar")
+    assert said == (130, "", "interrupted; nothing was decoded yet\n")
+
+
 def test_control_characters_do_not_reach_a_terminal(tiny_models, capsys, monkeypatch):
     def streamed(*arguments, **options):
         yield 0, [2]

@@ -1,6 +1,8 @@
 """`rsd chat`: a conversation in the terminal."""
 
 import argparse
+import contextlib
+import importlib
 import sys
 
 from rsd_jax.cli.decoding import Answer, Speaker
@@ -18,8 +20,8 @@ def run(args: argparse.Namespace) -> None:
     check_can_chat(speaker.pair.tokenizer)
     terminal = sys.stdin.isatty()
     if terminal:
-        import readline  # noqa: F401 - gives `input` a history and the keys of a line editor
-
+        with contextlib.suppress(ImportError):  # Windows has none
+            importlib.import_module("readline")  # gives `input` a history and a line editor
         print(f"Ctrl-D ends the conversation, {_NEW} begins a new one.", file=sys.stderr)
     opening = [] if args.system is None else [Message(SYSTEM, args.system)]
     history, turn = list(opening), 0
@@ -39,6 +41,9 @@ def _message(terminal: bool) -> str | None:
         if terminal:
             print()
         return None
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # the message gets a line of its own
+        raise
 
 
 def _answered(

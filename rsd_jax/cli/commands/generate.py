@@ -20,6 +20,8 @@ def run(args: argparse.Namespace) -> None:
     answer = Answer()
 
     def kept() -> str:
+        if answer.tokens == 0:
+            return "nothing was decoded yet"
         print(flush=True)  # the message gets a line of its own
         return f"{answer.tokens} tokens were decoded, their text stands above"
 
