@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from rsd_jax.cli import decoding, main
+from rsd_jax.cli import chosen, main
 from rsd_jax.models.pairs import LoadedPair
 from tests import sweeping, tiny
 
@@ -14,7 +14,7 @@ from tests import sweeping, tiny
 def tiny_models(monkeypatch):
     """Has every command load the tiny pair."""
     pair = LoadedPair(*tiny.pair(), sweeping.Letters())
-    monkeypatch.setattr(decoding, "load_pair", lambda source: pair)
+    monkeypatch.setattr(chosen, "load_pair", lambda source: pair)
     return pair
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rsd_jax.cli import decoding
+from rsd_jax.cli import speaker
 from rsd_jax.cli.commands import chat
 from tests.cli.speaking import give, rsd, tiny_models
 
@@ -35,7 +35,7 @@ def answers(monkeypatch):
         yield 0, [2]
         yield 0, [3]
 
-    monkeypatch.setattr(decoding, "stream", streamed)
+    monkeypatch.setattr(speaker, "stream", streamed)
     return given
 
 
@@ -82,7 +82,7 @@ def test_ctrl_c_stops_an_answer_and_keeps_it(asked, capsys, monkeypatch):
         yield 0, [2]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(decoding, "stream", stopped)
+    monkeypatch.setattr(speaker, "stream", stopped)
     give(monkeypatch, "one\ntwo\n")
     code, out, err = rsd(capsys, *_GIVEN)
     assert (code, out) == (0, "a\na\n")

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import rsd_jax
-from rsd_jax.cli import decoding
+from rsd_jax.cli import chosen, speaker
 from rsd_jax.cli.main import parser
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.search.state import SearchState
@@ -124,7 +124,7 @@ def test_ctrl_c_keeps_the_text(capsys, monkeypatch):
         yield 0, [2, 3]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(decoding, "stream", stopped)
+    monkeypatch.setattr(speaker, "stream", stopped)
     code, out, err = rsd(capsys, "generate", "--prompt", "two men", "--method", "ar")
     assert (code, out) == (130, "ab\n")
     assert err == "interrupted; 2 tokens were decoded, their text stands above\n"
@@ -134,7 +134,7 @@ def test_ctrl_c_before_the_first_token(capsys, monkeypatch):
     def stopped(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(decoding, "stream", stopped)
+    monkeypatch.setattr(speaker, "stream", stopped)
     said = rsd(capsys, "generate", "--prompt", "two men", "--method", "ar")
     assert said == (130, "", "interrupted; nothing was decoded yet\n")
 
@@ -143,7 +143,7 @@ def test_control_characters_do_not_reach_a_terminal(tiny_models, capsys, monkeyp
     def streamed(*arguments, **options):
         yield 0, [2]
 
-    monkeypatch.setattr(decoding, "stream", streamed)
+    monkeypatch.setattr(speaker, "stream", streamed)
     monkeypatch.setattr(tiny_models.tokenizer, "decode", lambda ids, **_: "\x1b[2J" * len(ids))
     given = ("generate", "--prompt", "two men", "--method", "ar", "--quiet")
     assert rsd(capsys, *given)[1] == "\x1b[2J\n"
@@ -155,7 +155,7 @@ class TestMethod:
     """Which method the flags name."""
 
     def _method(self, *arguments):
-        return decoding.method_of(parser().parse_args(["generate", *arguments]))
+        return chosen.method_of(parser().parse_args(["generate", *arguments]))
 
     def test_a_pair_with_a_draft_gets_a_tree(self):
         assert (self._method().name, self._method().tree) == ("rsd_s", "4x4")
@@ -179,13 +179,13 @@ def test_skip_sets(tmp_path):
     config = dataclasses.replace(TINY_CONFIG, num_layers=4)
     target = rsd_jax.LoadedModel(LlamaModel(config), tiny_params(0, config))
     pair = rsd_jax.LoadedPair(target, None, None)
-    assert decoding.skips_of(None, pair) is None
-    found = decoding.skips_of("0110", pair)
+    assert chosen.skips_of(None, pair) is None
+    found = chosen.skips_of("0110", pair)
     assert found.tolist() == [[False, False], [False, True], [True, False], [False, False]]
     with pytest.raises(rsd_jax.ConfigError, match="has 2 digits, but the target has 4 layers"):
-        decoding.skips_of("01", pair)
+        chosen.skips_of("01", pair)
     with pytest.raises(rsd_jax.ConfigError, match="cannot read the search"):
-        decoding.skips_of(str(tmp_path / "none.json"), pair)
+        chosen.skips_of(str(tmp_path / "none.json"), pair)
     state = SearchState.new(target)
     state.save(tmp_path / "search.json")
-    assert decoding.skips_of(str(tmp_path / "search.json"), pair).tolist() == state.skips.tolist()
+    assert chosen.skips_of(str(tmp_path / "search.json"), pair).tolist() == state.skips.tolist()

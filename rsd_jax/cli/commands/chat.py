@@ -5,7 +5,7 @@ import contextlib
 import importlib
 import sys
 
-from rsd_jax.cli.decoding import Answer, Speaker
+from rsd_jax.cli.speaker import Answer, Speaker
 from rsd_jax.errors import ConfigError
 from rsd_jax.text.chat import ASSISTANT, SYSTEM, USER, Message, check_can_chat
 from rsd_jax.text.prompts import encode_prompts

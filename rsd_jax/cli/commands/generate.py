@@ -4,8 +4,8 @@ import argparse
 import pathlib
 import sys
 
-from rsd_jax.cli.decoding import Answer, Speaker
 from rsd_jax.cli.interrupts import keeping
+from rsd_jax.cli.speaker import Answer, Speaker
 from rsd_jax.errors import ConfigError
 from rsd_jax.tasks.jsonl import check_text
 from rsd_jax.text.prompts import encode_prompts, user_messages
