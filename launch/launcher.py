@@ -12,6 +12,7 @@ from checkout import ROOT
 from rsd_jax import errors
 from rsd_jax.cli.commands import run_command
 from rsd_jax.cli.flags import COMMANDS
+from rsd_jax.cli.interrupts import heard
 from rsd_jax.cli.parsing import Parser
 
 __all__ = ["ROOT", "Parser", "launch", "run"]
@@ -41,7 +42,8 @@ def launch(name: str, description: str | None, **defaults: Any) -> None:
 def run(main: Callable[[], None]) -> None:
     """Runs a launcher; an error that the user can correct is one line, with exit code 1."""
     try:
-        main()
+        with heard():
+            main()
     except (
         errors.ConfigError,
         errors.CheckpointError,

@@ -12,6 +12,7 @@ from typing import Any
 
 from rsd_jax.cli.commands import run_command
 from rsd_jax.cli.flags import COMMANDS
+from rsd_jax.cli.interrupts import heard
 from rsd_jax.cli.parsing import Parser
 from rsd_jax.errors import (
     CheckpointError,
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with warnings.catch_warnings():
+        with heard(), warnings.catch_warnings():
             warnings.showwarning = _show_warning
             _run(given)
             sys.stdout.flush()  # a closed pipe is noticed here, not when Python ends
