@@ -118,11 +118,11 @@ def _prepare(*, keeps_programs: bool) -> None:
         sys.stdout.reconfigure(errors="replace")  # for terminals that cannot show every character
     if not keeps_programs or _PROGRAMS in os.environ:
         return
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    folder = cache / "rsd_jax" / "programs"
     try:
+        cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        folder = cache / "rsd_jax" / "programs"
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # a user without a home, or one that cannot be written
         return  # then every run compiles
     os.environ[_PROGRAMS] = str(folder)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")

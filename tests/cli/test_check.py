@@ -35,7 +35,9 @@ def test_the_report(capsys):
     assert out.endswith("all checks passed\n")
 
 
-def test_other_tokens_are_noticed(capsys, monkeypatch):
+@pytest.fixture
+def changed_tokens(monkeypatch):
+    """Has the tree method give another last token in both rows."""
     compare = check.compare
 
     def changed(*arguments):
@@ -44,11 +46,23 @@ def test_other_tokens_are_noticed(capsys, monkeypatch):
         return [first, dataclasses.replace(second, tokens=rows)], others
 
     monkeypatch.setattr(check, "compare", changed)
+
+
+@pytest.mark.usefixtures("changed_tokens")
+def test_other_tokens_are_noticed(capsys):
     code, out, err = rsd(capsys, "check")
     assert code == 1
     assert "FAILED: 2 rows differ" in out
     assert "passed" not in out
     assert err == "check failed: the greedy tokens of rsd_s 3x2 are not those of ar\n"
+
+
+@pytest.mark.usefixtures("changed_tokens")
+def test_a_tie_is_no_failure(capsys, monkeypatch):
+    monkeypatch.setattr(check, "margin", lambda target, prefix: check.TIE)
+    code, out, err = rsd(capsys, "check")
+    assert (code, err) == (0, "")
+    assert "2 rows differ, at ties" in out
 
 
 def test_a_law_that_is_not_the_targets_is_noticed(capsys, monkeypatch):

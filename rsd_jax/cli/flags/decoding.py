@@ -11,7 +11,9 @@ DEFAULT_PAIR = "quickstart"
 def add_models(parser: argparse.ArgumentParser) -> None:
     """Which target, draft and tokenizer."""
     group = parser.add_argument_group("models")
-    group.add_argument("--pair", choices=choices.PAIRS, help="a pair by name")
+    group.add_argument(
+        "--pair", choices=choices.PAIRS, help="a pair by name, if there is no --target"
+    )
     group.add_argument(
         "--source", choices=choices.SOURCES, default="", help="where --pair=smollm2 is"
     )

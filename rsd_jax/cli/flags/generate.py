@@ -46,7 +46,7 @@ COMMAND = Command(
     about="""\
 The prompt comes from --prompt, from --prompt_file or from standard input, and is used as it
 is, with the newline at its end if it has one. The text goes to standard output, the line of counts
-and messages to standard error.
+and messages to standard error. Without --pair and --target, the small pair that ships is used.
 """,
     examples=r"""
   rsd generate --prompt 'import os' --show accepted
