@@ -4,17 +4,14 @@ See python launch/quickstart.py --help; launch/quickstart.sh first makes an envi
 """
 
 import argparse
-import contextlib
 import pathlib
 import textwrap
-import time
 
 from launcher import ROOT, Parser, run
 
-from tqdm import tqdm
-
 import rsd_jax
-from launch.pairs import load_pair
+from rsd_jax.cli.pairs import load_pair
+from rsd_jax.cli.progress import Progress
 from rsd_jax.engine.request import Sampling
 from rsd_jax.evaluation.comparison import compare, steps
 from rsd_jax.evaluation.measured_rows import comparison_rows
@@ -75,28 +72,6 @@ def _load_pair(directory: pathlib.Path | None, tokenizer: str) -> tuple[str, rsd
     target, draft = (str(directory / name) for name in ("target", "draft"))
     source = PairSource(target=target, draft=draft, tokenizer=tokenizer)
     return directory.name, load_pair(source)
-
-
-class _Progress:
-    """A bar in a terminal; in a file or a pipe, a line per compilation and every 20 steps."""
-
-    def __init__(self, total: int):
-        # No rate and no remaining time, as steps of compiling and of decoding differ in length.
-        bar_format = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
-        self._bar = tqdm(total=total, disable=None, leave=False, bar_format=bar_format)
-        self._bar.set_postfix_str("compiling")
-        self._total, self._done, self._start = total, 0, time.perf_counter()
-
-    def __call__(self, what: str) -> None:
-        self._done += 1
-        self._bar.set_postfix_str(what)
-        self._bar.update()
-        if self._bar.disable and (what.endswith("compiled") or self._done % 20 == 0):
-            seconds = time.perf_counter() - self._start
-            print(f"[{seconds:5.1f} s] {self._done}/{self._total} {what}", flush=True)
-
-    def close(self) -> None:
-        self._bar.close()
 
 
 def _sample(prompt: str, completion: str, reference: str, source: str) -> str:
@@ -160,7 +135,7 @@ def main() -> None:
         f"T = {args.temperature:g}, batch 1; the first run also compiles",
         flush=True,
     )
-    with contextlib.closing(_Progress(steps(methods, ids))) as progress:
+    with Progress(steps(methods, ids)) as progress:
         measured, _ = compare(methods, pair.target, pair.draft, ids, sampling, progress)
 
     rows = comparison_rows(

@@ -8,7 +8,7 @@ import jax
 import pytest
 
 import rsd_jax
-from launch.pairs import load_pair
+from rsd_jax.cli.pairs import load_pair
 from rsd_jax.evaluation.sweep.settings import PairSource
 from rsd_jax.models.checkpoint import save_model
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params

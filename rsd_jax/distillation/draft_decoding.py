@@ -7,13 +7,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from tqdm import tqdm
 
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.distillation.responses.identities import prompts_identity
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import ConfigError
-from rsd_jax.evaluation.comparison import Measured, compare
+from rsd_jax.evaluation.comparison import Measured, compare, steps
 from rsd_jax.records import metrics
 
 ALL_TASKS = "all"
@@ -94,10 +95,16 @@ def measure_decoding(
     if empty := [task for task, listed in prompts.items() if not listed]:
         raise ConfigError(f"{empty[0]!r} has no prompts; give at least one list of token ids")
     together = [ids for listed in prompts.values() for ids in listed]
-    size = batch_size or len(together)
-    measured, _ = compare(
-        list(methods.values()), target, draft, together, sampling, batch_size=size
-    )
+    every, size = list(methods.values()), batch_size or len(together)
+    # No remaining time, as steps of compiling and of decoding differ in length.
+    bar_format = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+    with tqdm(total=steps(every, together, size), disable=None, bar_format=bar_format) as bar:
+
+        def progress(done: str) -> None:
+            bar.set_postfix_str(done, refresh=False)
+            bar.update()
+
+        measured, _ = compare(every, target, draft, together, sampling, progress, batch_size=size)
     ends = np.cumsum([len(listed) for listed in prompts.values()])
     rows = []
     for name, one in zip(methods, measured, strict=True):

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import rsd_jax
-from launch import pairs
+from rsd_jax.cli import pairs
 from rsd_jax.evaluation.sweep.settings import PairSource
 from rsd_jax.models.adapter import load_adapter, save_adapter
 from rsd_jax.models.adapter_config import CONFIG, PICKLED, WEIGHTS

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import errors
 
 import rsd_jax
-from launch.pairs import load_pair
+from rsd_jax.cli.pairs import load_pair
 from rsd_jax.distillation.settings import Settings
 from rsd_jax.distillation.target_vocabulary import with_target_vocabulary
 from rsd_jax.distillation.workspace import Workspace

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import rsd_jax
-from launch.pairs import load_pair
+from rsd_jax.cli.pairs import load_pair
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.sweep.definition import Sweep
 from rsd_jax.evaluation.sweep.settings import PairSource

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from tokenizers import Tokenizer
+from tqdm import tqdm
 
 from rsd_jax.distillation.data.tokenizer import BOS_ID, EOS_ID
 from rsd_jax.distillation.responses.shards import token_dtype
@@ -84,13 +85,15 @@ def write_documents(
     as_text(tokenizer)
     for split, chunks in splits.items():
         count = total = tokens = 0
-        with complete_file(directory / f"{split}.bin") as file:
+        bar = tqdm(desc=f"{directory.name}, {split}", unit=f" {unit}", disable=None)
+        with bar, complete_file(directory / f"{split}.bin") as file:
             for chunk in chunks:
                 encoded = _encode(chunk, tokenizer, bos_id, eos_id).astype(dtype)
                 file.write(encoded.tobytes())
                 count += len(chunk)
                 total += sum(len(text.encode()) for text in chunk)
                 tokens += len(encoded)
+                bar.update(len(chunk))
         summary[split] = {unit: count, "bytes": total, "tokens": tokens}
     write_json(directory / _SUMMARY, summary)
     return summary

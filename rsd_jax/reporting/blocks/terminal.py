@@ -23,7 +23,7 @@ def wants_color(stream: Any) -> bool:
     return not off and bool(getattr(stream, "isatty", lambda: False)())
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
     """The text with control characters other than tab and newline shown as symbols."""
 
     def symbol(match: re.Match[str]) -> str:
@@ -37,7 +37,7 @@ def _harmless(text: str) -> str:
 
 def _painted(text: str, style: str) -> str:
     """The text in a style that ends before every newline: else it may fill the line."""
-    lines = _harmless(text).split("\n")
+    lines = harmless(text).split("\n")
     return "\n".join(f"{style}{line}{_OFF}" if line else "" for line in lines)
 
 
@@ -47,7 +47,7 @@ def piece_text(piece: Piece, *, color: bool) -> str:
     Without colours it is the text alone.
     """
     if not color:
-        return _harmless(piece.text)
+        return harmless(piece.text)
     return _painted(piece.text, _ACCEPTED if piece.accepted else _EMITTED)
 
 

@@ -1,17 +1,21 @@
-"""Loads pairs for the launchers, as a configuration describes them."""
+"""Loads pairs for the commands, as a configuration or flags describe them."""
 
 import dataclasses
 import warnings
 
 import jax
 
-import rsd_jax
+from rsd_jax.errors import CheckpointError
 from rsd_jax.evaluation.sweep.settings import PairSource
+from rsd_jax.models import pairs
+from rsd_jax.models.loading import load_model
 from rsd_jax.models.loading import load_tokenizer as _tokenizer
+from rsd_jax.models.pairs import LoadedPair
+from rsd_jax.models.shared_tokens import share_tokens
 from rsd_jax.text.encoding import first_difference
 
 
-def load_pair(source: PairSource, mesh: jax.sharding.Mesh | None = None) -> rsd_jax.LoadedPair:
+def load_pair(source: PairSource, mesh: jax.sharding.Mesh | None = None) -> LoadedPair:
     """Target, draft (None without a draft) and tokenizer.
 
     Warns if the draft's directory holds a tokenizer whose tokens are others than the target's,
@@ -21,7 +25,7 @@ def load_pair(source: PairSource, mesh: jax.sharding.Mesh | None = None) -> rsd_
       ConfigError, CheckpointError: see `rsd_jax.load_model` and `rsd_jax.load_pair`.
     """
     if source.shipped:
-        pair = rsd_jax.load_pair(
+        pair = pairs.load_pair(
             source.shipped,
             source=source.source or None,
             draft=source.draft or None,
@@ -31,11 +35,11 @@ def load_pair(source: PairSource, mesh: jax.sharding.Mesh | None = None) -> rsd_
         )
     else:
         tokenizer = _tokenizer(source.tokenizer or source.target)  # first, as weights take long
-        pair = rsd_jax.LoadedPair(
-            target=rsd_jax.load_model(
+        pair = LoadedPair(
+            target=load_model(
                 source.target, dtype=source.dtype, mesh=mesh, adapter=source.adapter or None
             ),
-            draft=rsd_jax.load_model(
+            draft=load_model(
                 source.draft, dtype=source.dtype, mesh=mesh, replicated=source.replicate_draft
             )
             if source.draft
@@ -44,7 +48,7 @@ def load_pair(source: PairSource, mesh: jax.sharding.Mesh | None = None) -> rsd_
         )
     if pair.draft is not None and source.draft and source.share_tokens:
         own = _tokenizer(source.draft)
-        shared = rsd_jax.share_tokens(pair.draft, own, pair.target, pair.tokenizer)
+        shared = share_tokens(pair.draft, own, pair.target, pair.tokenizer)
         return dataclasses.replace(pair, draft=shared)
     if source.draft:
         _warn_of_other_tokens(source, pair.tokenizer)
@@ -54,7 +58,7 @@ def load_pair(source: PairSource, mesh: jax.sharding.Mesh | None = None) -> rsd_
 def _warn_of_other_tokens(source: PairSource, tokenizer) -> None:
     try:
         drafted = _tokenizer(source.draft)
-    except rsd_jax.CheckpointError:
+    except CheckpointError:
         return  # a draft needs no tokenizer of its own
     if difference := first_difference(tokenizer, drafted):
         token, ours, theirs = difference

@@ -1,0 +1,28 @@
+"""Names that flags accept. They stand here too so that `--help` and completion need not import JAX.
+
+A test holds each against the registry that it repeats.
+"""
+
+DRAFTED = ("sd", "spectr", "rsd_c", "rsd_s")
+METHODS = ("ar", "swift", *DRAFTED, *(f"self_{name}" for name in DRAFTED))
+TREES = {"sd": "4", "spectr": "3x4", "rsd_c": "2-2-1-1", "rsd_s": "4x4"}
+"""The tree of each method if none is given; small, since a CPU pays for every node."""
+
+VERIFIERS = ("recursive_rejection", "k_seq", "match", "block", "traversal", "coupling")
+SHIPPED_PAIRS = ("quickstart", "quickstart_skipping")
+PAIRS = (*SHIPPED_PAIRS, "smollm2")
+SOURCES = ("package", "hub")
+STAGES = (
+    "text",
+    "target",
+    "draft_warm_start",
+    "self_prompts",
+    "generate",
+    "vocabulary",
+    "draft",
+    "export",
+    "decode",
+)
+EXTRA_STAGES = ("losses", "prompts", "skipping")
+BEST_BY = ("block_efficiency", "mbsu", "token_rate_ratio")
+FORMATS = ("png", "pdf", "svg")

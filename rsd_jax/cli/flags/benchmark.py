@@ -1,0 +1,99 @@
+"""`rsd benchmark`: its flags."""
+
+import argparse
+import pathlib
+
+from rsd_jax.cli.flags.command import Command
+from rsd_jax.errors import ConfigError
+
+DRAFT_OF_SHAPE = "llama2_115m"
+VOCABULARIES = [2048, 49152]  # of the shipped pair and of SmolLM2
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pair", help="name of a pair, if not that which ships, e.g. smollm2")
+    parser.add_argument("--source", default="", help="with --pair=smollm2: package or hub")
+    parser.add_argument("--target", default="", help="target of a pair of your own")
+    parser.add_argument("--draft", default="", help="its draft; also with --pair=smollm2")
+    parser.add_argument("--tokenizer", default="", help="its tokenizer, if --target has none")
+    parser.add_argument(
+        "--prompts", type=pathlib.Path, help="JSONL of prompts, if not those of the pair that ships"
+    )
+    parser.add_argument(
+        "--template", help="with --prompts: plain (the default), or chat for the chat template"
+    )
+    parser.add_argument("--shape", help="shape of a target with random weights, e.g. llama2_7b")
+    parser.add_argument("--draft_shape", default=DRAFT_OF_SHAPE, help="shape of the random draft")
+    parser.add_argument("--layers", type=int, help="layers of the target, if not those of --shape")
+    parser.add_argument("--dtype", help="dtype of random weights; bfloat16 if not given")
+    parser.add_argument(
+        "--batch_sizes", type=int, nargs="+", default=[1, 8], help="prompts decoded together"
+    )
+    parser.add_argument("--draft_length", type=int, default=4, help="draft length of every tree")
+    parser.add_argument("--num_prompts", type=int, default=16, help="prompts to decode")
+    parser.add_argument("--max_new_tokens", type=int, default=128, help="limit per prompt")
+    parser.add_argument("--temperature", type=float, default=0.3, help="0 is greedy")
+    parser.add_argument("--top_p", type=float, default=1.0, help="1 is no filter (default: 1)")
+    parser.add_argument("--repeats", type=int, default=7, help="repetitions of every measurement")
+    parser.add_argument(
+        "--peers", action=argparse.BooleanOptionalAction, default=True, help="times Hugging Face"
+    )
+    parser.add_argument(
+        "--capacity",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="times a block at two capacities of the cache",
+    )
+    parser.add_argument(
+        "--verification", action="store_true", help="times only verification, by every verifier"
+    )
+    parser.add_argument(
+        "--vocab_sizes", type=int, nargs="+", default=VOCABULARIES, help="with --verification"
+    )
+    parser.add_argument(
+        "--skipping", action="store_true", help="times only the target with skipped sub-layers"
+    )
+    parser.add_argument(
+        "--context", type=int, default=128, help="committed tokens, with --skipping"
+    )
+    parser.add_argument("--megabytes", type=int, default=1024, help="size of the bandwidth probe")
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=pathlib.Path("runs/benchmark/rows.jsonl"),
+        help="file that rows are appended to",
+    )
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.shape is None and (args.layers or args.dtype):
+        raise ConfigError("--layers and --dtype are for random weights; give a --shape")
+    if sum(map(bool, (args.shape, args.pair, args.target))) > 1:
+        raise ConfigError("--shape, --pair and --target exclude each other; give one of them")
+    if args.target and not args.draft:
+        raise ConfigError("the methods need a draft; give --draft")
+    if args.shape and (args.prompts or args.draft or args.source):
+        raise ConfigError("--shape has random weights and prompts; leave out other flags of pairs")
+    if args.tokenizer and not args.target:
+        raise ConfigError("--tokenizer is for a pair of your own; give --target")
+    if args.template and not args.prompts:
+        raise ConfigError("--template is for prompts of your own; give --prompts")
+
+
+COMMAND = Command(
+    summary="Times every method, autoregressive decoding and Hugging Face on the same weights.",
+    about="""\
+A pair of your own is two directories, GGUF files or names on the Hub. Random bfloat16 weights
+in published shapes (--shape) are for an accelerator. Rows are appended to the file --out.
+""",
+    examples=r"""
+  rsd benchmark --no-peers --num_prompts 4 --batch_sizes 1
+  rsd benchmark --target DIR --draft DIR --prompts prompts.jsonl --template chat
+  rsd benchmark --pair smollm2 --source package --draft DIR
+  rsd benchmark --shape llama2_7b
+  rsd benchmark --verification
+  rsd benchmark --skipping
+""",
+    add_flags=_add_flags,
+    check=_check,
+)

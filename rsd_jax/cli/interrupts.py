@@ -1,0 +1,65 @@
+"""Ctrl-C: it is never lost, finished work is kept, and the user is told where it is."""
+
+import _thread
+import contextlib
+import gc
+import signal
+import threading
+import types
+from collections.abc import Callable, Iterator
+
+_SOON = 0.01  # seconds
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user stopped a command; the text says what is kept, and where."""
+
+
+@contextlib.contextmanager
+def keeping(kept: Callable[[], str]) -> Iterator[None]:
+    """Raises `Interrupted` in place of `KeyboardInterrupt`.
+
+    Args:
+      kept: says what is kept and where, at the time of the interruption.
+
+    Raises:
+      Interrupted: the user pressed Ctrl-C.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(kept()) from None
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[None]:
+    """Has Ctrl-C raise `KeyboardInterrupt` wherever it comes.
+
+    Python drops an exception that is raised in a callback of its garbage collector, and JAX has
+    such a callback. Does nothing in other threads, or if Ctrl-C has another meaning already.
+    """
+    usual = signal.default_int_handler
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not usual
+    ):
+        yield
+        return
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def _interrupt(number: int, frame: types.FrameType | None) -> None:
+    """Raises `KeyboardInterrupt`, after the garbage collection if one is running."""
+    callbacks = {getattr(each, "__code__", None) for each in gc.callbacks}
+    while frame is not None:
+        if frame.f_code in callbacks:
+            again = threading.Timer(_SOON, _thread.interrupt_main)
+            again.daemon = True
+            again.start()
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt

@@ -1,0 +1,79 @@
+"""What long commands show, and what they say when Ctrl-C stops them."""
+
+import pathlib
+import types
+
+import pytest
+
+from rsd_jax.cli.commands import benchmark, distill, stream
+from rsd_jax.distillation.responses.generate import ShardProgress
+from tests.cli.speaking import rsd
+
+
+@pytest.fixture
+def stages(monkeypatch):
+    """The stages that `rsd distill` runs; the stage `generate` writes two shards."""
+    seen = []
+
+    def run_stage(workspace, stage, progress):
+        seen.append(stage)
+        if stage == "draft":
+            raise KeyboardInterrupt
+        for shard in (1, 2) if stage == "generate" else ():
+            progress(ShardProgress(shards=shard, total=2, responses=8, tokens=60, seconds=2.0))
+
+    monkeypatch.setattr(distill, "run_stage", run_stage)
+    monkeypatch.setattr(distill, "Workspace", lambda *parts: types.SimpleNamespace(parts=parts))
+    return seen
+
+
+def test_distill_shows_shards_and_says_where_its_files_are(stages, capsys, tmp_path):
+    code, out, err = rsd(capsys, "distill", "--workdir", tmp_path)
+    assert code == 130
+    assert stages[-1] == "draft"
+    assert "stage generate\nshard 1/2: 60 new tokens, 30 tokens/s" in out
+    assert "shard 2/2" in out
+    assert err.startswith("interrupted; complete stages and shards and the newest checkpoints")
+    assert str(tmp_path) in err
+
+
+def test_distill_runs_one_stage(stages, capsys, tmp_path):
+    given = ("--config", "quickstart", "--stage", "generate", "--workdir", tmp_path)
+    assert rsd(capsys, "distill", *given)[0] == 0
+    assert stages == ["generate"]
+
+
+def test_stream_says_where_its_rows_are(capsys, monkeypatch):
+    class Session:
+        path = pathlib.Path("out/results.jsonl")
+        done = (1, 2)
+        encoded = types.SimpleNamespace(tokens=[[1]] * 5)
+
+        def __init__(self, *parts):
+            """Needs no models."""
+
+        def run(self, watch):
+            watch("decoded", None)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(stream, "Session", Session)
+    pair = types.SimpleNamespace(target=None, tokenizer=None)
+    monkeypatch.setattr(stream, "load_pair", lambda source: pair)
+    code, _, err = rsd(capsys, "stream")
+    assert code == 130
+    assert err.splitlines()[-1] == (
+        "interrupted; 2 of 5 instances were decoded, their rows are in out/results.jsonl; "
+        "the same command goes on"
+    )
+
+
+def test_benchmark_says_where_its_rows_are(capsys, monkeypatch, tmp_path):
+    def stopped(*parts):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(benchmark, "_models", lambda args: ("pair", None, None, [[1]]))
+    monkeypatch.setattr(benchmark, "_measured", stopped)
+    out = tmp_path / "rows.jsonl"
+    given = ("--no-peers", "--megabytes", "1", "--out", out)
+    code, _, err = rsd(capsys, "benchmark", *given)
+    assert (code, err) == (130, f"interrupted; the rows of 0 of 2 batch sizes are in {out}\n")
