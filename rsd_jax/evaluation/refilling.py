@@ -102,7 +102,7 @@ def best_gain(blocks: np.ndarray, batch_size: int) -> float:
     return float(together / max(blocks.sum() / batch_size, blocks.max()))
 
 
-def refilling_table(measured: Sequence[Refilled], title: str) -> Table:
+def refilling_table(measured: Sequence[Refilled]) -> Table:
     """A line per method."""
     heads = ("method", "whole batches tokens/s", "refilled tokens/s", "gain", "bound of the gain")
     lines = [
@@ -115,7 +115,7 @@ def refilling_table(measured: Sequence[Refilled], title: str) -> Table:
         ]
         for one in measured
     ]
-    return Table(heads, lines, frozenset({0}), title)
+    return Table(heads, lines, frozenset({0}))
 
 
 def _jobs(

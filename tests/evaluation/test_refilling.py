@@ -47,7 +47,7 @@ def test_both_ways_are_timed_and_shown(monkeypatch):
     assert measured.tokens == sum(_LIMITS), "nothing ends a row early"
     assert measured.gain == pytest.approx(1.5)
     assert measured.bound == pytest.approx((12 + 12 + 4) / 16)
-    (line,) = refilling.refilling_table([measured], "title").rows
+    (line,) = refilling.refilling_table([measured]).rows
     assert line == ["ar -", "16.0", "24.0", "1.50", "1.75"]
 
 

@@ -24,6 +24,7 @@ from rsd_jax.evaluation.measured_rows import peer_row
 from rsd_jax.evaluation.peers import Peer, TransformersPeer
 from rsd_jax.evaluation.phase_table import phase_table
 from rsd_jax.evaluation.prompts import token_ids
+from rsd_jax.evaluation.refilling import mixed_limits, refilling_table, time_refilling
 from rsd_jax.evaluation.skipped_passes import (
     random_sets,
     skipping_rows,
@@ -127,6 +128,34 @@ def _skipping_at(name: str, target: LoadedModel, args: argparse.Namespace, batch
     print(skip_cost_table(costs).aligned())
 
 
+def _refilling(name: str, models: Any, sampling: Sampling, args: argparse.Namespace) -> None:
+    """Prints the rates of every method with rows refilled and in whole batches.
+
+    `models` are target, draft and prompts.
+    """
+    target, draft, chosen = models
+    # Few prompts are repeated: a prompt's draws depend on its index.
+    prompts = list(itertools.islice(itertools.cycle(chosen), args.num_prompts))
+    short = max(1, args.max_new_tokens // 4)
+    limits = mixed_limits(len(prompts), short=short, long=args.max_new_tokens)
+    for batch in args.batch_sizes:
+        measured = time_refilling(
+            benchmark.benchmark_methods(args.draft_length),
+            target,
+            draft,
+            prompts,
+            sampling,
+            limits,
+            batch_size=batch,
+            repeats=args.repeats,
+        )
+        print(
+            f"\n{name}: {len(prompts)} prompts, {short} or {args.max_new_tokens} new tokens, "
+            f"{batch} rows, T = {args.temperature:g}"
+        )
+        print(refilling_table(measured).aligned(), flush=True)
+
+
 def run(args: argparse.Namespace) -> None:
     """Measures, appends the rows to the file `args.out`, and prints tables."""
     if args.verification:
@@ -138,6 +167,8 @@ def run(args: argparse.Namespace) -> None:
     sampling = Sampling(
         max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p
     )
+    if args.refilling:
+        return _refilling(name, (target, draft, prompts), sampling, args)
     peer = None
     if args.peers and not args.shape:
         peer = TransformersPeer.of_models(target, draft)

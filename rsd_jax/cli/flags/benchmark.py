@@ -56,6 +56,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context", type=int, default=128, help="committed tokens, with --skipping"
     )
+    parser.add_argument(
+        "--refilling",
+        action="store_true",
+        help="times only rows that take the next prompt when they are done, against whole batches; "
+        "of the --num_prompts, a quarter gets --max_new_tokens, the others a quarter of that",
+    )
     parser.add_argument("--megabytes", type=int, default=1024, help="size of the bandwidth probe")
     parser.add_argument(
         "--out",
@@ -74,6 +80,8 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError("the methods need a draft; give --draft")
     if args.shape and (args.prompts or args.draft or args.source):
         raise ConfigError("--shape has random weights and prompts; leave out other flags of pairs")
+    if args.refilling and min(args.batch_sizes) >= args.num_prompts:
+        raise ConfigError("--refilling needs more --num_prompts than rows of --batch_sizes")
     if args.tokenizer and not args.target:
         raise ConfigError("--tokenizer is for a pair of your own; give --target")
     if args.template and not args.prompts:
@@ -93,6 +101,7 @@ in published shapes (--shape) are for an accelerator. Rows are appended to the f
   rsd benchmark --shape llama2_7b
   rsd benchmark --verification
   rsd benchmark --skipping
+  rsd benchmark --refilling --num_prompts 64 --batch_sizes 8 --repeats 3
 """,
     add_flags=_add_flags,
     check=_check,
