@@ -23,6 +23,7 @@ from rsd_jax.distillation.workspace import (
     Workspace,
 )
 from rsd_jax.errors import ConfigError
+from rsd_jax.records.lock import sole_writer
 
 STAGES: dict[str, Callable[[Workspace], None]] = {
     "text": write_text,
@@ -57,7 +58,8 @@ def run_stage(
 
     Raises:
       ConfigError: the stage is unknown, a stage that it needs has not run, or target and draft have
-        different vocabularies, or the draft and its warm start different shapes.
+        different vocabularies, or the draft and its warm start different shapes, or another process
+        writes to the work directory.
       CheckpointError, NonFiniteLossError, NonFiniteLogitsError: see `train`, `generate`.
     """
     shown = {SELF_PROMPTS: write_prompts_of_target, "generate": generate}
@@ -65,6 +67,7 @@ def run_stage(
     stages = STAGES | follow | EXTRA_STAGES
     if stage not in stages:
         raise ConfigError(f"stage={stage!r} must be one of {(*STAGES, *EXTRA_STAGES)}")
-    if stage not in (SKIPPING, "prompts"):  # these have no draft
-        workspace.check_models()
-    stages[stage](workspace)
+    with sole_writer(workspace.root):
+        if stage not in (SKIPPING, "prompts"):  # these have no draft
+            workspace.check_models()
+        stages[stage](workspace)

@@ -31,6 +31,7 @@ from rsd_jax.models.checkpoint import save_model
 from rsd_jax.models.families import FAMILIES
 from rsd_jax.models.loading import build_model, load_model
 from rsd_jax.models.token_map import TOKEN_MAP, TokenMap, read_token_map
+from rsd_jax.records.lock import sole_writer
 from rsd_jax.text.prompts import encode_prompts, user_frame
 from tests import parity, tiny, tiny_tokenizers
 
@@ -172,6 +173,8 @@ def test_the_draft_knows_the_frequent_tokens(made):
     with pytest.raises(ConfigError, match="holds other tokens than these responses give"):
         run_stage(made, "vocabulary")
     made.token_map.save(made.root)
+    with sole_writer(made.root), pytest.raises(ConfigError, match="is writing to"):
+        run_stage(made, "vocabulary")
 
 
 def test_windows_in_the_ids_of_the_draft(made):

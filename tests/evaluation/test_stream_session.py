@@ -17,6 +17,7 @@ from rsd_jax.evaluation.stream.settings import StreamSettings
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.records.files import read_rows
 from rsd_jax.records.hardware import Hardware
+from rsd_jax.records.lock import sole_writer
 from rsd_jax.reporting.stream.streams import streams_of
 from rsd_jax.search import SearchConfig, SearchState
 from rsd_jax.search.candidates import propose
@@ -164,6 +165,13 @@ def test_a_killed_stream_goes_on_with_its_search(finished, target, tmp_path):
     assert len(last.done) == 4
     assert _counts(last.run()) == _counts(whole)
     assert [path.name for path in tmp_path.glob("search-*.json")] == ["search-4.json"]
+
+
+def test_a_second_run_is_refused(target, tmp_path):
+    session = Session(_settings(tmp_path), target, sweeping.Letters())
+    with sole_writer(tmp_path), pytest.raises(rsd_jax.ConfigError, match="is writing to"):
+        session.run()
+    assert not session.path.exists()
 
 
 def test_a_stream_of_an_earlier_commit_goes_on(finished, target, tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from rsd_jax.evaluation.sweep.listing import listing
 from rsd_jax.evaluation.sweep.run import results_path, run_sweep
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.records.files import append_row, read_rows
+from rsd_jax.records.lock import sole_writer
 from rsd_jax.records.rows import own_verifier
 from rsd_jax.reporting.panels import panels_of
 from rsd_jax.tasks import get_task
@@ -134,6 +135,16 @@ def test_a_killed_sweep_goes_on(finished, tmp_path):
     again = sweeping.Watcher()
     assert run_sweep(sweep, sweeping.load, again) == {}
     assert again.turns == []
+
+
+def test_a_second_run_is_refused(tmp_path):
+    sweep = sweeping.sweep(tmp_path)
+    with (
+        sole_writer(results_path(sweep).parent),
+        pytest.raises(ConfigError, match="is writing to"),
+    ):
+        run_sweep(sweep, sweeping.load, sweeping.Watcher())
+    assert not results_path(sweep).exists()
 
 
 def test_a_sweep_of_an_earlier_commit_goes_on(finished, tmp_path):

@@ -18,6 +18,7 @@ from rsd_jax.evaluation.stream.run import phase_seconds, run_stream
 from rsd_jax.evaluation.stream.settings import StreamSettings
 from rsd_jax.models.loading import ends_of
 from rsd_jax.records.files import append_row, known_rows
+from rsd_jax.records.lock import sole_writer
 from rsd_jax.records.rows import Row
 from rsd_jax.search import SearchState
 
@@ -65,8 +66,13 @@ class Session:
           watch: called with ("decoded", row) or, for an instance timed by phase, ("timed", None).
 
         Raises:
-          ConfigError, NonFiniteLogitsError: see `generate_with_search`.
+          ConfigError, NonFiniteLogitsError: see `generate_with_search`. ConfigError also if another
+            process writes to the folder.
         """
+        with sole_writer(self.folder):
+            return self._run(watch)
+
+    def _run(self, watch: Callable[[str, Row | None], None]) -> list[Row]:
         if len(self.done) < len(self.encoded.tokens):
             self._decode(watch)
         if self.whole is None:

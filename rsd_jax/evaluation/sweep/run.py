@@ -2,7 +2,7 @@
 
 import collections
 import pathlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import jax
@@ -11,13 +11,14 @@ from rsd_jax.engine.methods import Method
 from rsd_jax.errors import ConfigError, NonFiniteLogitsError
 from rsd_jax.evaluation.comparison import steps
 from rsd_jax.evaluation.empty_answers import EmptyAnswers
-from rsd_jax.evaluation.sweep.cells import Turn, alone, belongs, missing_cells, turns
+from rsd_jax.evaluation.sweep.cells import Cell, Turn, alone, belongs, missing_cells, turns
 from rsd_jax.evaluation.sweep.definition import MethodKey, Sweep
 from rsd_jax.evaluation.sweep.estimate import TimeEstimate
 from rsd_jax.evaluation.sweep.measure import failed_row, measure_turn
 from rsd_jax.evaluation.sweep.settings import PairSource
-from rsd_jax.evaluation.sweep.subjects import Pair, Subject, read_tasks, subjects_of
+from rsd_jax.evaluation.sweep.subjects import Asked, Pair, Subject, read_tasks, subjects_of
 from rsd_jax.records.files import append_row, known_rows
+from rsd_jax.records.lock import sole_writer
 from rsd_jax.records.rows import Row
 
 # Errors of one cell that let the sweep go on. Any other error is a bug and ends the sweep.
@@ -53,7 +54,7 @@ def run_sweep(
     tasks: Collection[str] | None = None,
     retry_failed: bool = False,
 ) -> collections.Counter[str]:
-    """Measures the cells that are missing in results.jsonl; only one process may run a sweep.
+    """Measures the cells that are missing in results.jsonl, as the sole writer of its folder.
 
     A cell that cannot be measured gets a row that says why; the sweep goes on. A task of which all
     answers are empty gets one warning per pair.
@@ -70,15 +71,37 @@ def run_sweep(
 
     Raises:
       ConfigError: a task cannot be read, or the file holds cells that were measured with other
-        settings, prompts or weights; rows that were written stay.
+        settings, prompts or weights; rows that were written stay. Or another process writes there.
       CheckpointError: a pair cannot be loaded.
     """
     path = results_path(sweep)
-    rows = known_rows(path)
-    missing = missing_cells(sweep, rows, tasks=tasks, retry_failed=retry_failed)
+    missing = missing_cells(sweep, known_rows(path), tasks=tasks, retry_failed=retry_failed)
     # All tasks are read before any pair is loaded, so that a missing data set is found at once.
     asked = {pair: read_tasks(sweep, pair) for pair in dict.fromkeys(c.pair for c in missing)}
-    estimate = TimeEstimate(sweep, rows)
+    with sole_writer(path.parent):
+        # Another process may have written rows before this one had the folder to itself.
+        rows = known_rows(path)
+        missing = missing_cells(sweep, rows, tasks=tasks, retry_failed=retry_failed)
+        return _run(sweep, load, watcher, rows, missing, asked)
+
+
+def _run(
+    sweep: Sweep,
+    load: Callable[[PairSource], Pair],
+    watcher: Watcher,
+    rows: Sequence[Row],
+    missing: Sequence[Cell],
+    asked: Mapping[str, dict[str, Asked]],
+) -> collections.Counter[str]:
+    """Measures the missing cells, with the folder to itself.
+
+    Args:
+      sweep, load, watcher: as in `run_sweep`.
+      rows: of the file.
+      missing: cells without a row.
+      asked: the tasks of each pair, from `read_tasks`.
+    """
+    path, estimate = results_path(sweep), TimeEstimate(sweep, rows)
     methods = sweep.methods()
     written: collections.Counter[str] = collections.Counter()
 
@@ -90,9 +113,9 @@ def run_sweep(
 
     ahead = turns(sweep, missing)
     for name, source in sweep.pairs.items():
-        if name not in asked:
-            continue
         own, empty = [turn for turn in ahead if turn.pair == name], EmptyAnswers()
+        if not own:
+            continue
         subjects = subjects_of(sweep, load(source), name, asked[name])
         for subject in subjects.values():
             _check_identity(subject, rows, path)
