@@ -4,6 +4,7 @@ The cheap notebooks run in every test run, in little time because their numbers 
 others run where RSD_JAX_NOTEBOOKS=1 is set; they take some minutes.
 """
 
+import dataclasses
 import os
 import re
 import sys
@@ -11,8 +12,11 @@ from unittest import mock
 
 import nbformat
 import pytest
+from nbclient.exceptions import CellExecutionError
 
-from tests import notebooks
+from rsd_jax.models.checkpoint import save_model
+from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
+from tests import notebooks, tiny_tokenizers
 
 NAMES = notebooks.names()
 RUN = [name for name in NAMES if name not in notebooks.NEVER_RUN]
@@ -21,6 +25,12 @@ _LARGEST, _LARGEST_TOGETHER = 1_000_000, 4_000_000  # bytes
 _MACHINE_PATH = re.compile(
     r"(?<![\w.])(/(tmp|work|home|root|usr|opt|content|Users|var|private)/|[A-Z]:\\)|site-packages"
 )
+# As tests/conftest.py sets them for this process.
+_ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
 needs_flag = pytest.mark.skipif(
     os.environ.get("RSD_JAX_NOTEBOOKS") != "1",
     reason="takes minutes; RSD_JAX_NOTEBOOKS=1 runs it",
@@ -174,7 +184,7 @@ def _run(name, changes=None):
     for old, new in changes or ():
         (cell,) = [cell for cell in notebook.cells if old in cell.source]
         cell.source = cell.source.replace(old, new)
-    notebooks.run(notebook, environment={"JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"})
+    notebooks.run(notebook, environment=_ENVIRONMENT)
     return "\n".join(_texts(_outputs(notebook)))
 
 
@@ -187,6 +197,45 @@ def test_lossless_runs():
     assert "lossless: no probability is off" in said
     assert "right: passed" in said
     assert said.count("Mine is not lossless") == 2
+
+
+def test_llama2_without_its_weights_says_what_to_do():
+    with pytest.raises(CellExecutionError) as caught:
+        _run("llama2")
+    assert caught.value.ename == "FileNotFoundError"
+    assert re.fullmatch(
+        r"there is no model in models/Llama-2-7b-chat-hf: download it as the text above says, or "
+        r"set TARGET and DRAFT to the folders that hold your models",
+        caught.value.evalue,
+    )
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory):
+    """A folder with a tiny chat model of random weights."""
+    folder = tmp_path_factory.mktemp("stand_in")
+    tokenizer = tiny_tokenizers.chatml()
+    config = dataclasses.replace(TINY_CONFIG, vocab_size=len(tokenizer), num_layers=4)
+    save_model(folder, config, tiny_params(0, config), dtype="float32")
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_real_model_runs_on_a_tiny_stand_in(stand_in):
+    """Random weights say nothing that ends, so the search has the tokens that it needs."""
+    loaded = (
+        f"rsd_jax.LoadedPair(rsd_jax.load_model({str(stand_in)!r}), None, "
+        f"__import__('transformers').AutoTokenizer.from_pretrained({str(stand_in)!r}))"
+    )
+    said = _run(
+        "real_model",
+        [
+            ('rsd_jax.load_pair("smollm2", source=SOURCE, draft=DRAFT)', loaded),
+            ("max_iterations=60", "max_iterations=5"),
+        ],
+    )
+    assert "4 layers" in said
+    assert said.count("same text: True") == 2
 
 
 @needs_flag
