@@ -157,17 +157,17 @@ comparison_figure(rows)
 # Three metrics, because no single one tells everything:
 #
 # - **Block efficiency**: tokens per pass of the target. Trees beat chains. The whiskers are wide,
-#   because eight short answers are few: RSD-S under `coupling` is below RSD-S under recursive
-#   rejection here by chance. Over 16 prompts and 128 tokens the two are equal at this temperature,
-#   and at temperature 1 coupling is ahead ([arena](../docs/results/arena/README.md)).
+#   because eight short answers are few, and the two verifiers of RSD-S differ by less than that.
+#   Over 16 prompts and 128 tokens the two are equal at this temperature; at temperature 1
+#   `coupling` is ahead ([arena](../docs/results/arena/README.md)).
 # - **MBSU**, the memory-bound speed-up: block efficiency / (1 + r L), where r is the draft's size
 #   relative to the target's and L the number of its passes per block. This is the speed-up on
 #   hardware where a pass costs what its weights cost to read, such as an accelerator at a small
 #   batch.
 # - **Token rate**: tokens per second by the clock, relative to `"ar"` in the same run. The
 #   committed run shared its two cores with other jobs, and no method was faster than `"ar"`: a pass
-#   of a CPU over 17 tokens takes much longer than one over a single token, and the answers are
-#   short. The README has the rates of longer runs.
+#   of a CPU over 17 tokens takes much longer than one over a single token. The README has the rates
+#   of a longer run.
 #
 # ## Text while it is decoded
 #

@@ -102,9 +102,8 @@ block_figure(partly_accepted(chains), pair.tokenizer)
 #
 # Both draw siblings *without replacement*: no token twice below one parent. **RSD-C** has a
 # constant branching, here three children of the root, two of each of these, one of each of those:
-# 15 tokens. **RSD-S** keeps the three best nodes of each level, by a stochastic beam search: 9
-# tokens. Where the draft is sure the beam spends its nodes below one parent, and where it is not,
-# it spreads.
+# 15 tokens. **RSD-S** draws three nodes of each level, without replacement from the whole level, by
+# a stochastic beam search: 9 tokens. A likely node may get several children, an unlikely one none.
 #
 # These are the first blocks in which the answers of the two differ. All tokens before are the same,
 # so both trees are drafted in the same context.

@@ -149,6 +149,7 @@ def write(name: str, *, rerun: bool) -> None:
             run(notebook)
         else:
             keep_outputs(notebook, read_notebook(name))
+    notebook.metadata["language_info"] = {"name": "python"}  # without the version of a machine
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # not random, so that a run changes only what it has to
         cell.metadata.pop("execution", None)  # the times of day

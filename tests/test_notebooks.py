@@ -84,6 +84,17 @@ def test_the_repository_is_named_by_one_value():
         assert "rsd_jax.git" not in rest
 
 
+def test_links_to_files_lead_somewhere():
+    texts = [(notebooks.FOLDER / "README.md").read_text(encoding="utf-8")]
+    for name in NAMES:
+        cells = notebooks.read_text(name).cells
+        texts += [cell.source for cell in cells if cell.cell_type == "markdown"]
+    links = {link for text in texts for link in re.findall(r"\]\(([^)#\s]+)", text)}
+    files = [link for link in links if not link.startswith("https://")]
+    assert len(files) > 10
+    assert [link for link in files if not (notebooks.FOLDER / link).exists()] == []
+
+
 @pytest.mark.parametrize("name", RUN)
 def test_outputs_are_whole_name_the_hardware_and_no_folder(name):
     notebook = notebooks.read_notebook(name)
@@ -236,6 +247,17 @@ def test_real_model_runs_on_a_tiny_stand_in(stand_in):
     )
     assert "4 layers" in said
     assert said.count("same text: True") == 2
+
+
+@needs_flag
+def test_llama2_runs_on_a_tiny_stand_in(stand_in):
+    """Target and draft are the same model, so all that is drafted is accepted."""
+    changes = [
+        (f'pathlib.Path("models/{name}")', f"pathlib.Path({str(stand_in)!r})")
+        for name in ("Llama-2-7b-chat-hf", "llama-68m")
+    ]
+    said = _run("llama2", changes)
+    assert "rsd_s/coupling" in said
 
 
 @needs_flag
