@@ -18,6 +18,7 @@ TREE_RULES: dict[str, type[Any]] = {
     "independent_chains": IndependentChains,
     "stochastic_beam": StochasticBeam,
 }
+"""Trees that any drafter of a model grows, by name."""
 
 DRAFTERS = {
     "model": ModelDrafter,
@@ -25,6 +26,7 @@ DRAFTERS = {
     "self": SelfDrafter,
     "swift": SwiftDrafter,
 }
+"""What proposes trees, by name: a draft model, nothing, or the target with sub-layers skipped."""
 
 __all__ = [
     "DRAFTERS",

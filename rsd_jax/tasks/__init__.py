@@ -17,13 +17,12 @@ from rsd_jax.tasks.speed_bench import speed_bench_task
 from rsd_jax.tasks.wmt18 import WMT18_DE_EN
 from rsd_jax.tasks.xsum import XSUM
 
-# Tasks that ship with the package; their texts are used as they are, without a template.
 TASKS: dict[str, Task] = {
     "completion": COMPLETION,
     "docstrings": DOCSTRINGS,
     "number_words": NUMBER_WORDS,
 }
-# Tasks that are read from disk; the keyword arguments of a function are the options of the task.
+"""Tasks that ship with the package; their texts are used as they are, without a template."""
 DISK_TASKS: dict[str, Callable[..., Task]] = {
     "dolly": DOLLY.task,
     "jsonl": jsonl_task,
@@ -32,6 +31,7 @@ DISK_TASKS: dict[str, Callable[..., Task]] = {
     "wmt18_de_en": WMT18_DE_EN.task,
     "xsum": XSUM.task,
 }
+"""Tasks that are read from disk; the keyword arguments of a function are the options of the task."""
 
 
 def get_task(

@@ -19,6 +19,7 @@ VERIFIERS: dict[str, type[Any]] = {
     "recursive_rejection": RecursiveRejection,
     "traversal": Traversal,
 }
+"""By name, as `verifier` of `build_method` takes them."""
 
 __all__ = [
     "VERIFIERS",
