@@ -61,6 +61,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_fence_as_directive = ["math"]  # as GitHub writes formulas
 myst_heading_anchors = 4  # as GitHub makes them
 nb_execution_mode = "off"
+nb_code_prompt_show = "Show the {type} that installs the package in Colab"
 nb_ipywidgets_js = {}  # no notebook has widgets, whose scripts would come from the net
 
 suppress_warnings = ["misc.highlighting_failure"]  # a command with a place to fill in is no shell
@@ -68,14 +69,12 @@ suppress_warnings = ["misc.highlighting_failure"]  # a command with a place to f
 default_role = "py:obj"  # `name` in a docstring is a link where that name has an entry
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-napoleon_use_ivar = True
-napoleon_custom_sections = [("Yields", "returns_style")]
+napoleon_custom_sections = [("Attributes", "params_style")]
 python_maximum_signature_line_length = 88
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
-_NAMES = re.compile(r"(`[^`]+`)(?=\w)")
 _LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)\s]*)?(?=\))")
 
 
@@ -117,11 +116,12 @@ def _read_source(app, docname: str, source: list[str]) -> None:
         source[0] = _without_installation(source[0])
 
 
-def to_restructured_text(lines: list[str]) -> list[str]:
-    """Marks what docstrings leave unmarked: indented examples, bars, the end of `name`s.
+def to_restructured_text(what: str, lines: list[str]) -> list[str]:
+    """Marks what docstrings leave unmarked, such as indented examples and formulas.
 
     Args:
-      lines: of a docstring, before its sections are read.
+      what: the kind of object, as autodoc names it.
+      lines: of its docstring, before the sections are read.
     """
     marked: list[str] = []
     before, in_block = 0, False
@@ -135,12 +135,32 @@ def to_restructured_text(lines: list[str]) -> list[str]:
                 marked += [" " * before + "::", ""]
             if not in_block:
                 before = indent
-        marked.append(line if in_block else _NAMES.sub(r"\1\\ ", line).replace("·|", "·\\|"))
+        marked.append(line if in_block else _escaped(line))
+    if what in ("attribute", "data", "property") and marked:
+        # Else napoleon takes what is before the colon for a type.
+        marked[:1] = re.split(r"(?<=:) ", marked[0], maxsplit=1)
     return marked
 
 
+def _escaped(line: str) -> str:
+    line = re.sub(r"(`[^`]+`)(?=\w)", r"\1\\ ", line)  # the end of `name`s
+    line = re.sub(r"(?<!\w)([A-Za-z])\.$", r"\1\\.", line)  # a letter, not the number of a list
+    return line.replace("·|", "·\\|")
+
+
 def _read_docstring(app, what: str, name: str, obj, options, lines: list[str]) -> None:
-    lines[:] = to_restructured_text(lines)
+    lines[:] = to_restructured_text(what, lines)
+
+
+def _find_class(app, env, node, contnode):
+    """Links a class or constant in a docstring that is named without its module."""
+    name, domain = node["reftarget"], env.get_domain("py")
+    if node.get("refdomain") != "py" or not name[:1].isupper():
+        return None
+    found = [known for known in domain.objects if known.endswith(f".{name}")]
+    if len(found) != 1:
+        return None
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", found[0], node, contnode)
 
 
 def _formula(writer, node) -> None:
@@ -158,4 +178,5 @@ def setup(app) -> None:
         "mathml", inline_renderers=(_formula, None), block_renderers=(_formula_on_lines, None)
     )
     app.connect("source-read", _read_source)
+    app.connect("missing-reference", _find_class)
     app.connect("autodoc-process-docstring", _read_docstring, priority=100)  # before napoleon

@@ -45,6 +45,9 @@ def empty_set(num_layers: int) -> np.ndarray:
 def start_set(num_layers: int) -> np.ndarray:
     """bool[n, 2]: both sub-layers of layers 1, 3, ... below n - 1, about half of the switches.
 
+    >>> start_set(4).astype(int).tolist()
+    [[0, 0], [1, 1], [0, 0], [0, 0]]
+
     Raises:
       ConfigError: fewer than 3 layers.
     """

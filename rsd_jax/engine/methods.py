@@ -173,6 +173,9 @@ def build_method(name: str, **options: Any) -> Method:
     All but `ar` also take `verifier`, a name in `rsd_jax.verifiers.VERIFIERS` in place of the
     method's own, and `draft_temperature` and `draft_top_k`, see `Method`.
 
+    >>> build_method("rsd_c", branching=(2, 2, 1, 1), verifier="coupling").tree
+    '2-2-1-1'
+
     Raises:
       ConfigError: unknown method, verifier or option, missing option, a value out of range, or a
         verifier that is not lossless for the method's drafts.
@@ -208,6 +211,9 @@ def method_of_tree(name: str, tree: str, **shared_options: Any) -> Method:
       tree: "4" where the method's option is a length, "6x5" for a number and a length, "2-2-1" for
         a branching, "-" without options.
       shared_options: `verifier`, `draft_temperature` and `draft_top_k`, where not None.
+
+    >>> method_of_tree("rsd_s", "6x5").drafter.rule
+    StochasticBeam(width=6, length=5)
 
     Raises:
       ConfigError: unknown method, a tree in other words than the method's, or one out of range.

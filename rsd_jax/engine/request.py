@@ -53,6 +53,11 @@ class Sampling(SharedSampling):
       seed: a row's draws come from (seed, request id) alone.
       eos_ids: token ids that end a row; empty: nothing ends it early.
 
+    >>> Sampling(max_new_tokens=64, temperature=0.3, top_p=1.5)
+    Traceback (most recent call last):
+      ...
+    rsd_jax.errors.ConfigError: top_p=1.5 must lie in (0, 1]; 1 keeps every token
+
     Raises:
       ConfigError: a value is out of range.
     """

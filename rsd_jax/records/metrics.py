@@ -89,6 +89,9 @@ def mbsu(efficiency: float, ratio: float, draft_passes: int) -> float:
       efficiency: block efficiency, tau.
       ratio: r or r_bytes, cost of a draft pass in target passes.
       draft_passes: L.
+
+    >>> mbsu(3.0, 0.25, 4)  # four passes of a quarter each double the cost of a block
+    1.5
     """
     return efficiency / (1.0 + ratio * draft_passes)
 

@@ -1,13 +1,13 @@
 """The search for a skip set during decoding (Xia et al. 2025, SWIFT, section 4).
 
-Example:
+The set that a search has found is decoded with like any other:
 
-from rsd_jax.search import SearchConfig, SearchState, generate_with_search
+    from rsd_jax.search import SearchConfig, SearchState, generate_with_search
 
-state = SearchState.new(target, SearchConfig(ratio=0.45))
-run = generate_with_search(method, target, prompts, state, max_new_tokens=256)
-run.state.save("found.json")
-rsd_jax.generate(method, target, None, prompts, max_new_tokens=256, skips=run.state.skips)
+    state = SearchState.new(target, SearchConfig(ratio=0.45))
+    run = generate_with_search(method, target, prompts, state, max_new_tokens=256)
+    run.state.save("found.json")
+    rsd_jax.generate(method, target, None, prompts, max_new_tokens=256, skips=run.state.skips)
 """
 
 from rsd_jax.search.config import SearchConfig

@@ -31,7 +31,7 @@ DISK_TASKS: dict[str, Callable[..., Task]] = {
     "wmt18_de_en": WMT18_DE_EN.task,
     "xsum": XSUM.task,
 }
-"""Tasks that are read from disk; the keyword arguments of a function are the options of the task."""
+"""Tasks that are read from disk; the keyword arguments of a function are the task's options."""
 
 
 def get_task(
