@@ -1,6 +1,6 @@
 """The search for a skip set during decoding (Xia et al. 2025, SWIFT, section 4).
 
-The set that a search has found is decoded with like any other:
+The last line of this example decodes with the set that the search has found:
 
     from rsd_jax.search import SearchConfig, SearchState, generate_with_search
 
