@@ -67,7 +67,7 @@ def run_stage(
     stages = STAGES | follow | EXTRA_STAGES
     if stage not in stages:
         raise ConfigError(f"stage={stage!r} must be one of {(*STAGES, *EXTRA_STAGES)}")
+    if stage not in (SKIPPING, "prompts"):  # these have no draft
+        workspace.check_models()
     with sole_writer(workspace.root):
-        if stage not in (SKIPPING, "prompts"):  # these have no draft
-            workspace.check_models()
         stages[stage](workspace)
