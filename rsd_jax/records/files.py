@@ -54,6 +54,20 @@ def append_row(path: str | os.PathLike[str], row: Row) -> None:
         os.fsync(file.fileno())
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Makes the folder of a file of rows, and checks that rows can be appended to the file.
+
+    Raises:
+      OSError: they cannot; a file that did not exist still does not.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
+    path.open("ab").close()
+    if is_new:
+        path.unlink()
+
+
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     """Reads and validates all rows of a file.
 
