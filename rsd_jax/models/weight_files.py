@@ -57,6 +57,8 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     """The JSON object in `path`; raises `CheckpointError` if the file holds anything else."""
     try:
         content = json_value(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON ({error}); copy it again") from None
     if not isinstance(content, dict):

@@ -74,12 +74,16 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     A fragment at the end, left by a killed run, is ignored with a warning.
 
     Raises:
-      ConfigError: the file is missing, or a line is not a row; names file, line number and field.
+      ConfigError: the file is missing or cannot be read, or a line is not a row; names file, line
+        number and field.
     """
     path = pathlib.Path(path)
     if not path.is_file():
         raise ConfigError(f"there is no results file {path}")
-    lines = path.read_bytes().split(b"\n")
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror})") from None
     if lines[-1] and not _is_row(lines[-1]):
         warnings.warn(
             f"{path}, line {len(lines)}: cut off while it was written; ignored", stacklevel=2

@@ -47,7 +47,10 @@ def load_prompts(path: str | pathlib.Path = QUICKSTART_PROMPTS) -> list[Prompt]:
         raise ConfigError(f"there is no prompt file {path}")
     prompts = []
     # `splitlines` of the text would also split at characters that JSON does not escape.
-    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+    try:
+        lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror})") from None
     for number, line in enumerate(lines, start=1):
         try:
             values = json_value(line.decode())

@@ -18,6 +18,7 @@ class Malformed:
       make: writes valid files into a folder, and returns the one that is changed.
       read: what the package reads from the folder.
       mutants: of the bytes of the file.
+      needed: whether the file has to be there.
       check: raises AssertionError if what was read is not what the changed bytes say.
     """
 
@@ -25,3 +26,4 @@ class Malformed:
     read: Callable[[pathlib.Path], Any]
     mutants: Mutants
     check: Check
+    needed: bool = True

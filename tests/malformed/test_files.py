@@ -5,6 +5,7 @@ written or changed. RSD_JAX_MALFORMED=N draws the mutants from N seeds instead o
 """
 
 import os
+import pathlib
 import random
 
 import pytest
@@ -43,6 +44,30 @@ def test_a_malformed_file_is_refused_or_read_as_it_stands(name, tmp_path):
             tried += 1
     assert tried >= _LEAST_OF_EACH * _SEEDS
     assert refused > tried / 4  # the mutants are malformed indeed
+
+
+def _unreadable(path):
+    path.touch(mode=0)
+    if os.access(path, os.R_OK):
+        pytest.skip("the superuser reads every file")
+
+
+def _circle(path):
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("instead", [pathlib.Path.mkdir, _circle, _unreadable, None])
+def test_what_is_no_file_is_refused(name, instead, tmp_path):
+    kind = FILES[name]
+    path = kind.make(tmp_path)
+    path.unlink()
+    if instead is not None:
+        instead(path)
+    found = outcome(lambda: kind.read(tmp_path))
+    if kind.needed or instead is _unreadable:
+        assert isinstance(found, Refused)
+        assert path.name in found.message or tmp_path.name in found.message
 
 
 def test_there_are_a_thousand_malformed_files():

@@ -35,7 +35,11 @@ def read_manifest(directory: pathlib.Path) -> dict[str, Any]:
         )
     again = "give another directory, or delete this one and run the generate stage again"
     try:
-        manifest = json_object(path.read_bytes())
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
+    try:
+        manifest = json_object(content)
         version = manifest["format"], manifest["version"]
         complete = manifest.keys() >= {"shards", "settings", "config_hash"}
         complete = complete and config_hash(manifest["settings"]) == manifest["config_hash"]
