@@ -190,3 +190,25 @@ def test_a_tree_of_many_digits_is_one_line(capsys):
     given = ("generate", "--prompt", "x", "--method", "sd", "--tree", "9" * 5000)
     assert main.main(given) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config(): return x", "NameError: name 'x'"),
+        ("def get_config(): return {}['a']", "KeyError: 'a'"),
+        ("def get_config(): return get_config()", "RecursionError"),
+        ("def get_config(variant): return None", "TypeError: get_config() missing 1"),
+        ("def get_config(): return None", "must return a ConfigDict"),
+        ("get_config = 3", "TypeError: 'int' object"),
+        ("\0", "null bytes"),
+    ],
+)
+def test_a_mistake_in_a_file_of_settings_is_one_line(text, message, capsys, tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(text)
+    assert main.main(("evaluate", f"--config={path}", "--dry_run")) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.startswith(f"error: --config={path}")
+    assert said.count("\n") == 1
