@@ -117,7 +117,8 @@ def _load(path: pathlib.Path, config_hash: str, names: tuple[str, ...]) -> dict[
             current = version == VERSION and found == config_hash
             arrays = {name: archive[name] for name in names} if current else {}
     except _DAMAGE as error:
-        raise CheckpointError(f"{path} is truncated or damaged ({error}); {_REPEAT}") from None
+        reason = str(error)[:200]  # may quote the whole file
+        raise CheckpointError(f"{path} is truncated or damaged ({reason}); {_REPEAT}") from None
     if version != VERSION:
         raise CheckpointError(f"{path} has format version {version}, expected {VERSION}; {_REPEAT}")
     if found != config_hash:
