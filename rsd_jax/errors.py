@@ -22,19 +22,28 @@ def is_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def positive_integer(name: str, value: Any, otherwise: str = "") -> int:
+LARGEST_INTEGER = 2**31 - 1
+"""Of sizes and counts, which are 32 bits wide on devices."""
+
+
+def positive_integer(
+    name: str, value: Any, otherwise: str = "", *, most: int = LARGEST_INTEGER
+) -> int:
     """The value as an int.
 
     Args:
       name: of the option, for the error message.
       value: what was given for it.
       otherwise: the end of the error message.
+      most: the largest value.
 
     Raises:
-      ConfigError: the value is not an integer, or it is less than 1.
+      ConfigError: the value is not an integer, or it is less than 1 or more than `most`.
     """
     if not is_integer(value) or value < 1:
         raise ConfigError(f"{name}={value!r} must be an integer of at least 1{otherwise}")
+    if value > most:
+        raise ConfigError(f"{name}={value!r} must be at most {most}")
     return int(value)
 
 

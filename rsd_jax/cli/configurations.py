@@ -56,12 +56,17 @@ def read_configuration(
             if get_config is None:
                 raise ConfigError("the file has no `get_config`")
             config = get_config(variant) if variant else get_config()
-    except TypeError as error:
-        if not variant:
-            raise
-        raise _refused(f"--config={source}: the configuration has no variants ({error})") from None
     except (OSError, SyntaxError, ImportError, ValueError) as error:
         raise _refused(f"--config={source}: {error}") from None
+    except Exception as error:  # a mistake in the file; --traceback shows where
+        reason = f"{type(error).__name__}: {error}"
+        if variant and isinstance(error, TypeError):
+            reason = f"the configuration has no variants ({error})"
+        raise _refused(f"--config={source}: {reason}") from error
+    from ml_collections import ConfigDict
+
+    if not isinstance(config, ConfigDict):
+        raise _refused(f"--config={source}: `get_config` must return a ConfigDict")
     return _with_values(config, list(overrides))
 
 

@@ -7,6 +7,8 @@ before children and siblings stand in the order in which they were drawn.
 import dataclasses
 import enum
 import functools
+import itertools
+import operator
 from typing import Protocol
 
 import jax
@@ -47,6 +49,10 @@ class SiblingLaw(enum.Enum):
 _OF_ONE_CHILD = (SiblingLaw.IID, SiblingLaw.WITHOUT_REPLACEMENT, SiblingLaw.POINT)
 
 
+MOST_NODES = 1 << 16
+"""Of a tree; far more than any target scores at once."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TreeShape:
     """Widths of the levels of a tree; static and hashable.
@@ -57,19 +63,28 @@ class TreeShape:
         is whose child. With branching, child j of the i-th node of level l is the
         (i * branching[l] + j)-th node of level l + 1.
       backbone: whether only the first node of a level has children: all of the next level.
+
+    Raises:
+      ConfigError: the tree has more than `MOST_NODES` nodes.
     """
 
     widths: tuple[int, ...]
     branching: tuple[int, ...] | None = None
     backbone: bool = False
 
+    def __post_init__(self):
+        if self.num_nodes > MOST_NODES:
+            raise ConfigError(
+                f"a tree of {self.depth} levels whose last has {self.widths[-1]} nodes is too "
+                f"large; trees have at most {MOST_NODES} nodes"
+            )
+
     @classmethod
     def from_branching(cls, branching: tuple[int, ...]) -> "TreeShape":
         """The shape of a tree whose nodes of level l have `branching[l]` children each."""
         if any(not isinstance(b, int) or b < 1 for b in branching):
             raise ConfigError(f"branching={branching} must hold integers of at least 1")
-        widths = np.concatenate([[1], np.cumprod(np.asarray(branching, dtype=np.int64))])
-        return cls(tuple(int(w) for w in widths), tuple(branching))
+        return cls((1, *itertools.accumulate(branching, operator.mul)), tuple(branching))
 
     @property
     def depth(self) -> int:

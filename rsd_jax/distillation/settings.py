@@ -447,10 +447,15 @@ class Settings:
           ConfigError: a key is unknown, missing or malformed; the key is named.
         """
         values: Mapping[str, Any] = config.to_dict() if hasattr(config, "to_dict") else config
-        drafted = (values.get("draft") or {}).get("on_policy")
-        for name, section in (("responses", values.get("responses")), ("draft.on_policy", drafted)):
+        draft = values.get("draft")
+        sections: dict[str, Any] = {
+            "responses": values.get("responses"),
+            "draft.on_policy": draft.get("on_policy") if isinstance(draft, Mapping) else None,
+        }
+        for name, section in sections.items():
             # Without the key the target's ids end an answer; an empty value would mean the same.
-            if section and "eos_ids" in section and not section["eos_ids"]:
+            given = isinstance(section, Mapping) and "eos_ids" in section
+            if given and not section["eos_ids"]:
                 raise ConfigError(
                     f"{name}.eos_ids is empty; name ids, or leave the key out for the target's own"
                 )

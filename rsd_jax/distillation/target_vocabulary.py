@@ -25,9 +25,11 @@ def with_target_vocabulary(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     filled = dict(values)
     for name in _DRAFTS:
-        section = values.get(name) or {}
-        shape = section.get("model") or {}
-        if "vocab_size" not in shape or shape["vocab_size"] is not None:
+        section: Any = values.get(name)
+        shape: Any = section.get("model") if isinstance(section, Mapping) else None
+        if not isinstance(shape, Mapping) or "vocab_size" not in shape:
+            continue  # what is malformed is refused with all other values
+        if shape["vocab_size"] is not None:
             continue
         if (own := values.get("frequent_tokens")) is not None:
             filled[name] = {**section, "model": {**shape, "vocab_size": own}}

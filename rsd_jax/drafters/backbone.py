@@ -14,7 +14,7 @@ from flax import struct
 
 from rsd_jax.core.sampling import Purpose, gumbel_top_k, gumbels, is_law
 from rsd_jax.core.sharding import gather_logits
-from rsd_jax.core.tree import BackboneLaws, DraftTree, SiblingLaw, TreeShape
+from rsd_jax.core.tree import MOST_NODES, BackboneLaws, DraftTree, SiblingLaw, TreeShape
 from rsd_jax.core.warp import Warp
 from rsd_jax.errors import ConfigError, is_integer, is_number, positive_integer
 
@@ -67,7 +67,7 @@ class BackboneRule:
     greedy_counts: tuple[int, ...] = (3, 5, 8, 10)
 
     def __post_init__(self):
-        positive_integer("length", self.length)
+        positive_integer("length", self.length, most=MOST_NODES)
         bounds = (self.stop_below, *self.confidences)
         if not all(is_number(bound) and 0.0 <= bound <= 1.0 for bound in bounds):
             raise ConfigError(

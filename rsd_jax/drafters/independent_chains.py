@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsd_jax.core.sampling import gumbel_top_k
-from rsd_jax.core.tree import SiblingLaw, TreeShape
+from rsd_jax.core.tree import MOST_NODES, SiblingLaw, TreeShape
 from rsd_jax.drafters.growth import Children, TreeRule
 from rsd_jax.errors import positive_integer
 
@@ -30,7 +30,8 @@ class IndependentChains(TreeRule):
 
     def __post_init__(self):
         for name in ("num_drafts", "length"):
-            object.__setattr__(self, name, positive_integer(name, getattr(self, name)))
+            value = positive_integer(name, getattr(self, name), most=MOST_NODES)
+            object.__setattr__(self, name, value)
 
     @property
     def shape(self) -> TreeShape:

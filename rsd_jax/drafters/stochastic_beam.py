@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from rsd_jax.core.sampling import gumbel_top_k, truncated_gumbel
-from rsd_jax.core.tree import SiblingLaw, TreeShape
+from rsd_jax.core.tree import MOST_NODES, SiblingLaw, TreeShape
 from rsd_jax.drafters.growth import Children, TreeRule
 from rsd_jax.drafters.tree_law import Levels, Prefix, Table, prefix_row
 from rsd_jax.errors import positive_integer
@@ -36,7 +36,8 @@ class StochasticBeam(TreeRule):
 
     def __post_init__(self):
         for name in ("width", "length"):
-            object.__setattr__(self, name, positive_integer(name, getattr(self, name)))
+            value = positive_integer(name, getattr(self, name), most=MOST_NODES)
+            object.__setattr__(self, name, value)
 
     @property
     def shape(self) -> TreeShape:

@@ -3,9 +3,11 @@
 import dataclasses
 import functools
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rsd_jax.core.tree import MOST_NODES
 from rsd_jax.core.warp import Warp, check_warp
 from rsd_jax.drafters import DRAFTERS, TREE_RULES
 from rsd_jax.drafters.backbone import BackboneRule
@@ -110,7 +112,7 @@ def _chain(drafter: str) -> Recipe:
 
     def build(length: int) -> tuple[Drafter, Verifier]:
         of_branching = _of_rule(TREE_RULES["constant_branching"], drafter)
-        return of_branching((1,) * positive_integer("length", length))
+        return of_branching((1,) * positive_integer("length", length, most=MOST_NODES))
 
     return build
 
@@ -180,7 +182,7 @@ def build_method(name: str, **options: Any) -> Method:
       ConfigError: unknown method, verifier or option, missing option, a value out of range, or a
         verifier that is not lossless for the method's drafts.
     """
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ConfigError(f"unknown method {name!r}; known methods: {sorted(METHODS)}")
     names = () if name == "ar" else _SHARED_OPTIONS
     shared = {key: options.pop(key) for key in names if key in options}
@@ -191,10 +193,13 @@ def build_method(name: str, **options: Any) -> Method:
     if unknown or missing:
         problem = f"unknown options {unknown}" if unknown else f"missing options {missing}"
         raise ConfigError(f"method {name!r}: {problem}; its options: {[*parameters, *names]}")
-    drafter, verifier = METHODS[name](**options)
-    if (chosen := shared.pop("verifier", None)) is not None:
-        verifier = _verifier(chosen)
-    return Method(name, drafter, verifier, **shared)
+    try:
+        drafter, verifier = METHODS[name](**options)
+        if (chosen := shared.pop("verifier", None)) is not None:
+            verifier = _verifier(chosen)
+        return Method(name, drafter, verifier, **shared)
+    except TypeError as error:  # a text where numbers belong, one number where several do
+        raise ConfigError(f"method {name!r}: an option is of a wrong type ({error})") from None
 
 
 def _verifier(name: str) -> Verifier:
@@ -229,7 +234,7 @@ def method_of_tree(name: str, tree: str, **shared_options: Any) -> Method:
         return build_method(name)
     is_branching = len(parameters) == 1 and every[parameters[0]].annotation is not int
     parts = tree.split("-" if is_branching else "x")
-    if not all(part.isdecimal() for part in parts) or not (
+    if not all(re.fullmatch("[0-9]{1,9}", part) for part in parts) or not (
         is_branching or len(parts) == len(parameters)
     ):
         example = "2-2-1" if is_branching else "x".join("654321"[: len(parameters)]) or "-"

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.models.adapter_config import (
@@ -33,6 +33,7 @@ from rsd_jax.models.weight_files import (
     some,
     table_name,
 )
+from rsd_jax.records.complete_files import complete_file
 
 _PREFIX = "base_model.model."
 
@@ -187,6 +188,7 @@ def save_adapter(
 
     Raises:
       ConfigError: there are no factors, or factors of several ranks.
+      OSError: the disk is full, or cannot be written to; an older adapter stays as it is.
     """
     import ml_dtypes
 
@@ -213,9 +215,11 @@ def save_adapter(
         "inference_mode": True,
         "target_modules": sorted(set(map(_module, factors))),
     }
-    # The configuration is written last, so that an interrupted save cannot be loaded.
-    (path / CONFIG).unlink(missing_ok=True)
-    save_file(tensors, path / WEIGHTS, metadata={"format": "pt"})
-    (path / CONFIG).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-    # safetensors creates files that only their owner can read.
-    (path / WEIGHTS).chmod((path / CONFIG).stat().st_mode)
+    with complete_file(path / CONFIG) as config_file:
+        config_file.write((json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+        config_file.flush()
+        with complete_file(path / WEIGHTS) as weights_file:
+            weights_file.write(save(tensors, metadata={"format": "pt"}))
+            weights_file.flush()
+            # All bytes are written. Between the two renames, nothing can be loaded.
+            (path / CONFIG).unlink(missing_ok=True)

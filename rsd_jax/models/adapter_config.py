@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from rsd_jax.errors import CheckpointError, ConfigError
+from rsd_jax.errors import LARGEST_INTEGER, CheckpointError, ConfigError, is_integer, is_number
 from rsd_jax.models.weight_files import ADAPTER_CONFIG, HEAD, MATRIX, TABLE_END, read_json
 
 CONFIG, WEIGHTS, PICKLED = ADAPTER_CONFIG, "adapter_model.safetensors", "adapter_model.bin"
@@ -82,11 +82,13 @@ def rank_and_scale(path: pathlib.Path, values: Mapping[str, Any], module: str) -
     """
     rank = _of_module(path, values, "rank_pattern", module, values.get("r"))
     alpha = _of_module(path, values, "alpha_pattern", module, values.get("lora_alpha"))
-    numbers = isinstance(rank, int) and isinstance(alpha, int | float)
-    if not numbers or isinstance(rank, bool) or rank < 1:
+    numbers = is_integer(rank) and is_number(alpha)
+    if (
+        not numbers or not 1 <= rank <= LARGEST_INTEGER or not abs(alpha) <= LARGEST_INTEGER
+    ):  # NaN neither
         raise ConfigError(
             f"{path / CONFIG}: {module} has r={rank!r} and lora_alpha={alpha!r}; both must be "
-            "numbers"
+            f"numbers of at most {LARGEST_INTEGER}"
         )
     return rank, alpha / (rank**0.5 if values.get("use_rslora") else rank)
 

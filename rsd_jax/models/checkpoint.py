@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from huggingface_hub import split_state_dict_into_shards_factory
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from rsd_jax.core.types import Params
@@ -181,6 +182,7 @@ def save_model(
     Raises:
       CheckpointError: names or shapes of `params` do not match `config`.
       ConfigError: `dtype` is not a floating dtype, or `max_shard_bytes` is below 1.
+      OSError: the disk is full, or cannot be written to; an older model stays as it is.
     """
     kind = _float_dtype(dtype)
     if max_shard_bytes < 1:
@@ -216,6 +218,8 @@ def save_model(
         content = family_of(config).write_config(config) | {"torch_dtype": kind.name}
         temporary(CONFIG).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
         _replace(target, written)
+    except SafetensorError as error:  # what the library makes of an error of the system
+        raise OSError(f"the weights cannot be written to {target} ({error})") from None
     finally:
         for name in written:
             (target / f".{name}.partial").unlink(missing_ok=True)

@@ -6,6 +6,8 @@ from typing import ClassVar
 from rsd_jax.errors import ConfigError
 
 ROPE_KINDS = ("default", "linear", "llama3")
+MOST_LAYERS = 10_000
+"""Far more than any model has; the tensors of all layers are listed before files are opened."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,6 +111,8 @@ class LlamaConfig:
         for name, value in sizes.items():
             if not value > 0:
                 raise ConfigError(f"{name}={value} must be above 0")
+        if self.num_layers > MOST_LAYERS:
+            raise ConfigError(f"num_hidden_layers={self.num_layers} must be at most {MOST_LAYERS}")
         if self.num_heads % self.num_kv_heads:
             raise ConfigError(
                 f"num_attention_heads={self.num_heads} must be a multiple of "

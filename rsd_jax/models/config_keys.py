@@ -35,7 +35,8 @@ class ConfigKeys:
         if raw.get("model_type") != model_type:
             refused.append(f"model_type={raw.get('model_type')!r} must be {model_type!r}")
         names = raw.get("architectures") or [architecture]
-        if not any(str(name).lower() == architecture.lower() for name in names):
+        listed = names if isinstance(names, list | tuple) else [names]
+        if not any(str(name).lower() == architecture.lower() for name in listed):
             refused.append(f"architectures={names!r} is not supported; only {architecture} is")
         return refused + [
             f"{key}={raw[key]!r} is not implemented"

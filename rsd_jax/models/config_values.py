@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rsd_jax.errors import ConfigError
+from rsd_jax.errors import LARGEST_INTEGER, ConfigError, is_integer
 
 EOS_KEY = "eos_token_id"
+_LARGEST_FLOAT = 3.4e38  # float32, in which models compute
 
 
 def number(raw: Mapping[str, Any], key: str, kind: type, default: Any = None) -> Any:
@@ -19,6 +20,11 @@ def number(raw: Mapping[str, Any], key: str, kind: type, default: Any = None) ->
     if isinstance(value, bool) or not (whole or (kind is float and isinstance(value, float))):
         expected = "a whole number" if kind is int else "a number"
         raise ConfigError(f"config.json sets {key}={value!r}; expected {expected}")
+    largest = LARGEST_INTEGER if kind is int else _LARGEST_FLOAT
+    if not -largest <= value <= largest:  # NaN too
+        raise ConfigError(
+            f"config.json sets {key}={value!r}; expected a number of at most {largest}"
+        )
     return kind(value)
 
 
@@ -42,7 +48,7 @@ def ids_of(
     """
     value = raw.get(key, default)
     values = value if isinstance(value, list | tuple) else [] if value is None else [value]
-    if not all(isinstance(i, int) and not isinstance(i, bool) for i in values):
+    if not all(is_integer(i) and i <= LARGEST_INTEGER for i in values):
         raise ConfigError(f"{file} sets {key}={value!r}; expected token ids")
     return tuple(i for i in values if i >= 0)
 

@@ -34,6 +34,6 @@ def config_from_json(raw: Mapping[str, Any]) -> Any:
       ConfigError: the family is unknown, or its network does not implement a key.
     """
     kind = raw.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise ConfigError(f"model_type={kind!r} is not supported; supported: {sorted(FAMILIES)}")
     return FAMILIES[kind].read_config(raw)

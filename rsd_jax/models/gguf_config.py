@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rsd_jax.errors import ConfigError
+from rsd_jax.errors import ConfigError, is_number
 from rsd_jax.models.config import RopeConfig
 from rsd_jax.models.gguf_files import GgufFile
 from rsd_jax.models.rope import inverse_frequencies
@@ -143,7 +143,7 @@ def positive(metadata: Mapping[str, Any], name: str, default: Any = None) -> Any
         value = value[0]
     if value is None:
         raise ConfigError(f"the metadata lack {key}; convert the model again")
-    if not isinstance(value, int | float) or not value > 0:
+    if not is_number(value) or not value > 0:
         raise ConfigError(
             f"{key}={value!r} is not supported; only one number above 0 for all layers is"
         )
@@ -152,7 +152,7 @@ def positive(metadata: Mapping[str, Any], name: str, default: Any = None) -> Any
 
 def _rope(file: GgufFile, own: Mapping[str, Any], head_dim: int) -> dict[str, Any]:
     """The rotary embedding, under the names of config.json."""
-    theta = own.get("rope.freq_base", 10000.0)
+    theta = positive(file.metadata, "rope.freq_base", 10000.0)
     kind = own.get("rope.scaling.type", "none")
     factor = own.get("rope.scaling.factor", own.get("rope.scale_linear", 1.0))
     if "rope.scale_linear" in own and "rope.scaling.type" not in own:
@@ -184,8 +184,10 @@ def _scaling_of(divisors: np.ndarray, theta: float, head_dim: int) -> dict[str, 
         kind="llama3", theta=theta, factor=factor, original_max_position=8192, **names
     )
     plain = inverse_frequencies(RopeConfig(theta=theta), head_dim)
-    if divisors.shape != plain.shape or not np.allclose(
-        plain / divisors, inverse_frequencies(rope, head_dim), rtol=1e-5, atol=0
+    if (
+        divisors.shape != plain.shape
+        or not np.all(divisors > 0)
+        or not np.allclose(plain / divisors, inverse_frequencies(rope, head_dim), rtol=1e-5, atol=0)
     ):
         raise ConfigError(
             f"the tensor {FREQUENCIES} scales the rotary embedding in a way that is not "

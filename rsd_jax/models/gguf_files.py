@@ -88,7 +88,7 @@ def _read(path: pathlib.Path, size: int, changed: int) -> GgufFile:
     if reader.byte_order != "I":
         raise CheckpointError(f"{path} has the byte order of other machines; convert it again")
     parts = metadata.get("split.count", 0)
-    if parts > 1:
+    if parts not in (0, 1):
         raise CheckpointError(
             f"{path} is one of {parts} parts; merge them: llama-gguf-split --merge {path.name} OUT"
         )

@@ -61,10 +61,10 @@ def stored_tensors(file: GgufFile) -> dict[str, Stored]:
     out, as they are in the configuration.
     """
     metadata, architecture = file.metadata, architecture_of(file.metadata)
-    heads = positive(metadata, "attention.head_count")
+    heads = int(positive(metadata, "attention.head_count"))
     groups = {
         "self_attn.q_proj": heads,
-        "self_attn.k_proj": positive(metadata, "attention.head_count_kv", heads),
+        "self_attn.k_proj": int(positive(metadata, "attention.head_count_kv", heads)),
     }
     if architecture != LLAMA:  # llama.cpp rotates halves there
         groups = {}

@@ -125,8 +125,10 @@ def load_tokenizer(path: str | pathlib.Path) -> Any:
             "model's tokenizer there, or name their folder as `tokenizer`"
         )
     try:
-        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (ImportError, OSError, ValueError) as error:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer("a", verbose=False)  # settings of wrong types show when a text is encoded
+        return tokenizer
+    except Exception as error:  # damaged files raise any error, bare exceptions too
         raise CheckpointError(f"the tokenizer in {folder} cannot be read: {error}") from error
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from rsd_jax.errors import ConfigError
+from rsd_jax.models.config import MOST_LAYERS
 from rsd_jax.models.config_keys import INERT, PLAIN, ConfigKeys
 from rsd_jax.models.config_values import EOS_KEY, flag, ids_of, ids_value, number
 
@@ -94,6 +95,8 @@ class OPTConfig:
         for name, value in sizes.items():
             if not value > 0:
                 raise ConfigError(f"{name}={value} must be above 0")
+        if self.num_layers > MOST_LAYERS:
+            raise ConfigError(f"num_hidden_layers={self.num_layers} must be at most {MOST_LAYERS}")
         if self.hidden_size % self.num_heads:
             raise ConfigError(
                 f"hidden_size={self.hidden_size} must be a multiple of "

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from rsd_jax.models.config import LlamaConfig
 from rsd_jax.models.config_keys import INERT, PLAIN, ConfigKeys
+from rsd_jax.models.config_values import flag
 from rsd_jax.models.hf_config import (
     READ_KEYS,
     WINDOW_KEY,
@@ -21,9 +22,11 @@ from rsd_jax.models.hf_config import (
 )
 
 _USES_WINDOW, _LAYERS = "use_sliding_window", "layer_types"
-_KINDS = {"full_attention", "sliding_attention"}
+_KINDS = ("full_attention", "sliding_attention")
 _PLAIN = {key: is_plain for key, is_plain in PLAIN.items() if key != WINDOW_KEY} | {
-    _LAYERS: lambda value: value is None or (isinstance(value, list) and set(value) <= _KINDS)
+    _LAYERS: lambda value: (
+        value is None or (isinstance(value, list) and all(kind in _KINDS for kind in value))
+    )
 }
 _WINDOW_KEYS = {_USES_WINDOW, WINDOW_KEY}
 QWEN2_KEYS = ConfigKeys(
@@ -68,7 +71,7 @@ def read_qwen3(raw: Mapping[str, Any]) -> LlamaConfig:
 
 def _limited(config: LlamaConfig, raw: Mapping[str, Any]) -> LlamaConfig:
     """The configuration with its positions limited to the window, if the model uses one."""
-    if raw.get(_USES_WINDOW) or "sliding_attention" in (raw.get(_LAYERS) or ()):
+    if flag(raw, _USES_WINDOW) or "sliding_attention" in (raw.get(_LAYERS) or ()):
         return limited_to_window(config, {WINDOW_KEY: 4096} | dict(raw))
     return config
 

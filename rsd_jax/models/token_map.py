@@ -20,6 +20,7 @@ from rsd_jax.models.weight_files import read_json
 from rsd_jax.records.complete_files import write_json
 
 TOKEN_MAP = "token_map.json"
+_MOST_TOKENS = 1 << 24  # of a target: far more than any has, few enough for a table of them
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,7 +78,9 @@ def read_token_map(folder: pathlib.Path, vocab_size: int) -> TokenMap | None:
 
 def _is_map(size: Any, ids: Any, vocab_size: int) -> bool:
     """Whether `ids` lists, for each of v tokens, another id below `size`, or -1."""
-    if not is_integer(size) or not isinstance(ids, list) or len(ids) != vocab_size:
+    if not is_integer(size) or size > _MOST_TOKENS:
+        return False
+    if not isinstance(ids, list) or len(ids) != vocab_size:
         return False
     if not all(is_integer(each) and -1 <= each < size for each in ids):
         return False

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from rsd_jax.errors import CheckpointError
+from rsd_jax.records.json_objects import json_value
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -56,7 +56,9 @@ def existing_directory(directory: str | os.PathLike[str]) -> pathlib.Path:
 def read_json(path: pathlib.Path) -> dict[str, Any]:
     """The JSON object in `path`; raises `CheckpointError` if the file holds anything else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_value(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON ({error}); copy it again") from None
     if not isinstance(content, dict):
@@ -74,10 +76,17 @@ def _promised(index: pathlib.Path) -> dict[pathlib.Path, list[str]]:
         if not isinstance(name, str) or name != os.path.basename(name):
             raise CheckpointError(f"{index} places {tensor} in {name!r}, not in a file beside it")
         files.setdefault(index.parent / name, []).append(tensor)
-    absent = sorted(path.name for path in files if not path.is_file())
+    absent = sorted(path.name for path in files if not _is_file(path))
     if absent:
         raise CheckpointError(f"{index} names files that are missing: {absent}; download them")
     return files
+
+
+def _is_file(path: pathlib.Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _weight_files(directory: pathlib.Path) -> dict[pathlib.Path, list[str]]:

@@ -54,18 +54,36 @@ def append_row(path: str | os.PathLike[str], row: Row) -> None:
         os.fsync(file.fileno())
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Makes the folder of a file of rows, and checks that rows can be appended to the file.
+
+    Raises:
+      OSError: they cannot; a file that did not exist still does not.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
+    path.open("ab").close()
+    if is_new:
+        path.unlink()
+
+
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     """Reads and validates all rows of a file.
 
     A fragment at the end, left by a killed run, is ignored with a warning.
 
     Raises:
-      ConfigError: the file is missing, or a line is not a row; names file, line number and field.
+      ConfigError: the file is missing or cannot be read, or a line is not a row; names file, line
+        number and field.
     """
     path = pathlib.Path(path)
     if not path.is_file():
         raise ConfigError(f"there is no results file {path}")
-    lines = path.read_bytes().split(b"\n")
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror})") from None
     if lines[-1] and not _is_row(lines[-1]):
         warnings.warn(
             f"{path}, line {len(lines)}: cut off while it was written; ignored", stacklevel=2

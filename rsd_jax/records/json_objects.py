@@ -9,7 +9,7 @@ import typing
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from rsd_jax.errors import ConfigError
+from rsd_jax.errors import ConfigError, is_integer
 
 
 def build(
@@ -44,6 +44,14 @@ def build(
         raise ConfigError(f"{prefix}{error}") from None
 
 
+def json_value(text: str | bytes) -> Any:
+    """Decodes JSON; raises `ValueError`, whatever the text holds."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def json_object(text: str | bytes, prefix: str = "") -> dict[str, Any]:
     """Decodes a JSON object.
 
@@ -51,7 +59,7 @@ def json_object(text: str | bytes, prefix: str = "") -> dict[str, Any]:
       ConfigError: the text is not a JSON object; the message begins with `prefix`.
     """
     try:
-        values = json.loads(text)
+        values = json_value(text)
     except ValueError as error:
         raise ConfigError(f"{prefix}not JSON ({error})") from None
     if not isinstance(values, dict):
@@ -85,16 +93,24 @@ def _cast(value: Any, kind: Any, name: str) -> Any:
     if origin is tuple and isinstance(value, (list, tuple)) and len(value) == len(args):
         pairs = enumerate(zip(value, args, strict=True))
         return tuple(_cast(item, arg, f"{name}[{i}]") for i, (item, arg) in pairs)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and is_integer(value) and _is_finite(value):
         value = float(value)
-    if type(value) is kind:
-        if kind in (int, float) and not (math.isfinite(value) and value >= 0):
+    if type(value) is kind or (kind is float and is_integer(value)):
+        if kind in (int, float) and not (_is_finite(value) and value >= 0):
             raise ConfigError(
                 f"field '{name}' is {value}; expected a finite number of at least 0, "
                 "or null where nothing was measured"
             )
         return value
     raise ConfigError(f"field '{name}' is {value!r}; expected {_in_words(kind)}")
+
+
+def _is_finite(value: float) -> bool:
+    """Whether a number is finite, and an integer in the range of floats."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _in_words(kind: Any) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from rsd_jax.core.identity import check_identity, search_identity
 from rsd_jax.core.skips import from_switches, num_switches, start_set, to_switches
 from rsd_jax.core.types import LoadedModel
+from rsd_jax.errors import is_integer, is_number
 from rsd_jax.search import files
 from rsd_jax.search.config import SearchConfig
 
@@ -146,10 +147,17 @@ class SearchState:
                 scores=np.asarray(fields.pop("scores"), float),
                 **fields,
             )
-        except (TypeError, KeyError, ValueError) as error:
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise files.corrupt(path, error) from None
-        if state.switches.shape != (size,) or not (
-            len(state.points) == len(state.scores) == state.iterations
+        counts = is_integer(state.iterations) and is_integer(state.since_adopted)
+        if not (counts and is_number(state.best_score) and isinstance(state.resting, bool)):
+            raise files.corrupt(path, "a count or its score is no number")
+        if (
+            state.switches.shape != (size,)
+            or state.scores.shape != (state.iterations,)
+            or len(state.points) != state.iterations
         ):
             raise files.corrupt(path, "the lengths of its arrays do not match")
+        if not (np.isfinite(state.points).all() and np.isfinite(state.scores).all()):
+            raise files.corrupt(path, "a score is not finite")
         return state

@@ -8,12 +8,12 @@ prompt as it is, or as the text of the user in a chat; `messages` are a whole co
 
 import codecs
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.errors import ConfigError, is_integer
+from rsd_jax.records.json_objects import json_value
 from rsd_jax.tasks.base import PLAIN, Task
 from rsd_jax.tasks.prompts import Prompt
 from rsd_jax.tasks.scoring import METRICS
@@ -143,7 +143,7 @@ def read_objects(path: str | pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
         try:
             if not (text := line.decode().strip()):
                 continue
-            values = json.loads(text)
+            values = json_value(text)
         except UnicodeDecodeError as error:
             raise ConfigError(f"{where}: not UTF-8 ({error.reason})") from None
         except ValueError as error:

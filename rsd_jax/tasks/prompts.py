@@ -5,6 +5,7 @@ import json
 import pathlib
 
 from rsd_jax.errors import ConfigError
+from rsd_jax.records.json_objects import json_value
 from rsd_jax.text.chat import Conversation
 
 QUICKSTART_PROMPTS = pathlib.Path(__file__).parents[1] / "assets/quickstart/prompts.jsonl"
@@ -45,16 +46,20 @@ def load_prompts(path: str | pathlib.Path = QUICKSTART_PROMPTS) -> list[Prompt]:
     if not path.is_file():
         raise ConfigError(f"there is no prompt file {path}")
     prompts = []
-    # `splitlines` would also split at characters that JSON does not escape.
-    with path.open(encoding="utf-8") as file:
-        lines = list(file)
+    # `splitlines` of the text would also split at characters that JSON does not escape.
+    try:
+        lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror})") from None
     for number, line in enumerate(lines, start=1):
         try:
-            values = json.loads(line)
+            values = json_value(line.decode())
             prompts.append(Prompt(**{field: values.pop(field) for field in _FIELDS}))
             if values:
                 raise TypeError(f"unknown fields {sorted(values)}")
-        except (AttributeError, json.JSONDecodeError, KeyError, TypeError) as error:
+            if not all(isinstance(getattr(prompts[-1], field), str) for field in _FIELDS):
+                raise TypeError("a field is no text")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"{path}, line {number}: expected an object with name, text and reference ({error})"
             ) from None

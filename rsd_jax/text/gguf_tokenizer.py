@@ -21,6 +21,17 @@ from rsd_jax.text.gguf_sentencepiece import ADVICE, KEY, sentencepiece
 _SENTENCEPIECE_IDS = {"bos": 1, "eos": 2, "unknown": 0}
 # Types of tokens, from llama.cpp.
 _CONTROL, _USER_DEFINED = 3, 4
+# By key of the metadata, the type of its value, and of each of several values.
+_TYPES: dict[str, tuple[Any, Any]] = {
+    "model": (str, str),
+    "pre": (str, str),
+    "tokens": (list | tuple, str),
+    "merges": (list | tuple, str),
+    "scores": (list | tuple, float | int),
+    "token_type": (list | tuple, int),
+    **{f"{name}_token_id": (int, int) for name in ("bos", "eos", "unknown", "padding")},
+    **{f"add_{name}": (bool, bool) for name in ("bos_token", "eos_token", "space_prefix")},
+}
 # The splits of texts before byte-pair merges, as in the tokenizers' own tokenizer.json. Llama 3
 # takes up to three digits as one piece, Qwen2 one digit.
 _WORDS = (
@@ -73,6 +84,7 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], where: str) -> Any:
     """
     import transformers
 
+    _check_types(metadata, where)
     tokens = metadata.get(f"{KEY}.tokens", ())
     if len(set(tokens)) != len(tokens):
         raise CheckpointError(
@@ -99,6 +111,19 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], where: str) -> Any:
         clean_up_tokenization_spaces=False,
         **{name: token for name, token in names.items() if token is not None},
     )
+
+
+def _check_types(metadata: Mapping[str, Any], where: str) -> None:
+    """Checks that what is read below is of its type; errors as above."""
+    for name, (whole, kind) in _TYPES.items():
+        value = metadata.get(f"{KEY}.{name}")
+        values = value if isinstance(value, list | tuple) else (value,)
+        fits = isinstance(value, whole) and all(isinstance(each, kind) for each in values)
+        if value is not None and not fits:
+            raise CheckpointError(f"{where} has {KEY}.{name} of a wrong type; {ADVICE}")
+    template = metadata.get("tokenizer.chat_template")
+    if not isinstance(template, str | None):
+        raise CheckpointError(f"{where} has a tokenizer.chat_template that is no text; {ADVICE}")
 
 
 def _byte_level(metadata: Mapping[str, Any], tokens: Sequence[str], where: str) -> Tokenizer:

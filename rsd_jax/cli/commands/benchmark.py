@@ -33,7 +33,7 @@ from rsd_jax.evaluation.skipped_passes import (
 from rsd_jax.evaluation.sweep.settings import PairSource
 from rsd_jax.evaluation.verification import time_verification, ways_to_verify
 from rsd_jax.models.loading import random_model
-from rsd_jax.records.files import append_row
+from rsd_jax.records.files import append_row, check_writable
 from rsd_jax.reporting.comparison.table import comparison_table
 from rsd_jax.reporting.skipping.costs import skip_cost_table, skip_costs_of
 from rsd_jax.tasks.jsonl import jsonl_task
@@ -122,10 +122,12 @@ def _skipping_at(name: str, target: LoadedModel, args: argparse.Namespace, batch
     passes = time_skipped_passes(target, sets, batch=batch, context=context, repeats=args.repeats)
     rows = skipping_rows(passes, sets, target, pair=name, batch=batch, context=context)
     (costs,) = skip_costs_of(rows)
-    for row in rows:
-        append_row(args.out, row)
-    print(costs.label)
-    print(skip_cost_table(costs).aligned())
+    try:
+        for row in rows:
+            append_row(args.out, row)
+    finally:  # shown even if the disk is full
+        print(costs.label)
+        print(skip_cost_table(costs).aligned())
 
 
 def _refilling(name: str, models: Any, sampling: Sampling, args: argparse.Namespace) -> None:
@@ -160,7 +162,7 @@ def run(args: argparse.Namespace) -> None:
     """Measures, appends the rows to the file `args.out`, and prints tables."""
     if args.verification:
         return _verification(args.batch_sizes, args.vocab_sizes)
-    args.out.parent.mkdir(parents=True, exist_ok=True)  # an error here comes before measuring
+    check_writable(args.out)  # an error here comes before measuring
     name, target, draft, prompts = _models(args)
     if args.skipping:
         return _skipping(name, target, args)
@@ -227,10 +229,13 @@ def _measured(
         )
     rows = [m.row for m in measured]
     rows += [peer_row(peer_run, rows[0]) for peer_run in others]
-    for row in rows:
-        append_row(args.out, row)
-    print(f"\nbatch {batch_size}: whole calls, prefill included, compilation not")
-    print(comparison_table(rows))
-    print(f"\nbatch {batch_size}: milliseconds of one block at ~{rows[0].context_length} tokens")
-    print(phase_table([(m.row, m.times) for m in measured]))
+    try:
+        for row in rows:
+            append_row(args.out, row)
+    finally:  # shown even if the disk is full
+        context = rows[0].context_length
+        print(f"\nbatch {batch_size}: whole calls, prefill included, compilation not")
+        print(comparison_table(rows))
+        print(f"\nbatch {batch_size}: milliseconds of one block at ~{context} tokens")
+        print(phase_table([(m.row, m.times) for m in measured]))
     return measured

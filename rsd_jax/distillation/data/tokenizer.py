@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from rsd_jax.errors import ConfigError
+from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.models import loading
 from rsd_jax.models.ends import GENERATION_CONFIG
 from rsd_jax.models.gguf_files import is_gguf
@@ -103,6 +103,7 @@ def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
 
     Raises:
       ConfigError: there is no tokenizer.json, or the GGUF file's tokenizer is of an unknown kind.
+      CheckpointError: the file is damaged.
     """
     if is_gguf(directory):
         return as_text(loading.load_tokenizer(directory).backend_tokenizer)
@@ -113,4 +114,7 @@ def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
             "(AutoTokenizer.from_pretrained(directory).save_pretrained(directory)), or name "
             "another directory that has one as `tokenizer`"
         )
-    return as_text(Tokenizer.from_file(str(path)))
+    try:
+        return as_text(Tokenizer.from_file(str(path)))
+    except Exception as error:  # the library raises bare exceptions
+        raise CheckpointError(f"{path} cannot be read ({error}); copy it again") from None

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rsd_jax.distillation.responses.shards import VERSION
-from rsd_jax.errors import CheckpointError, ConfigError
+from rsd_jax.errors import CheckpointError, ConfigError, is_integer
 from rsd_jax.records.complete_files import write_json
 from rsd_jax.records.hardware import current_versions
 from rsd_jax.records.json_objects import json_object
@@ -35,14 +35,20 @@ def read_manifest(directory: pathlib.Path) -> dict[str, Any]:
         )
     again = "give another directory, or delete this one and run the generate stage again"
     try:
-        manifest = json_object(path.read_bytes())
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
+    try:
+        manifest = json_object(content)
         version = manifest["format"], manifest["version"]
         complete = manifest.keys() >= {"shards", "settings", "config_hash"}
+        complete = complete and config_hash(manifest["settings"]) == manifest["config_hash"]
+        complete = complete and is_integer(manifest["shards"]) and manifest["shards"] >= 0
     except (ValueError, KeyError):
         raise CheckpointError(f"{path} is no manifest of responses; {again}") from None
     if version != (FORMAT, VERSION):
         raise CheckpointError(f"{path} is {version}, expected {(FORMAT, VERSION)}; {again}")
-    if not complete or config_hash(manifest["settings"]) != manifest["config_hash"]:
+    if not complete:
         raise CheckpointError(f"{path} has been changed by hand; {again}")
     return manifest
 

@@ -18,6 +18,19 @@ VERSION = 1
 """Version of the format of manifest and shards."""
 
 _REPEAT = "delete it and run the generate stage again"
+# What numpy and zipfile raise for a file that is not as it was written; a damaged header may name a
+# huge array, an encryption or another compression (RuntimeError).
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,8 +116,9 @@ def _load(path: pathlib.Path, config_hash: str, names: tuple[str, ...]) -> dict[
             # Another version may lack these arrays.
             current = version == VERSION and found == config_hash
             arrays = {name: archive[name] for name in names} if current else {}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise CheckpointError(f"{path} is truncated or damaged ({error}); {_REPEAT}") from None
+    except _DAMAGE as error:
+        reason = str(error)[:200]  # may quote the whole file
+        raise CheckpointError(f"{path} is truncated or damaged ({reason}); {_REPEAT}") from None
     if version != VERSION:
         raise CheckpointError(f"{path} has format version {version}, expected {VERSION}; {_REPEAT}")
     if found != config_hash:

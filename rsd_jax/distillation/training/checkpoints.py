@@ -1,8 +1,11 @@
 """Training state on disk, with orbax; damage is found before a state is used."""
 
+import contextlib
 import hashlib
+import logging
 import pathlib
 import warnings
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -13,6 +16,7 @@ from rsd_jax.records.complete_files import write_json
 from rsd_jax.records.json_objects import json_object
 
 _Tree = TypeVar("_Tree")
+_OF_SYSTEM = "os_error_code"  # in Orbax's errors
 _SUMS = "sha256.json"
 
 
@@ -49,11 +53,24 @@ class Checkpoints:
 
         Checkpoints that `restore` could not read are removed first; they are newer than the state
         that the run resumed from.
+
+        Raises:
+          OSError: the disk is full, or cannot be written to; earlier checkpoints stay as they are.
         """
         while self._unreadable:
             self._manager.delete(self._unreadable.pop())
         if step not in self._manager.all_steps():
-            self._manager.save(step, args=ocp.args.StandardSave(state))
+            try:
+                with _unlogged():
+                    self._manager.save(step, args=ocp.args.StandardSave(state))
+            except ValueError as error:  # what Orbax makes of an error of the system
+                if _OF_SYSTEM not in str(error):
+                    raise
+                reason = str(error).rpartition(": ")[2].partition(" [")[0]
+                raise OSError(
+                    f"checkpoint {step} cannot be written to {self.directory} ({reason}); earlier "
+                    "checkpoints are intact"
+                ) from None
             write_json(self._folder(step) / _SUMS, _sums(self._folder(step)))
 
     def restore(self, like: _Tree) -> tuple[int, _Tree]:
@@ -115,6 +132,18 @@ class Checkpoints:
     def close(self) -> None:
         """Releases the manager's threads."""
         self._manager.close()
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keeps Orbax from logging the traceback of an error that it also raises."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _sums(folder: pathlib.Path) -> dict[str, str]:

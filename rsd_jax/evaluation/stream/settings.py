@@ -79,6 +79,8 @@ class StreamSettings:
 
     def built_method(self) -> Method:
         """The method; see `build_method` for its errors."""
+        if "name" not in self.method:
+            raise ConfigError("method: `name`, the name of the method, is missing")
         return build_method(**self.method)
 
     def hash(self) -> str:
