@@ -27,7 +27,7 @@ LARGEST_INTEGER = 2**31 - 1
 
 
 def positive_integer(
-    name: str, value: Any, otherwise: str = "", *, most: int = LARGEST_INTEGER
+    name: str, value: Any, otherwise: str = "", *, most: int | None = LARGEST_INTEGER
 ) -> int:
     """The value as an int.
 
@@ -35,14 +35,14 @@ def positive_integer(
       name: of the option, for the error message.
       value: what was given for it.
       otherwise: the end of the error message.
-      most: the largest value.
+      most: the largest value; None: any.
 
     Raises:
       ConfigError: the value is not an integer, or it is less than 1 or more than `most`.
     """
     if not is_integer(value) or value < 1:
         raise ConfigError(f"{name}={value!r} must be an integer of at least 1{otherwise}")
-    if value > most:
+    if most is not None and value > most:
         raise ConfigError(f"{name}={value!r} must be at most {most}")
     return int(value)
 

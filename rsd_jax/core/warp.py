@@ -118,7 +118,7 @@ def check_warp(temperature: float, top_k: int | None = None, top_p: float = 1.0)
             f"{high:.1e}; for greedy decoding set it to 0"
         )
     if top_k is not None:
-        positive_integer("top_k", top_k, ", or None for no limit")
+        positive_integer("top_k", top_k, ", or None for no limit", most=None)
     if not (is_number(top_p) and 0.0 < top_p <= 1.0):
         raise ConfigError(f"top_p={top_p!r} must lie in (0, 1]; 1 keeps every token")
 
