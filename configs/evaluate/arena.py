@@ -8,7 +8,7 @@ Command: python launch/evaluate.py --config=configs/evaluate/arena.py
 then     python launch/plot.py runs/arena-quickstart/results.jsonl
 Variants, after a colon: `quickstart` (the default); `budgets`, one tree of each method at each
 budget and 2-2-1-1, with the method's own verifier and with coupling, eight prompts at a time;
-`top_p` and `budgets_top_p`, the same with top-p 0.95; `one_node`, trees of two, four and six
+`top_p` and `budgets_top_p`, the same with top-p 0.95 at T > 0; `one_node`, trees of two, four and six
 children, each method's own verifier, held against the best lossless verifier.
 Expected: at T = 1, coupling above recursive rejection on all trees but chains of one token; no
 differences at T = 0.
@@ -44,8 +44,8 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
 
     The keys are those of `rsd_jax.evaluation.sweep.settings`.
 
-    Cost: `quickstart` and `top_p` have 484 cells each, `budgets` and `budgets_top_p` 140,
-    `one_node` 21. `--dry_run` lists the cells with the time left.
+    Cost: `quickstart` has 484 cells, `top_p` 363, `budgets` 140, `budgets_top_p` 105, `one_node`
+    21. `--dry_run` lists the cells with the time left.
 
     Raises:
       ValueError: no such variant.
@@ -53,13 +53,14 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}; one of {VARIANTS}")
     config = ConfigDict(pairs.settings("quickstart"))
-    budgets = variant.startswith("budgets")
+    budgets, top_p = variant.startswith("budgets"), variant.endswith("top_p")
     config.tasks = dict(
         completion=pairs.task(
             num_prompts=48,
             max_new_tokens=80 if budgets else 128,
-            temperatures=(0.0, 0.3, 0.6, 1.0),
-            top_p=0.95 if variant.endswith("top_p") else 1.0,
+            # Greedy decoding is the same with and without top-p.
+            temperatures=(0.3, 0.6, 1.0) if top_p else (0.0, 0.3, 0.6, 1.0),
+            top_p=0.95 if top_p else 1.0,
         )
     )
     config.experiment = "arena"

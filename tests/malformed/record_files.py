@@ -60,6 +60,8 @@ def _floats(value: Any) -> Any:
     """The value with its integers as floats, as fields that are numbers hold them."""
     if isinstance(value, list):
         return [_floats(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _floats(each) for key, each in value.items()}
     return float(value) if isinstance(value, int) else value
 
 
