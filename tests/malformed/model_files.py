@@ -52,7 +52,13 @@ def _config(name: str) -> Malformed:
 
 
 # Written as other keys, or limited by another key.
-_READ_OTHERWISE = {"architectures", "hidden_act", "rope_scaling", "sliding_window"}
+_READ_OTHERWISE = {
+    "architectures",
+    "hidden_act",
+    "rope_scaling",
+    "sliding_window",
+    "use_sliding_window",
+}
 
 
 def _config_says(data: bytes, config: Any) -> None:
