@@ -2,6 +2,10 @@
 
 The reader is strict: a key or value that changes the model's outputs in transformers, and that this
 Llama does not implement, is an error that names the key (`config_keys`).
+
+The classes of transformers do not read the file here: a size that is absent becomes that of the 7B
+model, of two different values of rope_theta one wins, a factor of "2" stays text, and version 5
+alone knows rope_parameters. Each would have to be checked before.
 """
 
 import dataclasses
