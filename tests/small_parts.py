@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import typing
+from collections.abc import Sequence
 
 from rsd_jax.drafters import TREE_RULES, TreeRule
 from rsd_jax.drafters.backbone import BackboneRule
@@ -28,7 +29,12 @@ def small_values(kind) -> list:
         return every(TREE_RULES)
     if kind is BackboneRule:
         return [BackboneRule(2, 0.4, (0.7, 0.5), (1, 2, 3), (1, 2, 3))]
-    return {bool: [False, True], int: [2], tuple[int, ...]: [(1, 1), (2, 2)]}[kind]
+    return {
+        bool: [False, True],
+        int: [2],
+        tuple[int, ...]: [(1, 1), (2, 2)],
+        Sequence[int]: [(-1, 0, 0, 2, 2)],  # parents: a leaf beside a node with two children
+    }[kind]
 
 
 def every(registry: dict[str, type]) -> list:

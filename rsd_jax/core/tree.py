@@ -9,6 +9,7 @@ import enum
 import functools
 import itertools
 import operator
+from collections.abc import Sequence
 from typing import Protocol
 
 import jax
@@ -18,7 +19,7 @@ from flax import struct
 
 from rsd_jax.core.sampling import exclude
 from rsd_jax.core.types import NO_NODE
-from rsd_jax.errors import ConfigError
+from rsd_jax.errors import ConfigError, is_integer
 
 
 class SiblingLaw(enum.Enum):
@@ -55,22 +56,20 @@ MOST_NODES = 1 << 16
 
 @dataclasses.dataclass(frozen=True)
 class TreeShape:
-    """Widths of the levels of a tree; static and hashable.
+    """Widths of the levels of a tree, and whose children they are; static and hashable.
 
     Attributes:
       widths: slots per level, the root's level first (always 1).
-      branching: children per node of each level but the last, or None when the data decide who
-        is whose child. With branching, child j of the i-th node of level l is the
-        (i * branching[l] + j)-th node of level l + 1.
-      backbone: whether only the first node of a level has children: all of the next level.
+      child_counts: children of every node, level by level, without the last level; or None when
+        the data decide who is whose child. With counts, the children of a level's nodes fill the
+        next level in the order of the nodes.
 
     Raises:
       ConfigError: the tree has more than `MOST_NODES` nodes.
     """
 
     widths: tuple[int, ...]
-    branching: tuple[int, ...] | None = None
-    backbone: bool = False
+    child_counts: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self):
         if self.num_nodes > MOST_NODES:
@@ -84,7 +83,41 @@ class TreeShape:
         """The shape of a tree whose nodes of level l have `branching[l]` children each."""
         if any(not isinstance(b, int) or b < 1 for b in branching):
             raise ConfigError(f"branching={branching} must hold integers of at least 1")
-        return cls((1, *itertools.accumulate(branching, operator.mul)), tuple(branching))
+        widths = (1, *itertools.accumulate(branching, operator.mul))
+        cls(widths)  # refuses a tree that is too large before its nodes are listed
+        counts = zip(branching, widths, strict=False)
+        return cls(widths, tuple((int(count),) * width for count, width in counts))
+
+    @classmethod
+    def backbone(cls, width: int, length: int) -> "TreeShape":
+        """The shape of a tree where only the first node of a level has children: `width` each."""
+        widths = (1,) + (width,) * length
+        cls(widths)
+        others = (0,) * (width - 1)
+        return cls(widths, ((width,), *((width, *others),) * (length - 1))[:length])
+
+    @classmethod
+    def from_parents(cls, parents: Sequence[int]) -> "TreeShape":
+        """The shape of any tree, from the parent of every node.
+
+        Args:
+          parents: -1 first, for the root; then, for each node, the place of its parent in this
+            list, which is before its own place. Siblings are drawn in the order of the list.
+
+        Raises:
+          ConfigError: the list is no such tree; the message names the entry.
+        """
+        levels = _levels(parents)
+        children: dict[int, list[int]] = {}
+        for place, parent in enumerate(parents):
+            children.setdefault(int(parent), []).append(place)
+        counts: list[tuple[int, ...]] = []
+        here = [0]
+        while len(counts) < len(levels) - 1:
+            below = [children.get(node, []) for node in here]
+            counts.append(tuple(map(len, below)))
+            here = list(itertools.chain.from_iterable(below))
+        return cls(levels, tuple(counts))
 
     @property
     def depth(self) -> int:
@@ -104,9 +137,16 @@ class TreeShape:
     @property
     def max_siblings(self) -> int:
         """Most children a node can have; at least 1, so that histograms have a column."""
-        if self.branching is None:
+        if self.child_counts is None:
             return max(self.widths[1:])
-        return max(self.branching, default=1)
+        return max(map(max, self.child_counts), default=1)
+
+    @functools.cached_property
+    def branching(self) -> tuple[int, ...] | None:
+        """Children per node of each level but the last; None if nodes of a level differ."""
+        if self.child_counts is None or any(len(set(level)) > 1 for level in self.child_counts):
+            return None
+        return tuple(level[0] for level in self.child_counts)
 
     @functools.cached_property
     def starts(self) -> tuple[int, ...]:
@@ -124,9 +164,9 @@ class TreeShape:
 
     @functools.cached_property
     def parent_slots(self) -> np.ndarray:
-        """i32[P], the slots that can have children, ascending."""
-        if self.backbone:
-            return np.asarray(self.starts[:-1], np.int32)
+        """i32[P], the slots that can have children, ascending; the root's also without a level."""
+        if self.child_counts:
+            return np.flatnonzero(np.concatenate(self.child_counts)).astype(np.int32)
         return np.arange(self.num_internal, dtype=np.int32)
 
     @functools.cached_property
@@ -139,29 +179,59 @@ class TreeShape:
     @functools.cached_property
     def static_parents(self) -> np.ndarray | None:
         """i32[N], parent of each slot (`NO_NODE` for the root); None if the data decide."""
-        if self.backbone:
-            return np.repeat((NO_NODE, *self.starts[:-1]), self.widths).astype(np.int32)
-        if self.branching is None:
+        if self.child_counts is None:
             return None
-        parents = [np.asarray([NO_NODE])]
-        for level, children in enumerate(self.branching):
-            nodes = np.arange(self.widths[level]) + self.starts[level]
-            parents.append(np.repeat(nodes, children))
-        return np.concatenate(parents).astype(np.int32)
+        counts = np.concatenate([np.zeros(0, np.int32), *self.child_counts]).astype(np.int32)
+        above = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        return np.concatenate([np.asarray([NO_NODE], np.int32), above])
 
     @property
     def words(self) -> str:
         """The tree in words, as in the papers' tables: "4" for a chain, "6x5", "2-2-1".
 
-        "-" without drafted nodes; of a backbone its length.
+        "-" without drafted nodes. Where nodes of a level have different numbers of children, these
+        stand with a dot between them, as in "3-2.1.0-1.0.0".
         """
         if self.depth == 0:
             return "-"
-        if max(self.widths) == 1 or self.backbone:
+        if max(self.widths) == 1:
             return str(self.depth)
-        if self.branching is None:
+        if self.child_counts is None:
             return f"{self.widths[1]}x{self.depth}"
-        return "-".join(map(str, self.branching))
+        return counts_in_words(self.child_counts)
+
+
+def _levels(parents: Sequence[int]) -> tuple[int, ...]:
+    """Nodes per level of a list of parents, see `TreeShape.from_parents`."""
+    is_list = isinstance(parents, (Sequence, np.ndarray)) and not isinstance(parents, str)
+    if not is_list or len(parents) < 2 or len(parents) > MOST_NODES:
+        raise ConfigError(
+            f"parents={parents!r:.80} must be a list of 2 to {MOST_NODES} nodes, -1 first for the "
+            "root, then the place of each node's parent, e.g. (-1, 0, 0, 1)"
+        )
+    depths: list[int] = []
+    for place, parent in enumerate(parents):
+        problem = ""
+        if not is_integer(parent):
+            problem = "must be an integer"
+        elif place == 0 and parent != NO_NODE:
+            problem = f"must be {NO_NODE}: the first node is the root"
+        elif place and parent == NO_NODE:
+            problem = "is a second root; only the first node has no parent"
+        elif place and not 0 <= parent < place:
+            problem = f"is not before its own place; it must be between 0 and {place - 1}"
+        if problem:
+            raise ConfigError(f"parents[{place}]={parent!r:.80} {problem}")
+        depths.append(depths[int(parent)] + 1 if place else 0)
+    return tuple(np.bincount(depths).tolist())
+
+
+def counts_in_words(child_counts: tuple[tuple[int, ...], ...]) -> str:
+    """Children of every node, level by level: "2-2-1" where all nodes of a level have as many."""
+    return "-".join(
+        str(level[0]) if len(set(level)) == 1 else ".".join(map(str, level))
+        for level in child_counts
+    )
 
 
 class DraftLaws(Protocol):

@@ -10,12 +10,14 @@ from rsd_jax.drafters.independent_chains import IndependentChains
 from rsd_jax.drafters.model import ModelDrafter
 from rsd_jax.drafters.no_draft import NoDraft
 from rsd_jax.drafters.self_drafter import SelfDrafter
+from rsd_jax.drafters.static_tree import StaticTree
 from rsd_jax.drafters.stochastic_beam import StochasticBeam
 from rsd_jax.drafters.swift import SwiftDrafter
 
 TREE_RULES: dict[str, type[Any]] = {
     "constant_branching": ConstantBranching,
     "independent_chains": IndependentChains,
+    "static": StaticTree,
     "stochastic_beam": StochasticBeam,
 }
 """Trees that any drafter of a model grows, by name."""
@@ -39,6 +41,7 @@ __all__ = [
     "RuleDrafter",
     "SelfDrafter",
     "SiblingLaw",
+    "StaticTree",
     "StochasticBeam",
     "SwiftDrafter",
     "TreeRule",

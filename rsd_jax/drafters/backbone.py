@@ -93,7 +93,7 @@ class BackboneRule:
 
     @property
     def shape(self) -> TreeShape:
-        return TreeShape((1,) + (self.max_count,) * self.length, backbone=True)
+        return TreeShape.backbone(self.max_count, self.length)
 
     @property
     def max_nodes(self) -> int:

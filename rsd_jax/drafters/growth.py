@@ -23,7 +23,7 @@ from rsd_jax.core.tree import (
 from rsd_jax.core.types import NO_NODE
 from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.base import Drafter
-from rsd_jax.drafters.tree_law import Levels, Table, trees_of_a_branching
+from rsd_jax.drafters.tree_law import Levels, Table, trees_of_a_shape
 
 ScoreLevel = Callable[[int, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 """(level, tokens i32[B, w], visible bool[B or 1, w, N], carry) to (logits f32[B, w, V], carry).
@@ -74,11 +74,11 @@ class TreeRule(abc.ABC):
     def drawn_levels(self, draft: Table) -> Iterator[tuple[float, Levels]]:
         """Every tree that the rule can draw from a table, with its probability.
 
-        For the testing kit. A rule has to override this function if its branching is not static or
+        For the testing kit. A rule has to override this function if its shape is not static or
         if its nodes do not draw their children independently of each other.
         """
         siblings = SiblingLaw.carried(self.sibling_laws)
-        return trees_of_a_branching(self.shape, siblings, draft)
+        return trees_of_a_shape(self.shape, siblings, draft)
 
     @property
     @abc.abstractmethod

@@ -56,46 +56,51 @@ _SAMPLES = {
 }
 
 
-def trees_of_a_branching(
+def trees_of_a_shape(
     shape: TreeShape, siblings: SiblingLaw, draft: Table
 ) -> Iterator[tuple[float, Levels]]:
-    """Trees with static branching whose nodes draw their children independently of each other.
+    """Trees of a static shape whose nodes draw their children independently of each other.
 
     Args:
-      shape: a shape with `branching`.
+      shape: a shape with `child_counts`.
       siblings: `IID` or `WITHOUT_REPLACEMENT`, for every node.
       draft: the laws that children are drawn from.
 
     Raises:
-      ConfigError: the shape has no branching, or `siblings` is another law.
+      ConfigError: the shape is not static, or `siblings` is another law.
     """
-    if shape.branching is None or siblings not in _SAMPLES:
+    if shape.child_counts is None or siblings not in _SAMPLES:
         raise ConfigError(
             f"trees of shape {shape} with {siblings.value} siblings cannot be enumerated; "
             "override `drawn_levels` in the rule"
         )
-    return grow_levels(shape.branching, _SAMPLES[siblings], draft)
+    return grow_levels(shape.child_counts, _SAMPLES[siblings], draft)
 
 
-def grow_levels(branching, samples, draft: Table) -> Iterator[tuple[float, Levels]]:
+def grow_levels(child_counts, samples, draft: Table) -> Iterator[tuple[float, Levels]]:
     """Trees whose nodes draw their children independently of each other.
 
     Args:
-      branching: slots per node of each level.
+      child_counts: slots for the children of each node, level by level.
       samples: maps (law f64[V], slots) to an iterator of (probability, tokens of the children).
       draft: the laws.
     """
     vocab = draft[0].shape[-1]
     trees: list[tuple[float, Levels]] = [(1.0, (((),),))]
-    for level, slots in enumerate(branching):
-        draws = [list(samples(law, slots)) for law in draft[level]]
+    for level, counts in enumerate(child_counts):
+        draws = {
+            slots: [list(samples(law, slots)) for law in draft[level]] for slots in set(counts)
+        }
         grown = []
         for probability, levels in trees:
-            nodes = levels[-1]
-            choices = [[(1.0, ())] if n is None else draws[prefix_row(n, vocab)] for n in nodes]
+            nodes = list(zip(levels[-1], counts, strict=True))
+            choices = [
+                [(1.0, ())] if node is None else draws[slots][prefix_row(node, vocab)]
+                for node, slots in nodes
+            ]
             for choice in itertools.product(*choices):
                 below: list[Prefix | None] = []
-                for node, (_, tokens) in zip(nodes, choice, strict=True):
+                for (node, slots), (_, tokens) in zip(nodes, choice, strict=True):
                     below += [(*node, x) for x in tokens] if node is not None else []
                     below += [None] * (slots - len(tokens))
                 weight = probability * float(np.prod([p for p, _ in choice]))

@@ -13,6 +13,7 @@ from rsd_jax.drafters import DRAFTERS, TREE_RULES
 from rsd_jax.drafters.backbone import BackboneRule
 from rsd_jax.drafters.base import Drafter
 from rsd_jax.drafters.growth import TreeRule
+from rsd_jax.drafters.static_tree import parents_of_words
 from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.verifiers import VERIFIERS
@@ -167,10 +168,12 @@ def build_method(name: str, **options: Any) -> Method:
     - `spectr(num_drafts, length)`: i.i.d. drafts with K-SEQ (Sun et al. 2023).
     - `rsd_c(branching)`: recursive speculative decoding, constant branching (Jeon et al. 2024).
     - `rsd_s(width, length)`: the same with stochastic beam search.
+    - `static(parents)`: the same for any tree, such as those of `rsd_jax.planning` (Chen et al.
+      2024, Sequoia); `parents` as in `TreeShape.from_parents`.
     - `swift(length=25, ...)`: the target drafts for itself, skipping sub-layers, as long as it is
       confident (Xia et al. 2025); further options as in `BackboneRule` and `SwiftDrafter`.
-    - `self_sd`, `self_spectr`, `self_rsd_c`, `self_rsd_s`: the trees of those four, drafted by the
-      target itself like `swift`'s.
+    - `self_sd`, `self_spectr`, `self_rsd_c`, `self_rsd_s`, `self_static`: the trees of those five,
+      drafted by the target itself like `swift`'s.
 
     All but `ar` also take `verifier`, a name in `rsd_jax.verifiers.VERIFIERS` in place of the
     method's own, and `draft_temperature` and `draft_top_k`, see `Method`.
@@ -214,7 +217,7 @@ def method_of_tree(name: str, tree: str, **shared_options: Any) -> Method:
     Args:
       name: of the method.
       tree: "4" where the method's option is a length, "6x5" for a number and a length, "2-2-1" for
-        a branching, "-" without options.
+        a branching, "3-2.1.0" for a static tree, "-" without options.
       shared_options: `verifier`, `draft_temperature` and `draft_top_k`, where not None.
 
     >>> method_of_tree("rsd_s", "6x5").drafter.rule
@@ -232,15 +235,27 @@ def method_of_tree(name: str, tree: str, **shared_options: Any) -> Method:
     given = {key: value for key, value in shared_options.items() if value is not None}
     if not parameters and tree == "-":
         return build_method(name)
-    is_branching = len(parameters) == 1 and every[parameters[0]].annotation is not int
+    values, example = _values_of_words(tree, [every[key] for key in parameters])
+    if values is None:
+        raise ConfigError(
+            f"tree {tree!r} of method {name!r} is not understood; write it like {example!r}"
+        )
+    return build_method(name, **dict(zip(parameters, values, strict=True)), **given)
+
+
+def _values_of_words(
+    tree: str, parameters: Sequence[inspect.Parameter]
+) -> tuple[list[Any] | None, str]:
+    """The values of a method's parameters, None for a tree in other words; and a tree's words."""
+    if [p.name for p in parameters] == ["parents"]:
+        parents = parents_of_words(tree)
+        return None if parents is None else [parents], "3-2.1.0"
+    is_branching = len(parameters) == 1 and parameters[0].annotation is not int
+    example = "2-2-1" if is_branching else "x".join("654321"[: len(parameters)]) or "-"
     parts = tree.split("-" if is_branching else "x")
     if not all(re.fullmatch("[0-9]{1,9}", part) for part in parts) or not (
         is_branching or len(parts) == len(parameters)
     ):
-        example = "2-2-1" if is_branching else "x".join("654321"[: len(parameters)]) or "-"
-        raise ConfigError(
-            f"tree {tree!r} of method {name!r} is not understood; write it like {example!r}"
-        )
+        return None, example
     numbers = [int(part) for part in parts]
-    values = [numbers] if is_branching else numbers
-    return build_method(name, **dict(zip(parameters, values, strict=True)), **given)
+    return [numbers] if is_branching else numbers, example

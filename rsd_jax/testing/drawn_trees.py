@@ -92,7 +92,7 @@ class PredictableBranching:
                     if tokens[0] == first:
                         yield probability, tokens
 
-        return pack_trees(self.shape, grow_levels(self.branching, children, draft))
+        return pack_trees(self.shape, grow_levels(self.shape.child_counts, children, draft))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,7 @@ class MixedSiblings:
         return frozenset({SiblingLaw.MIXED})
 
     def drawn_trees(self, draft: Table) -> DrawnTrees:
-        drawn = grow_levels(self.branching, self._siblings, draft)
+        drawn = grow_levels(self.shape.child_counts, self._siblings, draft)
         trees = pack_trees(self.shape, drawn, SiblingLaw.MIXED)
         codes = [law.code for law in self.laws]
         levels = zip(self.shape.widths, self.branching, strict=False)

@@ -44,7 +44,7 @@ def validate_tree(tree: DraftTree, vocab_size: int, *, sampling: SiblingLaw | No
         inside = (parents[:, here] >= above.start) & (parents[:, here] < above.stop)
         _all(inside, f"parents of level {level} lie in the level above")
     if shape.static_parents is not None:
-        _all(parents == shape.static_parents, "parents are those of the branching")
+        _all(parents == shape.static_parents, "parents are those of the shape")
     safe = np.maximum(parents, 0)
     _all(np.take_along_axis(valid, safe, axis=1) | ~valid, "a valid node has a valid parent")
     carried = tree.siblings is SiblingLaw.MIXED

@@ -31,6 +31,49 @@ def test_shape_of_a_lone_root():
     np.testing.assert_array_equal(ancestor_mask(shape, jnp.zeros((2, 1), jnp.int32)), [[[True]]])
 
 
+def test_shape_of_any_parents():
+    """In any order in which parents stand before children; slots are level by level."""
+    shape = TreeShape.from_parents([-1, 0, 1, 0, 3, 2, 3, 0, np.int64(3)])
+    assert shape.widths == (1, 3, 4, 1)
+    assert shape.child_counts == ((3,), (1, 3, 0), (1, 0, 0, 0))
+    np.testing.assert_array_equal(shape.static_parents, [NO_NODE, 0, 0, 0, 1, 2, 2, 2, 4])
+    np.testing.assert_array_equal(shape.parent_slots, [0, 1, 2, 4])
+    np.testing.assert_array_equal(shape.parent_index, [0, 1, 2, 4, 3, 4, 4, 4, 4])
+    assert (shape.num_internal, shape.max_siblings, shape.branching) == (8, 3, None)
+    assert shape.words == "3-1.3.0-1.0.0.0"
+    mask = ancestor_mask(shape, jnp.zeros((2, shape.num_nodes), jnp.int32))
+    np.testing.assert_array_equal(mask, _oracle(shape.static_parents[None]))
+    assert TreeShape.from_parents([-1, 0, 0, 1, 1, 2, 2]) == TreeShape.from_branching((2, 2))
+
+
+def test_shape_of_a_backbone():
+    shape = TreeShape.backbone(3, 2)
+    assert shape == TreeShape.from_parents([-1, 0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(shape.parent_slots, [0, 1])
+    assert TreeShape.backbone(3, 1) == TreeShape.from_branching((3,))
+
+
+@pytest.mark.parametrize(
+    ("parents", "message"),
+    [
+        ([0, 0], r"parents\[0\]=0 must be -1: the first node is the root"),
+        ([-1, 0, -1], r"parents\[2\]=-1 is a second root"),
+        ([-1, 0, 3, 2], r"parents\[2\]=3 is not before its own place.* between 0 and 1"),
+        ([-1, 1], r"parents\[1\]=1 is not before its own place"),
+        ([-1, 0, -2], r"parents\[2\]=-2 is not before"),
+        ([-1, 0, 0.5], r"parents\[2\]=0.5 must be an integer"),
+        ([-1, 0, True], r"parents\[2\]=True must be an integer"),
+        ([-1], r"parents=\[-1\] must be a list of 2 to 65536 nodes"),
+        ("-100", "must be a list"),
+        (7, "parents=7 must be a list"),
+        ([-1] + [0] * 2**16, "must be a list of 2 to 65536 nodes"),
+    ],
+)
+def test_parents_that_are_no_tree(parents, message):
+    with pytest.raises(ConfigError, match=message):
+        TreeShape.from_parents(parents)
+
+
 def test_shape_whose_parents_the_data_decide():
     shape = TreeShape((1, 3, 3))
     assert shape.static_parents is None

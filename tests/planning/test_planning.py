@@ -1,0 +1,157 @@
+"""Plans of static trees, against all trees, and against runs whose acceptance is known."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import rsd_jax
+from rsd_jax.core.tree import TreeShape
+from rsd_jax.engine.results import GenerateStats
+from rsd_jax.planning import BlockCosts, measure_costs, plan_tree, rank_acceptance
+from rsd_jax.planning.programme import BestTrees, tokens_of
+from tests import tiny
+
+_RNG = np.random.default_rng(0)
+
+
+def _rates(depth, ranks):
+    """Acceptances that do not descend with the rank, unlike the usual ones."""
+    return _RNG.dirichlet(np.ones(ranks + 1), depth)[:, :ranks]
+
+
+def _every_tree(nodes):
+    """The shapes of all trees with a number of nodes, several times each."""
+    for parents in itertools.product(*(range(place) for place in range(1, nodes))):
+        yield TreeShape.from_parents((-1, *parents))
+
+
+@pytest.mark.parametrize(("depth", "ranks"), [(1, 2), (2, 3), (3, 2), (5, 3)])
+def test_the_best_tree_of_each_size_is_the_best_of_all(depth, ranks):
+    rates = _rates(depth, ranks)
+    best = BestTrees(rates, 7)
+    assert best.tokens(1) == 1.0
+    for nodes in range(2, 8):
+        fitting = [
+            tokens_of(shape, rates)
+            for shape in _every_tree(nodes)
+            if shape.depth <= depth and shape.max_siblings <= ranks
+        ]
+        if not fitting:
+            assert best.tokens(nodes) == -np.inf
+            continue
+        np.testing.assert_allclose(best.tokens(nodes), max(fitting), rtol=1e-12)
+        shape = TreeShape.from_parents(best.parents(nodes))
+        assert (shape.num_nodes, shape.depth <= depth) == (nodes, True)
+        np.testing.assert_allclose(tokens_of(shape, rates), best.tokens(nodes), rtol=1e-12)
+
+
+def test_expected_tokens_of_a_chain_and_of_siblings():
+    rates = np.asarray([[0.5, 0.25], [0.4, 0.1]])
+    chain = TreeShape.from_branching((1, 1))
+    np.testing.assert_allclose(tokens_of(chain, rates), 1 + 0.5 + 0.5 * 0.4)
+    siblings = TreeShape.from_parents((-1, 0, 0, 2))
+    np.testing.assert_allclose(tokens_of(siblings, rates), 1 + 0.5 + 0.25 + 0.25 * 0.4)
+
+
+_FLAT = BlockCosts(np.asarray([1, 64]), np.asarray([1.0, 1.0]), np.asarray([10.0, 10.0]))
+_PER_NODE = BlockCosts(np.asarray([1, 64]), np.asarray([1.0, 1.0]), np.asarray([10.0, 640.0]))
+
+
+def test_free_nodes_are_all_used_and_dear_ones_are_not():
+    rates = np.asarray([0.6, 0.2, 0.1])
+    assert len(plan_tree(rates, _FLAT, max_nodes=20).parents) == 21
+    assert plan_tree(rates, _PER_NODE, max_nodes=20).tree == "1"
+
+
+def test_the_plan_is_the_fastest_of_all_trees():
+    costs = BlockCosts(
+        np.asarray([1, 3, 6]), np.asarray([1.0, 1.2, 2.0]), np.asarray([5.0, 5.5, 9.0])
+    )
+    rates = np.asarray([0.55, 0.3, 0.1])
+    plan = plan_tree(rates, costs, max_nodes=6, max_depth=4)
+    table = np.tile(rates, (4, 1))
+    speeds = [
+        tokens_of(shape, table) / costs.block_seconds(shape)
+        for nodes in range(2, 8)
+        for shape in _every_tree(nodes)
+        if shape.depth <= 4 and shape.max_siblings <= 3
+    ]
+    np.testing.assert_allclose(plan.tokens_per_second, max(speeds), rtol=1e-12)
+    shape = TreeShape.from_parents(plan.parents)
+    np.testing.assert_allclose(plan.seconds, costs.block_seconds(shape))
+    np.testing.assert_allclose(plan.tokens, tokens_of(shape, table))
+
+
+def test_seconds_between_and_beyond_the_measured_sizes():
+    """Noise that makes a larger pass look faster does not count."""
+    costs = BlockCosts(
+        np.asarray([1, 3, 5]), np.asarray([1.0, 3.0, 2.0]), np.asarray([10.0, 20.0, 40.0])
+    )
+    np.testing.assert_array_equal(costs.draft, [1.0, 3.0, 3.0])
+    # The root's pass takes two tokens: 2 + 3 of the draft, and the target's over 10 nodes.
+    shape = TreeShape.from_parents((-1, 0, 0, 0, 0, 1, 1, 2, 2, 3))
+    np.testing.assert_allclose(costs.block_seconds(shape), 2.0 + 3.0 + 80.0)
+    np.testing.assert_allclose(costs.block_seconds(TreeShape.from_branching((1,))), 2.0 + 15.0)
+
+
+def test_acceptance_by_rank_is_counted_where_children_were_tested():
+    """Of three blocks, 0, 1 and 2 nodes of at most 2 were accepted: 1 + 2 + 2 nodes were tested."""
+    row = np.asarray([[3]])
+    stats = GenerateStats(row, row, row, np.asarray([[1, 1, 1]]), np.asarray([[2, 1]]), row)
+    counted = rank_acceptance(stats, TreeShape.from_branching((2, 2)))
+    assert counted.tested == 5
+    np.testing.assert_allclose(counted.rates, [0.4, 0.2])
+
+
+def test_a_run_is_counted_and_planned():
+    """Where draft and target are one model, the first child is always accepted."""
+    target, _ = tiny.pair()
+    method = rsd_jax.build_method("rsd_c", branching=(2, 2))
+    result = rsd_jax.generate(method, target, target, tiny.PROMPTS, max_new_tokens=9)
+    rates = rank_acceptance(result.stats, method.drafter.shape).rates
+    np.testing.assert_allclose(rates, [1.0, 0.0])
+    plan = plan_tree(rates, _FLAT, max_nodes=8, max_depth=6)
+    assert plan.tree == "1-1-1-1-1-1"
+    assert rsd_jax.build_method("static", parents=plan.parents).drafter.shape.depth == 6
+
+
+def test_costs_are_measured():
+    target, draft = tiny.pair()
+    costs = measure_costs(target, draft, context=5, max_nodes=4, repeats=1)
+    assert costs.nodes.tolist() == [1, 2, 3, 5]
+    assert (np.diff(costs.target) >= 0).all()
+    assert (costs.draft > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plan_tree([0.6, 0.5], _FLAT), "whose sum is at most 1"),
+        (lambda: plan_tree([-0.1], _FLAT), "must hold probabilities"),
+        (lambda: plan_tree([np.nan], _FLAT), "must hold probabilities"),
+        (lambda: plan_tree([], _FLAT), "must hold probabilities"),
+        (lambda: plan_tree([0.5], _FLAT, max_nodes=0), "max_nodes=0"),
+        (lambda: plan_tree([0.5], _FLAT, max_depth=1.5), "max_depth=1.5"),
+        (lambda: BlockCosts([1, 1], [1.0, 1.0], [1.0, 1.0]), "ascending"),
+        (lambda: BlockCosts([1, 2], [1.0], [1.0, 1.0]), "draft=.* one for each of nodes"),
+        (lambda: BlockCosts([1], [1.0], [0.0]), "target=.* positive seconds"),
+        (lambda: measure_costs(*tiny.pair(), repeats=0), "repeats=0"),
+    ],
+)
+def test_bad_numbers_are_refused(call, message):
+    with pytest.raises(rsd_jax.ConfigError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("shape", [TreeShape.from_branching((2, 1)), TreeShape((1, 2, 2))])
+def test_ranks_of_other_trees_are_not_counted(shape):
+    stats = GenerateStats(*(np.zeros((1, 3), np.int32) for _ in range(6)))
+    with pytest.raises(rsd_jax.ConfigError, match="same number of children"):
+        rank_acceptance(stats, shape)
+
+
+def test_a_run_without_blocks_is_not_counted():
+    stats = GenerateStats(*(np.zeros((1, 2), np.int32) for _ in range(6)))
+    with pytest.raises(rsd_jax.ConfigError, match="no blocks"):
+        rank_acceptance(stats, TreeShape.from_branching((2,)))
