@@ -73,12 +73,14 @@ def _level_above(below: np.ndarray, acceptance: np.ndarray) -> _Level:
     most, ranks = len(below) - 1, len(acceptance)
     tokens = np.full((most + 1, ranks + 1), -np.inf)
     tokens[1, 0] = 1.0
+    exists = np.isfinite(below)
     sizes = np.zeros((most + 1, ranks + 1), np.int32)
     for rank in range(1, ranks + 1):
         for nodes in range(rank + 1, most + 1):
             # The last child's subtree has 1 to `nodes - rank` nodes; every earlier one at least 1.
             last = np.arange(1, nodes - rank + 1)
-            found = tokens[nodes - last, rank - 1] + acceptance[rank - 1] * below[last]
+            gained = acceptance[rank - 1] * np.where(exists[last], below[last], 0.0)
+            found = np.where(exists[last], tokens[nodes - last, rank - 1] + gained, -np.inf)
             best = int(found.argmax())
             tokens[nodes, rank], sizes[nodes, rank] = found[best], last[best]
     children = tokens.argmax(axis=1).astype(np.int32)

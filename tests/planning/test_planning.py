@@ -16,8 +16,10 @@ _RNG = np.random.default_rng(0)
 
 
 def _rates(depth, ranks):
-    """Acceptances that do not descend with the rank, unlike the usual ones."""
-    return _RNG.dirichlet(np.ones(ranks + 1), depth)[:, :ranks]
+    """Acceptances that do not descend with the rank, unlike the usual ones; one of them is 0."""
+    rates = _RNG.dirichlet(np.ones(ranks + 1), depth)[:, :ranks]
+    rates[0, 0] = 0.0
+    return rates
 
 
 def _every_tree(nodes):
