@@ -48,6 +48,8 @@ TREES: tuple[Tree, ...] = (
     ("self_spectr", "3x4", None),
     ("self_rsd_c", "2-2-1", None),
     ("self_rsd_s", "6x5", None),
+    ("static", "4-2.1.1.0-2.1.0.0", None),
+    ("self_static", "4-2.1.1.0-2.1.0.0", None),
 )
 """The methods, in order of worth; SWIFT with the tree of its paper."""
 
