@@ -7,8 +7,12 @@ import pytest
 
 import rsd_jax
 from rsd_jax.core.tree import TreeShape
-from rsd_jax.engine.results import GenerateStats
+from rsd_jax.engine.job import prepare
+from rsd_jax.engine.methods import lossless_verifiers
+from rsd_jax.engine.request import Request
+from rsd_jax.evaluation.expected import expected_run
 from rsd_jax.planning import BlockCosts, measure_costs, plan_tree, rank_acceptance
+from rsd_jax.planning.acceptance import WIDE_TREE
 from rsd_jax.planning.programme import BestTrees, tokens_of
 from tests import tiny
 
@@ -97,25 +101,60 @@ def test_seconds_between_and_beyond_the_measured_sizes():
     np.testing.assert_allclose(costs.block_seconds(TreeShape.from_branching((1,))), 2.0 + 15.0)
 
 
-def test_acceptance_by_rank_is_counted_where_children_were_tested():
-    """Of three blocks, 0, 1 and 2 nodes of at most 2 were accepted: 1 + 2 + 2 nodes were tested."""
-    row = np.asarray([[3]])
-    stats = GenerateStats(row, row, row, np.asarray([[1, 1, 1]]), np.asarray([[2, 1]]), row)
-    counted = rank_acceptance(stats, TreeShape.from_branching((2, 2)))
-    assert counted.tested == 5
-    np.testing.assert_allclose(counted.rates, [0.4, 0.2])
+_PARENTS = (-1, 0, 0, 0, 1, 1, 3)  # "3-2.0.1": several widths, a leaf between nodes with children
+_PROMPTS = tiny.PROMPTS * 32
+_SAMPLED = {"max_new_tokens": 24, "temperature": 0.9, "seed": 5}
 
 
-def test_a_run_is_counted_and_planned():
-    """Where draft and target are one model, the first child is always accepted."""
+@pytest.fixture(scope="module")
+def acceptance():
+    return rank_acceptance(*tiny.pair(), _PROMPTS, parents=_PARENTS, **_SAMPLED)
+
+
+def test_all_nodes_make_the_expected_tokens(acceptance):
+    """A block produces one token and one for each accepted node."""
+    method = rsd_jax.build_method("static", parents=_PARENTS)
+    job = prepare(method, *tiny.pair(), Request.of(_PROMPTS, **_SAMPLED))
+    run = expected_run(job, lossless_verifiers(method))
+    assert set(acceptance) == set(run.sums) == {*lossless_verifiers(method)}
+    blocks = run.result.stats.blocks.sum()
+    for name, each in acceptance.items():
+        assert each.accepted.shape == each.tested.shape == (2, 3)
+        np.testing.assert_allclose(blocks + each.accepted.sum(), run.sums[name].sum(), rtol=1e-5)
+        np.testing.assert_allclose(each.tested[0], blocks, rtol=1e-5)  # the root has 3 children
+        first, _, third = each.accepted[0]
+        np.testing.assert_allclose(each.tested[1], [first + third, first, 0.0], rtol=1e-5)
+        np.testing.assert_allclose(each.rates_by_depth[1, 2], 0.0)
+    assert acceptance["coupling"].accepted.sum() > acceptance["recursive_rejection"].accepted.sum()
+
+
+def test_expected_acceptance_is_what_is_sampled(acceptance):
+    """By rank, sampled minus expected is a sum of martingale differences.
+
+    Its variance is at most the expected number, so 5 standard deviations are a false alarm in 1e-5
+    runs; a rank that is lost is seen.
+    """
+    method = rsd_jax.build_method("static", parents=_PARENTS)
+    stats = rsd_jax.generate(method, *tiny.pair(), _PROMPTS, **_SAMPLED).stats
+    expected = acceptance["recursive_rejection"].accepted.sum(axis=0)
+    difference = stats.accepted_ranks.sum(axis=0) - expected
+    assert (np.abs(difference) < 5 * np.sqrt(expected)).all()
+    assert np.abs(difference).max() > 0
+    assert (expected > 5 * np.sqrt(expected)).all()
+
+
+def test_of_one_model_the_first_child_is_always_accepted():
     target, _ = tiny.pair()
-    method = rsd_jax.build_method("rsd_c", branching=(2, 2))
-    result = rsd_jax.generate(method, target, target, tiny.PROMPTS, max_new_tokens=9)
-    rates = rank_acceptance(result.stats, method.drafter.shape).rates
-    np.testing.assert_allclose(rates, [1.0, 0.0])
-    plan = plan_tree(rates, _FLAT, max_nodes=8, max_depth=6)
+    found = rank_acceptance(target, target, tiny.PROMPTS, parents=_PARENTS, **_SAMPLED)
+    np.testing.assert_allclose(found["recursive_rejection"].rates, [1.0, 0.0, 0.0], atol=1e-5)
+    plan = plan_tree([1.0, 0.0], _FLAT, max_nodes=8, max_depth=6)
     assert plan.tree == "1-1-1-1-1-1"
     assert rsd_jax.build_method("static", parents=plan.parents).drafter.shape.depth == 6
+
+
+def test_the_wide_tree():
+    shape = TreeShape.from_parents(WIDE_TREE)
+    assert (shape.num_nodes, shape.depth, shape.max_siblings) == (64, 8, 8)
 
 
 def test_costs_are_measured():
@@ -139,21 +178,13 @@ def test_costs_are_measured():
         (lambda: BlockCosts([1, 2], [1.0], [1.0, 1.0]), "draft=.* one for each of nodes"),
         (lambda: BlockCosts([1], [1.0], [0.0]), "target=.* positive seconds"),
         (lambda: measure_costs(*tiny.pair(), repeats=0), "repeats=0"),
+        (lambda: rank_acceptance(*tiny.pair(), [], **_SAMPLED), "prompts is empty"),
+        (
+            lambda: rank_acceptance(*tiny.pair(), [[1]], parents=[-1, 1], **_SAMPLED),
+            r"parents\[1\]=1",
+        ),
     ],
 )
 def test_bad_numbers_are_refused(call, message):
     with pytest.raises(rsd_jax.ConfigError, match=message):
         call()
-
-
-@pytest.mark.parametrize("shape", [TreeShape.from_branching((2, 1)), TreeShape((1, 2, 2))])
-def test_ranks_of_other_trees_are_not_counted(shape):
-    stats = GenerateStats(*(np.zeros((1, 3), np.int32) for _ in range(6)))
-    with pytest.raises(rsd_jax.ConfigError, match="same number of children"):
-        rank_acceptance(stats, shape)
-
-
-def test_a_run_without_blocks_is_not_counted():
-    stats = GenerateStats(*(np.zeros((1, 2), np.int32) for _ in range(6)))
-    with pytest.raises(rsd_jax.ConfigError, match="no blocks"):
-        rank_acceptance(stats, TreeShape.from_branching((2,)))
