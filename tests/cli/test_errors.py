@@ -183,8 +183,13 @@ def test_programs_are_kept_for_commands_that_do_not_measure(monkeypatch, tmp_pat
     assert main.main(["check"]) == 0
     assert name not in os.environ
     (tmp_path / "cache").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *args: False)
+        assert main.main(["check"]) == 0
+        assert name not in os.environ
     assert main.main(["check"]) == 0
     assert os.environ[name] == str(tmp_path / "cache/rsd_jax/programs")
+    assert os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] == str(2**30)
     monkeypatch.setenv(name, "elsewhere")
     assert main.main(["check"]) == 0
     assert os.environ[name] == "elsewhere"
