@@ -24,12 +24,13 @@ from rsd_jax.tasks.templates import CHAT, Template
 def answer_file(args: argparse.Namespace) -> None:
     """Decodes the prompts of `args.prompts`; the answers go to `args.out`, or standard output.
 
-    Answers stand in the order of the prompts. If the user stops the command, or the disk is full,
+    Answers stand in the order of the prompts. If the user stops the command, or an error does,
     those that are finished stay.
 
     Raises:
       ConfigError: a prompt cannot be used, or the file of answers exists.
       OSError: answers cannot be written.
+      NonFiniteLogitsError: see `stream`; the other prompts have their answers.
     """
     prompts = _prompts(args)
     if args.out is not None and args.out.exists():
@@ -43,13 +44,15 @@ def answer_file(args: argparse.Namespace) -> None:
         where = "on standard output" if args.out is None else f"in {args.out}"
 
         def kept() -> str:
-            writer.write_all()
             return f"{writer.written} of {len(prompts)} answers are {where}"
 
         with keeping(kept), Progress(len(prompts), file=sys.stderr) as progress:
-            for index, answer in finished:
-                writer.add(index, answer)
-                progress(prompts[index].name)
+            try:
+                for index, answer in finished:
+                    writer.add(index, answer)
+                    progress(prompts[index].name)
+            finally:
+                writer.write_all()
     if not args.quiet:
         seconds = time.perf_counter() - begin
         print(

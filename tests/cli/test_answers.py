@@ -83,22 +83,32 @@ def test_nothing_is_written_if_a_prompt_cannot_be_decoded(prompts, capsys, tmp_p
     assert not out.exists()
 
 
-def test_ctrl_c_keeps_finished_answers_in_their_order(prompts, capsys, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "exit_code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; 3 of 5 answers are in "),
+        (rsd_jax.NonFiniteLogitsError({2: 1}, None), 1, "error: "),
+    ],
+    ids=["ctrl-c", "no law"],
+)
+def test_finished_answers_stay_in_their_order(
+    error, exit_code, message, prompts, capsys, tmp_path, monkeypatch
+):
     def stopped(*arguments, **options):
         yield 1, [2] * _LIMIT
         yield 3, [3, 1]
         yield 2, [4]
-        yield 0, [5, 5]
-        yield 0, [1]
-        raise KeyboardInterrupt
+        yield 4, [5, 5]
+        yield 4, [1]
+        raise error
 
     monkeypatch.setattr(speaker, "stream", stopped)
     out = tmp_path / "answers.jsonl"
     code, _, err = rsd(capsys, "generate", "--prompts", prompts, *_GIVEN, "--out", out)
-    assert code == 130
-    assert err.endswith(f"interrupted; 3 of 5 answers are in {out}\n")
+    assert code == exit_code
+    assert err.splitlines()[-1].startswith(message)
     answers = [(line["answer"], line["finish_reason"]) for line in _answers(out.read_text())]
-    assert answers == [("dd", "eos"), ("a" * _LIMIT, "length"), ("b", "eos")]
+    assert answers == [("a" * _LIMIT, "length"), ("b", "eos"), ("dd", "eos")]
 
 
 def test_conversations_get_the_system_message_unless_they_have_one(
