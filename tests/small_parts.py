@@ -15,13 +15,14 @@ __all__ = ["every", "fits", "instances", "largest_of_each_rule", "small_values"]
 def instances(part: type) -> list:
     """Small instances of a dataclass, by the types of its fields, with defaults and all flags."""
     types = typing.get_type_hints(part)
-    options = [
-        small_values(types[field.name])
+    options = {
+        field.name: small_values(types[field.name])
         if field.default is dataclasses.MISSING or isinstance(field.default, bool)
         else [field.default]
         for field in dataclasses.fields(part)
-    ]
-    return [part(*chosen) for chosen in itertools.product(*options)]
+    }
+    chosen = itertools.product(*options.values())
+    return [part(**dict(zip(options, values, strict=True))) for values in chosen]
 
 
 def small_values(kind) -> list:

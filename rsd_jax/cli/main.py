@@ -3,7 +3,6 @@
 import argparse
 import io
 import os
-import pathlib
 import sys
 import traceback
 import warnings
@@ -14,6 +13,7 @@ from rsd_jax.cli.commands import run_command
 from rsd_jax.cli.flags import COMMANDS
 from rsd_jax.cli.interrupts import heard
 from rsd_jax.cli.parsing import Parser
+from rsd_jax.cli.programs import keep_programs
 from rsd_jax.errors import (
     CheckpointError,
     ConfigError,
@@ -27,7 +27,6 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
 _TRACEBACK = "--traceback"
 _NO_MEMORY = "RESOURCE_EXHAUSTED"  # in XLA's errors
-_PROGRAMS = "JAX_COMPILATION_CACHE_DIR"
 _ABOUT = "Lossless tree-based speculative decoding of Llama-class models in JAX."
 _EXAMPLES = """examples:
   rsd check
@@ -116,16 +115,8 @@ def _prepare(*, keeps_programs: bool) -> None:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # "PyTorch is missing"
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # for terminals that cannot show every character
-    if not keeps_programs or _PROGRAMS in os.environ:
-        return
-    try:
-        cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-        folder = cache / "rsd_jax" / "programs"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # a user without a home, or one that cannot be written
-        return  # then every run compiles
-    os.environ[_PROGRAMS] = str(folder)
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    if keeps_programs:
+        keep_programs()
 
 
 def _add_completion(whole: Parser) -> None:

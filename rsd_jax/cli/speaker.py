@@ -78,6 +78,34 @@ class Speaker:
         skips = skips_of(args.skips, pair)
         return cls(pair, method, sampling, skips, args.show == "accepted", color)
 
+    @property
+    def name(self) -> str:
+        """Method and tree in words."""
+        return f"{self.method.name} {self.method.tree}".removesuffix(" -")
+
+    def answers(
+        self, prompts: Sequence[Sequence[int]], *, batch_size: int
+    ) -> Iterator[tuple[int, list[int]]]:
+        """Decodes prompts together: pairs of a prompt's index and its answer, as they are finished.
+
+        Raises:
+          ConfigError: an argument cannot be used; at once, not at the first answer.
+          NonFiniteLogitsError: see `stream`.
+        """
+        models = (self.method, self.pair.target, self.pair.draft)
+        pieces = stream(*models, prompts, batch_size=batch_size, **self._options())
+        return self._finished(pieces, len(prompts))
+
+    def _finished(
+        self, pieces: Iterator[tuple[int, list[int]]], count: int
+    ) -> Iterator[tuple[int, list[int]]]:
+        answers: list[list[int]] = [[] for _ in range(count)]
+        for index, tokens in pieces:
+            answer = answers[index]
+            answer += tokens
+            if answer[-1] in self.pair.eos_ids or len(answer) == self.sampling.max_new_tokens:
+                yield index, answer
+
     def speak(self, ids: Sequence[int], answer: Answer, *, request_id: int = 0) -> None:
         """Decodes one prompt; `answer` receives what is decoded, also of a run that is stopped.
 
@@ -105,7 +133,7 @@ class Speaker:
         text = TextStream(self.pair.tokenizer)
         terminal = sys.stdout.isatty()
         for _, tokens in stream(
-            self.method, self.pair.target, self.pair.draft, [ids], **self._options(request_id)
+            self.method, self.pair.target, self.pair.draft, [ids], **self._options([request_id])
         ):
             answer.add(len(tokens), begin)
             answer.text += (new := text.add(tokens))
@@ -129,24 +157,23 @@ class Speaker:
             self.pair.draft,
             [ids],
             record_blocks=True,
-            **self._options(request_id),
+            **self._options([request_id]),
         ):
             answer.add(len(tokens), begin)
             yield shown(growing.add(records))
         yield shown(growing.end())
 
-    def _options(self, request_id: int) -> dict[str, Any]:
+    def _options(self, request_ids: Sequence[int] | None = None) -> dict[str, Any]:
         """Keywords of `stream`."""
         values = dataclasses.asdict(self.sampling)
         values["eos_id"] = self.pair.eos_ids
         del values["eos_ids"]
-        return values | {"skips": self.skips, "request_ids": [request_id]}
+        return values | {"skips": self.skips, "request_ids": request_ids}
 
     def counts(self, answer: Answer) -> str:
         """One line about an answer: tokens, times, and what was accepted if that is shown."""
         seconds, first = answer.first
-        line = f"{self.method.name} {self.method.tree}".removesuffix(" -")
-        line += f": first tokens after {seconds:.1f} s"
+        line = f"{self.name}: first tokens after {seconds:.1f} s"
         if answer.tokens > first:
             rate = (answer.tokens - first) / (answer.seconds - seconds)
             line += f", then {rate:.1f} tokens/s"

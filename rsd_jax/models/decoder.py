@@ -148,7 +148,7 @@ class DecoderModel(LanguageModel):
     arguments of `LanguageModel.forward` in order.
 
     Attributes:
-      config: shape and constants.
+      config: shape and constants; the others are given by name.
       dtype: dtype of caches by name, e.g. "bfloat16"; the parameters' dtype decides the arithmetic.
         With float64 for both, everything is float64, the logits included.
       backend: choices that depend on the devices.
@@ -159,6 +159,7 @@ class DecoderModel(LanguageModel):
     module: ClassVar[type[nn.Module]]
 
     config: Any
+    _: dataclasses.KW_ONLY
     dtype: str = "float32"
     backend: Backend = CPU
     remat: bool = False

@@ -108,10 +108,11 @@ class NodeVerifier(Verifier):
 
     Attributes:
       all_nodes: whether all nodes are tested at once, or only reached nodes; the decisions are the
-        same. None: all at once for chains, and if `Backend.all_nodes`.
+        same. None: all at once for chains, and if `Backend.all_nodes`. Given by name, so that the
+        first argument of a subclass is the subclass's own first field.
     """
 
-    all_nodes: bool | None = None
+    all_nodes: bool | None = dataclasses.field(default=None, kw_only=True)
 
     @property
     def reads(self) -> Reads:

@@ -9,4 +9,7 @@ def _own_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    monkeypatch.setenv(
+        "JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30)
+    )  # what `rsd` sets stays no longer
     monkeypatch.setenv("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

@@ -31,6 +31,11 @@ def _said(capsys, *arguments):
         (("generate", "--prompt", " "), "--prompt is blank"),
         (("generate", "--prompt", "x", "--prompt_file", "y"), "exclude each other"),
         (("generate", "--prompt_file", "no_such_file"), "no_such_file cannot be read"),
+        (("generate", "--prompts", "x", "--prompt", "y"), "--prompt and --prompts exclude each"),
+        (("generate", "--prompts", "no_such_file"), "no_such_file' is not a file"),
+        (("generate", "--prompts", "x", "--show", "accepted"), "--show=accepted is for one prompt"),
+        (("generate", "--prompt", "x", "--out", "y"), "--out is for a file of prompts"),
+        (("generate", "--prompt", "x", "--batch_size", "2"), "--batch_size is for a file of"),
         (("generate", "--prompt", "x", "--system", "y"), "give --chat"),
         (("generate", "--prompt", "x", "--chat", "--parse_special"), "--parse_special"),
         (("generate", "--prompt", "x", "--method", "rsd"), "'rsd'"),
@@ -183,8 +188,13 @@ def test_programs_are_kept_for_commands_that_do_not_measure(monkeypatch, tmp_pat
     assert main.main(["check"]) == 0
     assert name not in os.environ
     (tmp_path / "cache").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *args: False)
+        assert main.main(["check"]) == 0
+        assert name not in os.environ
     assert main.main(["check"]) == 0
     assert os.environ[name] == str(tmp_path / "cache/rsd_jax/programs")
+    assert os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] == str(2**30)
     monkeypatch.setenv(name, "elsewhere")
     assert main.main(["check"]) == 0
     assert os.environ[name] == "elsewhere"

@@ -275,6 +275,17 @@ def test_a_key_shared_by_draft_and_acceptance_is_caught():
         assert_sampled_law(mutant.verifier, rule, dense[:1], right=right, false_alarm=FALSE_ALARM)
 
 
+@dataclasses.dataclass(frozen=True)
+class _WithField(RecursiveRejection):
+    kind: str = ""
+
+
+def test_the_first_argument_of_a_subclass_is_its_own_field():
+    assert _WithField("mine") == _WithField(kind="mine", all_nodes=None)
+    with pytest.raises(TypeError, match="positional argument"):
+        RecursiveRejection(True)
+
+
 # The kit itself: verifiers that cannot be enumerated, or return nonsense, fail loudly.
 
 

@@ -1,9 +1,10 @@
-"""`rsd generate`: continues one prompt."""
+"""`rsd generate`: continues a prompt, or each prompt of a file."""
 
 import argparse
 import pathlib
 import sys
 
+from rsd_jax.cli.answers import answer_file
 from rsd_jax.cli.interrupts import keeping
 from rsd_jax.cli.speaker import Answer, Speaker
 from rsd_jax.errors import ConfigError
@@ -12,7 +13,12 @@ from rsd_jax.text.prompts import encode_prompts, user_messages
 
 
 def run(args: argparse.Namespace) -> None:
-    """Shows the text while it is decoded, and a line of counts after it."""
+    """Shows the text while it is decoded, and a line of counts after it.
+
+    The prompts of a file are decoded together instead, and their answers written when finished.
+    """
+    if args.prompts is not None:
+        return answer_file(args)
     text = prompt_of(args)
     speaker = Speaker.of(args)
     prompt = user_messages(text.strip(), args.system) if args.chat else text
