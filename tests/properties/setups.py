@@ -110,7 +110,7 @@ SETUPS = (
     Setup("sd/block", batch=2, top_p=True),
     Setup("spectr", "bfloat16", top_k=True),
     Setup("rsd_c", records=True),
-    Setup("rsd_c/coupling", batch=2, top_p=True, records=True),
+    Setup("static/coupling", batch=2, top_p=True, records=True),
     Setup("rsd_s", batch=4, greedy=True),
     Setup("rsd_s/traversal", "float64", 2, top_p=True),
     Setup("rsd_s/match", top_p=True),
