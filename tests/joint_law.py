@@ -23,7 +23,7 @@ METHODS = {
     "spectr": {"num_drafts": 2, "length": 2},
     "rsd_c": {"branching": (2, 2)},
     "rsd_s": {"width": 2, "length": 2},
-    "static": {"parents": (-1, 0, 0, 2, 2)},
+    "static": {"parents": (-1, 0, 0, 1, 2, 2)},
     "self_rsd_c": {"branching": (2, 2)},
     # The vocabulary has three tokens. With these values every class of confidence occurs, and so do
     # both ways to stop.
