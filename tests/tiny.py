@@ -18,7 +18,7 @@ METHODS = {
     "spectr": {"num_drafts": 2, "length": 2},
     "rsd_c": {"branching": (2, 2)},
     "rsd_s": {"width": 3, "length": 2},
-    "static": {"parents": (-1, 0, 0, 0, 2, 2, 3)},
+    "static": {"parents": (-1, 0, 0, 0, 1, 3, 3)},
     "self_rsd_s": {"width": 3, "length": 2},
     "swift": {
         "length": 3,
