@@ -44,6 +44,11 @@ class SwiftDrafter(Drafter):
         return frozenset({SiblingLaw.WITHOUT_REPLACEMENT})
 
     @property
+    def words(self) -> str:
+        """The length of the chain, whatever its siblings are."""
+        return str(self.rule.length)
+
+    @property
     def needs_skips(self) -> bool:
         return True
 
