@@ -201,7 +201,7 @@ def test_the_validator_names_what_is_broken():
         (broken(parents=(0, 0)), "the root has no parent"),
         (broken(tokens=(3, V)), "tokens lie in the vocabulary"),
         (broken(parents=(3, 0)), "parents of level 2 lie in the level above"),
-        (broken(parents=(3, 2)), "parents are those of the branching"),
+        (broken(parents=(3, 2)), "parents are those of the shape"),
         (broken(valid=(2, False)), "a valid node has a valid parent"),
         (broken(valid=(3, False)), "no invalid sibling before it"),
         (broken(scores=(2, 9.0)), "descend in score"),
