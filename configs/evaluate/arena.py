@@ -8,8 +8,8 @@ Command: python launch/evaluate.py --config=configs/evaluate/arena.py
 then     python launch/plot.py runs/arena-quickstart/results.jsonl
 Variants, after a colon: `quickstart` (the default); `budgets`, one tree of each method at each
 budget and 2-2-1-1, with the method's own verifier and with coupling, eight prompts at a time;
-`top_p` and `budgets_top_p`, the same with top-p 0.95 at T > 0; `one_node`, trees of two, four and six
-children, each method's own verifier, held against the best lossless verifier.
+`top_p` and `budgets_top_p`, the same with top-p 0.95 at T > 0; `one_node`, trees of two, four and
+six children, each method's own verifier, held against the best lossless verifier.
 Expected: at T = 1, coupling above recursive rejection on all trees but chains of one token; no
 differences at T = 0.
 """

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from rsd_jax.errors import ConfigError
@@ -101,8 +102,40 @@ class MeshLayout:
         return PartitionSpec(*names)
 
     def place(self, array: Any, axes: tuple[str | None, ...], sizes: tuple[int, ...]) -> jax.Array:
-        """Puts one host array on the mesh, shard by shard."""
+        """Puts one array on the mesh, shard by shard; each process has the whole array."""
+        if isinstance(array, np.ndarray):
+            return self.place_parts(array.__getitem__, array.shape, axes, sizes)
         return jax.device_put(array, NamedSharding(self.mesh, self.spec(axes, sizes)))
+
+    def place_parts(
+        self,
+        read: Callable[[tuple[slice, ...]], np.ndarray],
+        shape: tuple[int, ...],
+        axes: tuple[str | None, ...],
+        sizes: tuple[int, ...],
+    ) -> jax.Array:
+        """Puts an array on the mesh that no host needs to hold as a whole.
+
+        Args:
+          read: gives a part of the array, by a slice with start and stop for each dimension. It is
+            called once for each part that devices of this process hold, and one part at a time is
+            on the host.
+          shape: of the whole array.
+          axes, sizes: see `spec`.
+        """
+        sharding = NamedSharding(self.mesh, self.spec(axes, sizes))
+        holders: dict[tuple[tuple[int, int], ...], list[jax.Device]] = {}
+        for device, index in sharding.addressable_devices_indices_map(shape).items():
+            bounds = tuple(
+                each.indices(size)[:2] for each, size in zip(index or (), shape, strict=True)
+            )
+            holders.setdefault(bounds, []).append(device)
+        shards: list[jax.Array] = []
+        for bounds, devices in holders.items():
+            part = read(tuple(slice(*each) for each in bounds))
+            # Waits, as a transfer that goes on would keep the part on the host.
+            shards += jax.block_until_ready([jax.device_put(part, device) for device in devices])
+        return jax.make_array_from_single_device_arrays(shape, sharding, shards)
 
     def place_buffers(self, state: Any, *, within_rows: bool = False) -> Any:
         """Inside a program: lays out every leaf of a decode state by the table.

@@ -2,11 +2,15 @@
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.models.decoder import DecoderModel
 from rsd_jax.models.family import Axes, Network
+from rsd_jax.models.stored_parameter import Index
 
 
 def split_kv_heads(model: Network, layout: MeshLayout | None, name: str) -> Network:
@@ -57,3 +61,37 @@ def with_kv_copies(array: Any, axes: Axes, copies: int) -> Any:
             by_head = by_head.repeat(copies, axis=dim)
             array = by_head.reshape(*shape[:dim], copies * shape[dim], *shape[dim + 1 :])
     return array
+
+
+def read_kv_copies(
+    read: Callable[[Index], np.ndarray], shape: tuple[int, ...], axes: Axes, copies: int
+) -> tuple[Callable[[Index], np.ndarray], tuple[int, ...]]:
+    """`with_kv_copies` of a parameter that is read by parts.
+
+    Args:
+      read: gives a part of the parameter.
+      shape: of the parameter.
+      axes, copies: as in `with_kv_copies`.
+
+    Returns:
+      a function that gives a part of the parameter with copies, and the shape of the latter. Of the
+      parameter itself it reads only the heads that the part has copies of.
+    """
+    names, heads = axes
+    if copies == 1 or "kv_heads" not in names:
+        return read, shape
+    dim = names.index("kv_heads")
+    width = shape[dim] // heads[dim]  # numbers of a head
+    group = width * copies  # of a head with its copies
+
+    def read_copies(index: Index) -> np.ndarray:
+        first, last = index[dim].start // group, -(-index[dim].stop // group)
+        own = slice(first * width, last * width)
+        part = read((*index[:dim], own, *index[dim + 1 :]))
+        counts = (*heads[:dim], last - first, *heads[dim + 1 :])
+        copied = with_kv_copies(part, (names, counts), copies)
+        cut = slice(index[dim].start - first * group, index[dim].stop - first * group)
+        found: np.ndarray = copied[(slice(None),) * dim + (cut,)]
+        return found
+
+    return read_copies, (*shape[:dim], copies * shape[dim], *shape[dim + 1 :])
