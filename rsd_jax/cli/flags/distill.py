@@ -23,7 +23,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         help="folder of the pair, if not `export` in the work directory",
     )
     parser.add_argument(
-        "--mesh", type=int, nargs=2, default=(), help="sizes of the mesh's axes data and model"
+        "--mesh",
+        type=int,
+        nargs="+",
+        default=(),
+        help="sizes of the mesh's axes data and model, and fsdp, which splits parameters and "
+        "optimiser state of training further",
     )
 
 
