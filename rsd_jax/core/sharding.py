@@ -303,6 +303,11 @@ def make_mesh(sizes: Sequence[int | str]) -> Mesh | None:
         devices of several processes would be left out.
     """
     if not sizes:
+        if jax.process_count() > 1:
+            raise ConfigError(
+                f"{jax.process_count()} processes need a mesh of all their {jax.device_count()} "
+                f"devices; give its sizes, e.g. mesh={jax.device_count()},1"
+            )
         return None
     said = f"mesh={','.join(map(str, sizes))}"
     try:

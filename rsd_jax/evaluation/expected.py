@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.processes import read
 from rsd_jax.core.sharding import over_rows
 from rsd_jax.drafters.base import ModelParams
 from rsd_jax.engine import phases
@@ -79,12 +80,12 @@ def expected_run(
         state, expected, first = _run(
             job.engine, asked, optimum_blocks, job.params, start(job, batch), job.options
         )
-        read = read_state(state)
-        results.append(to_result(read, range(batch.rows)))
-        sums.append(np.asarray(jax.device_get(expected), np.float64)[: batch.rows])
+        seen = read_state(state)
+        results.append(to_result(seen, range(batch.rows)))
+        sums.append(np.asarray(read(expected), np.float64)[: batch.rows])
         if first is not None:
-            roots.append((jax.device_get(first), results[-1].stats.blocks))
-        failures |= failed_rows(read, batch)
+            roots.append((read(first), results[-1].stats.blocks))
+        failures |= failed_rows(seen, batch)
     result = join_results(results)
     if failures:
         raise NonFiniteLogitsError(failures, result)

@@ -40,8 +40,18 @@ def shardings(layout: MeshLayout, config: ModelConfig, tree: Any) -> Any:
 
 
 def place(layout: MeshLayout | None, config: ModelConfig, tree: Any) -> Any:
-    """Puts a tree's arrays on the mesh, see `shardings`; without a layout they stay in place."""
-    return tree if layout is None else jax.device_put(tree, shardings(layout, config, tree))
+    """Puts a tree's arrays on the mesh, see `shardings`; without a layout they stay in place.
+
+    With several processes, arrays that a process has whole are the same on all.
+    """
+
+    def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+        if jax.process_count() == 1 or not leaf.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
+
+    return tree if layout is None else jax.tree.map(put, tree, shardings(layout, config, tree))
 
 
 def place_rows(layout: MeshLayout | None, rows: np.ndarray) -> jax.Array:
