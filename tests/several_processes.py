@@ -2,17 +2,16 @@
 
     python -m tests.several_processes FOLDER
 
-runs `rsd evaluate`, `rsd stream` and `rsd distill` both ways, and generation from Python, and
-compares tokens, counts and weights. A process is killed in the middle of a sweep, which then goes
-on; and a process waits for one that never starts. The processes talk over sockets of this machine
-(127.0.0.1), so this is a script and not a test of the suite. It takes some minutes. FOLDER can be
-removed afterwards.
+generates, trains and writes responses both ways, runs `rsd evaluate` and `rsd stream` both ways,
+and compares tokens, counts and weights. A process is killed in the middle of a sweep, which then
+goes on; and a process waits for one that never starts. The processes talk over sockets of this
+machine (127.0.0.1), so this is a script and not a test of the suite. It takes some minutes. FOLDER
+can be removed afterwards.
 """
 
 import argparse
 import contextlib
 import dataclasses
-import functools
 import json
 import os
 import pathlib
@@ -30,8 +29,10 @@ from tests import ROOT
 
 ONE, TWO = "one", "two"
 _WAYS, _MODELS = (ONE, TWO), ("target", "draft")
+_PARTS = ("work", "evaluate", "stream")
+STEPS = 20
 RELATIVE = 1e-5
-"""Bound of the difference of weights after 20 steps, relative to the largest weight of a leaf."""
+"""Bound of the difference of weights after these steps, relative to a leaf's largest weight."""
 
 _SWEEP = """
 from configs.evaluate import experiment1, pairs
@@ -40,7 +41,7 @@ def get_config():
     config.pairs = dict(tiny=pairs.pair(target=%(target)r, draft=%(draft)r))
     config.tasks = dict(number_words=pairs.task(
         num_prompts=6, max_new_tokens=24, temperatures=(0.5,)))
-    config.trees = dict(sd=("2",), rsd_s=("2x2",))
+    config.trees = dict(sd=("2",))
     config.verifiers = dict.fromkeys(config.trees, ())
     config.update(seeds=(0, 1, 2), batch_size=4, cells_together=1, mesh=(4, 1))
     return config
@@ -52,24 +53,6 @@ def get_config():
     config.pair.update(shipped="", target=%(target)r)
     config.task.update(num_prompts=3, max_new_tokens=64)
     config.update(phases=False, mesh=(2, 2))
-    return config
-"""
-_DISTILL = """
-from configs.distill import quickstart
-def get_config():
-    config = quickstart.get_config().copy_and_resolve_references().unlock()
-    for stage in ("target", "draft"):
-        model, recipe = config[stage].model, config[stage].recipe
-        model.update(vocab_size=300, hidden_size=16, intermediate_size=16, head_dim=4)
-        model.update(num_layers=1, num_heads=2, num_kv_heads=1, max_positions=1024)
-        recipe.update(steps=20, batch_size=4, window=120, eval_windows=4, eval_batch_size=4)
-        recipe.update(optimizer="adamw", learning_rate=1e-3, warmup_steps=1, log_every=5)
-        recipe.update(compute_dtype="float32", checkpoint_every=10)
-    config.draft_warm_start = None
-    config.update(corpus_root=%(library)r, vocab_size=300, max_prompt_tokens=200)
-    config.number_words.update(train=20, heldout=2)
-    config.prompts.update(library=0, number_words=6, docstrings=2)
-    config.responses.update(batch_size=4, max_new_tokens=8, prompts_per_shard=4, top_logprobs=8)
     return config
 """
 
@@ -135,33 +118,43 @@ def check(what: str, *, holds: bool) -> None:
 # --- tokens ---------------------------------------------------------------------------------------
 
 
-def generate(out: pathlib.Path) -> None:
-    """Writes tokens and counts of several methods on two meshes."""
+def work(out: pathlib.Path) -> None:
+    """Generates on a mesh of 2 x 2, trains on one of 2 x 1 x 2, and writes responses."""
     import jax
 
     import rsd_jax
     from rsd_jax.core.processes import on_writer
+    from rsd_jax.core.sharding import make_mesh
+    from rsd_jax.distillation.responses.generate import generate_responses
+    from rsd_jax.distillation.settings import ResponseSettings, TrainingSettings
+    from rsd_jax.distillation.training.train import train
+    from rsd_jax.models.llama import LlamaModel
+    from rsd_jax.models.loading import load_tokenizer
+    from rsd_jax.testing.tiny_llama import TINY_CONFIG
 
-    found: dict[str, Any] = {}
-    methods: dict[str, dict[str, int]] = {"ar": {}, "rsd_s": {"width": 2, "length": 2}}
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
     models = out.parents[1] / "models"
+    target, draft = (rsd_jax.load_model(models / name, mesh=make_mesh((2, 2))) for name in _MODELS)
     prompts = [[1, 2, 3], [4, 5], [6, 7, 8, 9], [10], [11, 12]]
-    for sizes in ((4, 1), (2, 2)):
-        mesh = jax.make_mesh(sizes, ("data", "model"))
-        target, draft = (rsd_jax.load_model(models / name, mesh=mesh) for name in _MODELS)
-        for name, options in methods.items():
-            result = rsd_jax.generate(
-                rsd_jax.build_method(name, **options),
-                target,
-                draft,
-                prompts,
-                max_new_tokens=24,
-                temperature=0.5,
-                batch_size=4,
-            )
-            counts = {key: value.tolist() for key, value in vars(result.stats).items()}
-            found[f"{name} {sizes}"] = [result.tokens, counts]
-    on_writer((out / "tokens.json").write_text, json.dumps(found))
+    method = rsd_jax.build_method("rsd_s", width=2, length=2)
+    result = rsd_jax.generate(
+        method, target, draft, prompts, max_new_tokens=24, temperature=0.5, batch_size=4
+    )
+    counts = {key: value.tolist() for key, value in vars(result.stats).items()}
+    on_writer((out / "tokens.json").write_text, json.dumps([result.tokens, counts]))
+
+    recipe = TrainingSettings(
+        steps=STEPS, batch_size=4, window=32, learning_rate=1e-2, log_every=5, checkpoint_every=10
+    )
+    text = np.random.default_rng(0).integers(2, 32, 2000).astype(np.uint16)
+    train(LlamaModel(TINY_CONFIG), recipe, text, out / "training", mesh=make_mesh((2, 1, 2)))
+
+    settings = ResponseSettings(
+        temperatures=(0.7,), max_new_tokens=8, batch_size=4, prompts_per_shard=3, top_logprobs=4
+    )
+    named = {f"prompt {index}": prompt for index, prompt in enumerate(prompts)}
+    tokenizer = load_tokenizer(models / "target")
+    generate_responses(target, named, settings, out / "responses", tokenizer=tokenizer)
 
 
 def _write_models(folder: pathlib.Path) -> None:
@@ -182,10 +175,40 @@ def _write_models(folder: pathlib.Path) -> None:
             shutil.copy(shipped, folder / name / file)
 
 
-def _same_tokens(root: pathlib.Path) -> None:
-    both_ways("generate", ["tests.several_processes", "--worker"], root, "--out")
-    one, two = (json.loads((root / "generate" / way / "tokens.json").read_text()) for way in _WAYS)
-    check(f"tokens and counts of {len(one)} runs of `generate` are the same", holds=one == two)
+def _same_work(root: pathlib.Path) -> None:
+    both_ways("work", ["tests.several_processes", "--worker"], root, "--out")
+    one, two = (root / "work" / way for way in _WAYS)
+    tokens = [json.loads((way / "tokens.json").read_text()) for way in (one, two)]
+    check("tokens and counts of `generate` are the same", holds=tokens[0] == tokens[1])
+    shards = [sorted((way / "responses").glob("*.npz")) for way in (one, two)]
+    same = [path.name for path in shards[0]] == [path.name for path in shards[1]]
+    for ours, theirs in zip(*shards, strict=True):
+        a, b = np.load(ours), np.load(theirs)
+        same &= all(np.array_equal(a[k], b[k]) for k in ("tokens", "length", "request_id", "ended"))
+    check(f"responses: tokens of {len(shards[0])} shards are the same", holds=same)
+    mine, yours = (_weights(way / "training") for way in (one, two))
+    worst = max(float(np.abs(mine[k] - yours[k]).max() / np.abs(mine[k]).max()) for k in mine)
+    check(f"weights after {STEPS} steps differ by {worst:.1e}", holds=worst <= RELATIVE)
+    losses = [(way / "training" / "metrics.jsonl").read_text().count("\n") for way in (one, two)]
+    check(f"{losses[0]} rows of losses, written once", holds=losses[0] == losses[1])
+
+
+def _weights(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """The parameters of the newest checkpoint, on one device."""
+    import flax.traverse_util
+
+    from rsd_jax.distillation.settings import TrainingSettings
+    from rsd_jax.distillation.training.checkpoints import Checkpoints
+    from rsd_jax.distillation.training.step import abstract_state
+    from rsd_jax.models.llama import LlamaModel
+    from rsd_jax.testing.tiny_llama import TINY_CONFIG
+
+    recipe = TrainingSettings(steps=STEPS, batch_size=4)
+    with contextlib.closing(Checkpoints(folder / "checkpoints")) as saved:
+        step, state = saved.restore(abstract_state(LlamaModel(TINY_CONFIG), recipe))
+    assert step == STEPS
+    flat = flax.traverse_util.flatten_dict(state.params, sep="/")
+    return {name: np.asarray(leaf) for name, leaf in flat.items()}
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -255,52 +278,11 @@ def _missing(root: pathlib.Path, command: Sequence[str]) -> None:
     )
 
 
-# --- training -------------------------------------------------------------------------------------
-
-
-def _library(folder: pathlib.Path) -> pathlib.Path:
-    """Text to train on: small modules, each with a function that has a docstring."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for i in range(80):
-        body = "".join(f"    total_{j} = argument + {j}\n" for j in range(60))
-        (folder / f"module{i}.py").write_text(
-            f'def function_{i}(argument):\n    """Return the argument plus {i}."""\n'
-            f"    return argument + {i}\n\n\ndef long_{i}(argument):\n{body}"
-        )
-    return folder
-
-
-def _same_training(root: pathlib.Path, config: pathlib.Path) -> None:
-    from rsd_jax.cli.configurations import read_configuration
-    from rsd_jax.distillation.settings import Settings
-    from rsd_jax.distillation.workspace import Workspace
-
-    settings = Settings.from_config(read_configuration(str(config), [], "distill", ()))
-    import flax.traverse_util
-
-    spaces = [Workspace(settings, root / "distill" / way, root / "x") for way in _WAYS]
-    for stage in ("target",):
-        one, two = (
-            flax.traverse_util.flatten_dict(space.params(stage), sep="/") for space in spaces
-        )
-        worst = max(
-            float(np.abs(np.asarray(one[k]) - np.asarray(two[k])).max() / np.abs(one[k]).max())
-            for k in one
-        )
-        check(f"{stage}: weights after 20 steps differ by {worst:.1e}", holds=worst <= RELATIVE)
-    shards = [sorted((space.root / "responses").glob("*.npz")) for space in spaces]
-    same = [p.name for p in shards[0]] == [p.name for p in shards[1]]
-    for ours, theirs in zip(*shards, strict=True):
-        a, b = np.load(ours), np.load(theirs)
-        same &= all(np.array_equal(a[k], b[k]) for k in ("tokens", "length", "request_id", "ended"))
-    check(f"responses: tokens of {len(shards[0])} shards are the same", holds=same)
-
-
 def main() -> None:
     """Runs everything in a folder, or is one of the processes that generate."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=pathlib.Path, nargs="?", help="for all results")
-    parser.add_argument("--only", nargs="+", choices=("generate", "evaluate", "stream", "distill"))
+    parser.add_argument("--only", nargs="+", choices=_PARTS)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=pathlib.Path, help=argparse.SUPPRESS)
     from rsd_jax.cli.flags.processes import add_process_flags
@@ -311,36 +293,29 @@ def main() -> None:
         from rsd_jax.cli.processes import together
 
         with together(args) if args.distributed else contextlib.nullcontext():
-            generate(args.out)
+            work(args.out)
         return
     if args.folder is None:
         parser.error("FOLDER is missing")
     root = args.folder.resolve()
     root.mkdir(parents=True, exist_ok=True)
     places = {name: str(root / "models" / name) for name in _MODELS}
-    places["library"] = str(_library(root / "library"))
     _write_models(root / "models")
-    for name, text in {"sweep": _SWEEP, "stream": _STREAM, "distill": _DISTILL}.items():
+    for name, text in {"sweep": _SWEEP, "stream": _STREAM}.items():
         (root / f"{name}.py").write_text(text % places)
-    wanted = args.only or ("generate", "evaluate", "stream", "distill")
-    command = functools.partial(lambda name, file: ["rsd_jax.cli", name, "--config", str(file)])
-    sweep = command("evaluate", root / "sweep.py")
-    if "generate" in wanted:
-        _same_tokens(root)
+    wanted = args.only or _PARTS
+    sweep = ["rsd_jax.cli", "evaluate", "--config", str(root / "sweep.py")]
+    stream = ["rsd_jax.cli", "stream", "--config", str(root / "stream.py")]
+    if "work" in wanted:
+        _same_work(root)
     if "evaluate" in wanted:
+        _missing(root, sweep)
         both_ways("evaluate", sweep, root, "--config.out_dir")
         _same_rows("evaluate", root)
         _killed(root, sweep)
-        _missing(root, sweep)
     if "stream" in wanted:
-        both_ways("stream", command("stream", root / "stream.py"), root, "--config.out_dir")
+        both_ways("stream", stream, root, "--config.out_dir")
         _same_rows("stream", root)
-    if "distill" in wanted:
-        mesh = ["--mesh", "2", "1", "2"]
-        distill = [*command("distill", root / "distill.py"), *mesh]
-        for stage in ("text", "target", "generate"):
-            both_ways("distill", [*distill, "--stage", stage], root, "--workdir")
-        _same_training(root, root / "distill.py")
     print("all holds")
 
 
