@@ -8,8 +8,8 @@ length from the rows; all rows are kept.
 Command: python launch/evaluate.py --config=configs/evaluate/experiment1.py
 then     python launch/plot.py runs/experiment1-quickstart/results.jsonl
 Variants, after a colon: `quickstart` (the default), `quick` (few trees and prompts), `llama2_7b`,
-`llama2_13b`, `llama2_chat_7b`, `llama2_chat_13b`, `opt_13b_125m`, `opt_13b_350m`; see pairs.py for
-their data and settings.
+`llama2_13b`, `llama2_70b`, their chat models (`llama2_chat_7b` and so on), `opt_13b_125m`,
+`opt_13b_350m`; see pairs.py for their data and settings.
 Expected: block efficiency RSD-S >= RSD-C >= SpecTr >= SD at every length, growing with the length;
 accuracy relative to "ar" 1.0 within its interval.
 """

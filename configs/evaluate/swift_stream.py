@@ -62,6 +62,7 @@ def get_config(variant: str = "published") -> ConfigDict:
     config.use_search = ""
     config.seed = 0
     config.phases = True
+    config.mesh = ()  # sizes of the axes data and model; empty: one device
     config.out_dir = f"runs/swift_stream-{variant}"
     config.lock()
     return config

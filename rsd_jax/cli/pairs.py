@@ -1,6 +1,7 @@
 """Loads pairs for the commands, as a configuration or flags describe them."""
 
 import dataclasses
+import functools
 import warnings
 
 import jax
@@ -32,18 +33,14 @@ def load_pair(source: PairSource, mesh: jax.sharding.Mesh | None = None) -> Load
             dtype=source.dtype,
             mesh=mesh,
             replicate_draft=source.replicate_draft,
+            progress=True,
         )
     else:
         tokenizer = _tokenizer(source.tokenizer or source.target)  # first, as weights take long
+        load = functools.partial(load_model, dtype=source.dtype, mesh=mesh, progress=True)
         pair = LoadedPair(
-            target=load_model(
-                source.target, dtype=source.dtype, mesh=mesh, adapter=source.adapter or None
-            ),
-            draft=load_model(
-                source.draft, dtype=source.dtype, mesh=mesh, replicated=source.replicate_draft
-            )
-            if source.draft
-            else None,
+            target=load(source.target, adapter=source.adapter or None),
+            draft=load(source.draft, replicated=source.replicate_draft) if source.draft else None,
             tokenizer=tokenizer,
         )
     if pair.draft is not None and source.draft and source.share_tokens:

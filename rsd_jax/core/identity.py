@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from rsd_jax.core.processes import read
 from rsd_jax.core.types import LoadedModel, Params
 from rsd_jax.errors import ConfigError
 
@@ -39,7 +40,7 @@ def search_identity(target: LoadedModel) -> dict[str, Any]:
     held = sum(int(leaf.size) for leaf in jax.tree.leaves(target.params))
     count = held if sizes is None else sizes.num_parameters
     digest = hashlib.sha256()
-    for glance in jax.device_get(_glances(target.params, _SEARCH_GLANCE, "bfloat16")):
+    for glance in read(_glances(target.params, _SEARCH_GLANCE, "bfloat16")):
         digest.update(glance.astype("<f4").tobytes())
     return {
         "num_layers": int(model.num_layers),
@@ -54,7 +55,7 @@ def row_digest(*models: LoadedModel) -> str:
     digest = hashlib.sha256()
     for loaded in models:
         leaves, _ = jax.tree_util.tree_flatten_with_path(loaded.params)
-        glances = jax.device_get(_glances(loaded.params, _ROW_GLANCE, "float32"))
+        glances = read(_glances(loaded.params, _ROW_GLANCE, "float32"))
         for (path, leaf), glance in zip(leaves, glances, strict=True):
             name = f"{jax.tree_util.keystr(path)} {leaf.shape}"
             digest.update(name.encode() + glance.tobytes())
@@ -70,7 +71,7 @@ def weights_checksum(params: Params) -> str:
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     for path, leaf in leaves:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        array = np.ascontiguousarray(leaf)
+        array = np.ascontiguousarray(read(leaf))
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.processes import read
 from rsd_jax.core.sampling import Purpose, gumbels, row_keys
 from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.core.types import LanguageModel, Params
@@ -170,7 +171,7 @@ def evaluate_windows(
         else:
             ids = jnp.arange(rows.start, rows.stop, dtype=jnp.int32)
             values = _pair_losses(teacher[0], model, teacher[1], params, batch, ids)
-        means, by_window = jax.device_get(values)
+        means, by_window = read(values)
         for name, value in means.items():
             sums[name] = sums.get(name, 0.0) + np.asarray(value, np.float64)
         for name, value in by_window.items():

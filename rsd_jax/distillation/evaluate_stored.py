@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.processes import read
 from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.core.types import LanguageModel, Params
 from rsd_jax.distillation.data.windows import Top, Windows
@@ -68,7 +69,7 @@ def evaluate_stored(
     for first in range(0, len(windows.tokens) - batch_size + 1, batch_size):
         rows = slice(first, first + batch_size)
         part = Windows(windows.tokens[rows], mask[rows], Top(*(array[rows] for array in stored)))
-        measured = jax.device_get(_measures(model, params, as_batch(part, layout, top=True)))
+        measured = read(_measures(model, params, as_batch(part, layout, top=True)))
         labels += float(mask[rows].sum())
         for name, values in measured.items():
             kept = np.where(mask[rows], values, 0.0).sum(dtype=np.float64)

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 
+from rsd_jax.core.processes import on_writer, writer_holds
 from rsd_jax.distillation.responses.generate import ShardProgress
 from rsd_jax.distillation.stages.decoding import decode_test_prompts
 from rsd_jax.distillation.stages.export import export
@@ -45,11 +46,15 @@ EXTRA_STAGES: dict[str, Callable[[Workspace], None]] = {
 }
 """Stages that are not needed to make a pair."""
 
+_OF_FILES = ("text", VOCABULARY, "prompts")  # these read and write files, and use no device
+
 
 def run_stage(
     workspace: Workspace, stage: str, progress: Callable[[ShardProgress], None] | None = None
 ) -> None:
     """Runs one stage; training and generation resume, all other stages start again.
+
+    With several processes, all of them see the work directory, and all have to call this.
 
     Args:
       workspace: what the stages read and write.
@@ -69,5 +74,8 @@ def run_stage(
         raise ConfigError(f"stage={stage!r} must be one of {(*STAGES, *EXTRA_STAGES)}")
     if stage not in (SKIPPING, "prompts"):  # these have no draft
         workspace.check_models()
-    with sole_writer(workspace.root):
-        stages[stage](workspace)
+    with writer_holds(lambda: sole_writer(workspace.root)):
+        if stage in _OF_FILES:
+            on_writer(stages[stage], workspace)
+        else:
+            stages[stage](workspace)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.processes import read
 from rsd_jax.engine.batching import Batch
 from rsd_jax.engine.decoding import UNLIMITED, refill
 from rsd_jax.engine.job import Job, start
@@ -47,7 +48,7 @@ def read_state(state: DecodeState, observed: Any = None) -> dict[str, Any]:
     """Reads everything that a result needs from the device, in a single transfer."""
     names = ("tokens", "prompt_length", "end", "done", "hit_eos", "failed_block", "stats")
     values = {name: getattr(state, name) for name in names}
-    return jax.device_get(values | {"observed": observed})
+    return read(values | {"observed": observed})
 
 
 def steps(job: Job, run: RunBlocks, blocks: int = int(UNLIMITED)) -> Iterator[Step]:

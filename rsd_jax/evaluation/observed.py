@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.processes import read
 from rsd_jax.core.sharding import over_rows
 from rsd_jax.core.tree import DraftTree
 from rsd_jax.drafters.base import ModelParams
@@ -75,12 +76,12 @@ def observed_run(job: Job, measures: tuple[Measure, ...], *, root_blocks: int = 
         state, found, first = _run(
             job.engine, measures, root_blocks, job.params, start(job, batch), job.options
         )
-        read = read_state(state)
-        results.append(to_result(read, range(batch.rows)))
-        sums.append([np.asarray(x, np.float64)[: batch.rows] for x in jax.device_get(found)])
+        seen = read_state(state)
+        results.append(to_result(seen, range(batch.rows)))
+        sums.append([np.asarray(each, np.float64)[: batch.rows] for each in read(found)])
         if first is not None:
-            roots.append((jax.device_get(first), results[-1].stats.blocks))
-        failures |= failed_rows(read, batch)
+            roots.append((read(first), results[-1].stats.blocks))
+        failures |= failed_rows(seen, batch)
     result = join_results(results)
     if failures:
         raise NonFiniteLogitsError(failures, result)

@@ -25,6 +25,7 @@ from rsd_jax.models.adapter_config import (
 )
 from rsd_jax.models.families import family_of
 from rsd_jax.models.family import ModelConfig, Path, TensorSpec
+from rsd_jax.models.stored_parameter import Index
 from rsd_jax.models.weight_files import (
     HEAD,
     MATRIX,
@@ -54,19 +55,20 @@ class Adapter:
     scales: Mapping[Path, float]
     tables: Mapping[Path, np.ndarray]
 
-    def added_to(self, path: Path, value: np.ndarray) -> np.ndarray:
-        """A parameter of the model with what the adapter adds, rounded once to its dtype.
+    def added_to(self, path: Path, value: np.ndarray, index: Index = ()) -> np.ndarray:
+        """A part of a parameter with what the adapter adds, rounded once to its dtype.
 
         Args:
           path: of the parameter.
           value: a kernel [in, out] becomes the kernel plus the adapter's product; every other
             parameter stays as it is.
+          index: of the part `value` within the parameter; empty for the whole parameter.
 
         Raises:
           ConfigError: the adapter holds this parameter whole, with other values.
         """
         own = self.tables.get(path)
-        if own is not None and not np.array_equal(own.astype(value.dtype), value):
+        if own is not None and not np.array_equal(own[index].astype(value.dtype), value):
             raise ConfigError(
                 f"{self.directory} replaces the model's {'/'.join(path)}, which is not supported; "
                 f"{MERGE}"
@@ -74,6 +76,8 @@ class Adapter:
         if path not in self.factors:
             return value
         a, b = self.factors[path]
+        if index:
+            a, b = a[index[0]], b[:, index[1]]
         adapted: np.ndarray = value.astype(np.float32) + np.float32(self.scales[path]) * (a @ b)
         return adapted.astype(value.dtype)
 

@@ -1,8 +1,9 @@
 """A Hugging Face model directory and the parameters of the model in it.
 
 The headers of the files are checked before any tensor is read, so that errors are found at once.
-Tensors are then read, cast and placed one at a time. The host holds one tensor at a time, besides
-what `place` keeps on the host.
+Tensors are then placed one at a time, by parts, each cast and transposed as it is read: what no
+device of this process holds is not read. The host holds one part at a time, besides what `place`
+keeps on the host.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.traverse_util
@@ -29,6 +30,7 @@ from rsd_jax.models.family import ModelConfig, Path, TensorSpec
 from rsd_jax.models.gguf_config import config_json
 from rsd_jax.models.gguf_files import SUFFIX, is_gguf, read_gguf
 from rsd_jax.models.gguf_weights import stored_tensors
+from rsd_jax.models.stored_parameter import StoredParameter
 from rsd_jax.models.weight_files import (
     ADAPTER_CONFIG,
     CONFIG,
@@ -42,8 +44,8 @@ from rsd_jax.models.weight_files import (
     stored_under,
 )
 
-Place = Callable[[Path, np.ndarray], jax.Array]
-"""Puts one parameter on its devices: (path in the tree, host array) -> array."""
+Place = Callable[[Path, StoredParameter], Any]
+"""Puts one parameter on its devices: (path in the tree, parameter in its file) -> array."""
 
 
 def read_config(directory: str | os.PathLike[str]) -> Any:
@@ -101,6 +103,7 @@ def load_params(
     *,
     dtype: Any,
     place: Place | None = None,
+    progress: bool = False,
 ) -> Params:
     """Loads the weights of `directory`, checked against `config` before anything is read.
 
@@ -110,8 +113,9 @@ def load_params(
       config: from `read_config`.
       dtype: floating dtype that every parameter is cast to.
       place: receives each parameter's path, e.g. ("layers_0", "mlp", "up_proj", "kernel"), and
-        its value as a NumPy array (possibly a transposed view) of `dtype`, one at a time; by
-        default `jnp.asarray`.
+        the parameter, of which it reads what it needs, one at a time; by default puts all of it on
+        the default device.
+      progress: whether a bar on standard error, where that is a terminal, counts the parameters.
 
     Returns:
       The parameter tree of the family's network, leaves as returned by `place`.
@@ -124,7 +128,7 @@ def load_params(
     kind = _float_dtype(dtype)
     if kind == np.float64 and jnp.result_type(float) != np.float64:
         raise ConfigError("dtype='float64' needs jax.enable_x64; use 'float32' or 'bfloat16'")
-    place = place or (lambda _, array: jnp.asarray(array))
+    place = place or (lambda _, stored: jnp.asarray(stored.read()))
     specs = family_of(config).tensors(config)
     params: dict[Path, jax.Array] = {}
     with contextlib.ExitStack() as stack:
@@ -135,11 +139,23 @@ def load_params(
             path = existing_directory(directory)
             found = open_weights(path, stack)
         check_tensors(path, found, {name: spec.stored for name, spec in specs.items()})
-        for name, spec in specs.items():
+        for name, spec in _counted(specs, path, progress):
             stored = stored_under(name, found, specs)
-            array = found[stored].file.get_tensor(stored).astype(kind, copy=False)
-            params[spec.path] = place(spec.path, array.T if spec.transposed else array)
+            params[spec.path] = place(spec.path, StoredParameter(found[stored], stored, spec, kind))
     return flax.traverse_util.unflatten_dict(params)
+
+
+def _counted(
+    specs: Mapping[str, TensorSpec], path: pathlib.Path, progress: bool
+) -> Iterable[tuple[str, TensorSpec]]:
+    """The tensors one after the other, with a bar if `progress`."""
+    if not progress:
+        return specs.items()
+    from tqdm import tqdm
+
+    said = f"loading {path.resolve().name}"
+    # None: no bar where standard error is a file or a pipe.
+    return tqdm(specs.items(), desc=said, unit="tensor", leave=False, disable=None)
 
 
 def _check_params(flat: Mapping[Path, Any], specs: Mapping[str, TensorSpec]) -> None:

@@ -3,6 +3,7 @@
 Source: `convert_hf_to_gguf.py` of llama.cpp, which writes such files.
 """
 
+import dataclasses
 import functools
 import re
 from collections.abc import Mapping
@@ -30,10 +31,18 @@ _LAYER = {
 _MORE = {"qwen3": {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}}
 
 
-class _Header(NamedTuple):
-    """The header of a tensor, as `get_slice` of safetensors gives it."""
+@dataclasses.dataclass(frozen=True)
+class _Slices:
+    """A tensor that is read by parts, as `get_slice` of safetensors gives it."""
 
     tensor: GgufTensor
+
+    @functools.cached_property
+    def _values(self) -> np.ndarray:
+        return self.tensor.values()  # a format has no parts that could be read alone
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        return self._values[index]
 
     def get_shape(self) -> list[int]:
         return list(self.tensor.shape)
@@ -47,11 +56,8 @@ class _Weights(NamedTuple):
 
     tensors: Mapping[str, GgufTensor]
 
-    def get_slice(self, name: str) -> _Header:
-        return _Header(self.tensors[name])
-
-    def get_tensor(self, name: str) -> np.ndarray:
-        return self.tensors[name].values()
+    def get_slice(self, name: str) -> _Slices:
+        return _Slices(self.tensors[name])
 
 
 def stored_tensors(file: GgufFile) -> dict[str, Stored]:

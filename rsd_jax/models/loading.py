@@ -19,11 +19,12 @@ from rsd_jax.models.checkpoint import load_params, read_config
 from rsd_jax.models.dtypes import computed_dtype, dtype_name
 from rsd_jax.models.ends import end_ids
 from rsd_jax.models.families import family_of
-from rsd_jax.models.family import ModelConfig, Network
+from rsd_jax.models.family import ModelConfig, Network, Path
 from rsd_jax.models.gguf_files import is_gguf, read_gguf
 from rsd_jax.models.hub import local_path, origin_of
-from rsd_jax.models.kv_heads import split_kv_heads, with_kv_copies
+from rsd_jax.models.kv_heads import read_kv_copies, split_kv_heads, with_kv_copies
 from rsd_jax.models.shapes import NAMED_CONFIGS
+from rsd_jax.models.stored_parameter import Index, StoredParameter
 from rsd_jax.models.token_map import on_mapped_tokens, read_token_map
 from rsd_jax.models.weight_files import existing_directory
 from rsd_jax.text.gguf_tokenizer import tokenizer_from_gguf
@@ -39,6 +40,7 @@ def load_model(
     mesh: jax.sharding.Mesh | None = None,
     replicated: bool = False,
     adapter: str | pathlib.Path | None = None,
+    progress: bool = False,
 ) -> LoadedModel:
     """Loads a model of a family in `rsd_jax.models.families.FAMILIES`.
 
@@ -57,6 +59,7 @@ def load_model(
       replicated: whether every device of the axis "model" has the whole model and its caches, as
         may pay for a small draft: its passes then have no collectives (docs/performance.md).
       adapter: directory of a low-rank adapter in PEFT's format, which is added to the weights.
+      progress: whether a bar on standard error, where that is a terminal, counts the parameters.
 
     Raises:
       CheckpointError: the directory or a file is missing, truncated or wrongly shaped; or the Hub
@@ -74,17 +77,20 @@ def load_model(
     model = split_kv_heads(build_model(config, dtype=computed, layout=layout), layout, str(path))
     family, added = family_of(config), None if adapter is None else load_adapter(adapter, config)
 
-    def place(names: tuple[str, ...], array: np.ndarray) -> jax.Array:
-        if added is not None:
-            array = added.added_to(names, array)
-        array = array.astype(computed, copy=False)
+    def place(names: Path, stored: StoredParameter) -> jax.Array:
+        def read(index: Index) -> np.ndarray:
+            if added is None:
+                return stored.read(index, computed)
+            return added.added_to(names, stored.read(index), index).astype(computed, copy=False)
+
         if layout is None:
-            return jnp.asarray(array)
-        array = with_kv_copies(array, family.axes(config, names), model.kv_copies)
-        return family.place(layout, model.stored_config, names, array)
+            return jnp.asarray(read(tuple(slice(0, size) for size in stored.shape)))
+        axes = family.axes(config, names)
+        parts, shape = read_kv_copies(read, stored.shape, axes, model.kv_copies)
+        return layout.place_parts(parts, shape, *family.axes(model.stored_config, names))
 
     tokens = None if is_gguf(files) else read_token_map(files, config.vocab_size)
-    params = load_params(files, config, dtype=stored, place=place)
+    params = load_params(files, config, dtype=stored, place=place, progress=progress)
     loaded = LoadedModel(model, params, layout, origin_of(path))
     return loaded if tokens is None else on_mapped_tokens(loaded, tokens.draft_ids)
 

@@ -48,6 +48,7 @@ def load_pair(
     dtype: Any = "float32",
     mesh: jax.sharding.Mesh | None = None,
     replicate_draft: bool = False,
+    progress: bool = False,
 ) -> LoadedPair:
     """Loads a pair by its name.
 
@@ -63,16 +64,18 @@ def load_pair(
         model.
       dtype, mesh: see `load_model`.
       replicate_draft: `replicated` of `load_model` for the draft.
+      progress: see `load_model`.
 
     Raises:
       ConfigError: no such pair or source, or the package is not installed.
       CheckpointError: see `load_model`.
     """
     check_pair_name(name, source, draft)
-    load_draft = functools.partial(load_model, dtype=dtype, mesh=mesh, replicated=replicate_draft)
+    load = functools.partial(load_model, dtype=dtype, mesh=mesh, progress=progress)
+    load_draft = functools.partial(load, replicated=replicate_draft)
     if name in SOURCES:
         found = target_path(name, source)
-        target = load_model(found, dtype=dtype, mesh=mesh)
+        target = load(found)
         if isinstance(found, pathlib.Path):
             version = importlib.metadata.version(_PACKAGE)
             origin = Origin(f"{_PACKAGE}=={version}", files_sha256(found))
@@ -82,9 +85,7 @@ def load_pair(
     directory = shipped_pair_directory(name)
     adapter = _SHIPPED[name][1]
     return LoadedPair(
-        target=load_model(
-            directory / "target", dtype=dtype, mesh=mesh, adapter=adapter and directory / adapter
-        ),
+        target=load(directory / "target", adapter=adapter and directory / adapter),
         draft=load_draft(directory / "draft"),
         tokenizer=load_tokenizer(directory / "target"),
     )

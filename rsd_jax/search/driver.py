@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsd_jax.core.identity import check_identity, search_identity
+from rsd_jax.core.processes import agreed, read
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.drafters.base import ModelParams
 from rsd_jax.engine import decoding
@@ -103,7 +104,7 @@ class _Search:
     def _try_candidate(self, decoding: DecodeState, instance: int, clock: Clock) -> Reading:
         """Scores the next candidate if the response of some row is long enough."""
         with clock.phase("suggest"):
-            candidate = self._next = self._next or propose(self.state)
+            candidate = self._next = self._next or agreed(propose(self.state))
         engine = self.job.engine
         with clock.phase("matchness"):
             scored = read_matchness(
@@ -116,7 +117,7 @@ class _Search:
             )
             jax.block_until_ready(scored)
         with clock.phase("read"):
-            reading = jax.device_get(scored)
+            reading = read(scored)
         if reading.scored:
             score, best = float(reading.score), self.state.best_score
             self.state, self._next = self.state.update(candidate, score), None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from rsd_jax.core.identity import check_identity, search_identity
+from rsd_jax.core.processes import on_writer
 from rsd_jax.core.skips import from_switches, num_switches, start_set, to_switches
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.errors import is_integer, is_number
@@ -136,7 +137,7 @@ class SearchState:
         Raises:
           ConfigError: the file is missing, corrupt, or of another model.
         """
-        fields = files.read(path)
+        fields = on_writer(files.read, path)
         check_identity(f"the search {path}", fields.get("identity"), search_identity(target))
         size = num_switches(target.model.num_layers)
         try:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from rsd_jax.core.sharding import MeshLayout
+from rsd_jax.core.sharding import MeshLayout, make_mesh
 from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training.checkpoints import Checkpoints
@@ -57,7 +57,7 @@ def train_three(tmp_path_factory):
 
     @functools.cache
     def run(recipe, shape=None):
-        mesh = None if shape is None else jax.make_mesh(shape, ("data", "model"))
+        mesh = make_mesh(shape or ())
         directory = tmp_path_factory.mktemp("run")
         with jax.numpy_dtype_promotion("standard"):
             return train(_MODEL, recipe, _TEXT, directory, teacher=teacher, mesh=mesh), directory
@@ -125,6 +125,42 @@ def test_a_mesh_trains_as_one_device(optimizer, changes, train_three):
     checkpoints.close()
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_fsdp_trains_as_one_device(accumulate, train_three):
+    """Two by two by two: every matrix and its moments are split over four devices."""
+    recipe = dataclasses.replace(_RECIPES["adamw"], accumulate=accumulate)
+    state, directory = train_three(recipe, (2, 2, 2))
+    _assert_close(state, train_three(_RECIPES["adamw"])[0])
+    sharded = [leaf for leaf in jax.tree.leaves(state) if leaf.ndim == 2]
+    assert all(np.prod(leaf.sharding.shard_shape(leaf.shape)) == leaf.size / 4 for leaf in sharded)
+
+    windows = _TEXT[:56].reshape(8, 7).astype(np.int32)
+    layout = MeshLayout.of(make_mesh((2, 2, 2)))
+    measured = evaluate(_MODEL, state.params, windows, layout=layout)
+    expected = evaluate(_MODEL, jax.device_get(state.params), windows)
+    assert measured == pytest.approx(expected, rel=1e-4)
+
+    checkpoints = Checkpoints(directory / "checkpoints")
+    _, restored = checkpoints.restore(abstract_state(_MODEL, recipe, layout))
+    checkpoints.close()
+    jax.tree.map(np.testing.assert_array_equal, *map(jax.device_get, (restored, state)))
+
+
+def test_fsdp_splits_rows_gathers_parameters_and_scatters_gradients():
+    """In the compiled step, no device has the logits of more than its rows."""
+    layout = MeshLayout.of(make_mesh((2, 2, 2)), training=True)
+    recipe = dataclasses.replace(_RECIPES["adamw"], objective="cross_entropy")
+    state = abstract_state(_MODEL, recipe, layout)
+    rows = jax.sharding.NamedSharding(layout.mesh, layout.rows_spec(2))
+    batch = Batch(jax.ShapeDtypeStruct((8, 7), np.int32, sharding=rows))
+    text = train_step.lower(_MODEL, None, recipe, layout, state, None, batch).compile().as_text()
+    assert "f32[2,6,16]" in text  # 8 rows over data and fsdp: logits [2, 6, 32], by halves
+    assert "f32[4,6,16]" not in text
+    assert "f32[4,6,32]" not in text
+    assert "all-gather" in text
+    assert "reduce-scatter" in text
+
+
 def test_evaluation_on_a_mesh(train_three):
     state, _ = train_three(_RECIPES["adamw"])
     on_mesh, _ = train_three(_RECIPES["adamw"], (4, 2))
@@ -142,3 +178,6 @@ def test_a_batch_that_cannot_be_split(tmp_path):
     mesh = jax.make_mesh((4, 2), ("data", "model"))
     with pytest.raises(ConfigError, match="must be a multiple of 16: 4 data shards"):
         train(_MODEL, recipe, _TEXT, tmp_path, mesh=mesh)
+    plain = dataclasses.replace(recipe, objective="cross_entropy", accumulate=1)
+    with pytest.raises(ConfigError, match=r"'model' has 4 devices.* Sizes .* that fit: 1, 2\.$"):
+        train(_MODEL, plain, _TEXT, tmp_path, mesh=make_mesh((2, 4)))

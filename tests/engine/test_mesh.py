@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -385,15 +384,16 @@ def test_biases_of_key_value_heads(tmp_path):
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
 
 
-def test_heads_that_no_axis_splits_get_one_warning(directories):
+def test_heads_that_no_axis_splits_are_an_error(directories):
+    """The error names the axis and what fits; a draft may be whole on every device instead."""
     mesh = jax.make_mesh((1, 3), ("data", "model"), devices=jax.devices()[:3])
-    message = r"target: the mesh axis 'model' has 3 devices.* 4 key/value heads .*8 query heads"
-    with pytest.warns(UserWarning, match=message) as seen:
+    message = (
+        r"target: the mesh axis 'model' has 3 devices.* 8 query heads, 4 key/value heads and .*"
+        r"that fit: 1, 2, 4, 8\. A draft may be whole .* replicate_draft=True"
+    )
+    with pytest.raises(rsd_jax.ConfigError, match=message):
         rsd_jax.load_model(directories[0], mesh=mesh)
-    assert len(seen) == 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        rsd_jax.load_model(directories[1], mesh=mesh, replicated=True)
+    rsd_jax.load_model(directories[1], mesh=mesh, replicated=True)
 
 
 def test_logits_are_left_alone_outside_the_programs():

@@ -122,7 +122,7 @@ def _sharded(folder: pathlib.Path) -> pathlib.Path:
 
 def _weights(folder: pathlib.Path) -> Any:
     config = read_config(folder)
-    return load_params(folder, config, dtype="float32", place=lambda path, array: array)
+    return load_params(folder, config, dtype="float32", place=lambda _, stored: stored.read())
 
 
 def _header_end(data: bytes) -> int:

@@ -55,7 +55,9 @@ def test_rows_that_were_written_stay_and_the_file_goes_on(rows, tmp_path):
 
 
 def _leaf(folder: pathlib.Path) -> np.ndarray:
-    params = load_params(folder, TINY_CONFIG, dtype="float32", place=lambda path, array: array)
+    params = load_params(
+        folder, TINY_CONFIG, dtype="float32", place=lambda _, stored: stored.read()
+    )
     return params["layers_0"]["mlp"]["up_proj"]["kernel"]
 
 

@@ -120,6 +120,23 @@ def test_another_limit_on_positions_is_the_same_model():
 def test_a_mesh_of_a_configuration():
     assert make_mesh([]) is None
     assert make_mesh([4, 2]) == make_mesh(["4", "2"]) == jax.make_mesh((4, 2), ("data", "model"))
-    for sizes in ([1024, 2], ["x", "2"], [2]):
-        with pytest.raises(ConfigError, match="cannot be made of 8 devices"):
+    with_fsdp = make_mesh([2, 2, 2])
+    assert with_fsdp.axis_names == ("data", "fsdp", "model")
+    for sizes in (["x", "2"], [2], [2, 0], [1, 2, 3, 4]):
+        with pytest.raises(ConfigError, match=r"must be two numbers of at least 1, .* or three"):
             make_mesh(sizes)
+    with pytest.raises(ConfigError, match=r"mesh=1024,2 needs 2048 devices, but there are 8 \(cpu"):
+        make_mesh([1024, 2])
+
+
+def test_a_layout_for_decoding_has_the_devices_of_fsdp_in_data():
+    mesh = make_mesh([2, 2, 2])
+    for axes in (mesh.axis_names, ("fsdp", "model", "data")):
+        places = [mesh.axis_names.index(name) for name in axes]
+        given = jax.sharding.Mesh(mesh.devices.transpose(places), axes)
+        decoding, training = MeshLayout.of(given), MeshLayout.of(given, training=True)
+        assert dict(decoding.mesh.shape) == {"data": 4, "model": 2}
+        assert dict(training.mesh.shape) == {"data": 2, "fsdp": 2, "model": 2}
+        order = list(mesh.devices.flat)
+        assert list(decoding.mesh.devices.flat) == list(training.mesh.devices.flat) == order
+        assert (decoding.fsdp_shards, training.fsdp_shards) == (1, 2)

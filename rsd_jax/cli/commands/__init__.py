@@ -5,7 +5,7 @@ import importlib
 
 
 def run_command(name: str, args: argparse.Namespace) -> None:
-    """Imports the module of a command and runs it.
+    """Imports the module of a command and runs it, with other processes if its flags say so.
 
     Args:
       name: of the command.
@@ -16,4 +16,11 @@ def run_command(name: str, args: argparse.Namespace) -> None:
       Interrupted: the user pressed Ctrl-C, and work is kept.
       SystemExit: the command ran, and something that it measured or checked failed.
     """
-    importlib.import_module(f"{__name__}.{name}").run(args)
+    module = importlib.import_module(f"{__name__}.{name}")
+    if not getattr(args, "distributed", False):
+        module.run(args)
+        return
+    from rsd_jax.cli.processes import together  # imports JAX
+
+    with together(args):
+        module.run(args)

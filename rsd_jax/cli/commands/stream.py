@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from rsd_jax.cli.interrupts import keeping
 from rsd_jax.cli.pairs import load_pair
+from rsd_jax.core.sharding import make_mesh
 from rsd_jax.evaluation.stream.session import Session
 from rsd_jax.evaluation.stream.settings import StreamSettings
 from rsd_jax.records.rows import Row
@@ -19,7 +20,7 @@ _FORMAT = "{l_bar}{bar}| [{elapsed}<{remaining}{postfix}]"
 def run(args: argparse.Namespace) -> None:
     """Decodes the instances that are missing, and shows tables of all."""
     settings = StreamSettings.from_config(args.config)
-    pair = load_pair(dataclasses.replace(settings.pair, draft=""))
+    pair = load_pair(dataclasses.replace(settings.pair, draft=""), make_mesh(settings.mesh))
     session = Session(settings, pair.target, pair.tokenizer)
     count = len(session.encoded.tokens)
     total = count * (1 + settings.phases)

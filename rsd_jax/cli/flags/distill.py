@@ -5,6 +5,7 @@ import pathlib
 
 from rsd_jax.cli import choices
 from rsd_jax.cli.flags.command import Command
+from rsd_jax.cli.flags.processes import add_process_flags, check_processes
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +24,14 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         help="folder of the pair, if not `export` in the work directory",
     )
     parser.add_argument(
-        "--mesh", type=int, nargs=2, default=(), help="sizes of the mesh's axes data and model"
+        "--mesh",
+        type=int,
+        nargs="+",
+        default=(),
+        help="sizes of the mesh's axes data and model, and fsdp, which splits parameters and "
+        "optimiser state of training further",
     )
+    add_process_flags(parser)
 
 
 COMMAND = Command(
@@ -46,6 +53,7 @@ itself with sub-layers skipped, and `--stage=report` prints the results as table
   rsd distill --config quickstart --stage report
 """,
     add_flags=_add_flags,
+    check=check_processes,
     configs="distill",
     names=("any_llama", "llama2_115m", "quickstart", "smollm2"),
     config="quickstart",

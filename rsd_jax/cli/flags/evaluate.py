@@ -3,6 +3,7 @@
 import argparse
 
 from rsd_jax.cli.flags.command import Command
+from rsd_jax.cli.flags.processes import add_process_flags, check_processes
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +16,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         help="measures only these tasks; processes that share a sweep need different out_dirs",
     )
     parser.add_argument("--retry_failed", action="store_true", help="measures failed cells again")
+    add_process_flags(parser)
 
 
 COMMAND = Command(
@@ -32,6 +34,7 @@ missing cells. Exit code 1 if cells failed.
   rsd plot runs/experiment1-quick/results.jsonl
 """,
     add_flags=_add_flags,
+    check=check_processes,
     configs="evaluate",
     names=("arena", "experiment1", "experiment2"),
     config="experiment1:quick",

@@ -1,13 +1,7 @@
 """`rsd stream`: its flags."""
 
-import argparse
-
 from rsd_jax.cli.flags.command import Command
-
-
-def _add_flags(parser: argparse.ArgumentParser) -> None:
-    """Everything is in the configuration."""
-
+from rsd_jax.cli.flags.processes import add_process_flags, check_processes
 
 COMMAND = Command(
     summary="Drafts with the target while searching for sub-layers to skip, prompt after prompt.",
@@ -22,7 +16,8 @@ Variants of the configuration: published, narrow, chain, search and adapted.
   rsd stream --config swift_stream:adapted
   rsd plot runs/swift_stream-chain/results.jsonl
 """,
-    add_flags=_add_flags,
+    add_flags=add_process_flags,
+    check=check_processes,
     configs="evaluate",
     names=("swift_stream",),
     config="swift_stream",

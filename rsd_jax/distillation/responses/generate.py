@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from rsd_jax.core.processes import on_writer
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.distillation.responses.identities import (
     manifest_identity,
@@ -81,7 +82,7 @@ def generate_responses(
 
     The request id of a response is prompt_index * len(temperatures) + temperature_index. A run
     that was killed and restarted writes the same bytes as an uninterrupted run on the same
-    machine with the same versions.
+    machine with the same versions. With several processes, the first writes for all.
 
     Args:
       target: the model that responds.
@@ -115,22 +116,32 @@ def generate_responses(
         "target": manifest_identity(target),
         "draft": manifest_identity(draft) if draft is not None else None,
     }
-    manifest = begin(directory, dataclasses.asdict(settings) | identities, total)
-    missing = [index for index in range(total) if not shard_path(directory, index).exists()]
-    for index in sorted(set(range(total)) - set(missing)):
-        check_shard(directory, index, manifest["config_hash"])
+    manifest, missing = on_writer(
+        _begin, directory, dataclasses.asdict(settings) | identities, total
+    )
     begun, responses, tokens = time.perf_counter(), 0, 0
     answered = functools.partial(_answer, target, draft, method, settings)
     names, ids = list(prompts), list(prompts.values())
     for done, index in enumerate(missing, start=1 + total - len(missing)):
         chosen = slice(index * size, (index + 1) * size)
         shard = answered(names[chosen], ids[chosen], first=index * size)
-        write_shard(directory, index, shard, manifest["config_hash"])
+        on_writer(write_shard, directory, index, shard, manifest["config_hash"])
         responses += len(shard.length)
         tokens += len(shard.tokens) - int(shard.prompt_length.sum())
         if progress is not None:
             progress(ShardProgress(done, total, responses, tokens, time.perf_counter() - begun))
     return manifest
+
+
+def _begin(
+    directory: pathlib.Path, settings: Mapping[str, Any], total: int
+) -> tuple[dict[str, Any], list[int]]:
+    """The manifest, and the shards that are missing; those that are there are checked."""
+    manifest = begin(directory, settings, total)
+    missing = [index for index in range(total) if not shard_path(directory, index).exists()]
+    for index in sorted(set(range(total)) - set(missing)):
+        check_shard(directory, index, manifest["config_hash"])
+    return manifest, missing
 
 
 def _check(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsd_jax.core.processes import read
 from rsd_jax.core.types import LanguageModel, LoadedModel, Params
 from rsd_jax.distillation.responses.shards import TOP_FIELDS, token_dtype
 from rsd_jax.distillation.truncated import truncate
@@ -52,11 +53,11 @@ def top_logprobs(
         chosen = sequences[first : first + batch_size]
         for row, sequence in enumerate(chosen):
             tokens[row, : len(sequence)] = sequence
-        read = jax.device_get(_top(target.model, target.params, jnp.asarray(tokens), k))
+        found = read(_top(target.model, target.params, jnp.asarray(tokens), k))
         for row, sequence in enumerate(chosen):
             # The law of a token is at the position of the previous token.
             own = slice(prompt_lengths[first + row] - 1, len(sequence) - 1)
-            kept.append([array[row, own] for array in read])
+            kept.append([array[row, own] for array in found])
     ids, values, rest = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     stored = (ids.astype(token_dtype(target.model.vocab_size)), values, rest)
     return dict(zip(TOP_FIELDS, stored, strict=True))

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from rsd_jax.core.processes import on_writer
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.distillation.data.corpus import is_held_out
 from rsd_jax.distillation.draft_decoding import DecodedRow, TaskPrompts, measure_decoding
@@ -31,7 +32,8 @@ def decode_test_prompts(workspace: Workspace) -> None:
       NonFiniteLogitsError: see `generate`.
     """
     target, draft = workspace.target, workspace.loaded(DRAFT)
-    write_json(
+    on_writer(
+        write_json,
         workspace.root / "decode.json",
         {
             "rows": [dataclasses.asdict(row) for row in decode_draft(workspace, target, draft)],

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from rsd_jax.core.processes import on_writer, read
 from rsd_jax.core.types import Params
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.token_files import read_summary
@@ -38,12 +39,17 @@ def export(workspace: Workspace) -> None:
         params[TARGET] = workspace.params(TARGET)
     directory = workspace.export_dir
     for name in params:
-        save_model(directory / name, workspace.model(name).config, params[name], dtype="bfloat16")
-        bpe.copy_tokenizer(
-            workspace.tokenizer_directory, directory / name, model=workspace.target_directory
+        whole = read(params[name])  # all processes take part; one writes
+        config = workspace.model(name).config
+        on_writer(save_model, directory / name, config, whole, dtype="bfloat16")
+        on_writer(
+            bpe.copy_tokenizer,
+            workspace.tokenizer_directory,
+            directory / name,
+            model=workspace.target_directory,
         )
     if workspace.token_map is not None:
-        workspace.token_map.save(directory / DRAFT)
+        on_writer(workspace.token_map.save, directory / DRAFT)
     written = {name: rounded(own) for name, own in params.items()}
     if workspace.settings.mixture:
         # A target that was trained elsewhere is not rounded, as it is not written.
@@ -51,7 +57,7 @@ def export(workspace: Workspace) -> None:
         result = _on_text(workspace, target, written[DRAFT])
     else:
         result = _on_responses(workspace, written[DRAFT])
-    write_json(workspace.root / "export.json", result)
+    on_writer(write_json, workspace.root / "export.json", result)
 
 
 def _on_text(workspace: Workspace, target_params: Params, params: Params) -> dict[str, Any]:

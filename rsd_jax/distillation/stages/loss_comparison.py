@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from rsd_jax.core.processes import on_writer
 from rsd_jax.distillation.evaluate import evaluate_windows
 from rsd_jax.distillation.settings import (
     DecodeSettings,
@@ -69,7 +70,7 @@ def compare_losses(workspace: Workspace) -> None:
         distil(workspace, recipe, run)
         made = {"steps": recipe.steps, "settings": dataclasses.asdict(shared)}
         results[objective] = made | measure_run(workspace, run)
-        write_json(path, results)
+        on_writer(write_json, path, results)
 
 
 def measure_run(workspace: Workspace, run: str) -> dict[str, Any]:

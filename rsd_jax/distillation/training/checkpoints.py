@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import jax
 import orbax.checkpoint as ocp
 
+from rsd_jax.core.processes import on_writer
 from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.records.complete_files import write_json
 from rsd_jax.records.json_objects import json_object
@@ -26,6 +27,8 @@ class _Unreadable(Exception):
 
 class Checkpoints:
     """The last few training states of one run; a state on disk is complete.
+
+    With several processes, each writes what its devices hold, to a folder that all of them see.
 
     Orbax notices missing and truncated files but not a changed byte. Checksums of the files are
     therefore stored with a checkpoint. Checkpoints without checksums are read unchecked.
@@ -71,7 +74,7 @@ class Checkpoints:
                     f"checkpoint {step} cannot be written to {self.directory} ({reason}); earlier "
                     "checkpoints are intact"
                 ) from None
-            write_json(self._folder(step) / _SUMS, _sums(self._folder(step)))
+            on_writer(_write_sums, self._folder(step))
 
     def restore(self, like: _Tree) -> tuple[int, _Tree]:
         """The number of steps of the newest readable state, and this state.
@@ -106,7 +109,7 @@ class Checkpoints:
 
     def _read(self, step: int, like: _Tree) -> _Tree:
         """One state; raises `_Unreadable`, or `CheckpointError` for another structure."""
-        verified = _verify(self._folder(step))
+        verified = on_writer(_verify, self._folder(step))
         try:
             found, wanted = _shapes(self._manager.item_metadata(step).tree), _shapes(like)
             if found != wanted:
@@ -155,6 +158,10 @@ def _sums(folder: pathlib.Path) -> dict[str, str]:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             sums[path.relative_to(folder).as_posix()] = digest
     return sums
+
+
+def _write_sums(folder: pathlib.Path) -> None:
+    write_json(folder / _SUMS, _sums(folder))
 
 
 def _verify(folder: pathlib.Path) -> bool:

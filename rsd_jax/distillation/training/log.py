@@ -1,6 +1,7 @@
 """Reports of a training run: metrics.jsonl, progress bar, TensorBoard, errors for bad losses."""
 
 import json
+import os
 import pathlib
 import time
 from typing import Any
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from rsd_jax.core.processes import is_writer, read
 from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training.optimizer import learning_rate
 from rsd_jax.distillation.training.scalars import Scalars
@@ -20,25 +22,29 @@ from rsd_jax.records.json_objects import json_object
 class Log:
     """metrics.jsonl, progress bar and scalars of a run; checks that every loss is finite.
 
+    With several processes, only the writer writes and shows something.
+
     Rows of an earlier run for steps after `start` are dropped, as they are written again. The first
     step compiles, so rows leave this step out of their seconds and tokens per second.
     """
 
     def __init__(self, path: pathlib.Path, recipe: TrainingSettings, start: int):
         self._recipe, self._rate = recipe, learning_rate(recipe)
-        _drop_rows_after(start, path)
-        self._file = path.open("a")
+        if is_writer():
+            _drop_rows_after(start, path)
+        self._file = (path if is_writer() else pathlib.Path(os.devnull)).open("a")
         self._bar = tqdm(
             total=recipe.steps * recipe.tokens_per_step,
             initial=start * recipe.tokens_per_step,
             desc=path.parent.name,
             unit="tok",
             unit_scale=True,
+            disable=not is_writer(),
             mininterval=5,
             # tqdm's own rate would count evaluations and checkpoints as training.
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
         )
-        self._scalars = Scalars(path.parent / "tensorboard", start)
+        self._scalars = Scalars(path.parent / "tensorboard", start) if is_writer() else None
         self._waiting: list[tuple[int, dict[str, jax.Array]]] = []
         self._compiling = True
         self._since = time.perf_counter()
@@ -59,7 +65,7 @@ class Log:
         if not self._waiting:
             return
         steps = [step for step, _ in self._waiting]
-        values = jax.device_get([metrics for _, metrics in self._waiting])
+        values = read([metrics for _, metrics in self._waiting])
         self._waiting = []
         for step, value in zip(steps, values, strict=True):
             if not np.isfinite(value["loss"]) or not np.isfinite(value["grad_norm"]):
@@ -92,7 +98,8 @@ class Log:
         """Writes one row: a training row, or a row with "step" and "heldout"."""
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
-        self._scalars.add(row)
+        if self._scalars is not None:
+            self._scalars.add(row)
 
     def restart_clock(self) -> None:
         """Leaves the time since the last flush out of the next row's seconds."""
@@ -102,7 +109,8 @@ class Log:
         """Closes the bar and the files."""
         self._bar.close()
         self._file.close()
-        self._scalars.close()
+        if self._scalars is not None:
+            self._scalars.close()
 
 
 def _drop_rows_after(step: int, path: pathlib.Path) -> None:

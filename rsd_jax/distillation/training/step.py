@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from jax.sharding import PartitionSpec
 
 from rsd_jax.core.sharding import MeshLayout, mean_over_rows
 from rsd_jax.core.types import LanguageModel, Params
@@ -16,7 +17,12 @@ from rsd_jax.distillation import losses
 from rsd_jax.distillation.data.windows import Windows
 from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training.optimizer import optimizer
-from rsd_jax.distillation.training.placement import place_rows, shardings
+from rsd_jax.distillation.training.placement import (
+    fsdp_specs,
+    place_rows,
+    shardings,
+    whole_along_fsdp,
+)
 from rsd_jax.distillation.truncated import TruncatedLogits
 from rsd_jax.models.family import ModelConfig
 
@@ -176,19 +182,25 @@ def train_step(
     """One optimiser step on a batch; the state is donated.
 
     On a mesh every data shard computes the gradient on all parts of its rows; then the shards'
-    gradients are averaged once. The compiler handles the model axis.
+    gradients are averaged once. The compiler handles the model axis. Along an axis "fsdp", a pass
+    gathers the parameters, and each device keeps its own part of the gradient.
 
     Returns:
       The new state, sharded like the old state, and "loss" and "grad_norm", f32[], both before
       the update.
     """
     model = model.with_remat(recipe.remat)
-    gradient = functools.partial(
-        _loss_and_gradient,
-        functools.partial(mean_loss, model, teacher, recipe),
-        recipe.accumulate,
-    )
-    gradient = mean_over_rows(layout)(gradient)
+    own = fsdp_specs(layout, model.config, state.params)
+    of_teacher: Any = getattr(teacher, "stored_config", None)
+    others = fsdp_specs(layout, of_teacher, teacher_params)
+
+    def loss_of(params: Params, teacher_params: Params | None, batch: Batch) -> jax.Array:
+        params = whole_along_fsdp(params, own)
+        teacher_params = whole_along_fsdp(teacher_params, others)
+        return mean_loss(model, teacher, recipe, params, teacher_params, batch)
+
+    gradient = functools.partial(_loss_and_gradient, loss_of, recipe.accumulate)
+    gradient = mean_over_rows(layout, (own, others), (PartitionSpec(), own))(gradient)
     loss, grads = gradient(state.params, teacher_params, batch=batch)
     updates, opt_state = optimizer(recipe).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

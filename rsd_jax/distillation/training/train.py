@@ -27,6 +27,7 @@ from rsd_jax.distillation.training.step import (
 )
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.family import Network
+from rsd_jax.models.kv_heads import check_split
 
 _Teacher = tuple[Network, Params]
 _Step = Callable[[int, TrainState], tuple[TrainState, dict[str, jax.Array]]]
@@ -51,12 +52,14 @@ def _check(
             f"objective={recipe.objective!r} needs a teacher, or windows with stored log "
             "probabilities of the target"
         )
-    shards = 1 if layout is None else layout.data_shards
+    shards = 1 if layout is None else layout.data_shards * layout.fsdp_shards
     if recipe.batch_size % (shards * recipe.accumulate):
         raise ConfigError(
             f"batch_size={recipe.batch_size} must be a multiple of {shards * recipe.accumulate}: "
-            f"{shards} data shards of the mesh, each of accumulate={recipe.accumulate} parts"
+            f"{shards} data shards of the mesh (its axes data and fsdp), each of "
+            f"accumulate={recipe.accumulate} parts"
         )
+    check_split(model.config, layout, "the model that is trained", copies=False)
 
 
 def _draw(draw: Callable[..., Windows], recipe: TrainingSettings, step: int) -> Windows:
@@ -97,19 +100,20 @@ def train(
         resume the result must depend only on these arguments.
       stop_after: return when this many steps are done in all.
       mesh: axes "data" (rows of a batch) and "model" (heads, wide dimensions of parameters and
-        optimiser state); None for one device. A run may be resumed on another mesh.
+        optimiser state), and perhaps "fsdp" (rows of a batch, and the other dimension of parameters
+        and optimiser state); None for one device. A run may be resumed on another mesh.
 
     Returns:
       The last state.
 
     Raises:
       ConfigError: the teacher has another vocabulary; an objective of `LOSSES` has no teacher and
-        no stored log probabilities; the batch cannot be split over the mesh; there is too little
-        data for a window.
+        no stored log probabilities; the batch or the heads cannot be split over the mesh; there is
+        too little data for a window.
       CheckpointError: the checkpoints are of another model, or none of them can be read.
       NonFiniteLossError: names the step; no checkpoint of such a state is written.
     """
-    layout = None if mesh is None else MeshLayout.of(mesh)
+    layout = None if mesh is None else MeshLayout.of(mesh, training=True)
     draw = data.batch_at if not isinstance(data, np.ndarray) else functools.partial(_text, data)
     _check(model, recipe, draw, teacher, layout)
     directory = pathlib.Path(directory)

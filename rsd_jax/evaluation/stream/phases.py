@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from rsd_jax.core.processes import read
 from rsd_jax.drafters.base import ModelParams
 from rsd_jax.engine import phase_programs as programs
 from rsd_jax.engine.phases import DecodeOptions, Engine
@@ -35,7 +36,7 @@ class PhasedAdvance:
     ) -> DecodeState:
         """Runs blocks until every row is done or `max_blocks` have run; donates `state`."""
         count = 0
-        while count < max_blocks and not np.asarray(state.done).all():
+        while count < max_blocks and not read(state.done).all():
             tree, state = self._timed("draft", programs.draft, engine, params, state, options)
             logits, state = self._timed("verify", programs.score, engine, params, state, tree)
             verdict = self._timed("verify", programs.verify, engine, state, tree, logits, options)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rsd_jax.core.identity import row_digest
+from rsd_jax.core.processes import on_writer, writer_holds
 from rsd_jax.core.types import LoadedModel, sizes_of
 from rsd_jax.engine.decoding import required_capacity
 from rsd_jax.engine.methods import Method
@@ -50,7 +51,7 @@ class Session:
         self.folder = pathlib.Path(settings.out_dir)
         self.path = self.folder / "results.jsonl"
         self._weights = row_digest(target)
-        rows = known_rows(self.path)
+        rows = on_writer(known_rows, self.path)
         self._check(rows)
         own, base = (
             {row.value("instance"): row for row in rows if row.method == name}
@@ -69,7 +70,7 @@ class Session:
           ConfigError, NonFiniteLogitsError: see `generate_with_search`. ConfigError also if another
             process writes to the folder.
         """
-        with sole_writer(self.folder):
+        with writer_holds(lambda: sole_writer(self.folder)):
             return self._run(watch)
 
     def _run(self, watch: Callable[[str, Row | None], None]) -> list[Row]:
@@ -89,13 +90,12 @@ class Session:
                 )
             own = [row for _, row in self.done]
             self.whole = whole_row(own, phases, self._header(self.method))
-            append_row(self.path, self.whole)
+            on_writer(append_row, self.path, self.whole)
         return [row for pair in self.done for row in pair] + [self.whole]
 
     def _decode(self, watch: Callable[[str, Row | None], None]) -> None:
         tokens, first = self.encoded.tokens, len(self.done)
         answers: list[list[int]] = []
-        self.folder.mkdir(parents=True, exist_ok=True)
         for instance in run_stream(
             self.method,
             self.target,
@@ -106,7 +106,7 @@ class Session:
             first=first,
         ):
             index = len(self.done)
-            instance.state.save(self._search_file(index + 1))
+            on_writer(instance.state.save, self._search_file(index + 1))
             pair = instance_rows(
                 instance,
                 index,
@@ -118,9 +118,9 @@ class Session:
                 self._first.config.ratio,
             )
             for row in pair:
-                append_row(self.path, row)
+                on_writer(append_row, self.path, row)
             self.done.append(pair)
-            self._search_file(index).unlink(missing_ok=True)
+            on_writer(self._search_file(index).unlink, missing_ok=True)
             watch("decoded", pair[1])
             answers += instance.result.tokens
         EmptyAnswers().check(

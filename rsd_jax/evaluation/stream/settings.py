@@ -32,6 +32,7 @@ class StreamSettings:
         search.
       seed: seed of the draws.
       phases: whether the stream is decoded a second time to time its phases.
+      mesh: sizes of the axes "data" and "model", or empty for one device. An instance is one row.
       out_dir: folder of results.jsonl and of the search (search-N.json after N instances).
     """
 
@@ -44,6 +45,7 @@ class StreamSettings:
     use_search: str = ""
     seed: int = 0
     phases: bool = True
+    mesh: list[int] = dataclasses.field(default_factory=list)
     out_dir: str
 
     @classmethod
@@ -94,6 +96,8 @@ class StreamSettings:
             del values[name]
         for name in ("path", "data_dir"):
             del values["task"][name]
+        if not self.mesh:  # a setting that earlier streams did not have
+            del values["mesh"]
         if not self.task.parse_special:  # a setting that earlier streams did not have
             del values["task"]["parse_special"]
         return config_hash(values | {"dtype": self.pair.dtype} | self.pair.hashed())

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import jax
 
+from rsd_jax.core.processes import on_writer, writer_holds
 from rsd_jax.engine.methods import Method
 from rsd_jax.errors import ConfigError, NonFiniteLogitsError
 from rsd_jax.evaluation.comparison import steps
@@ -22,7 +23,8 @@ from rsd_jax.records.lock import sole_writer
 from rsd_jax.records.rows import Row
 
 # Errors of one cell that let the sweep go on. Any other error is a bug and ends the sweep.
-_FAILURES = (ConfigError, NonFiniteLogitsError, jax.errors.JaxRuntimeError, MemoryError)
+_OF_ONE_HOST = (jax.errors.JaxRuntimeError, MemoryError)
+_FAILURES = (ConfigError, NonFiniteLogitsError, *_OF_ONE_HOST)
 
 
 class Watcher(Protocol):
@@ -56,6 +58,8 @@ def run_sweep(
 ) -> collections.Counter[str]:
     """Measures the cells that are missing in results.jsonl, as the sole writer of its folder.
 
+    With several processes, the first reads and writes the file for all.
+
     A cell that cannot be measured gets a row that says why; the sweep goes on. A task of which all
     answers are empty gets one warning per pair.
 
@@ -75,12 +79,13 @@ def run_sweep(
       CheckpointError: a pair cannot be loaded.
     """
     path = results_path(sweep)
-    missing = missing_cells(sweep, known_rows(path), tasks=tasks, retry_failed=retry_failed)
+    known = on_writer(known_rows, path)
+    missing = missing_cells(sweep, known, tasks=tasks, retry_failed=retry_failed)
     # All tasks are read before any pair is loaded, so that a missing data set is found at once.
     asked = {pair: read_tasks(sweep, pair) for pair in dict.fromkeys(c.pair for c in missing)}
-    with sole_writer(path.parent):
+    with writer_holds(lambda: sole_writer(path.parent)):
         # Another process may have written rows before this one had the folder to itself.
-        rows = known_rows(path)
+        rows = on_writer(known_rows, path)
         missing = missing_cells(sweep, rows, tasks=tasks, retry_failed=retry_failed)
         return _run(sweep, load, watcher, rows, missing, asked)
 
@@ -106,7 +111,7 @@ def _run(
     written: collections.Counter[str] = collections.Counter()
 
     def keep(row: Row) -> None:
-        append_row(path, row)
+        on_writer(append_row, path, row)
         estimate.add(row)
         watcher.row(row)
         written[row.status] += 1
@@ -168,6 +173,8 @@ def _turn_rows(
     try:
         rows = measure_turn(turn, subject, methods, step, empty)
     except _FAILURES as error:
+        if isinstance(error, _OF_ONE_HOST) and jax.process_count() > 1:
+            raise  # the hosts no longer agree; the cell is missing when the sweep goes on
         if len(turn.cells) == 1:
             cell = turn.cells[0]
             reason = f"{type(error).__name__}: {error}"
