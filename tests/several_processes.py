@@ -219,7 +219,7 @@ def _counted(path: pathlib.Path) -> list[dict[str, Any]]:
     kept = []
     for line in path.read_text().splitlines():
         row = json.loads(line)
-        timed = ("time", "seconds", "rate", "hardware", "versions", "created", "latency", "devices")
+        timed = ("time", "seconds", "rate", "hardware", "versions", "created", "latency", "overall")
         kept.append({k: v for k, v in row.items() if not any(word in k for word in timed)})
     return sorted(kept, key=lambda row: json.dumps(row, sort_keys=True))
 
