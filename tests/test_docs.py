@@ -151,7 +151,8 @@ def test_quoted_warnings_are_those_of_the_code():
 
 
 @pytest.mark.parametrize(
-    "name", ["core.skips", "engine.methods", "engine.request", "records.metrics"]
+    "name",
+    ["core.skips", "drafters.static_tree", "engine.methods", "engine.request", "records.metrics"],
 )
 def test_examples_in_docstrings(name):
     module = importlib.import_module(f"rsd_jax.{name}")

@@ -58,7 +58,7 @@ def test_stream_says_where_its_rows_are(capsys, monkeypatch):
 
     monkeypatch.setattr(stream, "Session", Session)
     pair = types.SimpleNamespace(target=None, tokenizer=None)
-    monkeypatch.setattr(stream, "load_pair", lambda source: pair)
+    monkeypatch.setattr(stream, "load_pair", lambda source, mesh: pair)
     code, _, err = rsd(capsys, "stream")
     assert code == 130
     assert err.splitlines()[-1] == (
