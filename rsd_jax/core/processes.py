@@ -87,7 +87,7 @@ def writer_holds(make: Callable[[], AbstractContextManager[Any]]) -> Iterator[No
 def _from_writer(value: Any) -> Any:
     # Pickled bytes of our own processes; every process has to know their number first.
     sent = np.frombuffer(pickle.dumps(value) if is_writer() else b"", np.uint8)
-    size = int(multihost_utils.broadcast_one_to_all(np.int64(len(sent)).astype(np.int32)))
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(sent))))
     held = sent if is_writer() else np.zeros(size, np.uint8)
     received = multihost_utils.broadcast_one_to_all(held)
     return pickle.loads(np.asarray(received, np.uint8).tobytes())

@@ -246,7 +246,7 @@ def method_of_tree(name: str, tree: str, **shared_options: Any) -> Method:
 def _values_of_words(
     tree: str, parameters: Sequence[inspect.Parameter]
 ) -> tuple[list[Any] | None, str]:
-    """The values of a method's parameters, None for a tree in other words; and a tree's words."""
+    """The values of a method's parameters, None for a tree in other words; and an example."""
     if [p.name for p in parameters] == ["parents"]:
         parents = parents_of_words(tree)
         return None if parents is None else [parents], "3-2.1.0"

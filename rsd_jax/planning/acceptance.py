@@ -1,6 +1,7 @@
 """How often the child of each rank is accepted, from a run with a wide tree."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Unpack
 
@@ -19,9 +20,14 @@ from rsd_jax.planning.programme import BestTrees
 from rsd_jax.verifiers.base import TargetLaws, Verifier
 from rsd_jax.verifiers.expected import stop_masses
 
-_USUAL = (0.6, 0.12, 0.07, 0.05, 0.03, 0.02, 0.015, 0.01)
-WIDE_TREE = BestTrees(np.tile(_USUAL, (8, 1)), 64).parents(64)
-"""A tree of 63 nodes, the best one for acceptances as we have often seen them."""
+_RATES = (0.6, 0.12, 0.07, 0.05, 0.03, 0.02, 0.015, 0.01)
+"""Near those of the pair that ships, at T = 1."""
+
+
+@functools.cache
+def wide_tree() -> tuple[int, ...]:
+    """A tree of 63 nodes below the root, as parents: the best one for some usual acceptances."""
+    return BestTrees(np.tile(_RATES, (8, 1)), 64).parents(64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,7 +95,7 @@ def rank_acceptance(
     draft: LoadedModel,
     prompts: Sequence[Sequence[int]],
     *,
-    parents: Sequence[int] = WIDE_TREE,
+    parents: Sequence[int] | None = None,
     **options: Unpack[RequestOptions],
 ) -> dict[str, RankAcceptance]:
     """Decodes prompts with a wide static tree, and computes what each verifier would accept.
@@ -100,7 +106,7 @@ def rank_acceptance(
     Args:
       target, draft: the pair.
       prompts: token ids.
-      parents: the tree; ranks and depths that it does not have stay unknown.
+      parents: the tree, `wide_tree()` if None; ranks and depths that it does not have stay unknown.
       options: of `generate`: `max_new_tokens`, `temperature`, `batch_size` and others. The rates
         hold for this temperature, and for no other.
 
@@ -111,7 +117,7 @@ def rank_acceptance(
       ConfigError: as `generate`.
       NonFiniteLogitsError: as `generate`.
     """
-    method = build_method("static", parents=parents)
+    method = build_method("static", parents=wide_tree() if parents is None else parents)
     verifiers = lossless_verifiers(method)
     job = prepare(method, target, draft, Request.of(prompts, **options))
     measures = tuple(_ByRank(each, method.drafter.shape) for each in verifiers.values())

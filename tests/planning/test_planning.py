@@ -12,7 +12,7 @@ from rsd_jax.engine.methods import lossless_verifiers
 from rsd_jax.engine.request import Request
 from rsd_jax.evaluation.expected import expected_run
 from rsd_jax.planning import BlockCosts, measure_costs, plan_tree, rank_acceptance
-from rsd_jax.planning.acceptance import WIDE_TREE
+from rsd_jax.planning.acceptance import wide_tree
 from rsd_jax.planning.programme import BestTrees, tokens_of
 from tests import tiny
 
@@ -153,7 +153,7 @@ def test_of_one_model_the_first_child_is_always_accepted():
 
 
 def test_the_wide_tree():
-    shape = TreeShape.from_parents(WIDE_TREE)
+    shape = TreeShape.from_parents(wide_tree())
     assert (shape.num_nodes, shape.depth, shape.max_siblings) == (64, 8, 8)
 
 
