@@ -1,11 +1,14 @@
 """`rsd generate --prompts` on the tiny pair: a file of prompts becomes a file of answers."""
 
+import io
 import json
+import types
 
 import pytest
 
 import rsd_jax
-from rsd_jax.cli import speaker
+from rsd_jax.cli import answers, speaker
+from rsd_jax.tasks.prompts import Prompt
 from tests import tiny
 from tests.cli.speaking import rsd, tiny_models
 
@@ -126,3 +129,21 @@ def test_conversations_get_the_system_message_unless_they_have_one(
     assert [line["answer"] for line in _answers(said)] == [
         tiny_models.tokenizer.decode(tokens) for tokens in expected.tokens
     ]
+
+
+def test_answers_that_finish_out_of_order_wait_for_those_before_them(tiny_models):
+    """The last prompts finish first; each line stands where its prompt does, and none is lost."""
+    pair = types.SimpleNamespace(eos_ids=(), tokenizer=tiny_models.tokenizer)
+    written = io.StringIO()
+    named = [Prompt(name=name, text="a", reference="") for name in ("first", "second", "third")]
+    writer = answers._Writer(named, types.SimpleNamespace(pair=pair), written)
+    for index in (2, 1, 0):
+        assert written.getvalue() == ""
+        writer.add(index, [index + 1])
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    assert [(line["name"], line["num_tokens"]) for line in lines] == [
+        ("first", 1),
+        ("second", 1),
+        ("third", 1),
+    ]
+    assert (writer.written, writer.tokens) == (3, 3)
