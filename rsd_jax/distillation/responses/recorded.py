@@ -115,11 +115,10 @@ def _advance(
             tree, state = phases.draft(engine, params, state, options)
             logits, state = phases.score(engine, params, state, tree)
             at = state.length - state.prompt_length  # a block is one token
-            top = jax.tree.map(
-                lambda buffer, new: write_rows(buffer, new, at, axis=1),
-                top,
-                truncate(logits[:, :1].astype(jnp.float32), k),
-            )
+            # Without the barrier XLA would see single rows of a top-k, know no top-k in them, and
+            # sort the vocabulary.
+            seen = jax.lax.optimization_barrier(truncate(logits[:, :1].astype(jnp.float32), k))
+            top = jax.tree.map(lambda buffer, new: write_rows(buffer, new, at, axis=1), top, seen)
             result = phases.verify(engine, state, tree, logits, options)
             return phases.commit(engine, state, tree, result, options), top, count + 1
 
