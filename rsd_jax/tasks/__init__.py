@@ -41,6 +41,7 @@ def get_task(
     path: str | pathlib.Path | None = None,
     data_dir: str | pathlib.Path | None = None,
     category: str | Sequence[str] | None = None,
+    spread: bool | None = None,
     metric: str | None = None,
 ) -> Task:
     """The task of that name, with a template applied.
@@ -54,6 +55,8 @@ def get_task(
       data_dir: where TensorFlow Datasets keeps the data set of `dolly`, `wmt18_de_en` or `xsum`.
       category: one category or several of the questions of `spec_bench` or `speed_bench`;
         None: all.
+      spread: for these two, whether some of the questions are taken evenly over all of them, e.g.
+        some of each category; None: the first questions are taken.
       metric: for `jsonl`, the metric of the answers.
 
     Raises:
@@ -68,6 +71,7 @@ def get_task(
             ("path", path),
             ("data_dir", data_dir),
             ("category", category),
+            ("spread", spread),
             ("metric", metric),
         )
         if value is not None

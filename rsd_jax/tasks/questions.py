@@ -42,6 +42,7 @@ def question_task(
     *,
     template: str | None,
     category: str | Sequence[str] | None,
+    spread: bool = False,
     metrics: Mapping[str, str],
 ) -> Task:
     """The task whose prompts are the first turns; `Task.follow_up` gives the later turns.
@@ -52,6 +53,8 @@ def question_task(
       path: of the file, for error messages.
       template: name of one of `TEMPLATES`; None: the first.
       category: one category or several; None: all.
+      spread: whether some of the questions are taken evenly over all of them; otherwise they are
+        the first.
       metrics: the metric of a category. The task has a metric if all its categories have the same.
 
     Raises:
@@ -84,7 +87,9 @@ def question_task(
         metric=found.pop() if len(found) == 1 else None,
         stop=chosen.stop,
         max_new_tokens=_MAX_NEW_TOKENS,
-        first=lambda count: [prompt(question) for question in questions[:count]],
+        first=lambda count: [
+            prompt(question) for question in (_spread if spread else _first)(questions, count)
+        ],
         template=chosen.name,
         templates=tuple(t.name for t in TEMPLATES),
         strip=True,
@@ -118,6 +123,16 @@ def turns_of(values: dict[str, Any], where: str) -> tuple[str, ...]:
     for number, turn in enumerate(turns, start=1):
         check_text(turn, f"{where}: turn {number}")
     return tuple(turns)
+
+
+def _first(questions: Sequence[Question], count: int) -> Sequence[Question]:
+    return questions[:count]
+
+
+def _spread(questions: Sequence[Question], count: int) -> Sequence[Question]:
+    """`count` questions at equal distances, the first one among them; all if there are fewer."""
+    count = min(count, len(questions))
+    return [questions[index * len(questions) // count] for index in range(count)]
 
 
 def _selected(

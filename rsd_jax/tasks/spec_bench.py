@@ -25,6 +25,7 @@ def spec_bench_task(
     path: str | pathlib.Path,
     template: str | None = None,
     category: str | Sequence[str] | None = None,
+    spread: bool = False,
 ) -> Task:
     """The task whose prompts are the first turns; `Task.follow_up` gives the later turns.
 
@@ -33,6 +34,7 @@ def spec_bench_task(
       template: "chat", the default, or "base".
       category: one category or several; None: all. The order is that of the file. The task has a
         metric if all its categories have the same one, see `CATEGORY_METRICS`.
+      spread: see `question_task`.
 
     Raises:
       ConfigError: the template or a category is unknown; the file is missing or empty, or a line is
@@ -44,6 +46,7 @@ def spec_bench_task(
         path,
         template=template,
         category=category,
+        spread=spread,
         metrics=CATEGORY_METRICS,
     )
 

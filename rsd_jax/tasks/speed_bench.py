@@ -29,6 +29,7 @@ def speed_bench_task(
     path: str | pathlib.Path,
     template: str | None = None,
     category: str | Sequence[str] | None = None,
+    spread: bool = False,
 ) -> Task:
     """The task whose prompts are the first turns; `Task.follow_up` gives the later turns.
 
@@ -38,6 +39,7 @@ def speed_bench_task(
       path: a prepared file of SPEED-Bench, as JSON lines.
       template: "chat", the default, or "base".
       category: one category or several; None: all. The order is that of the file.
+      spread: see `question_task`.
 
     Raises:
       ConfigError: the template or a category is unknown; the file is missing or empty; a line is
@@ -47,7 +49,13 @@ def speed_bench_task(
     questions = [_question(values, where) for where, values in objects]
     check_names([(q.name, where) for q, (where, _) in zip(questions, objects, strict=True)])
     return question_task(
-        "speed_bench", questions, path, template=template, category=category, metrics={}
+        "speed_bench",
+        questions,
+        path,
+        template=template,
+        category=category,
+        spread=spread,
+        metrics={},
     )
 
 

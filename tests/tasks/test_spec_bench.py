@@ -87,6 +87,15 @@ def test_spec_bench_by_category(questions):
             task(unknown)
 
 
+def test_spec_bench_spread_over_its_questions(questions):
+    task = get_task("spec_bench", path=questions, spread=True)
+    every = [prompt.name for prompt in task.test_prompts(None)]
+    assert [prompt.name for prompt in task.test_prompts(2)] == [every[0], every[len(every) // 2]]
+    assert [prompt.name for prompt in task.test_prompts(len(every))] == every
+    with pytest.raises(ConfigError, match=r"takes no \['spread'\]"):
+        get_task("jsonl", path=questions, spread=True)
+
+
 def test_spec_bench_second_turns(questions):
     task = get_task("spec_bench", path=questions)
     first, other, single = task.test_prompts(3)

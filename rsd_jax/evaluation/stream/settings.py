@@ -98,6 +98,7 @@ class StreamSettings:
             del values["task"][name]
         if not self.mesh:  # a setting that earlier streams did not have
             del values["mesh"]
-        if not self.task.parse_special:  # a setting that earlier streams did not have
-            del values["task"]["parse_special"]
+        for name in ("parse_special", "spread"):  # settings that earlier streams did not have
+            if not values["task"][name]:
+                del values["task"][name]
         return config_hash(values | {"dtype": self.pair.dtype} | self.pair.hashed())

@@ -68,11 +68,12 @@ class TaskSettings(SharedSampling):
     """Prompts of a task and how they are decoded.
 
     Attributes:
-      num_prompts: how many prompts, from the first.
+      num_prompts: how many prompts, from the first unless `spread` is set.
       max_new_tokens, top_k, top_p: see `Sampling`.
       temperatures: each is measured in its own cell; 0 is greedy.
       task: name of the task in `rsd_jax.tasks`; "" if the key of the settings is this name.
       category: one category or several, for a task that has categories.
+      spread: for such a task, whether the prompts are taken evenly over all its questions.
       path: local file to read instead of the data set.
       data_dir: directory of tensorflow-datasets; null for its default.
       metric: for prompts of your own, see `jsonl_task`.
@@ -86,6 +87,7 @@ class TaskSettings(SharedSampling):
     temperatures: list[float]
     task: str = ""
     category: str | list[str] | None = None
+    spread: bool = False
     path: str | None = None
     data_dir: str | None = None
     metric: str | None = None
@@ -105,6 +107,7 @@ class TaskSettings(SharedSampling):
         given: dict[str, Any] = {
             "template": template,
             "category": self.category,
+            "spread": self.spread,
             "path": self.path,
             "data_dir": self.data_dir,
             "metric": self.metric,
