@@ -65,6 +65,7 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
     )
     config.experiment = "arena"
     config.expected = True
+    config.batches_per_call = 1  # as in the rows on record
     config.trees = dict(
         sd=tuple(map(str, BUDGETS)), spectr=PRODUCTS, rsd_c=BRANCHINGS, rsd_s=PRODUCTS
     )

@@ -41,6 +41,7 @@ def settings(variant: str) -> dict[str, Any]:
     shared = dict(
         seeds=(0,),
         batch_size=1,
+        batches_per_call=4,  # used with a batch_size above 1
         cells_together=8,
         mesh=(),
         draft_temperature=placeholder(float),
@@ -109,6 +110,7 @@ def task(**values: Any) -> dict[str, Any]:
 
     `task` names the task if its key in the configuration does not.
     """
-    unset = dict(top_k=placeholder(int), top_p=1.0, task="", follow_ups=False, parse_special=False)
+    unset = dict(top_k=placeholder(int), top_p=1.0, task="", spread=False)
+    unset |= dict(follow_ups=False, parse_special=False)
     unset |= {name: placeholder(str) for name in ("category", "path", "data_dir", "metric")}
     return unset | dict(temperatures=(0.3,)) | values

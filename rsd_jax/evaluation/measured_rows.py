@@ -129,12 +129,12 @@ def decoding_parts(
 ) -> list[Decoding]:
     """What `compare` measured, with the same models, as parts of rows."""
     baseline = next((m for m in measured if m.method.name == "ar"), None)
-    base = (_tokens_per_batch(baseline), baseline.seconds) if baseline is not None else None
+    base = (_tokens_per_call(baseline), baseline.seconds) if baseline is not None else None
     ratio = bytes_ratio(target, draft)
     return [
         Decoding.of(
             one.stats,
-            _tokens_per_batch(one),
+            _tokens_per_call(one),
             one.seconds,
             base,
             compile_time=one.compile_time,
@@ -181,8 +181,8 @@ def _self_drafting(measured: Measured, target: LanguageModel) -> dict[str, Any]:
     return values
 
 
-def _tokens_per_batch(measured: Measured) -> np.ndarray:
-    return measured.per_batch(np.asarray([len(row) for row in measured.tokens]))
+def _tokens_per_call(measured: Measured) -> np.ndarray:
+    return measured.per_call(np.asarray([len(row) for row in measured.tokens]))
 
 
 def bytes_ratio(target: LoadedModel, draft: LoadedModel | None) -> BytesRatio | None:

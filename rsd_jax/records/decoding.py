@@ -64,7 +64,8 @@ class Decoding:
       mbsu: block efficiency / (1 + r L).
       bytes_ratio: cost of a draft pass.
       *_interval: 95 % bootstrap intervals; paired for ratios to autoregressive decoding.
-      intervals_over: what was resampled for rates: "prompts" (decoded one by one) or "batches".
+      intervals_over: what was resampled for rates: "prompts" (decoded one by one) or "batches", the
+        prompts of one timed call.
         All other intervals are over prompts.
       accepted_depths: number of blocks by accepted nodes, 0 to L.
       accepted_ranks: number of accepted nodes by rejected earlier siblings.
@@ -105,9 +106,9 @@ class Decoding:
 
         Args:
           stats: counts of each prompt.
-          tokens: int[batches], tokens that the user gets, by batch.
-          seconds: f64[batches], prefill included.
-          base: tokens and seconds of autoregressive decoding in the same batches, if measured.
+          tokens: int[calls], tokens that the user gets, by timed call.
+          seconds: f64[calls], prefill included.
+          base: tokens and seconds of autoregressive decoding in the same calls, if measured.
           others: all other fields.
         """
         rate = metrics.token_rate(tokens, seconds)

@@ -100,6 +100,8 @@ class Row:
       seed: seed of the draws.
       max_new_tokens: limit per prompt.
       batch_size: rows decoded together.
+      batches_per_call: batches of prompts in a timed call, where rows that are done take the next
+        prompt; null if rows that are done wait.
       dtype: dtype of parameters and caches.
       mesh: sizes by axis name; null for one device.
       context_length: tokens of context during timing; null if it varies by prompt.
@@ -149,6 +151,7 @@ class Row:
     top_p: float = 1.0
     max_new_tokens: int | None = None
     batch_size: int | None = None
+    batches_per_call: int | None = None
     dtype: str | None = None
     mesh: dict[str, int] | None = None
     context_length: int | None = None

@@ -25,6 +25,7 @@ _SETTINGS = (
     *FILTERS,
     "max_new_tokens",
     "batch_size",
+    "batches_per_call",
     "dtype",
     "mesh",
 )

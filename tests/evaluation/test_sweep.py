@@ -598,6 +598,29 @@ def test_batches_and_a_draft_of_another_temperature(finished, tmp_path):
             assert (part.intervals_over, row.batch_size) == ("batches", size)
             assert (part.token_rate_interval is not None) == over
             assert (part.token_rate_ratio_interval is not None) == over
+    sizes = {"batch_size": 2, "batches_per_call": 4}
+    sweep = sweeping.sweep(tmp_path / "refilled", trees=trees, **sizes)
+    run_sweep(sweep, sweeping.load, sweeping.Watcher())
+    for row in read_rows(results_path(sweep)):
+        (same,) = [one for one in alone if (one.method, one.tree) == (row.method, row.tree)]
+        assert (row.batch_size, row.batches_per_call) == (2, 4)
+        assert (row.decoding.tokens, row.decoding.blocks) == (
+            same.decoding.tokens,
+            same.decoding.blocks,
+        )
+        assert row.decoding.token_rate_interval is None  # one call
+    with pytest.raises(ConfigError, match="batches_per_call 4 then, 1 now"):
+        run_sweep(
+            sweeping.sweep(tmp_path / "refilled", trees=trees, batch_size=2),
+            sweeping.load,
+            sweeping.Watcher(),
+        )
+    # Prompts that are decoded one by one have a call each, and the settings' earlier hash.
+    single = sweeping.sweep(tmp_path / "one", trees=trees, batches_per_call=4)
+    plain = sweeping.sweep(tmp_path / "one", trees=trees)
+    assert single.batches_in_call == 1
+    (pair,), (task,) = single.pairs, single.tasks
+    assert single.hash_of(pair, task) == plain.hash_of(pair, task)
     sweep = sweeping.sweep(tmp_path / "warm", trees=trees, draft_temperature=1.5)
     run_sweep(sweep, sweeping.load, sweeping.Watcher())
     baseline, drafted = read_rows(results_path(sweep))

@@ -164,6 +164,7 @@ def _differences(sweep: Sweep, row: Row) -> str:
         "max_new_tokens": (row.max_new_tokens, settings.max_new_tokens),
         **{name: (getattr(row, name), getattr(settings, name)) for name in FILTERS},
         "batch_size": (row.batch_size, sweep.batch_size),
+        "batches_per_call": (row.batches_per_call or 1, sweep.batches_in_call),
         "dtype": (row.dtype, source.dtype),
         "mesh": (list((row.mesh or {}).values()), sweep.mesh),
         "template": (row.template, source.template),

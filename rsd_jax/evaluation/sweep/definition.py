@@ -37,7 +37,10 @@ class Sweep:
       verifiers: names from `rsd_jax.verifiers.VERIFIERS`, by method. Each tree of a method is
         measured with each of its verifiers; a method without an entry uses its own verifier.
       seeds: seeds of the draws.
-      batch_size: prompts decoded together; 1 gives intervals over prompts.
+      batch_size: rows decoded together; 1 gives intervals over prompts.
+      batches_per_call: with rows decoded together, how many batches of prompts a timed call
+        decodes. With more than one, a row that is done takes the next prompt; with one, rows that
+        are done wait for the longest answer.
       cells_together: cells that take turns with one baseline; a killed run loses at most these.
       phase_repeats: how often the phases of a block are timed; 0: never.
       expected: whether the expected tokens of every lossless verifier are measured on the trees of
@@ -59,6 +62,7 @@ class Sweep:
     estimate: Estimate
     out_dir: str
     batch_size: int = 1
+    batches_per_call: int = 1
     cells_together: int = 8
     phase_repeats: int = 0
     mesh: list[int]
@@ -78,7 +82,7 @@ class Sweep:
         """
         values: Mapping[str, Any] = config.to_dict() if hasattr(config, "to_dict") else config
         sweep: Sweep = build(cls, values)
-        for name in ("batch_size", "cells_together"):
+        for name in ("batch_size", "batches_per_call", "cells_together"):
             positive_integer(name, getattr(sweep, name))
         if sweep.optimum_blocks and not sweep.expected:
             raise ConfigError(f"optimum_blocks={sweep.optimum_blocks} needs expected=True")
@@ -100,6 +104,11 @@ class Sweep:
                     f"{needy[0]!r} needs one"
                 )
         return sweep
+
+    @property
+    def batches_in_call(self) -> int:
+        """`batches_per_call`; 1 if prompts are decoded one by one."""
+        return self.batches_per_call if self.batch_size > 1 else 1
 
     def methods(self) -> dict[MethodKey, Method]:
         """Every method by its key, in the order of measuring.
@@ -150,6 +159,8 @@ class Sweep:
             for name in ("batch_size", "mesh", "draft_temperature", "draft_top_k", "expected")
         }
         model = {"pair": pair, "dtype": source.dtype, "template": source.template}
+        if self.batches_in_call > 1:
+            shared["batches_per_call"] = self.batches_in_call
         whole = {"name": task, **settings, **shared, **model, **source.hashed()}
         return config_hash({key: value for key, value in whole.items() if value})
 

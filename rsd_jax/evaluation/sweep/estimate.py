@@ -23,12 +23,12 @@ class TimeEstimate:
         part = row.decoding
         if part is None:
             return
-        # The first batch is decoded twice more, to compile and to measure the time of compiling.
+        # The first call is made twice more, to compile and to measure the time of compiling.
         # If the phases of a block are timed, compiling takes about twice as long; expected tokens
         # take another program and another run, which is slower.
-        batches = -(-part.num_prompts // self._sweep.batch_size)
+        calls = -(-part.num_prompts // (self._sweep.batch_size * self._sweep.batches_in_call))
         again = row.expected is not None
-        seconds = part.seconds * (1 + 2 / batches + 2 * again)
+        seconds = part.seconds * (1 + 2 / calls + 2 * again)
         compiling = 1 + bool(self._sweep.phase_repeats) + again
         seconds += (part.compile_time or 0.0) * compiling
         for key in ((row.pair, row.task, row.method), (row.pair, row.task)):

@@ -72,6 +72,7 @@ def measure_turn(
         _sampling(turn, subject),
         step,
         batch_size=sweep.batch_size,
+        batches_per_call=sweep.batches_in_call,
         capacity=subject.capacity,
     )
     empty.check(
@@ -126,6 +127,7 @@ def _header(where: Turn | Cell, method: Method, subject: Subject) -> dict[str, A
         template=sweep.pairs[where.pair].template,
         chat_date=encoded.chat_date,
         batch_size=sweep.batch_size,
+        batches_per_call=sweep.batches_in_call if sweep.batches_in_call > 1 else None,
         num_skipped=encoded.num_skipped,
         eos_ids=list(subject.ends),
         prompts_sha256=encoded.sha256,

@@ -133,7 +133,8 @@ def _run(
                 part = turn.part
             subject = subjects[turn.task]
             listed = [methods[method] for method in turn.methods]
-            count = steps(listed, subject.encoded.tokens, sweep.batch_size)
+            size = sweep.batch_size, sweep.batches_in_call
+            count = steps(listed, subject.encoded.tokens, *size)
             count += sum(not cell.is_baseline for cell in turn.cells) if sweep.expected else 0
             watcher.turn(turn, count, estimate.turns(ahead))
             for row in _turn_rows(turn, subject, methods, watcher.step, empty):
