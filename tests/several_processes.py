@@ -2,11 +2,11 @@
 
     python -m tests.several_processes FOLDER
 
-generates, trains and writes responses both ways, runs `rsd evaluate` and `rsd stream` both ways,
-and compares tokens, counts and weights. A process is killed in the middle of a sweep, which then
-goes on; and a process waits for one that never starts. The processes talk over sockets of this
-machine (127.0.0.1), so this is a script and not a test of the suite. It takes some minutes. FOLDER
-can be removed afterwards.
+generates, trains and writes responses both ways, runs `rsd evaluate`, `rsd stream` and all stages
+of `rsd distill` both ways, and compares tokens, counts and weights. A process is killed in the
+middle of a sweep, which then goes on; and a process waits for one that never starts. The processes
+talk over sockets of this machine (127.0.0.1), so this is a script and not a test of the suite. It
+takes some minutes. FOLDER can be removed afterwards.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from tests import ROOT
 
 ONE, TWO = "one", "two"
 _WAYS, _MODELS = (ONE, TWO), ("target", "draft")
-_PARTS = ("work", "evaluate", "stream")
+_PARTS = ("work", "evaluate", "stream", "distill")
 STEPS = 20
 RELATIVE = 1e-5
 """Bound of the difference of weights after these steps, relative to a leaf's largest weight."""
@@ -53,6 +53,28 @@ def get_config():
     config.pair.update(shipped="", target=%(target)r)
     config.task.update(num_prompts=3, max_new_tokens=64)
     config.update(phases=False, mesh=(2, 2))
+    return config
+"""
+_DISTILL = """
+from configs.distill import quickstart
+def get_config():
+    config = quickstart.get_config().copy_and_resolve_references().unlock()
+    for stage in ("target", "draft_warm_start", "draft"):
+        config[stage].model.update(
+            vocab_size=300, hidden_size=16, intermediate_size=16, head_dim=4, num_layers=1,
+            num_heads=2, num_kv_heads=1, max_positions=1024)
+        config[stage].recipe.update(
+            steps=4, batch_size=4, window=240, eval_windows=4, eval_batch_size=4, accumulate=1,
+            checkpoint_every=2, warmup_steps=1, learning_rate=1e-3, optimizer="adamw",
+            compute_dtype="float32", remat=False)
+    config.update(corpus_root=%(library)r, vocab_size=300, max_prompt_tokens=200)
+    config.number_words.update(train=20, heldout=2)
+    config.prompts.update(library=0, number_words=4, docstrings=4)
+    config.responses.update(batch_size=4, max_new_tokens=8, top_logprobs=8)
+    config.decode.update(max_new_tokens=8, batch_size=4)
+    config.decode.prompts = {"number_words": 4}
+    config.decode.scored = {"number_words": 2}
+    config.decode.methods = {"sd_1": {"name": "sd", "length": 1}}
     return config
 """
 
@@ -180,17 +202,32 @@ def _same_work(root: pathlib.Path) -> None:
     one, two = (root / "work" / way for way in _WAYS)
     tokens = [json.loads((way / "tokens.json").read_text()) for way in (one, two)]
     check("tokens and counts of `generate` are the same", holds=tokens[0] == tokens[1])
-    shards = [sorted((way / "responses").glob("*.npz")) for way in (one, two)]
-    same = [path.name for path in shards[0]] == [path.name for path in shards[1]]
-    for ours, theirs in zip(*shards, strict=True):
-        a, b = np.load(ours), np.load(theirs)
-        same &= all(np.array_equal(a[k], b[k]) for k in ("tokens", "length", "request_id", "ended"))
-    check(f"responses: tokens of {len(shards[0])} shards are the same", holds=same)
+    _same_responses(one / "responses", two / "responses")
     mine, yours = (_weights(way / "training") for way in (one, two))
     worst = max(float(np.abs(mine[k] - yours[k]).max() / np.abs(mine[k]).max()) for k in mine)
     check(f"weights after {STEPS} steps differ by {worst:.1e}", holds=worst <= RELATIVE)
     losses = [(way / "training" / "metrics.jsonl").read_text().count("\n") for way in (one, two)]
     check(f"{losses[0]} rows of losses, written once", holds=losses[0] == losses[1])
+
+
+def _same_responses(one: pathlib.Path, two: pathlib.Path) -> None:
+    shards = [sorted(way.glob("*.npz")) for way in (one, two)]
+    same = [path.name for path in shards[0]] == [path.name for path in shards[1]]
+    for ours, theirs in zip(*shards, strict=True):
+        a, b = np.load(ours), np.load(theirs)
+        same &= all(np.array_equal(a[k], b[k]) for k in ("tokens", "length", "request_id", "ended"))
+    check(f"responses: tokens of {len(shards[0])} shards are the same", holds=same)
+
+
+def _write_library(folder: pathlib.Path) -> None:
+    """Eighty Python files, each with a function that has a docstring."""
+    folder.mkdir(exist_ok=True)
+    for i in range(80):
+        body = "".join(f"    total_{j} = argument + {j}\n" for j in range(60))
+        (folder / f"module{i}.py").write_text(
+            f'def function_{i}(argument):\n    """Return the argument plus {i}."""\n'
+            f"    return argument + {i}\n\n\ndef long_{i}(argument):\n{body}"
+        )
 
 
 def _weights(folder: pathlib.Path) -> dict[str, np.ndarray]:
@@ -209,6 +246,28 @@ def _weights(folder: pathlib.Path) -> dict[str, np.ndarray]:
     assert step == STEPS
     flat = flax.traverse_util.flatten_dict(state.params, sep="/")
     return {name: np.asarray(leaf) for name, leaf in flat.items()}
+
+
+def _same_distillation(root: pathlib.Path, command: Sequence[str]) -> None:
+    both_ways("distill", command, root, "--workdir")
+    one, two = (root / "distill" / way for way in _WAYS)
+    _same_responses(one / "responses", two / "responses")
+    from safetensors.numpy import load_file
+
+    for name in _MODELS:
+        mine, yours = (load_file(way / "export" / name / "model.safetensors") for way in (one, two))
+        widest = max(
+            float(np.abs(mine[key].astype(np.float32) - yours[key].astype(np.float32)).max())
+            for key in mine
+        )
+        # The weights are written in bfloat16: 8 bits of each number.
+        largest = max(float(np.abs(each.astype(np.float32)).max()) for each in mine.values())
+        check(
+            f"distill: the {name}'s weights differ by {widest:.1e}", holds=widest <= largest / 256
+        )
+    made = [json.loads((way / "decode.json").read_text())["rows"] for way in (one, two)]
+    counts = [[(row["produced"], row["blocks"], row["tokens"]) for row in rows] for rows in made]
+    check(f"distill: {len(counts[0])} rows of counts are the same", holds=counts[0] == counts[1])
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -300,8 +359,10 @@ def main() -> None:
     root = args.folder.resolve()
     root.mkdir(parents=True, exist_ok=True)
     places = {name: str(root / "models" / name) for name in _MODELS}
+    places["library"] = str(root / "library")
     _write_models(root / "models")
-    for name, text in {"sweep": _SWEEP, "stream": _STREAM}.items():
+    _write_library(root / "library")
+    for name, text in {"sweep": _SWEEP, "stream": _STREAM, "distill": _DISTILL}.items():
         (root / f"{name}.py").write_text(text % places)
     wanted = args.only or _PARTS
     sweep = ["rsd_jax.cli", "evaluate", "--config", str(root / "sweep.py")]
@@ -316,6 +377,9 @@ def main() -> None:
     if "stream" in wanted:
         both_ways("stream", stream, root, "--config.out_dir")
         _same_rows("stream", root)
+    if "distill" in wanted:
+        distill = ["rsd_jax.cli", "distill", "--config", str(root / "distill.py")]
+        _same_distillation(root, [*distill, "--mesh", "2", "1", "2"])
     print("all holds")
 
 
