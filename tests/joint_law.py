@@ -19,6 +19,8 @@ ROUNDS = 3
 
 METHODS = {
     "ar": {},
+    # At these temperatures a chain of two would rarely be accepted whole.
+    "lookup": {"length": 1, "longest": 3, "shortest": 1},
     "sd": {"length": 2},
     "spectr": {"num_drafts": 2, "length": 2},
     "rsd_c": {"branching": (2, 2)},

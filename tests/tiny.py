@@ -14,6 +14,7 @@ from rsd_jax.testing.tiny_llama import tiny_pair
 
 METHODS = {
     "ar": {},
+    "lookup": {"length": 3, "longest": 4, "shortest": 1},
     "sd": {"length": 3},
     "spectr": {"num_drafts": 2, "length": 2},
     "rsd_c": {"branching": (2, 2)},
@@ -30,7 +31,8 @@ METHODS = {
     },
 }
 SELF_DRAFTING = ("self_rsd_s", "swift")
-DRAFTING = tuple(name for name in METHODS if name != "ar" and name not in SELF_DRAFTING)
+WITHOUT_MODEL = ("ar", "lookup")
+DRAFTING = tuple(name for name in METHODS if name not in (*WITHOUT_MODEL, *SELF_DRAFTING))
 """Methods that draft with a draft model."""
 
 _SKIPS = np.asarray([[False, False], [False, True]])

@@ -272,7 +272,8 @@ class PointLaws:
     vocab_size: int = struct.field(pytree_node=False)
 
     def at(self, node: jax.Array) -> jax.Array:
-        return jnp.where(jnp.arange(self.vocab_size) == self.proposals[node], 0.0, -jnp.inf)
+        ids = jnp.arange(self.vocab_size, dtype=jnp.int32)
+        return jnp.where(ids == self.proposals[node], 0.0, -jnp.inf)
 
 
 @struct.dataclass

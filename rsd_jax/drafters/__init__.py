@@ -7,6 +7,7 @@ from rsd_jax.drafters.base import Drafter
 from rsd_jax.drafters.constant_branching import ConstantBranching
 from rsd_jax.drafters.growth import RuleDrafter, TreeRule
 from rsd_jax.drafters.independent_chains import IndependentChains
+from rsd_jax.drafters.lookup import LookupDrafter
 from rsd_jax.drafters.model import ModelDrafter
 from rsd_jax.drafters.no_draft import NoDraft
 from rsd_jax.drafters.self_drafter import SelfDrafter
@@ -23,12 +24,14 @@ TREE_RULES: dict[str, type[Any]] = {
 """Trees that any drafter of a model grows, by name."""
 
 DRAFTERS = {
+    "lookup": LookupDrafter,
     "model": ModelDrafter,
     "no_draft": NoDraft,
     "self": SelfDrafter,
     "swift": SwiftDrafter,
 }
-"""What proposes trees, by name: a draft model, nothing, or the target with sub-layers skipped."""
+"""What proposes trees, by name: earlier text, a draft model, nothing, or the target with sub-layers
+skipped."""
 
 __all__ = [
     "DRAFTERS",
@@ -36,6 +39,7 @@ __all__ = [
     "ConstantBranching",
     "Drafter",
     "IndependentChains",
+    "LookupDrafter",
     "ModelDrafter",
     "NoDraft",
     "RuleDrafter",

@@ -122,6 +122,11 @@ def _ar() -> tuple[Drafter, Verifier]:
     return DRAFTERS["no_draft"](), VERIFIERS["recursive_rejection"]()
 
 
+def _lookup(length: int = 8, longest: int = 8, shortest: int = 2) -> tuple[Drafter, Verifier]:
+    drafter = DRAFTERS["lookup"](length, longest, shortest)
+    return drafter, VERIFIERS["recursive_rejection"]()
+
+
 def _swift(
     length: int = 25,
     stop_below: float = 0.8,
@@ -145,6 +150,7 @@ _DRAFTED_BY = {"": "model", "self_": "self"}
 
 METHODS: dict[str, Recipe] = {
     "ar": _ar,
+    "lookup": _lookup,
     "swift": _swift,
     **{f"{prefix}sd": _chain(drafter) for prefix, drafter in _DRAFTED_BY.items()},
     **{
@@ -170,6 +176,8 @@ def build_method(name: str, **options: Any) -> Method:
     - `rsd_s(width, length)`: the same with stochastic beam search.
     - `static(parents)`: the same for any tree, such as those of `rsd_jax.planning` (Chen et al.
       2024, Sequoia); `parents` as in `TreeShape.from_parents`.
+    - `lookup(length=8, longest=8, shortest=2)`: what followed the last tokens when they last
+      occurred in prompt or output (Saxena 2023); see `LookupDrafter`.
     - `swift(length=25, ...)`: the target drafts for itself, skipping sub-layers, as long as it is
       confident (Xia et al. 2025); further options as in `BackboneRule` and `SwiftDrafter`.
     - `self_sd`, `self_spectr`, `self_rsd_c`, `self_rsd_s`, `self_static`: the trees of those five,

@@ -151,7 +151,7 @@ def _draft_cost(
     stats, passes = measured.stats, measured.method.drafter.shape.depth
     if measured.method.drafter.needs_skips:
         return _self_drafting(measured, target)
-    if ratio is None and passes:
+    if ratio is None and measured.method.drafter.needs_draft_model:
         return {"bytes_ratio": None}
     r = ratio.r if ratio is not None else 0.0
     values: dict[str, Any] = {

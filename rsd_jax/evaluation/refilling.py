@@ -26,6 +26,8 @@ class Refilled:
       whole_batches: median seconds of the decoding batch by batch, each until all its rows are
         done.
       refilled: median seconds with rows refilled.
+      prefills: median seconds of the two ways with one new token for each prompt: what they spend
+        on the prompts.
       bound: the most that refilling can bring if every block takes the same time and prefill takes
         none: blocks of the whole batches over those of rows that are never empty.
     """
@@ -34,12 +36,18 @@ class Refilled:
     tokens: int
     whole_batches: float
     refilled: float
+    prefills: tuple[float, float]
     bound: float
 
     @property
     def gain(self) -> float:
         """Token rate with rows refilled over that of whole batches."""
         return self.whole_batches / self.refilled
+
+    @property
+    def gain_of_blocks(self) -> float:
+        """The gain if neither way spent time on the prompts."""
+        return (self.whole_batches - self.prefills[0]) / (self.refilled - self.prefills[1])
 
 
 def mixed_limits(count: int, *, short: int = 32, long: int = 128, seed: int = 0) -> list[int]:
@@ -76,24 +84,33 @@ def time_refilling(
     """
     found = []
     for method in methods:
-        jobs = _jobs(method, target, draft, prompts, sampling, limits, batch_size)
+        models = (method, target, draft)
+        jobs = _jobs(*models, prompts, sampling, limits, batch_size)
+        only_prompts = _jobs(*models, prompts, sampling, limits, batch_size, new_tokens=1)
         results = [_decoded(each) for each in jobs]
         if results[0].tokens != results[1].tokens:
             raise RuntimeError(f"{method.name} {method.tree}: refilled rows gave other tokens")
-        seconds: list[list[float]] = [[], []]
-        for turn in range(repeats):
-            for way in turn_order(2, turn):
-                seconds[way].append(timed(_decoded, jobs[way])[1])
+        whole, refilled, *prefills = _medians([*jobs, *only_prompts], repeats)
         found.append(
             Refilled(
                 f"{method.name} {method.tree}",
                 int(results[0].num_tokens.sum()),
-                whole_batches=statistics.median(seconds[0]),
-                refilled=statistics.median(seconds[1]),
+                whole_batches=whole,
+                refilled=refilled,
+                prefills=(prefills[0], prefills[1]),
                 bound=best_gain(results[0].stats.blocks, batch_size),
             )
         )
     return found
+
+
+def _medians(contestants: Sequence[Sequence[Job]], repeats: int) -> list[float]:
+    """Median seconds of each, measured in turns."""
+    seconds: list[list[float]] = [[] for _ in contestants]
+    for turn in range(repeats):
+        for which in turn_order(len(contestants), turn):
+            seconds[which].append(timed(_decoded, contestants[which])[1])
+    return [statistics.median(each) for each in seconds]
 
 
 def best_gain(blocks: np.ndarray, batch_size: int) -> float:
@@ -104,7 +121,15 @@ def best_gain(blocks: np.ndarray, batch_size: int) -> float:
 
 def refilling_table(measured: Sequence[Refilled]) -> Table:
     """A line per method."""
-    heads = ("method", "whole batches tokens/s", "refilled tokens/s", "gain", "bound of the gain")
+    heads = (
+        "method",
+        "whole batches tokens/s",
+        "refilled tokens/s",
+        "gain",
+        "bound of the gain",
+        "prompts alone s",
+        "gain without prompts",
+    )
     lines = [
         [
             one.name,
@@ -112,6 +137,8 @@ def refilling_table(measured: Sequence[Refilled]) -> Table:
             f"{one.tokens / one.refilled:.1f}",
             f"{one.gain:.2f}",
             f"{one.bound:.2f}",
+            "{:.2f}, {:.2f}".format(*one.prefills),
+            f"{one.gain_of_blocks:.2f}",
         ]
         for one in measured
     ]
@@ -126,8 +153,13 @@ def _jobs(
     sampling: Sampling,
     limits: Sequence[int],
     batch_size: int,
+    *,
+    new_tokens: int | None = None,
 ) -> tuple[list[Job], list[Job]]:
-    """A job per batch, and one job of all prompts; with the same capacity, request ids and seed."""
+    """A job per batch, and one job of all prompts; with the same capacity, request ids and seed.
+
+    The capacity is that of `limits`, also if every prompt gets `new_tokens` new tokens instead.
+    """
     endless = dataclasses.replace(sampling, eos_ids=(), max_new_tokens=max(limits))
     longest = max(map(len, prompts)) + max(limits)
 
@@ -135,7 +167,7 @@ def _jobs(
         request = Request(
             prompts=[prompts[i] for i in chosen],
             sampling=endless,
-            limits=[limits[i] for i in chosen],
+            limits=[new_tokens or limits[i] for i in chosen],
             request_ids=list(chosen),
             batch_size=batch_size,
             capacity=longest,

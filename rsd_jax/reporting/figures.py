@@ -46,6 +46,7 @@ STYLES: dict[str, Style] = {
     "spectr": Style("SpecTr", "#d62728", "--", ""),
     "rsd_c": Style("RSD-C", "#2ca02c", "--", "D"),
     "rsd_s": Style("RSD-S", "#1f77b4", "-", "o"),
+    "lookup": Style("lookup", "#8c564b", ":", "^"),
     "static": Style("static tree", "#9467bd", "-.", "p"),
 }
 _OTHER = Style("", "#4d4d4d", "-", "s")

@@ -105,7 +105,6 @@ def _score(model: Any, params: Any, tokens: jax.Array) -> jax.Array:
 AUTOREGRESSIVE = Setup("ar", batch=4, greedy=True)
 SETUPS = (
     AUTOREGRESSIVE,
-    Setup("ar", "bfloat16", 2, top_p=True),
     Setup("sd", batch=1, greedy=True),
     Setup("sd/block", batch=2, top_p=True),
     Setup("spectr", "bfloat16", top_k=True),
@@ -116,6 +115,7 @@ SETUPS = (
     Setup("rsd_s/match", top_p=True),
     Setup("self_rsd_s", batch=4, greedy=True),
     Setup("swift"),
+    Setup("lookup/coupling", batch=2, top_p=True),
 )
 """Together every method, verifier, kind of tree, dtype, size of a batch and warp. Five of them are
 programs of other tests too (`engine/test_identity.py`, `test_rows.py`)."""

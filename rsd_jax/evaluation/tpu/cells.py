@@ -50,6 +50,7 @@ TREES: tuple[Tree, ...] = (
     ("self_rsd_s", "6x5", None),
     ("static", "4-2.1.1.0-2.1.0.0", None),
     ("self_static", "4-2.1.1.0-2.1.0.0", None),
+    ("lookup", "8", None),
 )
 """The methods, in order of worth; SWIFT with the tree of its paper."""
 
