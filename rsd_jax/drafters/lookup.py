@@ -1,7 +1,6 @@
 """Drafting without a model: what followed the last tokens when they last occurred.
 
-Source: prompt lookup (Saxena 2023) and its kin (Fu et al. 2024, "Lookahead"; He et al. 2024, REST).
-Prompt and output are the only store, and the tokens that followed are proposed with certainty.
+Source: prompt lookup decoding (Saxena 2023). The tokens are proposed with certainty.
 """
 
 import dataclasses
