@@ -306,7 +306,7 @@ def test_a_target_of_ones_own(made, tmp_path, name):
         assert workspace.model("draft").vocab_size == 300
         return
     config.prompt_files.patterns = ()
-    with pytest.raises(ConfigError, match="prompt_files and self_prompts give no prompts"):
+    with pytest.raises(ConfigError, match="self_prompts and template_prompts give no prompts"):
         run_stage(_workspace(config, root), "generate")
     config.draft.model.vocab_size = 299
     with pytest.raises(ConfigError, match=r"vocab_size=300, the draft has 299"):
