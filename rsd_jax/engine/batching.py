@@ -172,8 +172,6 @@ def capacity_of(request: Request, method: Method) -> int:
     least = 1
     if request.capacity is not None:
         least = positive_integer("capacity", request.capacity, ", or None")
-    needed = (
-        required_capacity(method.drafter, len(prompt), request.limit_of(index))
-        for index, prompt in enumerate(request.prompts)
-    )
+    sizes = {(len(prompt), request.limit_of(i)) for i, prompt in enumerate(request.prompts)}
+    needed = (required_capacity(method.drafter, *each) for each in sizes)
     return bucket(max(least, *needed))

@@ -66,6 +66,18 @@ def join_results(results: list[GenerateResult]) -> GenerateResult:
     )
 
 
+def _in_order(result: GenerateResult, order: np.ndarray) -> GenerateResult:
+    """The rows of a result in another order."""
+    records = result.block_records
+    return GenerateResult(
+        tokens=[result.tokens[row] for row in order],
+        num_tokens=result.num_tokens[order],
+        finish_reason=[result.finish_reason[row] for row in order],
+        stats=GenerateStats(**{name: each[order] for name, each in vars(result.stats).items()}),
+        block_records=None if records is None else [records[row] for row in order],
+    )
+
+
 def failed_rows(read: dict[str, Any], batch: Batch) -> dict[int, int]:
     """Maps each prompt of the batch whose logits defined no law to the block of these logits."""
     failed = read["failed_block"][: batch.rows]
@@ -76,16 +88,18 @@ class Collected:
     """What the finished prompts of a job produced."""
 
     def __init__(self) -> None:
-        self._results: dict[int, GenerateResult] = {}
+        self._parts: list[GenerateResult] = []
+        self._indices: list[int] = []
         self._failures: dict[int, int] = {}
 
     def add(self, step: Step, records: Records | None = None) -> None:
         """Takes the prompts that are done in a step, with the records of their blocks, if any."""
-        for row, index in step.finished():
-            own = None if records is None else [records[index]]
-            self._results[index] = to_result(step.read, [row], own)
-            if (block := int(step.read["failed_block"][row])) != NEVER:
-                self._failures[index] = block
+        rows, indices = zip(*step.finished(), strict=True) if any(step.finished()) else ((), ())
+        own = None if records is None else [records[index] for index in indices]
+        self._parts.append(to_result(step.read, rows, own))
+        self._indices += indices
+        failed = step.read["failed_block"][list(rows)]
+        self._failures |= {indices[at]: int(failed[at]) for at in np.flatnonzero(failed != NEVER)}
 
     def result(self) -> GenerateResult:
         """All prompts in their order.
@@ -93,7 +107,7 @@ class Collected:
         Raises:
           NonFiniteLogitsError: as `generate`.
         """
-        result = join_results([self._results[index] for index in sorted(self._results)])
+        result = _in_order(join_results(self._parts), np.argsort(self._indices))
         if self._failures:
             raise NonFiniteLogitsError(dict(sorted(self._failures.items())), result)
         return result

@@ -49,6 +49,8 @@ CASES += [
     )
     for run in ("T=0.7, top-k, top-p", "draft top-k")
 ]
+# Each program runs for seconds: with all optimisations it saves more than it costs to compile.
+pytestmark = pytest.mark.usefixtures("full_optimisation")
 FALSE_ALARM = ALPHA / (len(CASES) * PER_RUN)
 
 
