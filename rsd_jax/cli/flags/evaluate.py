@@ -36,6 +36,6 @@ missing cells. Exit code 1 if cells failed.
     add_flags=_add_flags,
     check=check_processes,
     configs="evaluate",
-    names=("arena", "experiment1", "experiment2"),
+    names=("arena", "experiment1", "experiment2", "smollm2"),
     config="experiment1:quick",
 )
