@@ -25,6 +25,7 @@ METHODS = {
     "spectr": {"num_drafts": 2, "length": 2},
     "rsd_c": {"branching": (2, 2)},
     "rsd_s": {"width": 2, "length": 2},
+    "rsd_c+2": {"branching": (2, 1), "lookup": 2},
     "static": {"parents": (-1, 0, 0, 1, 2, 2)},
     "self_rsd_c": {"branching": (2, 2)},
     # The vocabulary has three tokens. With these values every class of confidence occurs, and so do
@@ -39,6 +40,11 @@ METHODS = {
     },
 }
 _SKIPS = np.asarray([[False, True], [True, False]])
+
+
+def method(name: str, **options) -> rsd_jax.Method:
+    """A method of `METHODS`, with more options."""
+    return rsd_jax.build_method(name.partition("+")[0], **METHODS[name], **options)
 
 
 def skips(method: rsd_jax.Method, num_layers: int = 2) -> dict[str, np.ndarray]:

@@ -5,7 +5,16 @@ import itertools
 import typing
 from collections.abc import Sequence
 
-from rsd_jax.drafters import TREE_RULES, TreeRule
+from rsd_jax.drafters import (
+    TREE_RULES,
+    Drafter,
+    IndependentChains,
+    LookupDrafter,
+    ModelDrafter,
+    SelfDrafter,
+    StochasticBeam,
+    TreeRule,
+)
 from rsd_jax.drafters.backbone import BackboneRule
 from rsd_jax.engine.methods import fits
 
@@ -30,6 +39,10 @@ def small_values(kind) -> list:
         return every(TREE_RULES)
     if kind is BackboneRule:
         return [BackboneRule(2, 0.4, (0.7, 0.5), (1, 2, 3), (1, 2, 3))]
+    if kind is Drafter:
+        return [ModelDrafter(StochasticBeam(2, 2)), SelfDrafter(IndependentChains(2, 2))]
+    if kind is LookupDrafter:
+        return [LookupDrafter(2, longest=3, shortest=1)]
     return {
         bool: [False, True],
         int: [2],

@@ -19,6 +19,7 @@ METHODS = {
     "spectr": {"num_drafts": 2, "length": 2},
     "rsd_c": {"branching": (2, 2)},
     "rsd_s": {"width": 3, "length": 2},
+    "rsd_s+3": {"width": 3, "length": 2, "lookup": 3},
     "static": {"parents": (-1, 0, 0, 0, 1, 3, 3)},
     "self_rsd_s": {"width": 3, "length": 2},
     "swift": {
@@ -65,7 +66,7 @@ def method(name: str) -> rsd_jax.Method:
     """A method of `METHODS`, or "method/verifier"."""
     name, _, verifier = name.partition("/")
     return rsd_jax.build_method(
-        name, **METHODS[name], **({"verifier": verifier} if verifier else {})
+        name.partition("+")[0], **METHODS[name], **({"verifier": verifier} if verifier else {})
     )
 
 

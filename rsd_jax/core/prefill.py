@@ -15,35 +15,41 @@ def prefill_cache(
     cache: KVCache,
     tokens: jax.Array,
     count: jax.Array,
+    chunk: int = PREFILL_CHUNK,
 ) -> KVCache:
-    """Commits the first `count` tokens of every row to the cache; computes no logits.
+    """Commits those of the first `count` tokens of every row that the cache lacks.
+
+    Computes no logits.
 
     Args:
       model: static.
       params: of the model.
-      cache: empty, of capacity at least the largest count + PREFILL_CHUNK.
+      cache: of capacity at least the largest count + `chunk`; empty, or with the first tokens.
       tokens: i32[B, T], where T is at least the largest count.
-      count: i32[B], may differ between rows and may be 0.
+      count: i32[B], may differ between rows; a row whose cache is as long or longer stays as it is.
+      chunk: tokens of one pass; static.
 
     Returns:
-      the cache, of length `count`.
+      the cache, of length `count` at least.
     """
-    batch, width = tokens.shape[0], min(PREFILL_CHUNK, tokens.shape[1])
+    batch, width = tokens.shape[0], min(chunk, tokens.shape[1])
     causal = jnp.tril(jnp.ones((1, width, width), bool))
     slots = jnp.broadcast_to(jnp.arange(width, dtype=jnp.int32), (batch, width))
     scratch = model.init_scratch(batch, width)
 
-    def chunk(index: jax.Array, carry):
+    def incomplete(carry) -> jax.Array:
+        return (carry[0].length < count).any()
+
+    def take_in(carry):
         cache, scratch = carry
-        positions = index * width + slots
+        positions = cache.length[:, None] + slots
         # The last chunk may reach past the buffer or the row; what it reads there is not committed.
         inside = jnp.minimum(positions, tokens.shape[1] - 1)
         fed = jnp.take_along_axis(tokens, inside, axis=1)
         _, scratch = model.forward(
             params, fed, positions, cache, scratch, slot=0, mask=causal, logits_for=slice(0, 0)
         )
-        kept = jnp.clip(count - index * width, 0, width)
+        kept = jnp.clip(count - cache.length, 0, width)
         return model.commit(cache, scratch, slots, cache.length, kept), scratch
 
-    num_chunks = (count.max() + width - 1) // width
-    return jax.lax.fori_loop(0, num_chunks, chunk, (cache, scratch))[0]
+    return jax.lax.while_loop(incomplete, take_in, (cache, scratch))[0]

@@ -14,6 +14,7 @@ from rsd_jax.drafters.self_drafter import SelfDrafter
 from rsd_jax.drafters.static_tree import StaticTree
 from rsd_jax.drafters.stochastic_beam import StochasticBeam
 from rsd_jax.drafters.swift import SwiftDrafter
+from rsd_jax.drafters.with_lookup import WithLookup
 
 TREE_RULES: dict[str, type[Any]] = {
     "constant_branching": ConstantBranching,
@@ -29,9 +30,10 @@ DRAFTERS = {
     "no_draft": NoDraft,
     "self": SelfDrafter,
     "swift": SwiftDrafter,
+    "with_lookup": WithLookup,
 }
-"""What proposes trees, by name: earlier text, a draft model, nothing, or the target with sub-layers
-skipped."""
+"""What proposes trees, by name: earlier text, a draft model, nothing, the target with sub-layers
+skipped, or one of these two together with earlier text."""
 
 __all__ = [
     "DRAFTERS",
@@ -49,4 +51,5 @@ __all__ = [
     "StochasticBeam",
     "SwiftDrafter",
     "TreeRule",
+    "WithLookup",
 ]

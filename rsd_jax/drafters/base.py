@@ -120,6 +120,17 @@ class Drafter(abc.ABC):
         """Takes in the prompts; called once, before the first block."""
         return state
 
+    def catch_up(
+        self, models: Models, params: ModelParams, state: Any, context: DraftContext, most: int
+    ) -> Any:
+        """Takes in committed tokens that the state lacks, at most `most` of each row.
+
+        These are the last ones, accepted nodes of a tree that this drafter did not draw:
+        `commit` was told of the others. By default there is nothing to take in, as for drafters
+        that keep no cache.
+        """
+        return state
+
     @abc.abstractmethod
     def draft(
         self,

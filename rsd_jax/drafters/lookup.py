@@ -73,7 +73,7 @@ class LookupDrafter(Drafter):
         warp: Warp,
         keys: jax.Array,
     ) -> tuple[DraftTree, Any]:
-        found, proposals = jax.vmap(self._look_up)(context.tokens, context.length)
+        found, proposals = jax.vmap(self.look_up)(context.tokens, context.length)
         batch, shape = context.length.shape[0], self.shape
         root = jnp.take_along_axis(context.tokens, context.length[:, None] - 1, axis=1)
         parents = jnp.asarray(shape.static_parents)[None]
@@ -90,7 +90,7 @@ class LookupDrafter(Drafter):
         )
         return tree, state
 
-    def _look_up(self, tokens: jax.Array, length: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def look_up(self, tokens: jax.Array, length: jax.Array) -> tuple[jax.Array, jax.Array]:
         """For one row: whether the last tokens occurred before, bool[], and what followed, i32[L].
 
         Args:

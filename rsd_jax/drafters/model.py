@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from rsd_jax.core.prefill import prefill_cache
+from rsd_jax.core.prefill import PREFILL_CHUNK, prefill_cache
 from rsd_jax.core.tree import DraftTree
 from rsd_jax.core.types import KVCache, LanguageModel, Scratch, VerifyResult
 from rsd_jax.core.warp import Warp
@@ -53,10 +53,29 @@ class ModelDrafter(RuleDrafter):
     def prefill(
         self, models: Models, params: ModelParams, state: ModelDraftState, context: DraftContext
     ) -> ModelDraftState:
-        count = jnp.maximum(context.length - 2, 0)
-        cache = prefill_cache(
-            _draft_model(models), params.draft, state.cache, context.tokens, count
-        )
+        return self._take_in(models, params, state, context, PREFILL_CHUNK)
+
+    def catch_up(
+        self,
+        models: Models,
+        params: ModelParams,
+        state: ModelDraftState,
+        context: DraftContext,
+        most: int,
+    ) -> ModelDraftState:
+        return self._take_in(models, params, state, context, most)
+
+    def _take_in(
+        self,
+        models: Models,
+        params: ModelParams,
+        state: ModelDraftState,
+        context: DraftContext,
+        chunk: int,
+    ) -> ModelDraftState:
+        count = jnp.where(context.active, jnp.maximum(context.length - 2, 0), 0)
+        model, tokens = _draft_model(models), context.tokens
+        cache = prefill_cache(model, params.draft, state.cache, tokens, count, chunk)
         return dataclasses.replace(state, cache=cache)
 
     def draft(

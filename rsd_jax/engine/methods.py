@@ -13,7 +13,9 @@ from rsd_jax.drafters import DRAFTERS, TREE_RULES
 from rsd_jax.drafters.backbone import BackboneRule
 from rsd_jax.drafters.base import Drafter
 from rsd_jax.drafters.growth import TreeRule
+from rsd_jax.drafters.lookup import LookupDrafter
 from rsd_jax.drafters.static_tree import parents_of_words
+from rsd_jax.drafters.with_lookup import WithLookup
 from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.verifiers import VERIFIERS
@@ -162,8 +164,14 @@ METHODS: dict[str, Recipe] = {
 }
 
 _DRAFT_OPTIONS = ("draft_temperature", "draft_top_k")
-_SHARED_OPTIONS = ("verifier", *_DRAFT_OPTIONS)
-"""Of every method that drafts."""
+_SHARED_OPTIONS = ("verifier", *_DRAFT_OPTIONS, "lookup")
+"""Of every method that drafts with a model."""
+
+
+def _shared_options(name: str) -> tuple[str, ...]:
+    if name == "ar":
+        return ()
+    return tuple(option for option in _SHARED_OPTIONS if option != name)
 
 
 def build_method(name: str, **options: Any) -> Method:
@@ -184,10 +192,12 @@ def build_method(name: str, **options: Any) -> Method:
       drafted by the target itself like `swift`'s.
 
     All but `ar` also take `verifier`, a name in `rsd_jax.verifiers.VERIFIERS` in place of the
-    method's own, and `draft_temperature` and `draft_top_k`, see `Method`.
+    method's own, and `draft_temperature` and `draft_top_k`, see `Method`. All but `ar` and `lookup`
+    take `lookup`, the length of a chain of `LookupDrafter` that is merged into their trees, see
+    `WithLookup`.
 
-    >>> build_method("rsd_c", branching=(2, 2, 1, 1), verifier="coupling").tree
-    '2-2-1-1'
+    >>> build_method("rsd_c", branching=(2, 2, 1, 1), verifier="coupling", lookup=8).tree
+    '2-2-1-1+8'
 
     Raises:
       ConfigError: unknown method, verifier or option, missing option, a value out of range, or a
@@ -195,7 +205,7 @@ def build_method(name: str, **options: Any) -> Method:
     """
     if not isinstance(name, str) or name not in METHODS:
         raise ConfigError(f"unknown method {name!r}; known methods: {sorted(METHODS)}")
-    names = () if name == "ar" else _SHARED_OPTIONS
+    names = _shared_options(name)
     shared = {key: options.pop(key) for key in names if key in options}
     parameters = inspect.signature(METHODS[name]).parameters
     unknown = sorted(set(options) - set(parameters))
@@ -208,6 +218,8 @@ def build_method(name: str, **options: Any) -> Method:
         drafter, verifier = METHODS[name](**options)
         if (chosen := shared.pop("verifier", None)) is not None:
             verifier = _verifier(chosen)
+        if (length := shared.pop("lookup", None)) is not None:
+            drafter = WithLookup(drafter, LookupDrafter(length))
         return Method(name, drafter, verifier, **shared)
     except TypeError as error:  # a text where numbers belong, one number where several do
         raise ConfigError(f"method {name!r}: an option is of a wrong type ({error})") from None
@@ -225,7 +237,7 @@ def method_of_tree(name: str, tree: str, **shared_options: Any) -> Method:
     Args:
       name: of the method.
       tree: "4" where the method's option is a length, "6x5" for a number and a length, "2-2-1" for
-        a branching, "3-2.1.0" for a static tree, "-" without options.
+        a branching, "3-2.1.0" for a static tree, "-" without options; then "+8" with `lookup=8`.
       shared_options: `verifier`, `draft_temperature` and `draft_top_k`, where not None.
 
     >>> method_of_tree("rsd_s", "6x5").drafter.rule
@@ -243,6 +255,9 @@ def method_of_tree(name: str, tree: str, **shared_options: Any) -> Method:
     given = {key: value for key, value in shared_options.items() if value is not None}
     if not parameters and tree == "-":
         return build_method(name)
+    drawn, plus, chain = tree.partition("+")
+    if plus and re.fullmatch("[0-9]{1,9}", chain):
+        tree, given["lookup"] = drawn, int(chain)
     values, example = _values_of_words(tree, [every[key] for key in parameters])
     if values is None:
         raise ConfigError(

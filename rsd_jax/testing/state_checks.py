@@ -15,6 +15,7 @@ from rsd_jax.core.prefill import prefill_cache
 from rsd_jax.core.tree import DraftTree
 from rsd_jax.core.types import KVCache, LanguageModel, Params, VerifyResult
 from rsd_jax.drafters.base import ModelParams
+from rsd_jax.drafters.with_lookup import MergedLaws
 from rsd_jax.engine import phase_programs as programs
 from rsd_jax.engine.phases import DecodeOptions, Engine
 from rsd_jax.engine.state import DecodeState
@@ -44,7 +45,9 @@ class Block:
     Attributes:
       before: the state before the block.
       tree: the drafted tree.
-      draft_logprobs: f32[B, I, V], the tree's laws at internal nodes.
+      drawn: the part of the tree that was drawn from a model's laws: all of it, unless a chain was
+        merged in.
+      draft_logprobs: f32[B, I, V], the laws at internal nodes of `drawn`.
       logits: f32[B, N, V], the target's logits.
       result: the result of verification.
       after: the state after the block.
@@ -52,6 +55,7 @@ class Block:
 
     before: DecodeState
     tree: DraftTree
+    drawn: DraftTree
     draft_logprobs: np.ndarray
     logits: np.ndarray
     result: VerifyResult
@@ -86,8 +90,9 @@ def run_blocks(
         if phases.score.drafter.pass_widths is not None:
             logits = jnp.take_along_axis(logits, places(tree)[..., None], axis=1)
         state = programs.commit(phases.commit, _copied(state), tree, result, options)
-        laws = np.asarray(_laws(tree))
-        blocks.append(Block(before, tree, laws, np.asarray(logits), result, state))
+        drawn = tree.laws.drawn if isinstance(tree.laws, MergedLaws) else tree
+        laws = np.asarray(_laws(drawn))
+        blocks.append(Block(before, tree, drawn, laws, np.asarray(logits), result, state))
     return blocks
 
 
@@ -111,7 +116,12 @@ def _last_logits(
 
 
 def from_scratch(
-    model: LanguageModel, params: Params, block: Block, nodes: int, width: int
+    model: LanguageModel,
+    params: Params,
+    block: Block,
+    tree: DraftTree,
+    nodes: int,
+    width: int,
 ) -> np.ndarray:
     """Logits f32[B, nodes, V] at the first nodes of a block's tree, each from a separate row.
 
@@ -119,10 +129,11 @@ def from_scratch(
       model: target or draft.
       params: of the model.
       block: the observed block.
+      tree: the block's tree, or its drawn part.
       nodes: number of slots.
       width: at least the committed tokens plus the depth of the tree; static.
     """
-    tree, lengths = block.tree, np.asarray(block.before.length)
+    lengths = np.asarray(block.before.length)
     tokens, parents = np.asarray(tree.tokens), np.asarray(tree.parents)
     committed = np.asarray(block.before.tokens)
     batch = len(lengths)
@@ -197,17 +208,18 @@ def self_draft_difference(block: Block, model: LanguageModel, params: ModelParam
 
 def target_difference(block: Block, model: LanguageModel, params: Params, width: int) -> float:
     """Largest difference of the target's logits at valid nodes from passes from scratch."""
-    expected = from_scratch(model, params, block, block.tree.shape.num_nodes, width)
+    tree = block.tree
+    expected = from_scratch(model, params, block, tree, tree.shape.num_nodes, width)
     return _worst(block.logits, expected, np.asarray(block.tree.valid))
 
 
 def draft_difference(block: Block, model: LanguageModel, params: Params, width: int) -> float:
     """Largest difference of log q at valid internal nodes from passes from scratch, at T = 1."""
-    internal = block.tree.shape.num_internal
-    expected = from_scratch(model, params, block, internal, width)
+    drawn, internal = block.drawn, block.drawn.shape.num_internal
+    expected = from_scratch(model, params, block, drawn, internal, width)
     expected = expected - expected.max(-1, keepdims=True)
     expected = expected - np.log(np.exp(expected).sum(-1, keepdims=True))
-    return _worst(block.draft_logprobs, expected, np.asarray(block.tree.valid)[:, :internal])
+    return _worst(block.draft_logprobs, expected, np.asarray(drawn.valid)[:, :internal])
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
@@ -250,10 +262,10 @@ def cache_difference(
 def accepts_everything(blocks: list[Block]) -> bool:
     """Whether every block accepts to full depth, as it must with the target as its own draft.
 
-    The full depth of a row is the depth of its deepest valid node.
+    The full depth of a row is the depth of its deepest valid node that was drawn.
     """
     return all(
-        bool((np.asarray(b.result.num_accepted) == _drafted_depth(b.tree)).all()) for b in blocks
+        bool((np.asarray(b.result.num_accepted) >= _drafted_depth(b.drawn)).all()) for b in blocks
     )
 
 

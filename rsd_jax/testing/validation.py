@@ -8,7 +8,6 @@ from rsd_jax.core.tree import DraftTree, SiblingLaw
 from rsd_jax.core.types import NO_NODE
 
 _ATOL = 1e-4  # rounding of a float32 law over a large vocabulary
-_WITH_POINTS = (SiblingLaw.POINT, SiblingLaw.MIXED)
 
 
 def validate_tree(tree: DraftTree, vocab_size: int, *, sampling: SiblingLaw | None = None) -> None:
@@ -56,10 +55,13 @@ def validate_tree(tree: DraftTree, vocab_size: int, *, sampling: SiblingLaw | No
 def _check_siblings(tree, tokens, parents, valid, scores, sampling) -> None:
     # Independent draws are in draw order, whatever their scores.
     ranked = sampling is SiblingLaw.WITHOUT_REPLACEMENT
+    is_point = _point_masses(tree)
     for slot in range(1, tree.shape.num_nodes):
         for other in range(slot + 1, tree.shape.num_nodes):
             siblings = (parents[:, slot] == parents[:, other]) & valid[:, other]
-            _all(valid[:, slot] | ~siblings, f"slot {other} has no invalid sibling before it")
+            # A point mass may follow children that a small support left out.
+            drawn = siblings & ~is_point[:, other]
+            _all(valid[:, slot] | ~drawn, f"slot {other} has no invalid sibling before it")
             if ranked:
                 descending = scores[:, slot] >= scores[:, other]
                 _all(descending | ~siblings, f"slots {slot} and {other} descend in score")
@@ -80,11 +82,16 @@ def _check_laws(tree, tokens, parents, valid) -> None:
     _all((np.abs(sums - 1.0) < _ATOL) | ~used, "laws sum to 1")
     each = np.arange(len(tokens))[:, None]
     of_child = laws[each, np.minimum(parents, tree.shape.num_internal - 1), tokens]
-    codes = SiblingLaw.POINT.code if tree.child_laws is None else np.asarray(tree.child_laws)
-    is_point = (codes == SiblingLaw.POINT.code) & (tree.siblings in _WITH_POINTS)
-    drawn = np.isfinite(of_child) | ~valid | is_point
+    drawn = np.isfinite(of_child) | ~valid | _point_masses(tree)
     drawn[:, 0] = True
     _all(drawn, "drawn tokens have a finite log probability")
+
+
+def _point_masses(tree) -> np.ndarray:
+    """bool[B, N], which children are proposed with certainty."""
+    if tree.child_laws is not None:
+        return np.asarray(tree.child_laws) == SiblingLaw.POINT.code
+    return np.full(tree.tokens.shape, tree.siblings is SiblingLaw.POINT)
 
 
 def _with_children(tree, parents, valid) -> np.ndarray:

@@ -37,7 +37,7 @@ def _expected(text, length, longest, shortest):
 def test_it_proposes_what_followed_the_longest_and_latest_occurrence(longest, shortest):
     rng = np.random.default_rng(longest)
     drafter = LookupDrafter(length=5, longest=longest, shortest=shortest)
-    look_up = jax.jit(drafter._look_up)
+    look_up = jax.jit(drafter.look_up)
     found = 0
     for _ in range(300):
         text = rng.integers(0, 3, rng.integers(1, _SIZE - 2)).tolist()

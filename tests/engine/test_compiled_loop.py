@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import rsd_jax
 from rsd_jax.engine.decoding import UNLIMITED, advance
 from rsd_jax.engine.job import prepare, start
 from rsd_jax.engine.request import Request
@@ -36,7 +35,7 @@ def _unlimited(loaded):
 
 
 def _compile(method, pair, batch, **warp):
-    built = rsd_jax.build_method(method, **METHODS[method])
+    built = joint_law.method(method)
     prompts = [[1, 2, 3]] * batch
     options = warp | joint_law.skips(built)
     job = prepare(built, *pair, Request.of(prompts, max_new_tokens=CAPACITY - 100, **options))

@@ -66,7 +66,7 @@ def _checks(family, tokens, **warp):
 
 
 def _sampled(name, options, pair, **warp):
-    method = rsd_jax.build_method(name, **joint_law.METHODS[name], **options)
+    method = joint_law.method(name, **options)
     sizes = dict(rounds=1, batch=ROWS, max_new_tokens=NUM_TOKENS)
     return joint_law.sample(method, pair, **sizes, **warp)
 
@@ -86,7 +86,7 @@ def test_joint_law_is_the_autoregressive_law(family, run):
 @pytest.mark.parametrize("mutant", ["sibling visible", "position is the flattened index"])
 def test_the_laws_see_masks_and_positions(mutant):
     target, draft = _pair("opt")
-    shape = rsd_jax.build_method("rsd_c", **joint_law.METHODS["rsd_c"]).drafter.shape
+    shape = joint_law.method("rsd_c").drafter.shape
     faulty = rsd_jax.LoadedModel(TARGET_MUTANTS[mutant].target(target.model, shape), target.params)
     result = _sampled("rsd_c", {}, (faulty, draft))
     checks = _checks("opt", np.asarray(result.tokens))

@@ -71,7 +71,9 @@ def test_greedy_self_pair_accepts_everything(name):
     target, _ = tiny.pair()
     stats = run(name, temperature=0.0)(target, target).stats
     assert (stats.blocks >= 5).all()
-    np.testing.assert_array_equal(stats.accepted_depths[:, -1], stats.blocks)
+    drafter = tiny.method(name).drafter
+    depth = getattr(drafter, "drawn", drafter).shape.depth  # a merged chain may go further
+    np.testing.assert_array_equal(stats.accepted_depths[:, depth:].sum(axis=1), stats.blocks)
 
 
 def test_the_first_layers_of_a_llama_draft_for_it():

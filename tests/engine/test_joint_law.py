@@ -10,7 +10,6 @@ is off by a total variation of TV_ONE for one prompt or TV_ALL over all prompts;
 import numpy as np
 import pytest
 
-import rsd_jax
 from rsd_jax.testing.statistics import power
 from tests import joint_law
 
@@ -62,7 +61,7 @@ def _id(value):
 def test_joint_law_is_the_autoregressive_law(method, verifier, run):
     warp, draft = RUNS[run]
     options = {} if verifier is None else {"verifier": verifier}
-    built = rsd_jax.build_method(method, **joint_law.METHODS[method], **draft, **options)
+    built = joint_law.method(method, **draft, **options)
     result = joint_law.sample(built, **warp)
     tokens = np.asarray(result.tokens)
     for length in (joint_law.NUM_TOKENS, 5):

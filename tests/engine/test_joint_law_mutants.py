@@ -16,7 +16,7 @@ FALSE_ALARM = 1e-6 / 100  # far fewer tests than that follow
 
 
 def method(name: str) -> rsd_jax.Method:
-    return rsd_jax.build_method(name, **joint_law.METHODS[name])
+    return joint_law.method(name)
 
 
 def tokens_of(built: rsd_jax.Method, rounds: int = 1) -> np.ndarray:

@@ -77,7 +77,7 @@ def one_device(directories):
 
 def _decode(method, pair, sampling=None, **options):
     """(tokens and blocks, text of the loop, job, state), from one compilation."""
-    built = rsd_jax.build_method(method, **METHODS[method], **options)
+    built = joint_law.method(method, **options)
     skips = joint_law.skips(built, CONFIG.num_layers)
     sampling = {"temperature": 0.7} | (sampling or {})
     job = prepare(built, *pair, Request.of(PROMPTS, max_new_tokens=NEW_TOKENS, **sampling, **skips))

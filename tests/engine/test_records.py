@@ -21,7 +21,7 @@ _OPTIONS = {"max_new_tokens": 25, "temperature": 0.8, "top_p": 0.95, "eos_id": 2
 
 def _arguments(name, **changes):
     """The arguments of `generate` and `stream`."""
-    method = rsd_jax.build_method(name, **METHODS[name])
+    method = joint_law.method(name)
     options = _OPTIONS | joint_law.skips(method) | changes
     return (method, *joint_law.pair(), PROMPTS), options
 
