@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from rsd_jax.core.types import KVCache, LanguageModel, Params
+from rsd_jax.core.types import KVCache, LanguageModel, Params, Scratch
 
 PREFILL_CHUNK = 64
 """Tokens of one prefill pass; a batch takes as many passes as its longest prompt needs."""
@@ -50,6 +50,17 @@ def prefill_cache(
             params, fed, positions, cache, scratch, slot=0, mask=causal, logits_for=slice(0, 0)
         )
         kept = jnp.clip(count - cache.length, 0, width)
-        return model.commit(cache, scratch, slots, cache.length, kept), scratch
+        after_reads = slots + _zero_of(scratch)
+        return model.commit(cache, scratch, after_reads, cache.length, kept), scratch
 
     return jax.lax.while_loop(incomplete, take_in, (cache, scratch))[0]
+
+
+def _zero_of(scratch: Scratch) -> jax.Array:
+    """0, i32[], as a number that depends on the last layer of a pass.
+
+    Before that layer the pass has read all caches. Without such a number XLA may write a cache
+    before an earlier layer has read it, and copies the whole buffer to be safe.
+    """
+    last = scratch.keys[-1].reshape(-1)[0]
+    return jnp.minimum((last > 0).astype(jnp.int32), 0)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsd_jax.engine.decoding import UNLIMITED, advance
+from rsd_jax.engine.decoding import UNLIMITED, advance, prefill
 from rsd_jax.engine.job import prepare, start
 from rsd_jax.engine.request import Request
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_pair
@@ -45,7 +45,7 @@ def _compile(method, pair, batch, **warp):
     return lowered.compile(AS_USERS_COMPILE), state
 
 
-def _cache_sized(text, state):
+def _cache_sized(text):
     """Instructions whose result has the size of a cache buffer, by operation."""
     pattern = re.compile(r"= \(?\w+\[([\d,]+)\]\S* ([\w\-]+)\(")
     found = [
@@ -62,12 +62,25 @@ def _cache_sized(text, state):
 def test_caches_stay_in_place(method, batch, pair):
     compiled, state = _compile(method, pair, batch)
     text = compiled.as_text()
-    moved = [entry for entry in _cache_sized(text, state) if entry[0] in MOVES]
+    moved = [entry for entry in _cache_sized(text) if entry[0] in MOVES]
     assert not moved, f"{method} at batch {batch} moves whole buffers: {moved}"
     buffer = state.target_cache.keys[0]
     temporaries = compiled.memory_analysis().temp_size_in_bytes
     assert temporaries < buffer.size * buffer.dtype.itemsize
     assert not [word for word in HOST_TRAFFIC if word in text]
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_taking_in_a_prompt_leaves_caches_in_place(batch, pair):
+    """Each chunk of a prompt is written into the caches that its own pass has read."""
+    request = Request.of([[1, 2, 3]] * batch, max_new_tokens=CAPACITY - 100)
+    job = prepare(joint_law.method("sd"), *pair, request)
+    arguments = (job.engine, job.params, job.seed, job.batches[0].prompts)
+    text = prefill.lower(*arguments).compile(AS_USERS_COMPILE).as_text()
+    in_loops, _, outside = text.partition("\nENTRY ")
+    assert outside
+    moved = [entry for entry in _cache_sized(in_loops) if entry[0] in MOVES]
+    assert not moved
 
 
 @pytest.mark.parametrize("method", ["ar", "sd"])
@@ -95,7 +108,7 @@ def test_the_check_sees_a_copy(pair, monkeypatch):
     monkeypatch.undo()
     jax.clear_caches()
     buffer = state.target_cache.keys[0]
-    moved = [entry for entry in _cache_sized(compiled.as_text(), state) if entry[0] in MOVES]
+    moved = [entry for entry in _cache_sized(compiled.as_text()) if entry[0] in MOVES]
     temporaries = compiled.memory_analysis().temp_size_in_bytes
     assert moved or temporaries >= buffer.size * buffer.dtype.itemsize
 
