@@ -123,7 +123,7 @@ class WithLookup(Drafter):
         state = self.drawn.catch_up(models, params, state, context, most)
         tree, state = self.drawn.draft(models, params, state, context, warp, keys)
         found, chain = jax.vmap(self.lookup.look_up)(context.tokens, context.length)
-        return self._merged(tree, chain, found & context.active), state
+        return self.merge(tree, chain, found & context.active), state
 
     def commit(
         self,
@@ -184,7 +184,7 @@ class WithLookup(Drafter):
             held.append(holds)
         return jnp.stack(held), jnp.stack(before)
 
-    def _merged(self, tree: DraftTree, chain: jax.Array, proposed: jax.Array) -> DraftTree:
+    def merge(self, tree: DraftTree, chain: jax.Array, proposed: jax.Array) -> DraftTree:
         """The tree with the chain i32[B, L] of the rows that propose one, bool[B]."""
         kept, chain_slots = self._kept_slots, self._chain_slots
         held, before = jax.vmap(self._follow)(tree, chain)

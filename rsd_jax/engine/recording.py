@@ -29,7 +29,7 @@ MOST_BLOCKS = 128
 
 _LAWS = (SiblingLaw.IID, SiblingLaw.WITHOUT_REPLACEMENT, SiblingLaw.POINT)
 _NAMES = {law.code: law.value for law in _LAWS}
-_LIKELIEST = "likeliest"
+_GREEDY_NAMES = dict.fromkeys(_NAMES, "likeliest") | {SiblingLaw.POINT.code: "point"}
 
 
 @struct.dataclass
@@ -138,6 +138,9 @@ def _observe(target: TargetLaws, tree: DraftTree, result: VerifyResult) -> Obser
         def of_child(child: jax.Array) -> jax.Array:
             parent, token = row.parents[child], row.tokens[child]
             draft = row.draft_logprobs_at(parent)[token]
+            if row.child_laws is not None:  # the node of a point may have no law
+                is_point = row.child_laws[child] == SiblingLaw.POINT.code
+                draft = jnp.where(is_point, jnp.zeros_like(draft), draft)
             drawn = jnp.zeros_like(draft) if greedy else row.law_of(child)[token]
             logs = (draft, drawn, own.at(parent)[token])
             return jnp.exp(jnp.stack([log.astype(jnp.float32) for log in logs]))
@@ -181,10 +184,11 @@ def records_of_row(
     length = int(read["end"][row] - read["prompt_length"][row])
     start = earlier[-1].start + earlier[-1].num_accepted + 1 if earlier else 0
     found: list[BlockRecord] = []
+    names = _GREEDY_NAMES if greedy else _NAMES
     for entry in range(int(read["stats"].blocks[row]) - len(earlier)):
         valid, path = seen.valid[row, entry], seen.path[row, entry]
         path = path[path != NO_NODE]
-        drawn = [_LIKELIEST if greedy else _NAMES[int(code)] for code in seen.laws[row, entry]]
+        drawn = [names[int(code)] for code in seen.laws[row, entry]]
         found.append(
             BlockRecord(
                 block=len(earlier) + entry,

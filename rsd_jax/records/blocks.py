@@ -23,10 +23,10 @@ class BlockRecord:
       depths: i32[N], 0 for the root.
       valid: bool[N]; the other slots are empty, and their entries mean nothing.
       drawn: of each slot, how its token was drawn at its parent: "iid", "without_replacement" (of
-        the valid siblings in earlier slots), "point" (proposed with certainty) or, at T = 0,
-        "likeliest"; "" for the root and for empty slots.
+        the valid siblings in earlier slots), "point" (proposed with certainty) or, for all other
+        children at T = 0, "likeliest"; "" for the root and for empty slots.
       draft_probs: f32[N], the draft's probability of each node's token, given the parent, whatever
-        the siblings; NaN for the root and for empty slots.
+        the siblings; 1 for a point; NaN for the root and for empty slots.
       drawn_probs: f32[N], the probability of the token under the law that it was drawn from, as the
         verifier is given it: without the tokens of earlier siblings where `drawn` says so, and 1
         where nothing was random; NaN as above.

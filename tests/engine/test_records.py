@@ -109,14 +109,15 @@ def _check_probabilities(record, nodes, contexts, drafts):
         record.target_probs[nodes], _laws(0, before)[each, tokens], atol=1e-5
     )
     if drafts:
-        expected = _laws(1, before)[each, tokens]
+        is_point = [record.drawn[node] == "point" for node in nodes]
+        expected = np.where(is_point, 1.0, _laws(1, before)[each, tokens])
         np.testing.assert_allclose(record.draft_probs[nodes], expected, atol=1e-5)
     for node in nodes:
         earlier = [n for n in nodes if n < node and record.parents[n] == record.parents[node]]
         left = 1.0
         if record.drawn[node] == "without_replacement":
             left -= record.draft_probs[earlier].astype(np.float64).sum()
-        expected = record.draft_probs[node] / left
+        expected = 1.0 if record.drawn[node] == "point" else record.draft_probs[node] / left
         assert record.drawn_probs[node] == pytest.approx(expected, rel=1e-3)
 
 
@@ -125,13 +126,14 @@ def test_siblings_say_how_they_were_drawn():
         ("spectr", 0.8, "iid"),
         ("rsd_c", 0.8, "without_replacement"),
         ("rsd_c", 0.0, "likeliest"),
+        ("lookup", 0.0, "point"),
     ):
         result = _decode(name, record_blocks=True, temperature=temperature)
         _check_answers(result)
         records = [record for blocks in result.block_records for record in blocks]
         assert {word for record in records for word in record.drawn} == {"", word}
         if temperature == 0:
-            assert all((record.drawn_probs[1:] == 1).all() for record in records)
+            assert all((r.drawn_probs[r.valid][1:] == 1).all() for r in records)
 
 
 def test_a_long_answer_is_read_in_parts(monkeypatch):
