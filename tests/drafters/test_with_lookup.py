@@ -156,7 +156,7 @@ def test_words_and_options():
     with pytest.raises(rsd_jax.ConfigError, match="length"):
         rsd_jax.build_method("sd", length=2, lookup=0)
     for name in ("ar", "lookup"):
-        with pytest.raises(rsd_jax.ConfigError, match="unknown options.*lookup"):
+        with pytest.raises(rsd_jax.ConfigError, match=r"unknown options.*lookup"):
             rsd_jax.build_method(name, lookup=4)
     with pytest.raises(rsd_jax.ConfigError, match="not understood"):
         method_of_tree("rsd_s", "4x3+")

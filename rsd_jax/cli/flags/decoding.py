@@ -51,7 +51,9 @@ def add_method(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(choices.METHODS)}; rsd_s if not given, and ar if there is no draft",
     )
     group.add_argument(
-        "--tree", help=f"the drafted tree in words; if not given: {trees}, the same for self_..."
+        "--tree",
+        help=f"the drafted tree in words; if not given: {trees}, the same for self_...; +8 behind "
+        "a tree adds up to eight tokens that are looked up in the text",
     )
     group.add_argument(
         "--option",
