@@ -8,6 +8,9 @@ METHODS = ("ar", "lookup", "swift", *DRAFTED, *(f"self_{name}" for name in DRAFT
 TREES = {"sd": "4", "spectr": "3x4", "rsd_c": "2-2-1-1", "rsd_s": "4x4", "static": "3-2.1.0-1"}
 """The tree of each method if none is given; small, since a CPU pays for every node."""
 
+AUTO = "auto"
+"""In place of a method: the fastest one of a calibration."""
+
 VERIFIERS = ("recursive_rejection", "k_seq", "match", "block", "traversal", "coupling")
 SHIPPED_PAIRS = ("quickstart", "quickstart_skipping")
 PAIRS = (*SHIPPED_PAIRS, "smollm2")

@@ -17,6 +17,7 @@ from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.sweep.settings import PairSource
 from rsd_jax.models.pairs import SOURCES, LoadedPair
+from rsd_jax.planning.calibration import load_calibration
 from rsd_jax.search.state import SearchState
 
 _DIGITS = re.compile(r"[01]+")
@@ -26,8 +27,11 @@ def method_of(args: argparse.Namespace) -> Method:
     """The method that the flags name; with its own tree if they name none.
 
     Raises:
-      ConfigError: an option is unknown or malformed, see `build_method`; or there is no draft.
+      ConfigError: an option is unknown or malformed, see `build_method`; there is no draft; or the
+        calibration has no method for the temperature.
     """
+    if args.method == choices.AUTO:
+        return load_calibration(args.calibration).best(args.temperature).build()
     name = args.method or ("rsd_s" if _has_draft(args) else "ar")
     shared = {
         key: getattr(args, key)
@@ -63,6 +67,13 @@ def _option(given: str) -> tuple[str, Any]:
             f"--option {given}: write NAME=VALUE with a number or numbers, such as length=12 or "
             "counts=1,2,3,5"
         ) from None
+
+
+def check_calibration(args: argparse.Namespace, pair: LoadedPair) -> None:
+    """Raises `ConfigError` if the method comes from a calibration that does not hold here."""
+    if args.method == choices.AUTO:
+        known = load_calibration(args.calibration)
+        known.check(pair.target, pair.draft, top_k=args.top_k, top_p=args.top_p)
 
 
 def sampling_of(args: argparse.Namespace) -> Sampling:

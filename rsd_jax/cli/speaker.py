@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rsd_jax.cli.chosen import method_of, pair_of, sampling_of, skips_of
+from rsd_jax.cli.chosen import check_calibration, method_of, pair_of, sampling_of, skips_of
 from rsd_jax.engine.generation import stream
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.request import Sampling
@@ -74,6 +74,7 @@ class Speaker:
         """
         method, sampling = method_of(args), sampling_of(args)
         pair = pair_of(args)
+        check_calibration(args, pair)
         color = wants_color(sys.stdout) if args.color == "auto" else args.color == "always"
         skips = skips_of(args.skips, pair)
         return cls(pair, method, sampling, skips, args.show == "accepted", color)

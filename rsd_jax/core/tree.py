@@ -355,6 +355,22 @@ class DraftTree:
         return jnp.arange(self.shape.num_nodes, dtype=jnp.int32)
 
 
+@struct.dataclass
+class LawsFrom:
+    """Laws at the nodes of another tree: node i has the law of that tree's node `slots[i]`.
+
+    Attributes:
+      tree: the other tree.
+      slots: i32[B, I]; 0 for nodes that nothing was drawn from.
+    """
+
+    tree: DraftTree
+    slots: jax.Array
+
+    def at(self, node: jax.Array) -> jax.Array:
+        return self.tree.draft_logprobs_at(self.slots[node])
+
+
 def level_visibility(
     shape: TreeShape, level: int, above: jax.Array | np.ndarray, parents: jax.Array | np.ndarray
 ) -> jax.Array | np.ndarray:

@@ -7,30 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
-from rsd_jax.core.tree import DraftTree, SiblingLaw, TreeShape
+from rsd_jax.core.tree import DraftTree, LawsFrom, SiblingLaw, TreeShape
 from rsd_jax.core.types import NO_NODE, VerifyResult
 from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.base import DraftContext, Drafter, ModelParams, Models
 from rsd_jax.drafters.lookup import LookupDrafter
 from rsd_jax.errors import ConfigError
-
-
-@struct.dataclass
-class MergedLaws:
-    """The laws of the drawn nodes. Nodes of the chain have none: only point masses follow them.
-
-    Attributes:
-      drawn: the tree without the chain.
-      slots: i32[B, I], the slot of each internal node in that tree; 0 for nodes of the chain.
-    """
-
-    drawn: DraftTree
-    slots: jax.Array
-
-    def at(self, node: jax.Array) -> jax.Array:
-        return self.drawn.laws.at(self.slots[node])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,8 +116,8 @@ class WithLookup(Drafter):
         tree: DraftTree,
         result: VerifyResult,
     ) -> Any:
-        assert isinstance(tree.laws, MergedLaws)
-        drawn, depth = tree.laws.drawn, self.drawn.shape.depth
+        assert isinstance(tree.laws, LawsFrom)
+        drawn, depth = tree.laws.tree, self.drawn.shape.depth
         slots = jnp.asarray(self._drawn_slots)[result.path]
         is_drawn = (result.path != NO_NODE) & (slots != NO_NODE)
         num_drawn = is_drawn.sum(axis=1, dtype=jnp.int32)
@@ -213,8 +196,8 @@ class WithLookup(Drafter):
             parents=merged(parent_of_drawn, parents),
             valid=merged(tree.valid, proposed[:, None] & ~held),
             scores=merged(tree.scores, jnp.full(chain.shape, -jnp.inf)),
-            laws=MergedLaws(
-                drawn=tree,
+            laws=LawsFrom(
+                tree=tree,
                 slots=jnp.broadcast_to(jnp.asarray(internal), (len(chain), len(internal))),
             ),
             finite=tree.finite,

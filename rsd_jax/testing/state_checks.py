@@ -12,10 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsd_jax.core.prefill import prefill_cache
-from rsd_jax.core.tree import DraftTree
+from rsd_jax.core.tree import DraftTree, LawsFrom
 from rsd_jax.core.types import KVCache, LanguageModel, Params, VerifyResult
 from rsd_jax.drafters.base import ModelParams
-from rsd_jax.drafters.with_lookup import MergedLaws
 from rsd_jax.engine import phase_programs as programs
 from rsd_jax.engine.phases import DecodeOptions, Engine
 from rsd_jax.engine.state import DecodeState
@@ -90,7 +89,7 @@ def run_blocks(
         if phases.score.drafter.pass_widths is not None:
             logits = jnp.take_along_axis(logits, places(tree)[..., None], axis=1)
         state = programs.commit(phases.commit, _copied(state), tree, result, options)
-        drawn = tree.laws.drawn if isinstance(tree.laws, MergedLaws) else tree
+        drawn = tree.laws.tree if isinstance(tree.laws, LawsFrom) else tree
         laws = np.asarray(_laws(drawn))
         blocks.append(Block(before, tree, drawn, laws, np.asarray(logits), result, state))
     return blocks

@@ -2,6 +2,7 @@
 
 from rsd_jax.cli.flags import (
     benchmark,
+    calibrate,
     chat,
     check,
     distill,
@@ -22,5 +23,6 @@ COMMANDS: dict[str, Command] = {
     "stream": stream.COMMAND,
     "plot": plot.COMMAND,
     "benchmark": benchmark.COMMAND,
+    "calibrate": calibrate.COMMAND,
     "distill": distill.COMMAND,
 }

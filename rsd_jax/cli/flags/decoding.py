@@ -46,9 +46,13 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("method")
     group.add_argument(
         "--method",
-        choices=choices.METHODS,
+        choices=(*choices.METHODS, choices.AUTO),
         metavar="NAME",
-        help=f"{', '.join(choices.METHODS)}; rsd_s if not given, and ar if there is no draft",
+        help=f"{', '.join(choices.METHODS)}; rsd_s if not given, and ar if there is no draft; or "
+        "auto, the fastest of --calibration",
+    )
+    group.add_argument(
+        "--calibration", metavar="FILE", help="with --method auto: a file of rsd calibrate"
     )
     group.add_argument(
         "--tree",
@@ -131,5 +135,7 @@ def check_method(args: argparse.Namespace) -> None:
     if args.tree and args.option:
         raise ConfigError("--tree and --option exclude each other; give all options by --option")
     for name in ("tree", "option", "verifier", "draft_temperature", "draft_top_k", "skips"):
-        if getattr(args, name) not in (None, []) and not args.method:
-            raise ConfigError(f"--{name} belongs to a method; give --method too")
+        if getattr(args, name) not in (None, []) and args.method in (None, choices.AUTO):
+            raise ConfigError(f"--{name} belongs to a method; give --method, and not auto")
+    if (args.method == choices.AUTO) != bool(args.calibration):
+        raise ConfigError("--method auto needs --calibration FILE, and no other method has one")

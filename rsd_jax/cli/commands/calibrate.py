@@ -1,0 +1,86 @@
+"""`rsd calibrate`: expected tokens per second of methods, in a file and as tables."""
+
+import argparse
+import os
+import sys
+
+from rsd_jax.cli.chosen import pair_of
+from rsd_jax.cli.flags.calibrate import METHODS, WITHOUT_DRAFT
+from rsd_jax.cli.interrupts import keeping
+from rsd_jax.cli.progress import Progress
+from rsd_jax.engine.methods import Method, build_method, method_of_tree
+from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation.prompts import token_ids
+from rsd_jax.planning import Calibration, calibrate
+from rsd_jax.planning.calibrate import steps
+from rsd_jax.reporting.table_formats import Table
+from rsd_jax.tasks.jsonl import jsonl_task
+from rsd_jax.tasks.prompts import load_prompts
+
+
+def run(args: argparse.Namespace) -> None:
+    """Calibrates, writes the file `args.out` and prints a table per temperature."""
+    folder = args.out.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"--out={args.out}: the folder cannot be written")
+    pair = pair_of(args)
+    default = METHODS if pair.draft is not None else WITHOUT_DRAFT
+    methods = [build_method("ar"), *map(_method, args.methods or default.split())]
+    chosen = load_prompts()[: args.num_prompts]
+    if args.prompts:
+        chosen = jsonl_task(path=args.prompts, template=args.template).first(args.num_prompts)
+    prompts = token_ids(chosen, pair.tokenizer)
+    total = steps(methods, args.temperatures)
+    with keeping(lambda: "nothing is kept"), Progress(total, file=sys.stderr, every=1) as progress:
+        calibration = calibrate(
+            pair.target,
+            pair.draft,
+            prompts,
+            methods,
+            temperatures=args.temperatures,
+            repeats=args.repeats,
+            timed_rows=args.timed_rows,
+            report=progress,
+            max_new_tokens=args.max_new_tokens,
+            batch_size=args.batch_size,
+            top_k=args.top_k,
+            top_p=args.top_p,
+            eos_id=pair.eos_ids,
+        )
+    calibration.save(args.out)
+    for temperature in args.temperatures:
+        print(f"\nT = {temperature:g}")
+        print(table(calibration, temperature).aligned())
+    print(f"\ncalibration: {args.out}")
+
+
+def table(calibration: Calibration, temperature: float) -> Table:
+    """The methods at one temperature, the fastest first."""
+    found = calibration.at(temperature)
+    (base,) = [each for each in found if each.method == "ar"]
+    rows = [
+        (
+            each.method,
+            each.tree,
+            "" if each.method == "ar" else each.verifier,
+            f"{each.tokens:.2f}",
+            f"{each.standard_error:.2f}" if each.blocks else "",
+            f"{each.seconds * 1e3:.2f}",
+            f"{each.tokens_per_second:.1f}",
+            f"{each.tokens_per_second / base.tokens_per_second:.2f}",
+        )
+        for each in found
+    ]
+    heads = ("method", "tree", "verifier", "tokens/block", "±", "ms/block", "tokens/s", "to ar")
+    return Table(heads, rows, frozenset({0, 1, 2}))
+
+
+def _method(given: str) -> Method:
+    name, *rest = given.split(":")
+    if not 1 <= len(rest) <= 2:
+        raise ConfigError(
+            f"--methods {given}: write METHOD:TREE or METHOD:TREE:VERIFIER, such as rsd_s:4x4"
+        )
+    tree, verifier = (*rest, None)[:2]
+    return method_of_tree(name, tree or "-", verifier=verifier)
