@@ -1,0 +1,69 @@
+"""`rsd calibrate`, and decoding with what it found."""
+
+import pytest
+
+from rsd_jax.planning import load_calibration
+from tests.cli.speaking import rsd, tiny_models
+
+__all__ = ["tiny_models"]
+
+pytestmark = pytest.mark.usefixtures("tiny_models")
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"prompt": "two men"}\n{"prompt": "a man"}\n')
+    return path
+
+
+def test_a_calibration_and_its_method(prompts, tmp_path, capsys):
+    out = tmp_path / "new" / "calibration.json"
+    given = ("--prompts", prompts, "--num_prompts", 2, "--max_new_tokens", 8, "--repeats", 1)
+    methods = ("--methods", "sd:2", "rsd_s:3x2:coupling")
+    code, said, _ = rsd(capsys, "calibrate", *given, *methods, "--temperatures", 0, "--out", out)
+    assert code == 0
+    calibration = load_calibration(out)
+    named = [(each.method, each.tree, each.verifier) for each in calibration.expected]
+    assert named[1:] == [("sd", "2", "recursive_rejection"), ("rsd_s", "3x2", "coupling")]
+    assert named[0][:2] == ("ar", "-")
+    rows = [line.split() for line in said.splitlines() if line.startswith(("ar ", "sd ", "rsd_s"))]
+    assert [row[0] for row in rows] == [each.method for each in calibration.at(0.0)]
+    assert str(out) in said
+
+    decode = ("generate", "--prompt", "two men", "--max_new_tokens", 8, "--calibration", out)
+    code, auto, _ = rsd(capsys, *decode, "--method", "auto", "--temperature", 0)
+    assert code == 0
+    plain = rsd(capsys, *decode[:-2], "--method", "ar", "--temperature", 0)[1]
+    assert auto == plain
+    code, _, error = rsd(capsys, *decode, "--method", "auto", "--temperature", 1)
+    assert code == 2
+    assert "temperature=1 was not calibrated, only [0.0]" in error
+    code, _, error = rsd(capsys, *decode, "--method", "auto", "--temperature", 0, "--top_p", "0.9")
+    assert code == 2
+    assert "top_p 1.0 there, 0.9 here" in error
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("generate", "--prompt", "a", "--method", "auto"), "needs --calibration"),
+        (("generate", "--prompt", "a", "--calibration", "x.json"), "no other method has one"),
+        (
+            ("generate", "--prompt", "a", "--method", "auto", "--calibration", "x", "--tree", "4"),
+            "--tree belongs to a method",
+        ),
+        (
+            ("generate", "--prompt", "a", "--method", "auto", "--calibration", "none.json"),
+            "none.json cannot be read",
+        ),
+        (("calibrate", "--methods", "sd"), "METHOD:TREE"),
+        (("calibrate", "--methods", "medusa:4"), "unknown method 'medusa'"),
+        (("calibrate", "--template", "chat"), "give --prompts"),
+    ],
+)
+def test_bad_flags(given, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, error = rsd(capsys, *given)
+    assert code == 2
+    assert message in error

@@ -1,0 +1,129 @@
+"""Calibration: expected tokens against runs of each method, the file, and what it refuses."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import rsd_jax
+from rsd_jax.engine.job import prepare
+from rsd_jax.engine.request import Request
+from rsd_jax.evaluation.expected import expected_run
+from rsd_jax.planning import calibrate, load_calibration
+from rsd_jax.planning.calibrate import steps
+from tests import tiny
+
+PROMPTS = tiny.PROMPTS * 16
+OPTIONS = {"max_new_tokens": 24, "seed": 5}
+WIDE = rsd_jax.build_method("rsd_s", width=3, length=2)
+METHODS = (
+    rsd_jax.build_method("ar"),
+    rsd_jax.build_method("rsd_s", width=2, length=2, verifier="coupling"),
+    WIDE,
+    rsd_jax.build_method("sd", length=1),
+    rsd_jax.build_method("rsd_c", branching=(2, 1)),
+    rsd_jax.build_method("lookup", length=2),
+)
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    said = []
+    found = calibrate(
+        *tiny.pair(),
+        PROMPTS,
+        METHODS,
+        temperatures=(1.0,),
+        repeats=1,
+        report=said.append,
+        **OPTIONS,
+    )
+    assert len(said) == steps(METHODS, (1.0,))
+    assert steps(METHODS, (0.0, 1.0)) == 2 * len(said) + 1  # greedy beams have a run per width
+    return found
+
+
+def _own(method):
+    """Expected tokens of a block on the method's own contexts, and their standard error."""
+    request = Request.of(PROMPTS, temperature=1.0, **OPTIONS)
+    run = expected_run(prepare(method, *tiny.pair(), request), {"own": method.verifier})
+    sums, blocks = run.sums["own"], run.result.stats.blocks
+    mean = sums.sum() / blocks.sum()
+    return mean, np.sqrt(((sums - mean * blocks) ** 2).sum()) / blocks.sum()
+
+
+def test_expected_tokens_are_those_of_each_methods_own_run(calibration):
+    for method, entry in zip(METHODS, calibration.expected, strict=True):
+        assert entry.build() == method
+        assert entry.nodes == method.drafter.max_nodes
+        assert entry.seconds > 0
+        if method.name == "ar":
+            assert (entry.tokens, entry.blocks) == (1.0, 0)
+            continue
+        mean, error = _own(method)
+        if method == WIDE:  # the run that its family shared
+            assert entry.tokens == pytest.approx(mean, rel=1e-6)
+            assert 0.5 * error < entry.standard_error < 2 * error
+        # The contexts of the others are of the same texts, but not the same.
+        assert abs(entry.tokens - mean) < 5 * np.hypot(error, entry.standard_error) + 0.02
+
+
+def test_the_fastest_is_chosen_within_bounds(calibration):
+    fastest = calibration.at(1.0)
+    rates = [each.tokens_per_second for each in fastest]
+    assert rates == sorted(rates, reverse=True)
+    assert calibration.best(1.0) == fastest[0]
+    assert calibration.best(1.0, max_nodes=1).method == "ar"
+    slowest = max(each.seconds for each in fastest)
+    assert calibration.best(1.0, max_seconds=slowest) == fastest[0]
+    with pytest.raises(rsd_jax.ConfigError, match=r"at most 0\.5 nodes.*the nearest, ar -, has 1"):
+        calibration.best(1.0, max_nodes=0.5)
+    with pytest.raises(
+        rsd_jax.ConfigError, match=r"temperature=0\.3 was not calibrated, only \[1\.0\]"
+    ):
+        calibration.best(0.3)
+
+
+def test_the_file_holds_all(calibration, tmp_path):
+    path = tmp_path / "calibration.json"
+    calibration.save(path)
+    assert load_calibration(path) == calibration
+    values = json.loads(path.read_text())
+    for changed, message in (
+        ({"calibration": 2}, "of version 2, not 1"),
+        ({"expected": [{**values["expected"][0], "tokens": "many"}]}, r"tokens.*'many'"),
+        ({"conditions": {}}, "conditions"),
+    ):
+        path.write_text(json.dumps(values | changed))
+        with pytest.raises(rsd_jax.ConfigError, match=message):
+            load_calibration(path)
+    path.write_text("[]")
+    with pytest.raises(rsd_jax.ConfigError, match="expected an object"):
+        load_calibration(path)
+    with pytest.raises(rsd_jax.ConfigError, match="cannot be read"):
+        load_calibration(tmp_path / "none.json")
+
+
+def test_other_models_machines_and_filters_are_named(calibration):
+    target, draft = tiny.pair()
+    calibration.check(target, draft)
+    with pytest.raises(rsd_jax.ConfigError, match=r"something else: target .* there, .* here"):
+        calibration.check(draft, draft)
+    with pytest.raises(rsd_jax.ConfigError, match=r"draft .* there,  here"):
+        calibration.check(target, None)
+    with pytest.raises(rsd_jax.ConfigError, match=r"top_p 1\.0 there, 0\.9 here"):
+        calibration.check(target, draft, top_p=0.9)
+    known = calibration.conditions
+    hardware = dataclasses.replace(known.hardware, cpu="another")
+    moved = dataclasses.replace(known, hardware=hardware, dtype="bfloat16")
+    elsewhere = dataclasses.replace(calibration, conditions=moved)
+    with pytest.raises(rsd_jax.ConfigError, match=r"dtype bfloat16 there, float32 here.*another"):
+        elsewhere.check(target, draft)
+
+
+def test_nothing_to_calibrate_is_refused():
+    with pytest.raises(rsd_jax.ConfigError, match="at least one method"):
+        calibrate(*tiny.pair(), PROMPTS, [], temperatures=(0.0,), **OPTIONS)
+    with pytest.raises(rsd_jax.ConfigError, match="timed_rows"):
+        calibrate(*tiny.pair(), PROMPTS[:2], METHODS, temperatures=(0.0,), timed_rows=3, **OPTIONS)
