@@ -80,7 +80,7 @@ def test_the_fastest_is_chosen_within_bounds(calibration):
     with pytest.raises(rsd_jax.ConfigError, match=r"at most 0\.5 nodes.*the nearest, ar -, has 1"):
         calibration.best(1.0, max_nodes=0.5)
     with pytest.raises(
-        rsd_jax.ConfigError, match=r"temperature=0\.3 was not calibrated, only \[1\.0\]"
+        rsd_jax.ConfigError, match=r"=0\.3 was not calibrated, only \[1\.0\]"
     ):
         calibration.best(0.3)
 
