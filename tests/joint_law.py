@@ -22,6 +22,7 @@ METHODS = {
     # At these temperatures a chain of two would rarely be accepted whole.
     "lookup": {"length": 1, "longest": 3, "shortest": 1},
     "sd": {"length": 2},
+    "dynamic": {"length": 2, "stop_below": 0.35},
     "spectr": {"num_drafts": 2, "length": 2},
     "rsd_c": {"branching": (2, 2)},
     "rsd_s": {"width": 2, "length": 2},

@@ -46,6 +46,7 @@ def small_values(kind) -> list:
     return {
         bool: [False, True],
         int: [2],
+        float: [0.4],
         tuple[int, ...]: [(1, 1), (2, 2)],
         Sequence[int]: [(-1, 0, 0, 2, 2)],  # parents: a leaf beside a node with two children
     }[kind]

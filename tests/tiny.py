@@ -16,6 +16,7 @@ METHODS = {
     "ar": {},
     "lookup": {"length": 3, "longest": 4, "shortest": 1},
     "sd": {"length": 3},
+    "dynamic": {"length": 4, "stop_below": 0.3},
     "spectr": {"num_drafts": 2, "length": 2},
     "rsd_c": {"branching": (2, 2)},
     "rsd_s": {"width": 3, "length": 2},

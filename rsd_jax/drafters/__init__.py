@@ -5,6 +5,7 @@ from typing import Any
 from rsd_jax.core.tree import SiblingLaw
 from rsd_jax.drafters.base import Drafter
 from rsd_jax.drafters.constant_branching import ConstantBranching
+from rsd_jax.drafters.dynamic_chain import DynamicChain
 from rsd_jax.drafters.growth import RuleDrafter, TreeRule
 from rsd_jax.drafters.independent_chains import IndependentChains
 from rsd_jax.drafters.lookup import LookupDrafter
@@ -25,6 +26,7 @@ TREE_RULES: dict[str, type[Any]] = {
 """Trees that any drafter of a model grows, by name."""
 
 DRAFTERS = {
+    "dynamic_chain": DynamicChain,
     "lookup": LookupDrafter,
     "model": ModelDrafter,
     "no_draft": NoDraft,
@@ -40,6 +42,7 @@ __all__ = [
     "TREE_RULES",
     "ConstantBranching",
     "Drafter",
+    "DynamicChain",
     "IndependentChains",
     "LookupDrafter",
     "ModelDrafter",

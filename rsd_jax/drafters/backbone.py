@@ -162,6 +162,7 @@ def grow_backbone(
     *,
     warp: Warp,
     keys: jax.Array,
+    score_root: ScoreStep | None = None,
 ) -> tuple[DraftTree, Any]:
     """Grows a candidate tree; the loop ends when every row has stopped.
 
@@ -173,6 +174,7 @@ def grow_backbone(
       active: bool[B]; the trees of other rows are only a root.
       warp: of the draft.
       keys: key[B].
+      score_root: in place of `score_step` at step 0, for drafts whose first pass is another one.
 
     Returns:
       the tree and the last carry.
@@ -196,8 +198,8 @@ def grow_backbone(
     def unfinished(growth: _Growth) -> jax.Array:
         return (growth.step < rule.length) & growth.going.any()
 
-    def extend(growth: _Growth) -> _Growth:
-        logits, carry = score_step(growth.step, growth.token, growth.carry)
+    def extend(growth: _Growth, score: ScoreStep = score_step) -> _Growth:
+        logits, carry = score(growth.step, growth.token, growth.carry)
         noise = None
         if not warp.greedy:
             first = growth.step * vocab
@@ -220,7 +222,8 @@ def grow_backbone(
         )
 
     with jax.named_scope("draft_steps"):
-        end = jax.lax.while_loop(unfinished, extend, empty)
+        first = empty if score_root is None else extend(empty, score_root)
+        end = jax.lax.while_loop(unfinished, extend, first)
     return _tree(shape, root, end), end.carry
 
 

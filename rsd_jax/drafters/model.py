@@ -10,12 +10,12 @@ from rsd_jax.core.prefill import PREFILL_CHUNK, prefill_cache
 from rsd_jax.core.tree import DraftTree
 from rsd_jax.core.types import KVCache, LanguageModel, Scratch, VerifyResult
 from rsd_jax.core.warp import Warp
-from rsd_jax.drafters.base import DraftContext, ModelParams, Models
+from rsd_jax.drafters.base import DraftContext, Drafter, ModelParams, Models
 from rsd_jax.drafters.growth import RuleDrafter, grow_tree
 
 # Scratch slots of the draft: the committed token before the root, then the internal nodes.
-_BEFORE_ROOT = 0
-_ROOT = 1
+BEFORE_ROOT = 0
+ROOT = 1
 
 
 @struct.dataclass
@@ -35,16 +35,15 @@ class ModelDraftState:
     scratch: Scratch
 
 
-@dataclasses.dataclass(frozen=True)
-class ModelDrafter(RuleDrafter):
-    """A draft model that grows trees by a rule; L passes for L levels."""
+class ModelState(Drafter):
+    """What drafters with a draft model have in common: its cache, and how the cache is kept."""
 
     @property
     def needs_draft_model(self) -> bool:
         return True
 
     def init(self, models: Models, batch: int, capacity: int) -> ModelDraftState:
-        model = _draft_model(models)
+        model = draft_model(models)
         return ModelDraftState(
             cache=model.init_cache(batch, capacity),
             scratch=model.init_scratch(batch, 1 + self.shape.num_internal),
@@ -74,9 +73,36 @@ class ModelDrafter(RuleDrafter):
         chunk: int,
     ) -> ModelDraftState:
         count = jnp.where(context.active, jnp.maximum(context.length - 2, 0), 0)
-        model, tokens = _draft_model(models), context.tokens
+        model, tokens = draft_model(models), context.tokens
         cache = prefill_cache(model, params.draft, state.cache, tokens, count, chunk)
         return dataclasses.replace(state, cache=cache)
+
+    def commit(
+        self,
+        models: Models,
+        state: ModelDraftState,
+        context: DraftContext,
+        tree: DraftTree,
+        result: VerifyResult,
+    ) -> ModelDraftState:
+        """Commits all but the deepest accepted node, which is fed again with the next root."""
+        batch = context.length.shape[0]
+        inner_path = jnp.maximum(result.path[:, :-1], 0) + ROOT
+        fixed = jnp.broadcast_to(jnp.asarray([BEFORE_ROOT, ROOT], jnp.int32), (batch, 2))
+        slots = jnp.concatenate([fixed, inner_path, fixed[:, :1]], axis=1)
+        skip = (context.length == 1).astype(jnp.int32)
+        order = jnp.arange(self.shape.depth + 1, dtype=jnp.int32)[None] + skip[:, None]
+        slots = jnp.take_along_axis(slots, order, axis=1)
+        count = jnp.where(context.active, result.num_accepted + 1 - skip, 0)
+        cache = draft_model(models).commit(
+            state.cache, state.scratch, slots, state.cache.length, count
+        )
+        return dataclasses.replace(state, cache=cache)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelDrafter(RuleDrafter, ModelState):
+    """A draft model that grows trees by a rule; L passes for L levels."""
 
     def draft(
         self,
@@ -87,7 +113,7 @@ class ModelDrafter(RuleDrafter):
         warp: Warp,
         keys: jax.Array,
     ) -> tuple[DraftTree, ModelDraftState]:
-        model, shape = _draft_model(models), self.shape
+        model, shape = draft_model(models), self.shape
         n = context.length[:, None]
         # A row of one token has no token before its root, so the root is fed twice; the first
         # copy is never seen and never committed.
@@ -103,7 +129,7 @@ class ModelDrafter(RuleDrafter):
             mask = jnp.concatenate([before, inner], axis=2)
             positions = jnp.broadcast_to(n - 1 + level, (n.shape[0], width))
             if level == 0:
-                itself = jnp.zeros_like(mask).at[:, :, _BEFORE_ROOT].set(True)
+                itself = jnp.zeros_like(mask).at[:, :, BEFORE_ROOT].set(True)
                 mask = jnp.concatenate([itself, mask], axis=1)
                 return model.forward(
                     params.draft,
@@ -111,7 +137,7 @@ class ModelDrafter(RuleDrafter):
                     last_two,
                     state.cache,
                     scratch,
-                    slot=_BEFORE_ROOT,
+                    slot=BEFORE_ROOT,
                     mask=mask,
                     logits_for=slice(1, None),
                 )
@@ -121,7 +147,7 @@ class ModelDrafter(RuleDrafter):
                 positions,
                 state.cache,
                 scratch,
-                slot=_ROOT + start,
+                slot=ROOT + start,
                 mask=mask,
             )
 
@@ -130,29 +156,7 @@ class ModelDrafter(RuleDrafter):
         )
         return tree, dataclasses.replace(state, scratch=scratch)
 
-    def commit(
-        self,
-        models: Models,
-        state: ModelDraftState,
-        context: DraftContext,
-        tree: DraftTree,
-        result: VerifyResult,
-    ) -> ModelDraftState:
-        """Commits all but the deepest accepted node, which is fed again with the next root."""
-        batch = context.length.shape[0]
-        inner_path = jnp.maximum(result.path[:, :-1], 0) + _ROOT
-        fixed = jnp.broadcast_to(jnp.asarray([_BEFORE_ROOT, _ROOT], jnp.int32), (batch, 2))
-        slots = jnp.concatenate([fixed, inner_path, fixed[:, :1]], axis=1)
-        skip = (context.length == 1).astype(jnp.int32)
-        order = jnp.arange(self.shape.depth + 1, dtype=jnp.int32)[None] + skip[:, None]
-        slots = jnp.take_along_axis(slots, order, axis=1)
-        count = jnp.where(context.active, result.num_accepted + 1 - skip, 0)
-        cache = _draft_model(models).commit(
-            state.cache, state.scratch, slots, state.cache.length, count
-        )
-        return dataclasses.replace(state, cache=cache)
 
-
-def _draft_model(models: Models) -> LanguageModel:
+def draft_model(models: Models) -> LanguageModel:
     assert models.draft is not None  # checked before a method runs
     return models.draft

@@ -129,6 +129,11 @@ def _lookup(length: int = 8, longest: int = 8, shortest: int = 2) -> tuple[Draft
     return drafter, VERIFIERS["recursive_rejection"]()
 
 
+def _dynamic(length: int, stop_below: float = 0.4) -> tuple[Drafter, Verifier]:
+    drafter = DRAFTERS["dynamic_chain"](length, stop_below)
+    return drafter, VERIFIERS["recursive_rejection"]()
+
+
 def _swift(
     length: int = 25,
     stop_below: float = 0.8,
@@ -147,11 +152,14 @@ def _swift(
     return DRAFTERS["swift"](rule, tuple(widths)), VERIFIERS["recursive_rejection"]()
 
 
+_DECIMAL = re.compile(r"[01]|[01]?\.[0-9]{1,9}")
+
 _DRAFTED_BY = {"": "model", "self_": "self"}
 """Prefix of a method's name: the drafter that grows its trees."""
 
 METHODS: dict[str, Recipe] = {
     "ar": _ar,
+    "dynamic": _dynamic,
     "lookup": _lookup,
     "swift": _swift,
     **{f"{prefix}sd": _chain(drafter) for prefix, drafter in _DRAFTED_BY.items()},
@@ -186,6 +194,8 @@ def build_method(name: str, **options: Any) -> Method:
       2024, Sequoia); `parents` as in `TreeShape.from_parents`.
     - `lookup(length=8, longest=8, shortest=2)`: what followed the last tokens when they last
       occurred in prompt or output (Saxena 2023); see `LookupDrafter`.
+    - `dynamic(length, stop_below=0.4)`: speculative decoding that drafts as long as the draft is
+      confident (Mamou et al. 2024); see `DynamicChain`.
     - `swift(length=25, ...)`: the target drafts for itself, skipping sub-layers, as long as it is
       confident (Xia et al. 2025); further options as in `BackboneRule` and `SwiftDrafter`.
     - `self_sd`, `self_spectr`, `self_rsd_c`, `self_rsd_s`, `self_static`: the trees of those five,
@@ -237,7 +247,8 @@ def method_of_tree(name: str, tree: str, **shared_options: Any) -> Method:
     Args:
       name: of the method.
       tree: "4" where the method's option is a length, "6x5" for a number and a length, "2-2-1" for
-        a branching, "3-2.1.0" for a static tree, "-" without options; then "+8" with `lookup=8`.
+        a branching, "3-2.1.0" for a static tree, "8@0.4" for `dynamic`, "-" without options; then
+        "+8" with `lookup=8`.
       shared_options: `verifier`, `draft_temperature` and `draft_top_k`, where not None.
 
     >>> method_of_tree("rsd_s", "6x5").drafter.rule
@@ -252,6 +263,8 @@ def method_of_tree(name: str, tree: str, **shared_options: Any) -> Method:
     # If all options of a method have defaults, its tree is written by its length.
     needed = [key for key, p in every.items() if p.default is inspect.Parameter.empty]
     parameters = needed or [key for key in every if key == "length"]
+    if name == "dynamic":
+        parameters = ["length", "stop_below"]
     given = {key: value for key, value in shared_options.items() if value is not None}
     if not parameters and tree == "-":
         return build_method(name)
@@ -273,6 +286,10 @@ def _values_of_words(
     if [p.name for p in parameters] == ["parents"]:
         parents = parents_of_words(tree)
         return None if parents is None else [parents], "3-2.1.0"
+    if [p.name for p in parameters] == ["length", "stop_below"]:
+        length, at, bound = tree.partition("@")
+        understood = at and re.fullmatch("[0-9]{1,9}", length) and _DECIMAL.fullmatch(bound)
+        return [int(length), float(bound)] if understood else None, "8@0.4"
     is_branching = len(parameters) == 1 and parameters[0].annotation is not int
     example = "2-2-1" if is_branching else "x".join("654321"[: len(parameters)]) or "-"
     parts = tree.split("-" if is_branching else "x")

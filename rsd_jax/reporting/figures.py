@@ -47,6 +47,7 @@ STYLES: dict[str, Style] = {
     "rsd_c": Style("RSD-C", "#2ca02c", "--", "D"),
     "rsd_s": Style("RSD-S", "#1f77b4", "-", "o"),
     "lookup": Style("lookup", "#8c564b", ":", "^"),
+    "dynamic": Style("dynamic", "#e377c2", "--", "v"),
     "static": Style("static tree", "#9467bd", "-.", "p"),
 }
 _OTHER = Style("", "#4d4d4d", "-", "s")

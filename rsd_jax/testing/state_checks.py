@@ -19,6 +19,7 @@ from rsd_jax.engine import phase_programs as programs
 from rsd_jax.engine.phases import DecodeOptions, Engine
 from rsd_jax.engine.state import DecodeState
 from rsd_jax.engine.target_pass import places
+from rsd_jax.testing.validation import with_children
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,12 +214,13 @@ def target_difference(block: Block, model: LanguageModel, params: Params, width:
 
 
 def draft_difference(block: Block, model: LanguageModel, params: Params, width: int) -> float:
-    """Largest difference of log q at valid internal nodes from passes from scratch, at T = 1."""
+    """Largest difference of log q at nodes with children from passes from scratch, at T = 1."""
     drawn, internal = block.drawn, block.drawn.shape.num_internal
     expected = from_scratch(model, params, block, drawn, internal, width)
     expected = expected - expected.max(-1, keepdims=True)
     expected = expected - np.log(np.exp(expected).sum(-1, keepdims=True))
-    return _worst(block.draft_logprobs, expected, np.asarray(drawn.valid)[:, :internal])
+    used = with_children(np.asarray(drawn.parents), np.asarray(drawn.valid))
+    return _worst(block.draft_logprobs, expected, used[:, :internal])
 
 
 @functools.partial(jax.jit, static_argnames=("model",))

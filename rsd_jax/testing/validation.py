@@ -76,7 +76,7 @@ def _check_laws(tree, tokens, parents, valid) -> None:
     laws = jax.vmap(lambda row: jax.vmap(row.draft_logprobs_at)(internal))(tree)
     laws = np.asarray(laws, np.float64)  # [B, I, V]
     # Laws of nodes without children are not checked, as nothing was drawn from them.
-    used = _with_children(tree, parents, valid)[:, : tree.shape.num_internal]
+    used = with_children(parents, valid)[:, : tree.shape.num_internal]
     with np.errstate(invalid="ignore"):
         sums = np.exp(laws).sum(-1)
     _all((np.abs(sums - 1.0) < _ATOL) | ~used, "laws sum to 1")
@@ -94,8 +94,8 @@ def _point_masses(tree) -> np.ndarray:
     return np.full(tree.tokens.shape, tree.siblings is SiblingLaw.POINT)
 
 
-def _with_children(tree, parents, valid) -> np.ndarray:
-    """bool[B, N], whether a node has a valid child."""
+def with_children(parents: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """bool[B, N], whether a node has a valid child; from parents i32[B, N] and valid bool[B, N]."""
     out = np.zeros_like(valid)
     rows, slots = np.nonzero(valid[:, 1:])
     out[rows, parents[rows, slots + 1]] = True

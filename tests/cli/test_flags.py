@@ -32,8 +32,8 @@ def test_the_names_are_those_of_the_registries():
     assert str(refused.value).endswith(f"known: {list(choices.PAIRS)}")
     assert SOURCES["smollm2"] == choices.SOURCES
     for name, tree in choices.TREES.items():
-        for prefix in ("", "self_"):
-            assert method_of_tree(prefix + name, tree).tree == tree
+        for each in {name, f"self_{name}"} & set(METHODS):
+            assert method_of_tree(each, tree).tree == tree
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -73,7 +73,9 @@ def test_greedy_self_pair_accepts_everything(name):
     assert (stats.blocks >= 5).all()
     drafter = tiny.method(name).drafter
     depth = getattr(drafter, "drawn", drafter).shape.depth  # a merged chain may go further
-    np.testing.assert_array_equal(stats.accepted_depths[:, depth:].sum(axis=1), stats.blocks)
+    accepted = stats.accepted_depths @ np.arange(stats.accepted_depths.shape[1])
+    drafted = stats.drafted if name == "dynamic" else depth * stats.blocks
+    assert (accepted >= drafted).all()
 
 
 def test_the_first_layers_of_a_llama_draft_for_it():
@@ -207,10 +209,9 @@ def test_every_draw_of_a_block_resolves_its_tail(name, monkeypatch):
     arrays = jax.tree.map(jnp.asarray, (job.seed, batch.prompts))
     state = jax.eval_shape(functools.partial(decoding.prefill, job.engine), job.params, *arrays)
     jax.eval_shape(functools.partial(phases.block, job.engine), job.params, state, job.options)
-    expected = [sampling.Purpose.EMIT]
-    assert draws == (
-        expected if name in tiny.WITHOUT_MODEL else [sampling.Purpose.DRAFT, *expected]
-    )
+    expected = [] if name in tiny.WITHOUT_MODEL else [sampling.Purpose.DRAFT]
+    # A dynamic chain draws its first token outside of the loop, from the same stream.
+    assert draws == [*expected * (1 + (name == "dynamic")), sampling.Purpose.EMIT]
 
 
 def test_the_arbiter_runs_in_float64():

@@ -79,9 +79,7 @@ def test_the_fastest_is_chosen_within_bounds(calibration):
     assert calibration.best(1.0, max_seconds=slowest) == fastest[0]
     with pytest.raises(rsd_jax.ConfigError, match=r"at most 0\.5 nodes.*the nearest, ar -, has 1"):
         calibration.best(1.0, max_nodes=0.5)
-    with pytest.raises(
-        rsd_jax.ConfigError, match=r"=0\.3 was not calibrated, only \[1\.0\]"
-    ):
+    with pytest.raises(rsd_jax.ConfigError, match=r"=0\.3 was not calibrated, only \[1\.0\]"):
         calibration.best(0.3)
 
 

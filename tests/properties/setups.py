@@ -106,7 +106,7 @@ AUTOREGRESSIVE = Setup("ar", batch=4, greedy=True)
 SETUPS = (
     AUTOREGRESSIVE,
     Setup("sd", batch=1, greedy=True),
-    Setup("sd/block", batch=2, top_p=True),
+    Setup("dynamic/block", batch=2, top_p=True),
     Setup("spectr", "bfloat16", top_k=True),
     Setup("rsd_c", records=True),
     Setup("static/coupling", batch=2, top_p=True, records=True),
