@@ -54,7 +54,7 @@ def _draft(kind: int | str) -> rsd_jax.LoadedModel:
 def test_the_joint_law_of_generate(name, kind):
     prompts = [joint_law.PROMPTS[row % 4] for row in range(joint_law.BATCH)]
     result = rsd_jax.generate(
-        joint_law.method(name),
+        rsd_jax.build_method(name, **METHODS[name]),
         joint_law.pair()[0],
         _draft(kind),
         prompts,

@@ -51,6 +51,8 @@ TREES: tuple[Tree, ...] = (
     ("static", "4-2.1.1.0-2.1.0.0", None),
     ("self_static", "4-2.1.1.0-2.1.0.0", None),
     ("lookup", "8", None),
+    ("rsd_s", "6x5+8", None),
+    ("dynamic", "8@0.4", None),
 )
 """The methods, in order of worth; SWIFT with the tree of its paper."""
 
