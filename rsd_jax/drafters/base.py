@@ -93,6 +93,11 @@ class Drafter(abc.ABC):
         return False
 
     @property
+    def draft_passes(self) -> int | None:
+        """Passes of the draft in a block; None if their number depends on the data."""
+        return self.shape.depth if self.needs_draft_model or self.needs_skips else 0
+
+    @property
     def distinct_siblings(self) -> int:
         """Least size of a vocabulary, so that the children of a node can be distinct if needed."""
         return 1 if SiblingLaw.IID in self.sibling_laws else self.shape.max_siblings

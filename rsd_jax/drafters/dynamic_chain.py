@@ -53,6 +53,10 @@ class DynamicChain(ModelState):
         return f"{self.length}@{self.stop_below:g}"
 
     @property
+    def draft_passes(self) -> None:
+        return None
+
+    @property
     def pass_widths(self) -> tuple[int, ...]:
         """2, 3, 5, 9, ...: a wider pass holds at most twice as many drafted tokens."""
         widths, most = [2], 1 + self.length

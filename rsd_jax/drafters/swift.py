@@ -53,6 +53,10 @@ class SwiftDrafter(Drafter):
         return True
 
     @property
+    def draft_passes(self) -> None:
+        return None
+
+    @property
     def distinct_siblings(self) -> int:
         return 1  # a small vocabulary gives fewer siblings
 

@@ -72,6 +72,10 @@ class WithLookup(Drafter):
         return self.drawn.needs_skips
 
     @property
+    def draft_passes(self) -> int | None:
+        return self.drawn.draft_passes
+
+    @property
     def distinct_siblings(self) -> int:
         return self.drawn.distinct_siblings
 

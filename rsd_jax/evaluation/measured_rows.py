@@ -8,6 +8,7 @@ import numpy as np
 
 from rsd_jax.core.skips import start_set
 from rsd_jax.core.types import LanguageModel, LoadedModel
+from rsd_jax.drafters import WithLookup
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.request import Sampling
 from rsd_jax.evaluation.break_even import warn_if_far_below
@@ -148,37 +149,37 @@ def _draft_cost(
     measured: Measured, ratio: BytesRatio | None, target: LanguageModel
 ) -> dict[str, Any]:
     """The cost of drafting in target passes, and the MBSU that follows from this cost."""
-    stats, passes = measured.stats, measured.method.drafter.shape.depth
-    if measured.method.drafter.needs_skips:
-        return _self_drafting(measured, target)
-    if ratio is None and measured.method.drafter.needs_draft_model:
-        return {"bytes_ratio": None}
-    r = ratio.r if ratio is not None else 0.0
-    values: dict[str, Any] = {
-        "bytes_ratio": ratio,
-        "mbsu": metrics.mbsu(stats.block_efficiency, r, passes),
+    stats, drafter = measured.stats, measured.method.drafter
+    if drafter.needs_skips:
+        ratio = _skipping_ratio(target)
+    passes = drafter.draft_passes
+    if passes is None:
+        # Of a tree with a merged chain only the depth is counted, and not the passes.
+        counted = None if isinstance(drafter, WithLookup) else stats.drafted
+    else:
+        counted = passes * stats.blocks
+    values: dict[str, Any] = {"bytes_ratio": ratio}
+    if counted is not None and (drafter.needs_skips or passes != drafter.shape.depth):
+        values["drafted"] = int(counted.sum())
+    if counted is None or (ratio is None and counted.any()):
+        return values
+    cost = stats.blocks + (ratio.r if ratio is not None else 0.0) * counted
+    values |= {
+        "mbsu": metrics.block_efficiency(stats.produced, cost),
+        "mbsu_interval": interval(stats.produced, cost),
     }
-    if (ends := interval(stats.produced, stats.blocks)) is not None:
-        low, high = (metrics.mbsu(end, r, passes) for end in ends)
-        values["mbsu_interval"] = (low, high)
-    return values
-
-
-def _self_drafting(measured: Measured, target: LanguageModel) -> dict[str, Any]:
-    """The cost of drafting with the target and its first skip set, from the draft passes made."""
-    drafted = measured.stats.drafted
-    values: dict[str, Any] = {"drafted": int(drafted.sum())}
-    if target.sizes is not None:
-        attentions, mlps = start_set(target.num_layers).sum(axis=0).tolist()
-        r = kept_fraction(target, (attentions, mlps))
-        cost = measured.stats.blocks + r * drafted
-        values |= {
-            "bytes_ratio": BytesRatio(r=r, r_bytes=r),
-            "mbsu": metrics.block_efficiency(measured.stats.produced, cost),
-            "mbsu_interval": interval(measured.stats.produced, cost),
-        }
+    if drafter.needs_skips:
         warn_if_far_below(measured.method.name, measured.method.tree, values["mbsu"])
     return values
+
+
+def _skipping_ratio(target: LanguageModel) -> BytesRatio | None:
+    """The cost of a pass with the first skip set in target passes; None without sizes."""
+    if target.sizes is None:
+        return None
+    attentions, mlps = start_set(target.num_layers).sum(axis=0).tolist()
+    r = kept_fraction(target, (attentions, mlps))
+    return BytesRatio(r=r, r_bytes=r)
 
 
 def _tokens_per_call(measured: Measured) -> np.ndarray:

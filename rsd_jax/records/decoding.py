@@ -59,7 +59,7 @@ class Decoding:
       token_rate_ratio: token rate over the token rate of autoregressive decoding in the same run.
       produced: tokens of whole blocks, the numerator of the block efficiency.
       blocks: target calls.
-      drafted: draft passes, for methods whose blocks have no fixed number of draft passes.
+      drafted: draft passes, for methods whose blocks do not have one for each level of the tree.
       block_efficiency: produced / blocks.
       mbsu: block efficiency / (1 + r L).
       bytes_ratio: cost of a draft pass.

@@ -93,7 +93,8 @@ class Row:
       method: "ar", "sd", "spectr", "rsd_c", "rsd_s", ..., or a method of another engine.
       verifier: name in `rsd_jax.verifiers.VERIFIERS`; null without a verifier of ours.
       tree: in words: "4", "6x5", "2-2-1"; "-" without a tree.
-      draft_length: L, draft passes per block; 0 for "ar".
+      draft_length: L, levels of the drafted tree; the draft passes of a block, unless `drafted`
+        counts these; 0 for "ar".
       target_budget: nodes that the target scores per block besides the root.
       draft_temperature, draft_top_k: warp of the draft, if it differs from the target's.
       temperature, top_k, top_p: warp of the target; temperature 0 is greedy.
