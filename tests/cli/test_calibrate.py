@@ -20,7 +20,7 @@ def prompts(tmp_path):
 def test_a_calibration_and_its_method(prompts, tmp_path, capsys):
     out = tmp_path / "new" / "calibration.json"
     given = ("--prompts", prompts, "--num_prompts", 2, "--max_new_tokens", 8, "--repeats", 1)
-    methods = ("--methods", "sd:2", "rsd_s:3x2:coupling")
+    methods = ("--methods", "sd:2", "rsd_s:3x2:coupling", "ar:-", "sd:2")
     code, said, _ = rsd(capsys, "calibrate", *given, *methods, "--temperatures", 0, "--out", out)
     assert code == 0
     calibration = load_calibration(out)

@@ -26,19 +26,21 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError(f"--out={args.out}: the folder cannot be written")
     pair = pair_of(args)
     default = METHODS if pair.draft is not None else WITHOUT_DRAFT
-    methods = [build_method("ar"), *map(_method, args.methods or default.split())]
+    given = map(_method, args.methods or default.split())
+    methods = list(dict.fromkeys([build_method("ar"), *given]))
+    temperatures = list(dict.fromkeys(args.temperatures))
     chosen = load_prompts()[: args.num_prompts]
     if args.prompts:
         chosen = jsonl_task(path=args.prompts, template=args.template).first(args.num_prompts)
     prompts = token_ids(chosen, pair.tokenizer)
-    total = steps(methods, args.temperatures)
+    total = steps(methods, temperatures)
     with keeping(lambda: "nothing is kept"), Progress(total, file=sys.stderr, every=1) as progress:
         calibration = calibrate(
             pair.target,
             pair.draft,
             prompts,
             methods,
-            temperatures=args.temperatures,
+            temperatures=temperatures,
             repeats=args.repeats,
             timed_rows=args.timed_rows,
             report=progress,
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
             eos_id=pair.eos_ids,
         )
     calibration.save(args.out)
-    for temperature in args.temperatures:
+    for temperature in temperatures:
         print(f"\nT = {temperature:g}")
         print(table(calibration, temperature).aligned())
     print(f"\ncalibration: {args.out}")
