@@ -1,6 +1,7 @@
 """Chooses the tree of a method for a pair of models, a text and a machine, by measurements."""
 
 from rsd_jax.planning.acceptance import RankAcceptance, rank_acceptance, wide_tree
+from rsd_jax.planning.against import Held, against
 from rsd_jax.planning.calibrate import calibrate
 from rsd_jax.planning.calibration import Calibration, Conditions, Expected, load_calibration
 from rsd_jax.planning.costs import BlockCosts, measure_costs
@@ -11,8 +12,10 @@ __all__ = [
     "Calibration",
     "Conditions",
     "Expected",
+    "Held",
     "Plan",
     "RankAcceptance",
+    "against",
     "calibrate",
     "load_calibration",
     "measure_costs",

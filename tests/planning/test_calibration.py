@@ -10,9 +10,10 @@ import rsd_jax
 from rsd_jax.engine.job import prepare
 from rsd_jax.engine.request import Request
 from rsd_jax.evaluation.expected import expected_run
-from rsd_jax.planning import calibrate, load_calibration
+from rsd_jax.planning import against, calibrate, load_calibration
 from rsd_jax.planning.calibrate import steps
-from tests import tiny
+from rsd_jax.records.decoding import Decoding
+from tests import synthetic_rows, tiny
 
 PROMPTS = tiny.PROMPTS * 16
 OPTIONS = {"max_new_tokens": 24, "seed": 5}
@@ -118,6 +119,41 @@ def test_other_models_machines_and_filters_are_named(calibration):
     elsewhere = dataclasses.replace(calibration, conditions=moved)
     with pytest.raises(rsd_jax.ConfigError, match=r"dtype bfloat16 there, float32 here.*another"):
         elsewhere.check(target, draft)
+
+
+def test_predictions_beside_rows(calibration):
+    known = {each.method: each for each in calibration.expected}
+    ar, sd = known["ar"], known["sd"]
+
+    def row(method, tree, *, blocks, produced, seconds, **fields):
+        part = Decoding(
+            num_prompts=1,
+            tokens=produced,
+            seconds=seconds,
+            prefill_timed=True,
+            token_rate=produced / seconds,
+            produced=produced,
+            blocks=blocks,
+        )
+        (like,) = synthetic_rows.experiment1(synthetic_rows.PANELS[:1], lengths=())
+        named = {"method": method, "tree": tree, "verifier": "recursive_rejection"}
+        return dataclasses.replace(like, decoding=part, temperature=1.0, **named | fields)
+
+    rows = [
+        row("ar", "-", blocks=100, produced=100, seconds=1.0),
+        row("sd", "1", blocks=40, produced=60, seconds=0.5),
+        row("sd", "1", blocks=20, produced=40, seconds=0.3, task="another"),
+        row("sd", "7", blocks=20, produced=40, seconds=0.3),
+    ]
+    (held,) = against(calibration, rows)
+    assert held.expected == sd
+    assert held.block_efficiency == pytest.approx(100 / 60)
+    assert held.rate_ratio == pytest.approx(100 / 0.8 / 100)
+    assert held.predicted_ratio == pytest.approx(sd.tokens_per_second / ar.tokens_per_second)
+    with pytest.raises(rsd_jax.ConfigError, match="T = 1: ar is missing among the rows"):
+        against(calibration, rows[1:])
+    with pytest.raises(rsd_jax.ConfigError, match="no row is of a method"):
+        against(calibration, rows[-1:])
 
 
 def test_nothing_to_calibrate_is_refused():

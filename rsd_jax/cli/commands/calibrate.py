@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 
 from rsd_jax.cli.chosen import pair_of
 from rsd_jax.cli.flags.calibrate import METHODS, WITHOUT_DRAFT
@@ -11,15 +12,23 @@ from rsd_jax.cli.progress import Progress
 from rsd_jax.engine.methods import Method, build_method, method_of_tree
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.prompts import token_ids
-from rsd_jax.planning import Calibration, calibrate
+from rsd_jax.planning import Calibration, Held, against, calibrate, load_calibration
 from rsd_jax.planning.calibrate import steps
+from rsd_jax.records.files import read_rows
 from rsd_jax.reporting.table_formats import Table
 from rsd_jax.tasks.jsonl import jsonl_task
 from rsd_jax.tasks.prompts import load_prompts
 
 
 def run(args: argparse.Namespace) -> None:
-    """Calibrates, writes the file `args.out` and prints a table per temperature."""
+    """Calibrates, writes the file `args.out` and prints a table per temperature.
+
+    With `args.against`, compares the file with measured rows instead.
+    """
+    if args.against:
+        held = against(load_calibration(args.out), read_rows(args.against))
+        print(table_against(held).aligned())
+        return
     folder = args.out.parent
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
@@ -76,6 +85,21 @@ def table(calibration: Calibration, temperature: float) -> Table:
     ]
     heads = ("method", "tree", "verifier", "tokens/block", "±", "ms/block", "tokens/s", "to ar")
     return Table(heads, rows, frozenset({0, 1, 2}))
+
+
+def table_against(held: Sequence[Held]) -> Table:
+    """What was predicted and what was measured, a line per method."""
+    rows = []
+    for each in held:
+        known = each.expected
+        blocks = (known.tokens, each.block_efficiency)
+        ratios = (each.predicted_ratio, each.rate_ratio)
+        off = [f"{100 * (ours / other - 1):+.0f} %" for ours, other in (blocks, ratios)]
+        named = (f"{known.temperature:g}", known.method, known.tree, known.verifier)
+        shown = [f"{number:.2f}" for number in (*blocks, *ratios)]
+        rows.append((*named, *shown[:2], off[0], *shown[2:], off[1]))
+    heads = ("T", "method", "tree", "verifier", "tokens/block", "measured", "off")
+    return Table((*heads, "to ar", "measured", "off"), rows, frozenset({1, 2, 3}))
 
 
 def _method(given: str) -> Method:

@@ -43,6 +43,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--repeats", type=int, default=5, help="how often a block is timed")
     parser.add_argument(
+        "--against",
+        type=pathlib.Path,
+        metavar="ROWS",
+        help="measures nothing; prints what the calibration --out predicted beside these rows",
+    )
+    parser.add_argument(
         "--out",
         type=pathlib.Path,
         default=pathlib.Path("runs/calibration.json"),
@@ -67,6 +73,7 @@ a block of each. The table shows expected tokens per second of one row; the file
   rsd calibrate
   rsd calibrate --target DIR --draft DIR --prompts prompts.jsonl --template chat
   rsd calibrate --methods sd:2 sd:4 rsd_s:4x4 rsd_s:4x4:coupling --temperatures 0.7
+  rsd calibrate --against runs/experiment1/results.jsonl
   rsd generate --prompt 'import os' --method auto --calibration runs/calibration.json
 """,
     add_flags=_add_flags,
