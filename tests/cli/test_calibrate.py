@@ -1,8 +1,12 @@
 """`rsd calibrate`, and decoding with what it found."""
 
+import dataclasses
+
 import pytest
 
 from rsd_jax.planning import load_calibration
+from rsd_jax.records.files import append_row
+from tests import synthetic_rows
 from tests.cli.speaking import rsd, tiny_models
 
 __all__ = ["tiny_models"]
@@ -30,6 +34,17 @@ def test_a_calibration_and_its_method(prompts, tmp_path, capsys):
     rows = [line.split() for line in said.splitlines() if line.startswith(("ar ", "sd ", "rsd_s"))]
     assert [row[0] for row in rows] == [each.method for each in calibration.at(0.0)]
     assert str(out) in said
+
+    rows = tmp_path / "rows.jsonl"
+    like = synthetic_rows.experiment1(synthetic_rows.PANELS[:1], lengths=(2,))
+    for row in like:
+        append_row(rows, dataclasses.replace(row, temperature=0.0))
+    code, said, _ = rsd(capsys, "calibrate", "--against", rows, "--out", out)
+    assert code == 0
+    shown = [line.split() for line in said.splitlines() if line.startswith("0 ")]
+    (measured,) = [r.decoding for r in like if (r.method, r.tree) == ("sd", "2")]
+    assert [line[1:4] for line in shown] == [["sd", "2", "recursive_rejection"]]
+    assert float(shown[0][5]) == pytest.approx(measured.block_efficiency, abs=0.01)
 
     decode = ("generate", "--prompt", "two men", "--max_new_tokens", 8, "--calibration", out)
     code, auto, _ = rsd(capsys, *decode, "--method", "auto", "--temperature", 0)
