@@ -2,9 +2,8 @@
 
 Ten questions of each of the six kinds of Spec-Bench (Xia et al. 2024), at most 128 new tokens, at
 T = 0 and 1. The eight categories with two turns are one kind, as in Spec-Bench's own tables; its
-ten questions are spread over them, and only the first turns are asked. No draft model ships for
-this target, so it is decoded with `lookup`; methods with a draft are measured as well once
-`pairs.smollm2.draft` and `trees` name a draft and its trees, e.g. those of the 1.7B variant.
+ten questions are spread over them, and only the first turns are asked. The draft is the one that
+ships. The trees are small, since a CPU pays for every node; those of the 1.7B variant are wider.
 
 The questions do not ship. Copy data/spec_bench/question.jsonl of Spec-Bench's repository to a
 folder of the same name here, or set `path` of every task.
@@ -40,9 +39,20 @@ KINDS = dict(
     math_reasoning="math_reasoning",
     rag="rag",
 )
-LOOKUP = dict(lookup=("4",))
-WITH_DRAFT = LOOKUP | dict(
-    sd=("2", "3", "4"), spectr=("2x2",), rsd_c=("2-1", "2-1-1", "2-2"), rsd_s=("2x2", "2x3")
+SMALL = dict(
+    lookup=("4",),
+    sd=("2", "4", "2+3"),
+    dynamic=("6@0.4", "6@0.4+4"),
+    spectr=("2x2",),
+    rsd_c=("2-1",),
+    rsd_s=("2x2",),
+)
+WIDER = dict(
+    lookup=("4",),
+    sd=("2", "3", "4"),
+    spectr=("2x2",),
+    rsd_c=("2-1", "2-1-1", "2-2"),
+    rsd_s=("2x2", "2x3"),
 )
 
 
@@ -67,7 +77,7 @@ def get_config(variant: str = "package") -> ConfigDict:
         if large
         else pairs.pair(shipped="smollm2", source=source, template="chat")
     )
-    trees = WITH_DRAFT if large else LOOKUP
+    trees = WIDER if large else SMALL
     config = ConfigDict(
         dict(
             pairs={variant if large else "smollm2": pair},

@@ -16,7 +16,7 @@ from rsd_jax.engine.methods import Method, build_method, method_of_tree
 from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.sweep.settings import PairSource
-from rsd_jax.models.pairs import SOURCES, LoadedPair
+from rsd_jax.models.pairs import LoadedPair
 from rsd_jax.planning.calibration import load_calibration
 from rsd_jax.search.state import SearchState
 
@@ -53,7 +53,7 @@ def method_of(args: argparse.Namespace) -> Method:
 
 def _has_draft(args: argparse.Namespace) -> bool:
     """Whether the flags name a pair with a draft."""
-    return bool(args.draft) or not (args.target or args.pair in SOURCES)
+    return bool(args.draft) or not args.target
 
 
 def _option(given: str) -> tuple[str, Any]:

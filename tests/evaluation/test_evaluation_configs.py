@@ -92,12 +92,14 @@ def test_smollm2_builds_and_runs_shrunk(tmp_path):
     ]
     questions.write_text("".join(json.dumps(line) + "\n" for line in lines))
     config.out_dir, config.pairs.smollm2 = str(tmp_path), {"shipped": "tiny"}
+    assert {"lookup", "sd", "spectr", "rsd_c", "rsd_s", "dynamic"} == set(config.trees)
+    config.trees, config.verifiers = {"lookup": ("4",), "dynamic": ("6@0.4+4",)}, {}
     for settings in config.tasks.values():
         settings.update(path=str(questions), num_prompts=2, max_new_tokens=3, temperatures=(0.0,))
     sweep = Sweep.from_config(config)
-    assert run_sweep(sweep, sweeping.load, sweeping.Watcher()) == {"ok": 2 * len(module.KINDS)}
+    assert run_sweep(sweep, sweeping.load, sweeping.Watcher()) == {"ok": 3 * len(module.KINDS)}
     rows = read_rows(results_path(sweep))
-    assert {row.method for row in rows} == {"ar", "lookup"}
+    assert {row.method for row in rows} == {"ar", "lookup", "dynamic"}
     named = {row.task: row.categories.category_prompts.keys() for row in rows}
     assert set(named["conversation"]) == {"writing", "coding"}  # spread over the eight
 

@@ -418,8 +418,8 @@ def test_new_settings_of_prompts_change_the_hash_only_where_they_are_set(tmp_pat
         ),
         ({"pairs": {"a": {"shipped": "smollm2"}}}, r"pairs\.a: the pair 'smollm2' needs a source"),
         (
-            {"pairs": {"a": {"shipped": "smollm2", "source": "hub"}}},
-            r"pairs\.a: `draft`, the directory of the draft, is missing",
+            {"pairs": {"a": {"target": "b"}}},
+            r"pairs\.a: `draft`, the directory of the draft, is mi",
         ),
         ({"seeds": ()}, "seeds is empty"),
         ({"seeds": (0, 0)}, r"seeds=\[0, 0\] holds a value twice"),

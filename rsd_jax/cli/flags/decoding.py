@@ -24,7 +24,10 @@ def add_models(parser: argparse.ArgumentParser) -> None:
         help="a target of your own: a directory, a GGUF file, or a name on the Hugging Face Hub",
     )
     group.add_argument(
-        "--draft", default="", metavar="MODEL", help="its draft; also for --pair=smollm2"
+        "--draft",
+        default="",
+        metavar="MODEL",
+        help="its draft; also for --pair=smollm2, in place of the one that ships",
     )
     group.add_argument("--adapter", default="", metavar="DIR", help="low-rank adapter of --target")
     group.add_argument(

@@ -14,7 +14,6 @@ from rsd_jax.evaluation.sweep.settings import (
     check_pair,
     check_task,
 )
-from rsd_jax.models.pairs import SOURCES
 from rsd_jax.records.json_objects import build
 from rsd_jax.records.rows import config_hash, own_verifier
 from rsd_jax.tasks.base import Task
@@ -98,7 +97,7 @@ class Sweep:
             check_task(name, settings)
         needy = [m.name for m in sweep.methods().values() if m.drafter.needs_draft_model]
         for name, source in sweep.pairs.items():
-            if needy and not source.draft and (source.target or source.shipped in SOURCES):
+            if needy and source.target and not source.draft:
                 raise ConfigError(
                     f"pairs.{name}: `draft`, the directory of the draft, is missing; "
                     f"{needy[0]!r} needs one"
