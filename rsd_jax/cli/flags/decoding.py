@@ -27,7 +27,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
         "--draft",
         default="",
         metavar="MODEL",
-        help="its draft; also for --pair=smollm2, in place of the one that ships",
+        help="its draft; also another one for --pair=smollm2",
     )
     group.add_argument("--adapter", default="", metavar="DIR", help="low-rank adapter of --target")
     group.add_argument(
