@@ -161,11 +161,10 @@ class TestMethod:
         assert (self._method().name, self._method().tree) == ("rsd_s", "4x4")
         own = ("--target", "x", "--draft", "y")
         assert self._method(*own).name == "rsd_s"
-        assert self._method("--pair", "smollm2", "--draft", "y").name == "rsd_s"
+        assert self._method("--pair", "smollm2").name == "rsd_s"
 
     def test_a_target_alone_is_decoded_by_itself(self):
         assert self._method("--target", "x").name == "ar"
-        assert self._method("--pair", "smollm2").name == "ar"
 
     def test_options_and_shared_options(self):
         options = ("--option", "length=3", "--option", "counts=1,2,2,3")
