@@ -14,7 +14,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pair", help="name of a pair, if not that which ships, e.g. smollm2")
     parser.add_argument("--source", default="", help="with --pair=smollm2: package or hub")
     parser.add_argument("--target", default="", help="target of a pair of your own")
-    parser.add_argument("--draft", default="", help="its draft; also with --pair=smollm2")
+    parser.add_argument("--draft", default="", help="its draft; also another for --pair=smollm2")
     parser.add_argument("--tokenizer", default="", help="its tokenizer, if --target has none")
     parser.add_argument(
         "--prompts", type=pathlib.Path, help="JSONL of prompts, if not those of the pair that ships"
@@ -97,7 +97,7 @@ in published shapes (--shape) are for an accelerator. Rows are appended to the f
     examples=r"""
   rsd benchmark --no-peers --num_prompts 4 --batch_sizes 1
   rsd benchmark --target DIR --draft DIR --prompts prompts.jsonl --template chat
-  rsd benchmark --pair smollm2 --source package --draft DIR
+  rsd benchmark --pair smollm2 --source package
   rsd benchmark --shape llama2_7b
   rsd benchmark --verification
   rsd benchmark --skipping
