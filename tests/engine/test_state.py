@@ -34,10 +34,13 @@ ATOL = 1e-4
 VISIBLE = 1e-2
 
 
-def run(method: str, mutant: StateMutant | None = None, *, self_pair: bool = False):
+def run(
+    method: str, mutant: StateMutant | None = None, *, self_pair: bool = False, **request
+) -> list[Block]:
     """Blocks of a method from the prompts, with or without a fault, at T = 1."""
     target, draft = tiny.pair()
-    job = prepare(tiny.method(method), target, draft, Request.of(tiny.PROMPTS, max_new_tokens=48))
+    request = {"prompts": tiny.PROMPTS, "max_new_tokens": 48} | request
+    job = prepare(tiny.method(method), target, draft, Request.of(**request))
     params = job.params.replace(draft=target.params) if self_pair else job.params
     engines, change = dict.fromkeys(("prefill", "draft", "score", "commit"), job.engine), None
     if mutant is not None:
@@ -98,6 +101,19 @@ def _caught_up(method: str, state: DecodeState) -> ModelDraftState:
 @pytest.mark.parametrize("method", tiny.DRAFTING)
 def test_a_draft_that_is_the_target_is_accepted_whole(method):
     assert accepts_everything(run(method, self_pair=True))
+
+
+def test_a_draft_takes_in_accepted_nodes_of_a_merged_chain():
+    """Texts that repeat themselves, so that blocks go further than the draft has drawn."""
+    _, draft = tiny.pair()
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(1, 20, 6).tolist() * 3 for _ in range(3)]
+    blocks = run("rsd_s+3", prompts=prompts, temperature=0.0)
+    depth = tiny.method("rsd_s+3").drafter.drawn.shape.depth
+    further = [(np.asarray(b.result.num_accepted) > depth).any() for b in blocks]
+    assert any(further[:-1])
+    width = 18 + BLOCKS * 4 + 3
+    assert max(draft_difference(b, draft.model, draft.params, width) for b in blocks) < ATOL
 
 
 @pytest.mark.parametrize("name", TARGET_MUTANTS)
