@@ -4,13 +4,21 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rsd_jax.core.tree import DraftTree, SiblingLaw, TreeShape
 from rsd_jax.core.types import Scratch
 from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.backbone import BackboneRule, grow_backbone
 from rsd_jax.drafters.base import DraftContext, ModelParams, Models
-from rsd_jax.drafters.model import BEFORE_ROOT, ROOT, ModelDraftState, ModelState, draft_model
+from rsd_jax.drafters.model import (
+    BEFORE_ROOT,
+    ROOT,
+    ModelDraftState,
+    ModelState,
+    draft_model,
+    root_inputs,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +58,7 @@ class DynamicChain(ModelState):
 
     @property
     def words(self) -> str:
-        return f"{self.length}@{self.stop_below:g}"
+        return f"{self.length}@{np.format_float_positional(self.stop_below, trim='-')}"
 
     @property
     def draft_passes(self) -> None:
@@ -75,10 +83,8 @@ class DynamicChain(ModelState):
     ) -> tuple[DraftTree, ModelDraftState]:
         model, n = draft_model(models), context.length[:, None]
         slots = jnp.arange(ROOT + self.shape.num_internal, dtype=jnp.int32)[None, None]
-        # As in `ModelDrafter`: a row of one token has no token before its root.
         sees_before = (n >= 2)[..., None] | (slots >= ROOT)
-        last_two = jnp.maximum(n - 2 + jnp.arange(2, dtype=jnp.int32)[None], 0)
-        root_tokens = jnp.take_along_axis(context.tokens, last_two, axis=1)
+        root_tokens, last_two = root_inputs(context)
 
         def score_root(step: jax.Array, tokens: jax.Array, scratch: Scratch):
             itself = jnp.broadcast_to(slots == BEFORE_ROOT, sees_before.shape)

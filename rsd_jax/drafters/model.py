@@ -115,10 +115,7 @@ class ModelDrafter(RuleDrafter, ModelState):
     ) -> tuple[DraftTree, ModelDraftState]:
         model, shape = draft_model(models), self.shape
         n = context.length[:, None]
-        # A row of one token has no token before its root, so the root is fed twice; the first
-        # copy is never seen and never committed.
-        last_two = jnp.maximum(n - 2 + jnp.arange(2, dtype=jnp.int32)[None], 0)
-        root_tokens = jnp.take_along_axis(context.tokens, last_two, axis=1)
+        root_tokens, last_two = root_inputs(context)
         sees_before = jnp.broadcast_to(n >= 2, (n.shape[0], 1))[..., None]
 
         def score_level(level: int, tokens: jax.Array, visible: jax.Array, scratch: Scratch):
@@ -155,6 +152,17 @@ class ModelDrafter(RuleDrafter, ModelState):
             self.rule, score_level, state.scratch, root_tokens[:, 1], warp=warp, keys=keys
         )
         return tree, dataclasses.replace(state, scratch=scratch)
+
+
+def root_inputs(context: DraftContext) -> tuple[jax.Array, jax.Array]:
+    """Tokens and positions, i32[B, 2], of the root's pass: the last two committed tokens.
+
+    A row of one token has no token before its root, so the root is fed twice; the first copy must
+    never be seen nor committed.
+    """
+    n = context.length[:, None]
+    last_two = jnp.maximum(n - 2 + jnp.arange(2, dtype=jnp.int32)[None], 0)
+    return jnp.take_along_axis(context.tokens, last_two, axis=1), last_two
 
 
 def draft_model(models: Models) -> LanguageModel:

@@ -152,7 +152,7 @@ def _swift(
     return DRAFTERS["swift"](rule, tuple(widths)), VERIFIERS["recursive_rejection"]()
 
 
-_DECIMAL = re.compile(r"[01]|[01]?\.[0-9]{1,9}")
+_DECIMAL = re.compile(r"[01]|[01]?\.[0-9]{1,20}")
 
 _DRAFTED_BY = {"": "model", "self_": "self"}
 """Prefix of a method's name: the drafter that grows its trees."""

@@ -55,10 +55,10 @@ def append_row(path: str | os.PathLike[str], row: Row) -> None:
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Makes the folder of a file of rows, and checks that rows can be appended to the file.
+    """Makes the folder of a file, and checks that the file can be written.
 
     Raises:
-      OSError: they cannot; a file that did not exist still does not.
+      OSError: it cannot; a file that did not exist still does not.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

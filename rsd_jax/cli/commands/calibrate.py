@@ -1,7 +1,6 @@
 """`rsd calibrate`: expected tokens per second of methods, in a file and as tables."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -14,7 +13,7 @@ from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.prompts import token_ids
 from rsd_jax.planning import Calibration, Held, against, calibrate, load_calibration
 from rsd_jax.planning.calibrate import steps
-from rsd_jax.records.files import read_rows
+from rsd_jax.records.files import check_writable, read_rows
 from rsd_jax.reporting.table_formats import Table
 from rsd_jax.tasks.jsonl import jsonl_task
 from rsd_jax.tasks.prompts import load_prompts
@@ -29,10 +28,7 @@ def run(args: argparse.Namespace) -> None:
         held = against(load_calibration(args.out), read_rows(args.against))
         print(table_against(held).aligned())
         return
-    folder = args.out.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise ConfigError(f"--out={args.out}: the folder cannot be written")
+    check_writable(args.out)  # an error here comes before measuring
     pair = pair_of(args)
     default = METHODS if pair.draft is not None else WITHOUT_DRAFT
     given = map(_method, args.methods or default.split())

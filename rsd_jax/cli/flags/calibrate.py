@@ -9,7 +9,7 @@ from rsd_jax.errors import ConfigError
 
 METHODS = (
     "sd:1 sd:2 sd:3 sd:4 sd:6 sd:8 sd:4+4 rsd_s:2x2 rsd_s:2x4 rsd_s:4x4 rsd_s:4x4+4 "
-    "rsd_c:2-1 rsd_c:2-2-1-1 lookup:4 lookup:8"
+    "rsd_c:2-1 rsd_c:2-2-1-1 dynamic:6@0.4 dynamic:6@0.4+4 lookup:4 lookup:8"
 )
 WITHOUT_DRAFT = "lookup:2 lookup:4 lookup:8"
 
