@@ -14,7 +14,13 @@ Command:
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from rsd_jax.distillation.config_sections import prompt_files, recipe, responses, self_prompts
+from rsd_jax.distillation.config_sections import (
+    follow_ups,
+    prompt_files,
+    recipe,
+    responses,
+    self_prompts,
+)
 from rsd_jax.models.pairs import SOURCES, target_path
 
 VARIANTS = SOURCES["smollm2"]
@@ -48,6 +54,15 @@ def get_config(variant: str = "package") -> ConfigDict:
         prompts_per_shard=128,
         top_logprobs=8,
     )
+    config.follow_ups = follow_ups(
+        count=640,
+        max_prompt_tokens=768,
+        temperatures=(0.0, 1.0),
+        max_new_tokens=160,
+        batch_size=16,
+        prompts_per_shard=32,
+        top_logprobs=8,
+    )
     config.frequent_tokens = 8192
     config.draft = dict(
         model=dict(
@@ -64,8 +79,8 @@ def get_config(variant: str = "package") -> ConfigDict:
         recipe=recipe(
             objective="forward_kl",
             steps=900,
-            batch_size=8,
-            window=512,
+            batch_size=4,
+            window=1024,
             optimizer="muon",
             learning_rate=4e-3,
             checkpoint_every=50,

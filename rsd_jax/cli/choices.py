@@ -28,6 +28,7 @@ STAGES = (
     "draft_warm_start",
     "self_prompts",
     "generate",
+    "follow_ups",
     "vocabulary",
     "draft",
     "export",

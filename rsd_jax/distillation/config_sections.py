@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from rsd_jax.distillation.settings import (
+    FollowUps,
     PromptFiles,
     ResponseSettings,
     SelfPrompts,
@@ -30,6 +31,13 @@ def self_prompts(**values: Any) -> ConfigDict:
     """Prompts that the target writes; values as in `SelfPrompts`."""
     settings = dataclasses.asdict(SelfPrompts(**values))
     del settings["eos_ids"], settings["top_logprobs"]
+    return ConfigDict(settings | {"top_k": placeholder(int)})
+
+
+def follow_ups(**values: Any) -> ConfigDict:
+    """Answers to longer prompts, ended by the target's own ids; values as in `FollowUps`."""
+    settings = dataclasses.asdict(FollowUps(**values))
+    del settings["eos_ids"]
     return ConfigDict(settings | {"top_k": placeholder(int)})
 
 

@@ -7,6 +7,7 @@ from rsd_jax.core.processes import on_writer, writer_holds
 from rsd_jax.distillation.responses.generate import ShardProgress
 from rsd_jax.distillation.stages.decoding import decode_test_prompts
 from rsd_jax.distillation.stages.export import export
+from rsd_jax.distillation.stages.follow_ups import write_follow_ups
 from rsd_jax.distillation.stages.generate import generate, write_prompts_of_target
 from rsd_jax.distillation.stages.held_out_prompts import write_prompts
 from rsd_jax.distillation.stages.layer_dropout import train_layer_dropout
@@ -16,6 +17,7 @@ from rsd_jax.distillation.stages.training import train_draft, train_target, trai
 from rsd_jax.distillation.stages.vocabulary import write_vocabulary
 from rsd_jax.distillation.workspace import (
     DRAFT,
+    FOLLOW_UPS,
     SELF_PROMPTS,
     SKIPPING,
     TARGET,
@@ -32,6 +34,7 @@ STAGES: dict[str, Callable[[Workspace], None]] = {
     WARM_START: train_warm_start,
     SELF_PROMPTS: write_prompts_of_target,
     "generate": generate,
+    FOLLOW_UPS: write_follow_ups,
     VOCABULARY: write_vocabulary,
     DRAFT: train_draft,
     "export": export,
@@ -67,7 +70,11 @@ def run_stage(
         writes to the work directory.
       CheckpointError, NonFiniteLossError, NonFiniteLogitsError: see `train`, `generate`.
     """
-    shown = {SELF_PROMPTS: write_prompts_of_target, "generate": generate}
+    shown = {
+        SELF_PROMPTS: write_prompts_of_target,
+        "generate": generate,
+        FOLLOW_UPS: write_follow_ups,
+    }
     follow = {name: functools.partial(stage, progress=progress) for name, stage in shown.items()}
     stages = STAGES | follow | EXTRA_STAGES
     if stage not in stages:

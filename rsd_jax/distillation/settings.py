@@ -172,6 +172,27 @@ class SelfPrompts(ResponseSettings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class FollowUps(ResponseSettings):
+    """Answers to longer prompts, which are made from the first answers, see `follow_ups`.
+
+    Attributes:
+      count: how many prompts.
+      max_prompt_tokens: longer prompts are left out.
+
+    Raises:
+      ConfigError: a value is out of range.
+    """
+
+    count: int
+    max_prompt_tokens: int
+
+    def __post_init__(self):
+        super().__post_init__()
+        positive_integer("count", self.count)
+        positive_integer("max_prompt_tokens", self.max_prompt_tokens)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class OnPolicy(SharedSampling):
     """How much of a batch the draft writes, and how.
 
@@ -394,6 +415,7 @@ class Settings:
         responses and one id for all others; None for the target's vocabulary.
       method: options of `build_method`: how the target answers.
       responses: how answers are drawn and stored; without `eos_ids` the target's ids end them.
+      follow_ups: answers to longer prompts, in addition; None for none.
 
     Raises:
       ConfigError: there is no such method, or a tokenizer is named for a target that is trained.
@@ -421,6 +443,7 @@ class Settings:
     frequent_tokens: int | None = None
     method: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": "ar"})
     responses: ResponseSettings | None = None
+    follow_ups: FollowUps | None = None
     decode: DecodeSettings | None = None
     losses: LossesSettings | None = None
 
@@ -462,6 +485,7 @@ class Settings:
         draft = values.get("draft")
         sections: dict[str, Any] = {
             "responses": values.get("responses"),
+            "follow_ups": values.get("follow_ups"),
             "draft.on_policy": draft.get("on_policy") if isinstance(draft, Mapping) else None,
         }
         for name, section in sections.items():

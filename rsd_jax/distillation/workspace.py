@@ -18,7 +18,7 @@ from rsd_jax.distillation.data.mixture import Mixture
 from rsd_jax.distillation.data.training_prompts import PLAIN_PROMPT, prompts_from_files
 from rsd_jax.distillation.responses.reading import open_responses
 from rsd_jax.distillation.responses.self_prompts import read_self_prompts
-from rsd_jax.distillation.responses.source import ResponseSource
+from rsd_jax.distillation.responses.source import ResponseSource, joined
 from rsd_jax.distillation.settings import PromptFiles, Settings, TrainingSettings
 from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.step import abstract_state
@@ -41,6 +41,10 @@ HELD_OUT = "heldout"
 """The split that no model is trained on."""
 SELF_PROMPTS = "self_prompts"
 """The stage in which the target writes prompts: its section, and the folder of the messages."""
+RESPONSES = "responses"
+"""The folder of the `generate` stage."""
+FOLLOW_UPS = "follow_ups"
+"""The stage that answers longer prompts: its section, and the folder of its responses."""
 SKIPPING = "skipping"
 """The layer dropout stage: its section of a configuration, and the folder of the adapter."""
 
@@ -51,8 +55,8 @@ class Workspace:
 
     Attributes:
       settings: settings of all stages.
-      root: the work directory: corpus/ and tokenizer/ of the text stage, self_prompts/ and
-        responses/ of the stages that generate, one directory per training run.
+      root: the work directory: corpus/ and tokenizer/ of the text stage, self_prompts/, responses/
+        and follow_ups/ of the stages that generate, one directory per training run.
       export_dir: receives target/, draft/, skipping/ and, from the `prompts` stage, files of
         prompts.
       mesh: devices for training and measuring, see `train`; None for one device.
@@ -332,16 +336,25 @@ class Workspace:
         self, *, weight: float = 1.0, top: bool = False, split: str | None = None
     ) -> ResponseSource:
         """As `responses`, in the target's ids."""
-        directory = self.root / "responses"
-        if not directory.is_dir():
-            raise ConfigError(f"{directory} does not exist; run the generate stage first")
-        return open_responses(
-            directory,
-            weight=weight,
-            models={} if self.settings.frequent_tokens else {DRAFT: self.model(DRAFT)},
-            tokenizer=self.tokenizer(),
-            top=top,
-            keep=None
-            if split is None
-            else lambda name: corpus.is_held_out(name) == (split == HELD_OUT),
+        folders = {RESPONSES: "generate"}
+        if self.settings.follow_ups is not None:
+            folders[FOLLOW_UPS] = FOLLOW_UPS
+        for folder, stage in folders.items():
+            if not (self.root / folder).is_dir():
+                raise ConfigError(
+                    f"{self.root / folder} does not exist; run the {stage} stage first"
+                )
+        sources = (
+            open_responses(
+                self.root / folder,
+                weight=weight,
+                models={} if self.settings.frequent_tokens else {DRAFT: self.model(DRAFT)},
+                tokenizer=self.tokenizer(),
+                top=top,
+                keep=None
+                if split is None
+                else lambda name: corpus.is_held_out(name) == (split == HELD_OUT),
+            )
+            for folder in folders
         )
+        return joined(list(sources))

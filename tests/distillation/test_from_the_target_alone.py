@@ -11,15 +11,18 @@ import pytest
 import rsd_jax
 from rsd_jax.core.processes import read
 from rsd_jax.core.vocabulary import OnMappedTokens
+from rsd_jax.distillation.data.corpus import is_held_out
 from rsd_jax.distillation.data.template_prompts import template_prompts
 from rsd_jax.distillation.evaluate_stored import evaluate_stored
 from rsd_jax.distillation.losses import expected_acceptance, forward_kl
 from rsd_jax.distillation.pipeline import STAGES, run_stage
 from rsd_jax.distillation.report import report
+from rsd_jax.distillation.responses.reading import read_sequences
 from rsd_jax.distillation.responses.self_prompts import read_self_prompts
 from rsd_jax.distillation.settings import (
     DecodeSettings,
     DraftSettings,
+    FollowUps,
     PromptFiles,
     ResponseSettings,
     SelfPrompts,
@@ -220,6 +223,60 @@ def test_windows_in_the_ids_of_the_draft(made):
     assert (target_ids[own.top.ids][kept] == raw.top.ids[kept]).all()
     assert (own.top.logprobs[kept] == raw.top.logprobs[kept]).all()
     assert (own.top.logprobs[~kept] == -np.inf).all()
+
+
+def test_follow_ups_are_answered(made):
+    """Prompts with the target's first answers in them, and their responses as more windows."""
+    options = FollowUps(
+        count=32,
+        max_prompt_tokens=190,
+        max_new_tokens=8,
+        temperatures=(0.0, 3.0),
+        batch_size=16,
+        top_logprobs=4,
+    )
+    workspace = dataclasses.replace(
+        made, settings=dataclasses.replace(made.settings, follow_ups=options)
+    )
+    with pytest.raises(ConfigError, match="follow_ups does not exist; run the follow_ups stage"):
+        workspace.responses()
+    run_stage(made, "follow_ups")  # Without the section: nothing.
+    assert not (made.root / "follow_ups").exists()
+    run_stage(workspace, "follow_ups")
+    sequences = list(read_sequences(made.root / "follow_ups"))
+    tokenizer, turn = made.chat_tokenizer, "<|im_start|>assistant\n"
+    first = list(read_sequences(made.root / "responses"))
+    answers = {
+        held_out: {
+            tokenizer.decode([id for id in response if id != _END])
+            for name, _, _, response in first
+            if is_held_out(name) == held_out
+        }
+        for held_out in (True, False)
+    }
+    assert {temperature for _, temperature, _, _ in sequences} == {0.0, 3.0}
+    seconds = 0
+    for name, _, prompt, response in sequences:
+        assert len(prompt) <= 190
+        assert 1 <= len(response) <= 8
+        text = tokenizer.decode(prompt)
+        assert text.startswith("<|im_start|>user\n")
+        assert text.endswith(turn)
+        if int(name.removeprefix("follow_up/")) % 4 == 0:
+            seconds += 1
+            answer = text.split(turn)[1].split("<|im_end|>")[0]
+            assert [each for each in answers[False] if each.strip().startswith(answer)]
+            assert not [each for each in answers[True] if each.strip().startswith(answer)]
+    assert seconds > 4
+    both, alone = workspace.responses(top=True), made.responses(top=True)
+    assert len(both.starts) == len(alone.starts) + len(sequences)
+    size = len(alone.tokens)
+    np.testing.assert_array_equal(both.tokens[:size], alone.tokens)
+    np.testing.assert_array_equal(both.is_response[:size], alone.is_response)
+    np.testing.assert_array_equal(both.top.rest[: len(alone.top.rest)], alone.top.rest)
+    assert both.is_response.sum() == len(both.top.rest)
+    windows = both.windows(both.starts[-3:], 200)
+    assert windows.mask.any()
 
 
 def test_what_is_measured_on_stored_laws(made):

@@ -12,11 +12,12 @@ import numpy as np
 from rsd_jax.errors import ConfigError, positive_integer
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def listed(text: str) -> tuple[str, ...]:
+    """The entries of a text that separates them by commas."""
     return tuple(text.split(", "))
 
 
-_TOPICS = _listed(
+_TOPICS = listed(
     "the water cycle, photosynthesis, black holes, volcanoes, vaccines, the human heart, bread, "
     "coffee, chess, the Roman Empire, the French Revolution, the printing press, electric cars, "
     "solar panels, recycling, honey bees, whales, penguins, coral reefs, rain forests, deserts, "
@@ -30,12 +31,12 @@ _TOPICS = _listed(
     "transport, city planning, democracy, human rights, school uniforms, homework, climate change, "
     "plastic waste, clean water, the Olympic Games, marriage customs, tea, chocolate, fermentation"
 )
-_ROLES = _listed(
+_ROLES = listed(
     "a kind teacher, a ship's captain, a detective, a grandmother, a travel guide, a scientist, a "
     "chef, a news reporter, a lawyer, a doctor, a poet, a football coach, a medieval knight, a "
     "museum guide, a robot"
 )
-_KINDS = _listed(
+_KINDS = listed(
     "a short story, a poem, a blog post, a news article, an email to a friend, a formal letter, a "
     "speech, an advertisement, a product review, a dialogue between two friends, an outline for an "
     "essay, a song, a diary entry, a quiz with answers, a list of ten facts"
@@ -57,8 +58,8 @@ _REQUESTS = (
     "Describe a day in the life of {role}.",
     "Plan a lesson about {topic}, step by step.",
 )
-_THINGS = _listed("apples, pencils, tickets, stamps, marbles, books, cookies, flowers")
-_NAMES = _listed("Anna, Ben, Clara, David, Emma, Felix, Grace, Henry")
+_THINGS = listed("apples, pencils, tickets, stamps, marbles, books, cookies, flowers")
+_NAMES = listed("Anna, Ben, Clara, David, Emma, Felix, Grace, Henry")
 _SUMS = (
     "{name} has {a} {things} and buys {b} more every day for {c} days. How many {things} does "
     "{name} have then?",
@@ -71,14 +72,14 @@ _SUMS = (
     "A train travels {a} miles every hour for {c} hours. {name} then walks {b} miles. How far does "
     "{name} travel in all?",
 )
-_FUNCTIONS = _listed(
+_FUNCTIONS = listed(
     "reverses a string, counts the vowels in a text, finds the largest number in a list, sorts a "
     "list without the built-in sort, checks whether a word is a palindrome, computes the factorial "
     "of a number, merges two sorted lists, removes the duplicates from a list, reads a file and "
     "counts its lines, converts Celsius to Fahrenheit, finds all prime numbers below a limit, "
     "counts how often each word occurs, adds two matrices, searches a sorted list"
 )
-_LANGUAGES = _listed("Python, JavaScript, Java, C++")
+_LANGUAGES = listed("Python, JavaScript, Java, C++")
 _CODE = (
     "Write a {language} function that {function}.",
     "Write a {language} function that {function}, and explain how it works.",
@@ -112,19 +113,20 @@ def template_prompts(count: int, *, seed: int = 0) -> list[str]:
 def _messages(rng: np.random.Generator) -> Iterator[str]:
     for index in itertools.count():
         topic, other = (str(each) for each in rng.choice(_TOPICS, 2, replace=False))
-        yield _pick(rng, _REQUESTS).format(
-            topic=topic, other=other, kind=_pick(rng, _KINDS), role=_pick(rng, _ROLES)
+        yield pick(rng, _REQUESTS).format(
+            topic=topic, other=other, kind=pick(rng, _KINDS), role=pick(rng, _ROLES)
         )
         if index % 6 == 2:
             a, b, c = (int(rng.integers(low, high)) for low, high in ((20, 200), (2, 20), (2, 10)))
-            yield _pick(rng, _SUMS).format(
-                name=_pick(rng, _NAMES), things=_pick(rng, _THINGS), a=a, b=b, c=c
+            yield pick(rng, _SUMS).format(
+                name=pick(rng, _NAMES), things=pick(rng, _THINGS), a=a, b=b, c=c
             )
         if index % 6 == 5:
-            yield _pick(rng, _CODE).format(
-                language=_pick(rng, _LANGUAGES), function=_pick(rng, _FUNCTIONS)
+            yield pick(rng, _CODE).format(
+                language=pick(rng, _LANGUAGES), function=pick(rng, _FUNCTIONS)
             )
 
 
-def _pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
+def pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
+    """One of the texts, each with the same probability."""
     return str(choices[int(rng.integers(len(choices)))])

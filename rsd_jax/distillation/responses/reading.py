@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,29 @@ def open_responses(
         weight=weight,
         top=Top(*(_joined(shards, name) for name in TOP_FIELDS)) if top else None,
     )
+
+
+def read_sequences(
+    directory: str | pathlib.Path,
+) -> Iterator[tuple[str, float, list[int], list[int]]]:
+    """The prompt's name, the temperature, the prompt and the response, sequence after sequence.
+
+    Args:
+      directory: of `generate_responses`, complete.
+
+    Raises:
+      ConfigError: there are no responses.
+      CheckpointError: the manifest or a shard is missing, damaged or of another version.
+    """
+    directory = pathlib.Path(directory)
+    manifest = read_manifest(directory)
+    for index in range(manifest["shards"]):
+        shard = read_shard(directory, index, manifest["config_hash"])
+        ends = shard.length.cumsum()
+        for row, end in enumerate(ends):
+            ids = shard.tokens[end - shard.length[row] : end].tolist()
+            size = int(shard.prompt_length[row])
+            yield str(shard.name[row]), float(shard.temperature[row]), ids[:size], ids[size:]
 
 
 def _kept(shard: Shard, keep: Callable[[str], bool] | None) -> Shard:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,12 +25,17 @@ class ResponseSource(Source):
     prompt_length: np.ndarray
     top: Top | None = None
 
+    @property
+    def length(self) -> np.ndarray:
+        """i64[S], tokens of each sequence."""
+        assert self.starts is not None
+        return np.diff(self.starts, append=len(self.tokens))
+
     @functools.cached_property
     def is_response(self) -> np.ndarray:
         """bool[n]: which tokens belong to a response."""
         assert self.starts is not None
-        lengths = np.diff(self.starts, append=len(self.tokens))
-        ends = np.repeat(self.starts + self.prompt_length, lengths)
+        ends = np.repeat(self.starts + self.prompt_length, self.length)
         return np.arange(len(self.tokens)) >= ends
 
     @functools.cached_property
@@ -103,4 +109,28 @@ def as_source(
     starts = np.cumsum(length, dtype=np.int64) - length
     return ResponseSource(
         name=name, tokens=tokens, weight=weight, starts=starts, prompt_length=prompt_length, top=top
+    )
+
+
+def joined(sources: Sequence[ResponseSource]) -> ResponseSource:
+    """One source with the sequences of all, in order; name and weight are those of the first.
+
+    Args:
+      sources: at least one; all with `top`, or none.
+    """
+    first = sources[0]
+    if len(sources) == 1:
+        return first
+    tops = [source.top for source in sources if source.top is not None]
+    top = None
+    if tops:
+        fields = zip(*((each.ids, each.logprobs, each.rest) for each in tops), strict=True)
+        top = Top(*(np.concatenate(arrays) for arrays in fields))
+    return as_source(
+        first.name,
+        np.concatenate([source.tokens for source in sources]),
+        np.concatenate([source.length for source in sources]),
+        np.concatenate([source.prompt_length for source in sources]),
+        weight=first.weight,
+        top=top,
     )

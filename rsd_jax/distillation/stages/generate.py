@@ -7,7 +7,8 @@ from rsd_jax.distillation.data.template_prompts import template_prompts
 from rsd_jax.distillation.data.training_prompts import training_prompts
 from rsd_jax.distillation.responses.generate import ShardProgress, generate_responses
 from rsd_jax.distillation.responses.self_prompts import write_self_prompts
-from rsd_jax.distillation.workspace import SELF_PROMPTS, WARM_START, Workspace
+from rsd_jax.distillation.settings import ResponseSettings
+from rsd_jax.distillation.workspace import RESPONSES, SELF_PROMPTS, WARM_START, Workspace
 from rsd_jax.errors import ConfigError
 from rsd_jax.text.prompts import prompt_ids, user_messages
 
@@ -47,11 +48,7 @@ def generate(workspace: Workspace, progress: Callable[[ShardProgress], None] | N
     Raises:
       ConfigError: there are no prompts; see `generate_responses`.
     """
-    settings, target = workspace.settings, workspace.target
-    method, responses = settings.built_method(), settings.section("responses")
-    ends = responses.eos_ids or workspace.ends[1]
-    draft = workspace.loaded(WARM_START) if method.drafter.needs_draft_model else None
-    prompts = _prompts(workspace)
+    prompts, responses = _prompts(workspace), workspace.settings.section("responses")
     seen: list[ShardProgress] = []
 
     def follow(done: ShardProgress) -> None:
@@ -59,19 +56,43 @@ def generate(workspace: Workspace, progress: Callable[[ShardProgress], None] | N
         if progress is not None:
             progress(done)
 
+    answer(workspace, prompts, responses, RESPONSES, follow)
+    if seen:
+        files, limit = workspace.settings.prompt_files, responses.max_new_tokens
+        workspace.warn_if_empty(files, seen[-1].responses, seen[-1].tokens, limit)
+
+
+def answer(
+    workspace: Workspace,
+    prompts: dict[str, list[int]],
+    responses: ResponseSettings,
+    folder: str,
+    progress: Callable[[ShardProgress], None] | None,
+) -> None:
+    """Writes the missing shards of the target's responses to `prompts`.
+
+    Args:
+      workspace: gives the target, the method, and the warm start where the method drafts with it.
+      prompts: encoded, by name.
+      responses: how to draw them; without `eos_ids` the target's own ids end them.
+      folder: in the work directory.
+      progress: called after each shard.
+
+    Raises:
+      ConfigError: see `generate_responses`.
+    """
+    method = workspace.settings.built_method()
+    draft = workspace.loaded(WARM_START) if method.drafter.needs_draft_model else None
     generate_responses(
-        target,
+        workspace.target,
         prompts,
-        dataclasses.replace(responses, eos_ids=ends),
-        workspace.root / "responses",
+        dataclasses.replace(responses, eos_ids=responses.eos_ids or workspace.ends[1]),
+        workspace.root / folder,
         tokenizer=workspace.tokenizer(),
         method=method,
         draft=draft,
-        progress=follow,
+        progress=progress,
     )
-    if seen:
-        files, limit = settings.prompt_files, responses.max_new_tokens
-        workspace.warn_if_empty(files, seen[-1].responses, seen[-1].tokens, limit)
 
 
 def _prompts(workspace: Workspace) -> dict[str, list[int]]:
