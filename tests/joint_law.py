@@ -26,6 +26,7 @@ METHODS = {
     "spectr": {"num_drafts": 2, "length": 2},
     "rsd_c": {"branching": (2, 2)},
     "rsd_s": {"width": 2, "length": 2},
+    "dyspec": {"width": 2, "length": 2, "threshold": 0.2},
     "rsd_c+2": {"branching": (2, 1), "lookup": 2},
     "static": {"parents": (-1, 0, 0, 1, 2, 2)},
     "self_rsd_c": {"branching": (2, 2)},

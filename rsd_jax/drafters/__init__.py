@@ -6,6 +6,7 @@ from rsd_jax.core.tree import SiblingLaw
 from rsd_jax.drafters.base import Drafter
 from rsd_jax.drafters.constant_branching import ConstantBranching
 from rsd_jax.drafters.dynamic_chain import DynamicChain
+from rsd_jax.drafters.dyspec import DySpecTree
 from rsd_jax.drafters.growth import RuleDrafter, TreeRule
 from rsd_jax.drafters.independent_chains import IndependentChains
 from rsd_jax.drafters.lookup import LookupDrafter
@@ -19,6 +20,7 @@ from rsd_jax.drafters.with_lookup import WithLookup
 
 TREE_RULES: dict[str, type[Any]] = {
     "constant_branching": ConstantBranching,
+    "dyspec": DySpecTree,
     "independent_chains": IndependentChains,
     "static": StaticTree,
     "stochastic_beam": StochasticBeam,
@@ -42,6 +44,7 @@ __all__ = [
     "TREE_RULES",
     "ConstantBranching",
     "Drafter",
+    "DySpecTree",
     "DynamicChain",
     "IndependentChains",
     "LookupDrafter",

@@ -57,6 +57,14 @@ class DraftContext:
     target_cache: KVCache
 
 
+def doubling_widths(most: int) -> tuple[int, ...]:
+    """`Drafter.pass_widths` 2, 3, 5, 9, ..., `most`: each holds at most twice the drafted nodes."""
+    widths = [2]
+    while widths[-1] < most:
+        widths.append(min(most, 2 * widths[-1] - 1))
+    return tuple(widths)
+
+
 class Drafter(abc.ABC):
     """Proposes a tree of tokens after the committed prefix.
 

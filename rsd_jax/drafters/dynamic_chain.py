@@ -10,7 +10,7 @@ from rsd_jax.core.tree import DraftTree, SiblingLaw, TreeShape
 from rsd_jax.core.types import Scratch
 from rsd_jax.core.warp import Warp
 from rsd_jax.drafters.backbone import BackboneRule, grow_backbone
-from rsd_jax.drafters.base import DraftContext, ModelParams, Models
+from rsd_jax.drafters.base import DraftContext, ModelParams, Models, doubling_widths
 from rsd_jax.drafters.model import (
     BEFORE_ROOT,
     ROOT,
@@ -66,11 +66,7 @@ class DynamicChain(ModelState):
 
     @property
     def pass_widths(self) -> tuple[int, ...]:
-        """2, 3, 5, 9, ...: a wider pass holds at most twice as many drafted tokens."""
-        widths, most = [2], 1 + self.length
-        while widths[-1] < most:
-            widths.append(min(most, 2 * widths[-1] - 1))
-        return tuple(widths)
+        return doubling_widths(self.shape.num_nodes)
 
     def draft(
         self,

@@ -71,6 +71,11 @@ class TreeRule(abc.ABC):
         """The tree in words, see `Drafter.words`."""
         return self.shape.words
 
+    @property
+    def pass_widths(self) -> tuple[int, ...] | None:
+        """See `Drafter.pass_widths`; for rules that leave slots empty."""
+        return None
+
     def drawn_levels(self, draft: Table) -> Iterator[tuple[float, Levels]]:
         """Every tree that the rule can draw from a table, with its probability.
 
@@ -128,6 +133,10 @@ class RuleDrafter(Drafter):
     @property
     def words(self) -> str:
         return self.rule.words
+
+    @property
+    def pass_widths(self) -> tuple[int, ...] | None:
+        return self.rule.pass_widths
 
 
 def _noise_of_levels(

@@ -190,6 +190,8 @@ def build_method(name: str, **options: Any) -> Method:
     - `spectr(num_drafts, length)`: i.i.d. drafts with K-SEQ (Sun et al. 2023).
     - `rsd_c(branching)`: recursive speculative decoding, constant branching (Jeon et al. 2024).
     - `rsd_s(width, length)`: the same with stochastic beam search.
+    - `dyspec(width, length, threshold=0.0)`: the same with the slots of a level where the draft
+      expects acceptance (Xiong et al. 2024); see `DySpecTree`.
     - `static(parents)`: the same for any tree, such as those of `rsd_jax.planning` (Chen et al.
       2024, Sequoia); `parents` as in `TreeShape.from_parents`.
     - `lookup(length=8, longest=8, shortest=2)`: what followed the last tokens when they last
@@ -198,8 +200,8 @@ def build_method(name: str, **options: Any) -> Method:
       confident (Mamou et al. 2024); see `DynamicChain`.
     - `swift(length=25, ...)`: the target drafts for itself, skipping sub-layers, as long as it is
       confident (Xia et al. 2025); further options as in `BackboneRule` and `SwiftDrafter`.
-    - `self_sd`, `self_spectr`, `self_rsd_c`, `self_rsd_s`, `self_static`: the trees of those five,
-      drafted by the target itself like `swift`'s.
+    - `self_sd`, `self_spectr`, `self_rsd_c`, `self_rsd_s`, `self_dyspec`, `self_static`: the trees
+      of those six, drafted by the target itself like `swift`'s.
 
     All but `ar` also take `verifier`, a name in `rsd_jax.verifiers.VERIFIERS` in place of the
     method's own, and `draft_temperature` and `draft_top_k`, see `Method`. All but `ar` and `lookup`
@@ -247,8 +249,8 @@ def method_of_tree(name: str, tree: str, **shared_options: Any) -> Method:
     Args:
       name: of the method.
       tree: "4" where the method's option is a length, "6x5" for a number and a length, "2-2-1" for
-        a branching, "3-2.1.0" for a static tree, "8@0.4" for `dynamic`, "-" without options; then
-        "+8" with `lookup=8`.
+        a branching, "3-2.1.0" for a static tree, "8@0.4" for `dynamic`, "6x5@0.05" for `dyspec`
+        with a threshold, "-" without options; then "+8" with `lookup=8`.
       shared_options: `verifier`, `draft_temperature` and `draft_top_k`, where not None.
 
     >>> method_of_tree("rsd_s", "6x5").drafter.rule
@@ -265,6 +267,8 @@ def method_of_tree(name: str, tree: str, **shared_options: Any) -> Method:
     parameters = needed or [key for key in every if key == "length"]
     if name == "dynamic":
         parameters = ["length", "stop_below"]
+    elif "threshold" in every and "@" in tree:
+        parameters.append("threshold")
     given = {key: value for key, value in shared_options.items() if value is not None}
     if not parameters and tree == "-":
         return build_method(name)
@@ -286,10 +290,11 @@ def _values_of_words(
     if [p.name for p in parameters] == ["parents"]:
         parents = parents_of_words(tree)
         return None if parents is None else [parents], "3-2.1.0"
-    if [p.name for p in parameters] == ["length", "stop_below"]:
-        length, at, bound = tree.partition("@")
-        understood = at and re.fullmatch("[0-9]{1,9}", length) and _DECIMAL.fullmatch(bound)
-        return [int(length), float(bound)] if understood else None, "8@0.4"
+    if parameters and parameters[-1].annotation is float:
+        tree, at, bound = tree.partition("@")
+        numbers, example = _values_of_words(tree, parameters[:-1])
+        understood = numbers is not None and at and _DECIMAL.fullmatch(bound)
+        return [*numbers, float(bound)] if numbers and understood else None, f"{example}@0.4"
     is_branching = len(parameters) == 1 and parameters[0].annotation is not int
     example = "2-2-1" if is_branching else "x".join("654321"[: len(parameters)]) or "-"
     parts = tree.split("-" if is_branching else "x")

@@ -48,6 +48,7 @@ STYLES: dict[str, Style] = {
     "rsd_s": Style("RSD-S", "#1f77b4", "-", "o"),
     "lookup": Style("lookup", "#8c564b", ":", "^"),
     "dynamic": Style("dynamic", "#e377c2", "--", "v"),
+    "dyspec": Style("DySpec", "#17becf", "-", "d"),
     "static": Style("static tree", "#9467bd", "-.", "p"),
 }
 _OTHER = Style("", "#4d4d4d", "-", "s")

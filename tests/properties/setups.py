@@ -111,7 +111,7 @@ SETUPS = (
     Setup("rsd_c", records=True),
     Setup("static/coupling", batch=2, top_p=True, records=True),
     Setup("rsd_s", batch=4, greedy=True),
-    Setup("rsd_s/traversal", "float64", 2, top_p=True),
+    Setup("dyspec/traversal", "float64", 2, top_p=True),
     Setup("rsd_s+3/match", top_p=True),
     Setup("self_rsd_s", batch=4, greedy=True),
     Setup("swift"),

@@ -53,6 +53,8 @@ TREES: tuple[Tree, ...] = (
     ("lookup", "8", None),
     ("rsd_s", "6x5+8", None),
     ("dynamic", "8@0.4", None),
+    ("dyspec", "6x5@0.05", None),
+    ("self_dyspec", "6x5", None),
 )
 """The methods, in order of worth; SWIFT with the tree of its paper."""
 
