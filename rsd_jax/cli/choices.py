@@ -16,6 +16,11 @@ TREES = {
 }
 """The tree of each method if none is given; small, since a CPU pays for every node."""
 
+DEFAULT = ("rsd_s", TREES["rsd_s"])
+"""Method and tree of a pair with a draft, if no method is given."""
+DEFAULT_OF_PAIR = {"smollm2": ("dynamic", "6@0.4+4")}
+"""The same for a pair that was measured to decode faster otherwise, see docs/results/smollm2."""
+
 AUTO = "auto"
 """In place of a method: the fastest one of a calibration."""
 

@@ -32,13 +32,13 @@ def method_of(args: argparse.Namespace) -> Method:
     """
     if args.method == choices.AUTO:
         return load_calibration(args.calibration).best(args.temperature).build()
-    name = args.method or ("rsd_s" if _has_draft(args) else "ar")
+    name, default = (args.method, None) if args.method else _default(args)
     shared = {
         key: getattr(args, key)
         for key in ("verifier", "draft_temperature", "draft_top_k")
         if getattr(args, key) is not None
     }
-    tree = args.tree or choices.TREES.get(name.removeprefix("self_"))
+    tree = args.tree or default or choices.TREES.get(name.removeprefix("self_"))
     if args.option or tree is None:
         method = build_method(name, **dict(map(_option, args.option)), **shared)
     else:
@@ -49,6 +49,15 @@ def method_of(args: argparse.Namespace) -> Method:
             "target: swift or self_..."
         )
     return method
+
+
+def _default(args: argparse.Namespace) -> tuple[str, str | None]:
+    """Method and tree if the flags name no method."""
+    if not _has_draft(args):
+        return "ar", None
+    if args.draft or not args.pair:
+        return choices.DEFAULT
+    return choices.DEFAULT_OF_PAIR.get(args.pair, choices.DEFAULT)
 
 
 def _has_draft(args: argparse.Namespace) -> bool:

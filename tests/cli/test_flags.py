@@ -31,7 +31,8 @@ def test_the_names_are_those_of_the_registries():
         check_pair_name("no such pair")
     assert str(refused.value).endswith(f"known: {list(choices.PAIRS)}")
     assert SOURCES["smollm2"] == choices.SOURCES
-    for name, tree in choices.TREES.items():
+    assert choices.DEFAULT_OF_PAIR.keys() <= set(choices.PAIRS)
+    for name, tree in (*choices.TREES.items(), *choices.DEFAULT_OF_PAIR.values()):
         for each in {name, f"self_{name}"} & set(METHODS):
             assert method_of_tree(each, tree).tree == tree
 

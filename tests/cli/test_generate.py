@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import rsd_jax
-from rsd_jax.cli import chosen, speaker
+from rsd_jax.cli import choices, chosen, speaker
 from rsd_jax.cli.main import parser
 from rsd_jax.models.llama import LlamaModel
 from rsd_jax.search.state import SearchState
@@ -161,7 +161,10 @@ class TestMethod:
         assert (self._method().name, self._method().tree) == ("rsd_s", "4x4")
         own = ("--target", "x", "--draft", "y")
         assert self._method(*own).name == "rsd_s"
-        assert self._method("--pair", "smollm2").name == "rsd_s"
+        found = self._method("--pair", "smollm2")
+        assert (found.name, found.tree) == choices.DEFAULT_OF_PAIR["smollm2"]
+        other_draft = self._method("--pair", "smollm2", "--draft", "somewhere")
+        assert (other_draft.name, other_draft.tree) == choices.DEFAULT
 
     def test_a_target_alone_is_decoded_by_itself(self):
         assert self._method("--target", "x").name == "ar"

@@ -55,10 +55,6 @@ def test_the_surface():
 
 BAD_METHODS = {
     "an unknown method": ("medusa", {}, r"'medusa'.*known methods: \['ar', 'dynamic', 'dyspec'"),
-        "medusa",
-        {},
-        r"'medusa'.*known methods: \['ar', 'dynamic', 'dyspec', 'lookup'",
-    ),
     "an unknown option": ("sd", {"length": 2, "width": 3}, r"'sd'.*\['width'\].*'length'"),
     "an option of drafts": ("ar", {"draft_top_k": 3}, r"'ar'.*\['draft_top_k'\]"),
     "a missing option": ("spectr", {"length": 2}, r"missing options \['num_drafts'\]"),

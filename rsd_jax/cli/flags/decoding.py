@@ -46,13 +46,15 @@ def add_models(parser: argparse.ArgumentParser) -> None:
 def add_method(parser: argparse.ArgumentParser) -> None:
     """Which method, tree, verifier and skip set."""
     trees = ", ".join(f"{name} {tree}" for name, tree in choices.TREES.items())
+    others = [f"{' '.join(own)} for {pair}" for pair, own in choices.DEFAULT_OF_PAIR.items()]
+    default = ", ".join([" ".join(choices.DEFAULT), *others])
     group = parser.add_argument_group("method")
     group.add_argument(
         "--method",
         choices=(*choices.METHODS, choices.AUTO),
         metavar="NAME",
-        help=f"{', '.join(choices.METHODS)}; rsd_s if not given, and ar if there is no draft; or "
-        "auto, the fastest of --calibration",
+        help=f"{', '.join(choices.METHODS)}; if not given: {default}, and ar if there is no draft; "
+        "or auto, the fastest of --calibration",
     )
     group.add_argument(
         "--calibration", metavar="FILE", help="with --method auto: a file of rsd calibrate"
