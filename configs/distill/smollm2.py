@@ -55,7 +55,7 @@ def get_config(variant: str = "package") -> ConfigDict:
         top_logprobs=8,
     )
     config.follow_ups = follow_ups(
-        count=640,
+        count=488,
         max_prompt_tokens=768,
         temperatures=(0.0, 1.0),
         max_new_tokens=160,
@@ -78,7 +78,7 @@ def get_config(variant: str = "package") -> ConfigDict:
         ),
         recipe=recipe(
             objective="forward_kl",
-            steps=900,
+            steps=1000,
             batch_size=4,
             window=1024,
             optimizer="muon",

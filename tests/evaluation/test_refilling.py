@@ -18,15 +18,17 @@ def test_a_quarter_of_the_prompts_is_long():
 
 
 @pytest.mark.parametrize(
-    ("blocks", "rows", "gain"),
+    ("blocks", "rows", "gain", "in_order"),
     [
-        ([4, 12, 4, 4, 4, 12, 4, 4], 2, (12 + 4 + 12 + 4) / 24),
-        ([4, 4, 4, 4], 2, 1.0),
-        ([1, 20, 1], 2, (20 + 1) / 20),  # the longest prompt bounds the time
+        ([4, 12, 4, 4, 4, 12, 4, 4], 2, (12 + 4 + 12 + 4) / 24, 32 / 24),
+        ([4, 4, 4, 4], 2, 1.0, 1.0),
+        ([1, 20, 1], 2, (20 + 1) / 20, 21 / 20),  # the longest prompt bounds the time
+        ([1, 1, 6, 4], 2, (1 + 6) / 6, 7 / 7),  # 1 and 6 in one row, 1 and 4 in the other
     ],
 )
-def test_the_bound_counts_blocks(blocks, rows, gain):
+def test_the_bounds_count_blocks(blocks, rows, gain, in_order):
     assert refilling.best_gain(np.asarray(blocks), rows) == pytest.approx(gain)
+    assert refilling.gain_in_order(np.asarray(blocks), rows) == pytest.approx(in_order)
 
 
 def test_both_ways_are_timed_and_shown(monkeypatch):
@@ -51,7 +53,7 @@ def test_both_ways_are_timed_and_shown(monkeypatch):
     assert measured.gain == pytest.approx(1.5)
     assert measured.bound == pytest.approx((12 + 12 + 4) / 16)
     (line,) = refilling.refilling_table([measured]).rows
-    assert line == ["ar -", "16.0", "24.0", "1.50", "1.75", "1.00, 1.20", "2.50"]
+    assert line == ["ar -", "16.0", "24.0", "1.50", "1.75", "1.40", "1.00, 1.20", "2.50", "0.56"]
 
 
 def test_other_tokens_are_an_error(monkeypatch):
