@@ -10,11 +10,12 @@ import jax
 import numpy as np
 
 from rsd_jax.cli.interrupts import keeping
+from rsd_jax.cli.measured import methods_of, prompts_of
 from rsd_jax.cli.pairs import load_pair
 from rsd_jax.cli.progress import Progress
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.core.warp import make_warp
-from rsd_jax.engine.methods import build_method
+from rsd_jax.engine.methods import Method, build_method
 from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation import benchmark
@@ -23,7 +24,6 @@ from rsd_jax.evaluation.device_rates import copy_bandwidth
 from rsd_jax.evaluation.measured_rows import peer_row
 from rsd_jax.evaluation.peers import Peer, TransformersPeer
 from rsd_jax.evaluation.phase_table import phase_table
-from rsd_jax.evaluation.prompts import token_ids
 from rsd_jax.evaluation.refilling import mixed_limits, refilling_table, time_refilling
 from rsd_jax.evaluation.skipped_passes import (
     random_sets,
@@ -36,8 +36,6 @@ from rsd_jax.models.loading import random_model
 from rsd_jax.records.files import append_row, check_writable
 from rsd_jax.reporting.comparison.table import comparison_table
 from rsd_jax.reporting.skipping.costs import skip_cost_table, skip_costs_of
-from rsd_jax.tasks.jsonl import jsonl_task
-from rsd_jax.tasks.prompts import load_prompts
 
 RANDOM_PROMPT_LENGTH = 128
 
@@ -66,14 +64,17 @@ def _pair(args: argparse.Namespace):
         draft=args.draft,
         tokenizer=args.tokenizer,
     )
-    chosen = load_prompts()[: args.num_prompts]
-    if args.prompts:
-        chosen = jsonl_task(path=args.prompts, template=args.template).first(args.num_prompts)
     pair = load_pair(source)
     if pair.draft is None:
         raise ConfigError(f"the pair {named!r} has no draft; give one with --draft")
-    prompts = token_ids(chosen, pair.tokenizer)
+    prompts = prompts_of(args, pair.tokenizer)
     return named or pathlib.Path(args.target).name, pair.target, pair.draft, prompts
+
+
+def _methods(args: argparse.Namespace) -> list[Method]:
+    if args.methods:
+        return methods_of(args.methods)
+    return benchmark.benchmark_methods(args.draft_length)
 
 
 def _peers(
@@ -142,7 +143,7 @@ def _refilling(name: str, models: Any, sampling: Sampling, args: argparse.Namesp
     limits = mixed_limits(len(prompts), short=short, long=args.max_new_tokens)
     for batch in args.batch_sizes:
         measured = time_refilling(
-            benchmark.benchmark_methods(args.draft_length),
+            _methods(args),
             target,
             draft,
             prompts,
@@ -210,7 +211,7 @@ def _measured(
     `models` are those of `_models`.
     """
     name, target, draft, prompts = models
-    methods = benchmark.benchmark_methods(args.draft_length)
+    methods = _methods(args)
     batches = -(-len(prompts) // batch_size)
     total = steps(methods, prompts, batch_size) + len(peers) * batches + 1
     with Progress(total, file=sys.stderr, every=1) as progress:

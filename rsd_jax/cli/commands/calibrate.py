@@ -7,16 +7,12 @@ from collections.abc import Sequence
 from rsd_jax.cli.chosen import pair_of
 from rsd_jax.cli.flags.calibrate import METHODS, WITHOUT_DRAFT
 from rsd_jax.cli.interrupts import keeping
+from rsd_jax.cli.measured import methods_of, prompts_of
 from rsd_jax.cli.progress import Progress
-from rsd_jax.engine.methods import Method, build_method, method_of_tree
-from rsd_jax.errors import ConfigError
-from rsd_jax.evaluation.prompts import token_ids
 from rsd_jax.planning import Calibration, Held, against, calibrate, load_calibration
 from rsd_jax.planning.calibrate import steps
 from rsd_jax.records.files import check_writable, read_rows
 from rsd_jax.reporting.table_formats import Table
-from rsd_jax.tasks.jsonl import jsonl_task
-from rsd_jax.tasks.prompts import load_prompts
 
 
 def run(args: argparse.Namespace) -> None:
@@ -31,13 +27,9 @@ def run(args: argparse.Namespace) -> None:
     check_writable(args.out)  # an error here comes before measuring
     pair = pair_of(args)
     default = METHODS if pair.draft is not None else WITHOUT_DRAFT
-    given = map(_method, args.methods or default.split())
-    methods = list(dict.fromkeys([build_method("ar"), *given]))
+    methods = methods_of(args.methods or default.split())
     temperatures = list(dict.fromkeys(args.temperatures))
-    chosen = load_prompts()[: args.num_prompts]
-    if args.prompts:
-        chosen = jsonl_task(path=args.prompts, template=args.template).first(args.num_prompts)
-    prompts = token_ids(chosen, pair.tokenizer)
+    prompts = prompts_of(args, pair.tokenizer)
     total = steps(methods, temperatures)
     with keeping(lambda: "nothing is kept"), Progress(total, file=sys.stderr, every=1) as progress:
         calibration = calibrate(
@@ -96,13 +88,3 @@ def table_against(held: Sequence[Held]) -> Table:
         rows.append((*named, *shown[:2], off[0], *shown[2:], off[1]))
     heads = ("T", "method", "tree", "verifier", "tokens/block", "measured", "off")
     return Table((*heads, "to ar", "measured", "off"), rows, frozenset({1, 2, 3}))
-
-
-def _method(given: str) -> Method:
-    name, *rest = given.split(":")
-    if not 1 <= len(rest) <= 2:
-        raise ConfigError(
-            f"--methods {given}: write METHOD:TREE or METHOD:TREE:VERIFIER, such as rsd_s:4x4"
-        )
-    tree, verifier = (*rest, None)[:2]
-    return method_of_tree(name, tree or "-", verifier=verifier)

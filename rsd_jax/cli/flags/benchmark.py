@@ -4,6 +4,7 @@ import argparse
 import pathlib
 
 from rsd_jax.cli.flags.command import Command
+from rsd_jax.cli.flags.measuring import add_methods, add_prompts, check_prompts
 from rsd_jax.errors import ConfigError
 
 DRAFT_OF_SHAPE = "llama2_115m"
@@ -16,12 +17,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", default="", help="target of a pair of your own")
     parser.add_argument("--draft", default="", help="its draft; also another for --pair=smollm2")
     parser.add_argument("--tokenizer", default="", help="its tokenizer, if --target has none")
-    parser.add_argument(
-        "--prompts", type=pathlib.Path, help="JSONL of prompts, if not those of the pair that ships"
-    )
-    parser.add_argument(
-        "--template", help="with --prompts: plain (the default), or chat for the chat template"
-    )
+    add_prompts(parser)
+    add_methods(parser, "every method at --draft_length")
     parser.add_argument("--shape", help="shape of a target with random weights, e.g. llama2_7b")
     parser.add_argument("--draft_shape", default=DRAFT_OF_SHAPE, help="shape of the random draft")
     parser.add_argument("--layers", type=int, help="layers of the target, if not those of --shape")
@@ -30,7 +27,6 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         "--batch_sizes", type=int, nargs="+", default=[1, 8], help="prompts decoded together"
     )
     parser.add_argument("--draft_length", type=int, default=4, help="draft length of every tree")
-    parser.add_argument("--num_prompts", type=int, default=16, help="prompts to decode")
     parser.add_argument("--max_new_tokens", type=int, default=128, help="limit per prompt")
     parser.add_argument("--temperature", type=float, default=0.3, help="0 is greedy")
     parser.add_argument("--top_p", type=float, default=1.0, help="1 is no filter (default: 1)")
@@ -84,8 +80,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError("--refilling needs more --num_prompts than rows of --batch_sizes")
     if args.tokenizer and not args.target:
         raise ConfigError("--tokenizer is for a pair of your own; give --target")
-    if args.template and not args.prompts:
-        raise ConfigError("--template is for prompts of your own; give --prompts")
+    check_prompts(args)
 
 
 COMMAND = Command(
@@ -101,7 +96,7 @@ in published shapes (--shape) are for an accelerator. Rows are appended to the f
   rsd benchmark --shape llama2_7b
   rsd benchmark --verification
   rsd benchmark --skipping
-  rsd benchmark --refilling --num_prompts 64 --batch_sizes 8 --repeats 3
+  rsd benchmark --refilling --num_prompts 64 --batch_sizes 8 --repeats 3 --methods sd:4 rsd_s:4x4
 """,
     add_flags=_add_flags,
     check=_check,

@@ -5,7 +5,7 @@ import pathlib
 
 from rsd_jax.cli.flags.command import Command
 from rsd_jax.cli.flags.decoding import add_models, check_models
-from rsd_jax.errors import ConfigError
+from rsd_jax.cli.flags.measuring import add_methods, add_prompts, check_prompts
 
 METHODS = (
     "sd:1 sd:2 sd:3 sd:4 sd:6 sd:8 sd:4+4 rsd_s:2x2 rsd_s:2x4 rsd_s:4x4 rsd_s:4x4+4 "
@@ -17,25 +17,14 @@ WITHOUT_DRAFT = "lookup:2 lookup:4 lookup:8"
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     add_models(parser)
     group = parser.add_argument_group("what is calibrated")
-    group.add_argument(
-        "--methods",
-        nargs="+",
-        metavar="METHOD:TREE[:VERIFIER]",
-        help=f"ar is always among them (default: {METHODS}; without a draft {WITHOUT_DRAFT})",
-    )
+    add_methods(group, f"{METHODS}; without a draft {WITHOUT_DRAFT}")
     group.add_argument(
         "--temperatures", type=float, nargs="+", default=[0.0, 1.0], help="of the target"
     )
     group.add_argument("--top_k", type=int, metavar="K", help="keeps the k most likely tokens")
     group.add_argument("--top_p", type=float, metavar="P", default=1.0, help="1 keeps every token")
     group = parser.add_argument_group("on which text")
-    group.add_argument(
-        "--prompts", type=pathlib.Path, help="JSONL of prompts, if not those of the pair that ships"
-    )
-    group.add_argument(
-        "--template", help="with --prompts: plain (the default), or chat for the chat template"
-    )
-    group.add_argument("--num_prompts", type=int, default=16, help="prompts to decode")
+    add_prompts(group)
     group.add_argument("--max_new_tokens", type=int, default=96, help="limit per prompt")
     group.add_argument("--batch_size", type=int, default=8, help="prompts decoded together")
     parser.add_argument(
@@ -58,8 +47,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     check_models(args)
-    if args.template and not args.prompts:
-        raise ConfigError("--template is for prompts of your own; give --prompts")
+    check_prompts(args)
 
 
 COMMAND = Command(
