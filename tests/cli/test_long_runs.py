@@ -6,7 +6,10 @@ import types
 import pytest
 
 from rsd_jax.cli.commands import benchmark, distill, stream
+from rsd_jax.cli.main import parser
 from rsd_jax.distillation.responses.generate import ShardProgress
+from rsd_jax.engine.methods import build_method
+from rsd_jax.errors import ConfigError
 from tests.cli.speaking import rsd
 
 
@@ -77,3 +80,18 @@ def test_benchmark_says_where_its_rows_are(capsys, monkeypatch, tmp_path):
     given = ("--no-peers", "--megabytes", "1", "--out", out)
     code, _, err = rsd(capsys, "benchmark", *given)
     assert (code, err) == (130, f"interrupted; the rows of 0 of 2 batch sizes are in {out}\n")
+
+
+def test_which_methods_are_benchmarked():
+    def methods(*given):
+        return benchmark._methods(parser().parse_args(["benchmark", *given]))
+
+    chosen = methods("--methods", "sd:3", "rsd_s:2x2:coupling", "sd:3", "ar:-")
+    assert [(m.name, m.tree, m.verifier_name) for m in chosen][1:] == [
+        ("sd", "3", "recursive_rejection"),
+        ("rsd_s", "2x2", "coupling"),
+    ]
+    assert chosen[0] == methods()[0] == build_method("ar")
+    assert {m.drafter.shape.depth for m in methods("--draft_length", "3")[2:]} == {3}
+    with pytest.raises(ConfigError, match="--methods sd: write METHOD:TREE"):
+        methods("--methods", "sd")
