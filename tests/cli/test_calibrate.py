@@ -4,9 +4,13 @@ import dataclasses
 
 import pytest
 
-from rsd_jax.planning import load_calibration
+from rsd_jax.cli.commands import evaluate
+from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation.sweep.settings import PairSource
+from rsd_jax.planning import Calibration, Conditions, Expected, load_calibration
+from rsd_jax.planning.calibration import identity
 from rsd_jax.records.files import append_row
-from tests import synthetic_rows
+from tests import sweeping, synthetic_rows, tiny
 from tests.cli.speaking import rsd, tiny_models
 
 __all__ = ["tiny_models"]
@@ -57,6 +61,74 @@ def test_a_calibration_and_its_method(prompts, tmp_path, capsys):
     code, _, error = rsd(capsys, *decode, "--method", "auto", "--temperature", 0, "--top_p", "0.9")
     assert code == 2
     assert "top_p 1.0 there, 0.9 here" in error
+
+
+@pytest.fixture
+def calibration(monkeypatch, tiny_models):
+    """Of the tiny pair, as if the named methods had been the fastest at T = 0 and T = 1."""
+    monkeypatch.setattr(evaluate, "load_pair", lambda source: tiny_models)
+    named = ((0.0, "sd", "2", "recursive_rejection"), (1.0, "rsd_s", "3x2", "coupling"))
+    expected = [
+        Expected(
+            method=method,
+            tree=tree,
+            verifier=verifier,
+            temperature=temperature,
+            tokens=2.0,
+            standard_error=0.1,
+            blocks=9,
+            nodes=3,
+            seconds=0.1,
+        )
+        for temperature, method, tree, verifier in named
+    ]
+    conditions = Conditions(
+        **identity(*tiny.pair()), prompts=1, prompts_sha256="", max_new_tokens=8
+    )
+    return Calibration(conditions=conditions, expected=tuple(expected))
+
+
+def test_a_sweep_measures_the_fastest_methods_too(calibration, tmp_path):
+    tasks = {"number_words": {"num_prompts": 1, "max_new_tokens": 4, "temperatures": (0.0, 1.0)}}
+    sweep = sweeping.sweep(tmp_path, tasks=tasks, trees={"sd": ("3",), "rsd_s": ("4x2",)})
+    more, load = evaluate._with_fastest(sweep, calibration)
+    assert set(more.methods()) - set(sweep.methods()) == {
+        ("sd", "2", "recursive_rejection"),
+        ("rsd_s", "3x2", "recursive_rejection"),
+        ("rsd_s", "3x2", "coupling"),
+        ("rsd_s", "4x2", "coupling"),
+    }
+    assert set(sweep.methods()) <= set(more.methods())
+    assert more.hash_of("tiny", "number_words") == sweep.hash_of("tiny", "number_words")
+    again, _ = evaluate._with_fastest(more, calibration)
+    assert again.methods() == more.methods()
+    assert load(PairSource(shipped="quickstart")).target is tiny.pair()[0]
+
+
+def test_a_calibration_that_does_not_hold_for_a_sweep_is_refused(calibration, tmp_path):
+    conditions = dataclasses.replace(calibration.conditions, vocab_size=7, top_p=0.9)
+    task = {"num_prompts": 1, "max_new_tokens": 4, "temperatures": (0.5,)}
+    for changes, given, message in (
+        ({}, calibration, "temperature=0.5 was not calibrated"),
+        (
+            {"temperatures": (0.0,)},
+            dataclasses.replace(calibration, conditions=conditions),
+            r"top_k=None, top_p=0\.9; tasks\.number_words has top_k=None, top_p=1\.0",
+        ),
+    ):
+        sweep = sweeping.sweep(tmp_path, tasks={"number_words": task | changes})
+        with pytest.raises(ConfigError, match=message):
+            evaluate._with_fastest(sweep, given)
+    conditions = dataclasses.replace(calibration.conditions, vocab_size=7)
+    sweep = sweeping.sweep(tmp_path, tasks={"number_words": task | {"temperatures": (0.0,)}})
+    _, load = evaluate._with_fastest(sweep, dataclasses.replace(calibration, conditions=conditions))
+    with pytest.raises(ConfigError, match="vocab_size 7 there, 32 here"):
+        load(PairSource(shipped="quickstart"))
+    warm = sweeping.sweep(
+        tmp_path, tasks={"number_words": task | {"temperatures": (0.0,)}}, draft_temperature=0.5
+    )
+    with pytest.raises(ConfigError, match=r"sd 2 has draft_temperature=None, not 0\.5"):
+        evaluate._with_fastest(warm, calibration)
 
 
 @pytest.mark.parametrize(

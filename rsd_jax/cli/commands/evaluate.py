@@ -4,17 +4,22 @@ import argparse
 import contextlib
 import functools
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from tqdm import tqdm
 
 from rsd_jax.cli.interrupts import keeping
 from rsd_jax.cli.pairs import load_pair
 from rsd_jax.core.sharding import make_mesh
+from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.sweep.cells import Turn, missing_cells, turns
 from rsd_jax.evaluation.sweep.definition import Sweep
 from rsd_jax.evaluation.sweep.estimate import TimeEstimate, TimeLeft, in_words
 from rsd_jax.evaluation.sweep.listing import listing
 from rsd_jax.evaluation.sweep.run import results_path, run_sweep
+from rsd_jax.models.pairs import LoadedPair
+from rsd_jax.planning.calibration import Calibration, load_calibration
 from rsd_jax.records.files import known_rows
 from rsd_jax.records.rows import Row
 from rsd_jax.reporting.panels import latest_rows
@@ -23,14 +28,16 @@ from rsd_jax.reporting.panels import latest_rows
 def run(args: argparse.Namespace) -> None:
     """Lists the cells or measures them; exits with a message if cells failed."""
     chosen = {"tasks": args.tasks, "retry_failed": args.retry_failed}
-    sweep = Sweep.from_config(args.config)
+    sweep, load = Sweep.from_config(args.config), load_pair
+    if args.calibration:
+        sweep, load = _with_fastest(sweep, load_calibration(args.calibration))
     rows = known_rows(results_path(sweep))
     missing = missing_cells(sweep, rows, **chosen)
     if args.dry_run:
         print(listing(sweep, missing, TimeEstimate(sweep, rows)))
         return
     results_path(sweep).parent.mkdir(parents=True, exist_ok=True)  # an error comes before measuring
-    load = functools.partial(load_pair, mesh=make_mesh(sweep.mesh))
+    load = functools.partial(load, mesh=make_mesh(sweep.mesh))
     watcher = _Watcher(sweep, turns(sweep, missing), len(missing))
     with keeping(watcher.kept), contextlib.closing(watcher):
         written = run_sweep(sweep, load, watcher, **chosen)
@@ -41,6 +48,33 @@ def run(args: argparse.Namespace) -> None:
         sys.exit(
             f"{failed} cells failed, see the messages in their rows; --retry_failed repeats them"
         )
+
+
+def _with_fastest(
+    sweep: Sweep, calibration: Calibration
+) -> tuple[Sweep, Callable[..., LoadedPair]]:
+    """The sweep with the fastest method of each temperature, and `load_pair` with a check.
+
+    Raises:
+      ConfigError: a temperature was not calibrated, or a task has other filters; when a pair is
+        loaded, also if the calibration is of another pair or machine.
+    """
+    filters = calibration.conditions.top_k, calibration.conditions.top_p
+    for name, settings in sweep.tasks.items():
+        if (settings.top_k, settings.top_p) != filters:
+            raise ConfigError(
+                f"--calibration is for top_k={filters[0]}, top_p={filters[1]}; tasks.{name} has "
+                f"top_k={settings.top_k}, top_p={settings.top_p}: calibrate with these"
+            )
+    temperatures = {t for settings in sweep.tasks.values() for t in settings.temperatures}
+    fastest = [calibration.best(temperature).build() for temperature in sorted(temperatures)]
+
+    def load(*args: Any, **options: Any) -> LoadedPair:
+        pair = load_pair(*args, **options)
+        calibration.check(pair.target, pair.draft, top_k=filters[0], top_p=filters[1])
+        return pair
+
+    return sweep.with_methods(fastest), load
 
 
 class _Watcher:

@@ -16,6 +16,11 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         help="measures only these tasks; processes that share a sweep need different out_dirs",
     )
     parser.add_argument("--retry_failed", action="store_true", help="measures failed cells again")
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="a file of rsd calibrate: its fastest method at each temperature is measured too",
+    )
     add_process_flags(parser)
 
 
@@ -31,6 +36,7 @@ missing cells. Exit code 1 if cells failed.
   rsd evaluate --config experiment1:quick --config.tasks.number_words.num_prompts=8
   rsd evaluate --config experiment1:llama2_7b --config.pairs.llama2_7b.target=/models/Llama-2-7b-hf
   rsd evaluate --config configs/evaluate/experiment1.py:quick
+  rsd evaluate --config experiment1:quick --calibration runs/calibration.json
   rsd plot runs/experiment1-quick/results.jsonl
 """,
     add_flags=_add_flags,

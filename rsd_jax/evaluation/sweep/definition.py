@@ -1,7 +1,7 @@
 """The settings of a sweep, read from its configuration."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rsd_jax.engine.methods import METHODS, Method, method_of_tree
@@ -141,6 +141,31 @@ class Sweep:
                 raise ConfigError(f"trees: {method.name} {method.tree} is there twice")
             keyed[key] = method
         return keyed
+
+    def with_methods(self, methods: Sequence[Method]) -> "Sweep":
+        """The sweep with the trees and verifiers of more methods; those it has are not doubled.
+
+        A verifier that is new to a method is measured on all trees of this method.
+
+        Raises:
+          ConfigError: a method drafts with another temperature or top-k than the sweep.
+        """
+        trees = {name: list(listed) for name, listed in self.trees.items()}
+        verifiers = {name: list(listed) for name, listed in self.verifiers.items() if listed}
+        for method in methods:
+            if method.name == BASELINE:
+                continue
+            for key in ("draft_temperature", "draft_top_k"):
+                own, shared = getattr(method, key), getattr(self, key)
+                if own != shared:
+                    raise ConfigError(f"{method.name} {method.tree} has {key}={own}, not {shared}")
+            known = [method_of_tree(method.name, tree).tree for tree in trees.get(method.name, ())]
+            if method.tree not in known:
+                trees.setdefault(method.name, []).append(method.tree)
+            listed = verifiers.get(method.name, [own_verifier(method.name)])
+            if method.verifier_name not in listed:
+                verifiers[method.name] = [*listed, method.verifier_name]
+        return dataclasses.replace(self, trees=trees, verifiers=verifiers)
 
     def hash_of(self, pair: str, task: str) -> str:
         """Hash of the settings that all rows of a pair and task share.
