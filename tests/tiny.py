@@ -37,6 +37,8 @@ SELF_DRAFTING = ("self_rsd_s", "swift")
 WITHOUT_MODEL = ("ar", "lookup")
 DRAFTING = tuple(name for name in METHODS if name not in (*WITHOUT_MODEL, *SELF_DRAFTING))
 """Methods that draft with a draft model."""
+WHOLE_TREES = tuple(name for name in DRAFTING if name != "dyspec")
+"""Those whose likeliest path is drafted to its end; a threshold may leave slots of it empty."""
 
 _SKIPS = np.asarray([[False, False], [False, True]])
 

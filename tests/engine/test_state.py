@@ -98,7 +98,7 @@ def _caught_up(method: str, state: DecodeState) -> ModelDraftState:
     return drafter.catch_up(models, params, state.drafter, state.context(), 3)
 
 
-@pytest.mark.parametrize("method", tiny.DRAFTING)
+@pytest.mark.parametrize("method", tiny.WHOLE_TREES)
 def test_a_draft_that_is_the_target_is_accepted_whole(method):
     assert accepts_everything(run(method, self_pair=True))
 

@@ -50,7 +50,8 @@ def programs():
             setup.logits(prompts[0], answers[0])
             setup.stream(prompts, 1, max_new_tokens=2, **warps)
     loops = [name for name in first if "advance" in name]
-    assert len(loops) == len(SETUPS) <= setups.MOST
+    # Other files of tests in this process may have compiled some of them.
+    assert len(loops) <= len(SETUPS) <= setups.MOST
     with compilations() as later:
         yield later
 
