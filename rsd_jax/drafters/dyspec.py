@@ -29,8 +29,8 @@ class DySpecTree(TreeRule):
 
     At T = 0 nothing is drawn, and the priority of a child is the probability of its path.
 
-    DySpec takes the slots of the whole tree from one heap, a draft pass for each; here the levels
-    share one pass each, and the heap is one of a level.
+    In the greedy form of the paper, the slots of the whole tree come from one heap, with a draft
+    pass for each. Here each level has one pass and a heap of its own.
 
     Attributes:
       width: W.

@@ -30,7 +30,7 @@ _INSTANCES = random_instances(3, 3, 2 * len(KINDS), seed=5)
 
 @dataclasses.dataclass(frozen=True)
 class RankedByItsToken(DySpecTree):
-    """The mutant of METHODS: a level keeps the children with the likeliest paths, own token too."""
+    """The mutant: of three drawn children, the level keeps those whose own tokens are likeliest."""
 
     def drawn_trees(self, draft):
         (law,) = draft[: self.length]
