@@ -30,6 +30,7 @@ from rsd_jax.distillation.settings import (
     TrainingSettings,
 )
 from rsd_jax.distillation.stages import training
+from rsd_jax.distillation.stages.follow_ups import _answered
 from rsd_jax.distillation.table_start import table_of
 from rsd_jax.distillation.training.step import as_batch
 from rsd_jax.distillation.workspace import Workspace
@@ -254,6 +255,8 @@ def test_follow_ups_are_answered(made):
         }
         for held_out in (True, False)
     }
+    held_out = sum(is_held_out(name) for name, *_ in first)
+    assert 0 < held_out == len(first) - len(_answered(workspace))
     assert {temperature for _, temperature, _, _ in sequences} == {0.0, 3.0}
     seconds = 0
     for name, _, prompt, response in sequences:
