@@ -21,6 +21,8 @@ METHODS = {
     "rsd_c": {"branching": (2, 2)},
     "rsd_s": {"width": 3, "length": 2},
     "dyspec": {"width": 3, "length": 2, "threshold": 0.1},
+    "beam": {"width": 3, "length": 2},
+    "mixed_beam": {"width": 3, "length": 2},
     "rsd_s+3": {"width": 3, "length": 2, "lookup": 3},
     "static": {"parents": (-1, 0, 0, 0, 1, 3, 3)},
     "self_rsd_s": {"width": 3, "length": 2},

@@ -3,7 +3,7 @@
 A test holds each against the registry that it repeats.
 """
 
-DRAFTED = ("sd", "spectr", "rsd_c", "rsd_s", "dyspec", "static")
+DRAFTED = ("sd", "spectr", "rsd_c", "rsd_s", "dyspec", "beam", "mixed_beam", "static")
 METHODS = ("ar", "lookup", "swift", "dynamic", *DRAFTED, *(f"self_{name}" for name in DRAFTED))
 TREES = {
     "sd": "4",
@@ -12,6 +12,8 @@ TREES = {
     "rsd_c": "2-2-1-1",
     "rsd_s": "4x4",
     "dyspec": "4x4",
+    "beam": "4x4",
+    "mixed_beam": "4x4",
     "static": "3-2.1.0-1",
 }
 """The tree of each method if none is given; small, since a CPU pays for every node."""

@@ -4,12 +4,14 @@ from typing import Any
 
 from rsd_jax.core.tree import SiblingLaw
 from rsd_jax.drafters.base import Drafter
+from rsd_jax.drafters.beam import Beam
 from rsd_jax.drafters.constant_branching import ConstantBranching
 from rsd_jax.drafters.dynamic_chain import DynamicChain
 from rsd_jax.drafters.dyspec import DySpecTree
 from rsd_jax.drafters.growth import RuleDrafter, TreeRule
 from rsd_jax.drafters.independent_chains import IndependentChains
 from rsd_jax.drafters.lookup import LookupDrafter
+from rsd_jax.drafters.mixed_beam import MixedBeam
 from rsd_jax.drafters.model import ModelDrafter
 from rsd_jax.drafters.no_draft import NoDraft
 from rsd_jax.drafters.self_drafter import SelfDrafter
@@ -19,9 +21,11 @@ from rsd_jax.drafters.swift import SwiftDrafter
 from rsd_jax.drafters.with_lookup import WithLookup
 
 TREE_RULES: dict[str, type[Any]] = {
+    "beam": Beam,
     "constant_branching": ConstantBranching,
     "dyspec": DySpecTree,
     "independent_chains": IndependentChains,
+    "mixed_beam": MixedBeam,
     "static": StaticTree,
     "stochastic_beam": StochasticBeam,
 }
@@ -42,12 +46,14 @@ skipped, or one of these two together with earlier text."""
 __all__ = [
     "DRAFTERS",
     "TREE_RULES",
+    "Beam",
     "ConstantBranching",
     "Drafter",
     "DySpecTree",
     "DynamicChain",
     "IndependentChains",
     "LookupDrafter",
+    "MixedBeam",
     "ModelDrafter",
     "NoDraft",
     "RuleDrafter",

@@ -8,18 +8,15 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rsd_jax.core.sampling import gumbel_top_k
-from rsd_jax.core.tree import MOST_NODES, SiblingLaw, TreeShape
-from rsd_jax.drafters.base import doubling_widths
-from rsd_jax.drafters.growth import Children, TreeRule
+from rsd_jax.core.tree import SiblingLaw
+from rsd_jax.drafters.priority_tree import Contenders, PriorityTree
 from rsd_jax.drafters.tree_law import Levels, Prefix, Table, ordered_samples, prefix_row
-from rsd_jax.errors import ConfigError, is_number, positive_integer
 
 
 @dataclasses.dataclass(frozen=True)
-class DySpecTree(TreeRule):
+class DySpecTree(PriorityTree):
     """Each level gets the W slots with the highest priority, for children without replacement.
 
     The value of a node is the probability of its path under the draft. The priority of a node's
@@ -32,46 +29,10 @@ class DySpecTree(TreeRule):
     In the greedy form of the paper, the slots of the whole tree come from one heap, with a draft
     pass for each. Here each level has one pass and a heap of its own.
 
-    Attributes:
-      width: W.
-      length: L.
-      threshold: a slot needs a priority above this value, else it stays empty. In [0, 1). With a
-        positive threshold the target pass runs at the smallest of a few widths that holds the trees
-        of the batch.
-
-    Raises:
-      ConfigError: a value is out of range.
+    Fields as in `PriorityTree`.
     """
 
     method: ClassVar[str] = "dyspec"
-
-    width: int
-    length: int
-    threshold: float = 0.0
-
-    def __post_init__(self):
-        for name in ("width", "length"):
-            value = positive_integer(name, getattr(self, name), most=MOST_NODES)
-            object.__setattr__(self, name, value)
-        if not is_number(self.threshold) or not 0.0 <= self.threshold < 1.0:
-            raise ConfigError(f"threshold={self.threshold!r} must be at least 0 and below 1")
-        object.__setattr__(self, "threshold", float(self.threshold))
-
-    @property
-    def shape(self) -> TreeShape:
-        return TreeShape((1,) + (self.width,) * self.length)
-
-    @property
-    def words(self) -> str:
-        """ "6x5", or "6x5@0.05" with a threshold."""
-        if self.threshold == 0.0:
-            return f"{self.width}x{self.length}"
-        bound = np.format_float_positional(self.threshold, trim="-")
-        return f"{self.width}x{self.length}@{bound}"
-
-    @property
-    def pass_widths(self) -> tuple[int, ...] | None:
-        return doubling_widths(self.shape.num_nodes) if self.threshold else None
 
     @property
     def sibling_laws(self) -> frozenset[SiblingLaw]:
@@ -83,38 +44,17 @@ class DySpecTree(TreeRule):
     def noise_rows(self, level: int) -> int:
         return self.shape.widths[level]
 
-    def start(self, batch: int) -> jax.Array:
-        """log value f32[B, 1] of the root."""
-        return jnp.zeros((batch, 1), jnp.float32)
-
-    def expand(
-        self, level: int, carry: jax.Array, logprobs: jax.Array, noise: jax.Array | None
-    ) -> tuple[Children, jax.Array]:
-        value = carry.astype(logprobs.dtype)[..., None]
-        batch, _, vocab = logprobs.shape
-        contenders = min(self.width, vocab)
-        scores, tokens = gumbel_top_k(logprobs, noise, contenders)
-        own = jnp.take_along_axis(logprobs, tokens, axis=-1)
+    def contenders(
+        self, logprobs: jax.Array, value: jax.Array, noise: jax.Array | None
+    ) -> Contenders:
         if noise is None:
-            priority = value + own
-        else:
-            drawn = jnp.cumsum(jnp.exp(own), axis=-1)
-            before = jnp.pad(drawn[..., :-1], ((0, 0), (0, 0), (1, 0)))
-            priority = value + jnp.log(jnp.maximum(1.0 - before, 0.0))
-        priority = jnp.where(jnp.isfinite(scores), priority, -jnp.inf)
-        # A node's priorities must not rise from child to child, not even by rounding. top_k is
-        # stable, so no child is kept without its earlier siblings, and siblings stay in order.
-        priority = jax.lax.cummin(priority, axis=2)
-        kept, index = jax.lax.top_k(priority.reshape(batch, -1), self.width)
-        valid = kept > (math.log(self.threshold) if self.threshold else -math.inf)
-        values = jnp.take_along_axis((value + own).reshape(batch, -1), index, axis=1)
-        children = Children(
-            tokens=jnp.take_along_axis(tokens.reshape(batch, -1), index, axis=1),
-            parents=(index // contenders).astype(jnp.int32),
-            valid=valid,
-            scores=kept,
-        )
-        return children, jnp.where(valid, values, -jnp.inf).astype(jnp.float32)
+            return super().contenders(logprobs, value, None)
+        scores, tokens = gumbel_top_k(logprobs, noise, min(self.width, logprobs.shape[-1]))
+        own = jnp.take_along_axis(logprobs, tokens, axis=-1)
+        drawn = jnp.cumsum(jnp.exp(own), axis=-1)
+        before = jnp.pad(drawn[..., :-1], ((0, 0), (0, 0), (1, 0)))
+        priority = value + jnp.log(jnp.maximum(1.0 - before, 0.0))
+        return Contenders(tokens, own, jnp.where(jnp.isfinite(scores), priority, -jnp.inf))
 
     def drawn_levels(self, draft: Table) -> Iterator[tuple[float, Levels]]:
         vocab = draft[0].shape[-1]

@@ -90,6 +90,14 @@ class TreeRule(abc.ABC):
     def sibling_laws(self) -> frozenset[SiblingLaw]:
         """See `Drafter.sibling_laws`."""
 
+    def law_of_rank(self, rank: int) -> SiblingLaw:
+        """The law of a node's child with a rank among its siblings, the first with rank 0.
+
+        A rule overrides this function if its siblings are `MIXED` and their laws depend on the rank
+        alone; the testing kit reads it.
+        """
+        return SiblingLaw.carried(self.sibling_laws)
+
     @abc.abstractmethod
     def noise_rows(self, level: int) -> int:
         """Number of rows of V Gumbels that `expand` uses at a level."""

@@ -192,16 +192,21 @@ def build_method(name: str, **options: Any) -> Method:
     - `rsd_s(width, length)`: the same with stochastic beam search.
     - `dyspec(width, length, threshold=0.0)`: the same with the slots of a level where the draft
       expects acceptance (Xiong et al. 2024); see `DySpecTree`.
-    - `static(parents)`: the same for any tree, such as those of `rsd_jax.planning` (Chen et al.
-      2024, Sequoia); `parents` as in `TreeShape.from_parents`.
+    - `beam(width, length, threshold=0.0)`: the likeliest paths of each level; none is drawn (as
+      in EAGLE-2, Li et al. 2024); see `Beam`.
+    - `mixed_beam(width, length, threshold=0.0)`: the same with one drawn child at each node; see
+      `MixedBeam`.
+    - `static(parents)`: recursive speculative decoding with any tree, such as those of
+      `rsd_jax.planning` (Chen et al. 2024, Sequoia); `parents` as in `TreeShape.from_parents`.
     - `lookup(length=8, longest=8, shortest=2)`: what followed the last tokens when they last
       occurred in prompt or output (Saxena 2023); see `LookupDrafter`.
     - `dynamic(length, stop_below=0.4)`: speculative decoding that drafts as long as the draft is
       confident (Mamou et al. 2024); see `DynamicChain`.
     - `swift(length=25, ...)`: the target drafts for itself, skipping sub-layers, as long as it is
       confident (Xia et al. 2025); further options as in `BackboneRule` and `SwiftDrafter`.
-    - `self_sd`, `self_spectr`, `self_rsd_c`, `self_rsd_s`, `self_dyspec`, `self_static`: the trees
-      of those six, drafted by the target itself like `swift`'s.
+    - `self_sd`, `self_spectr`, `self_rsd_c`, `self_rsd_s`, `self_dyspec`, `self_beam`,
+      `self_mixed_beam`, `self_static`: the trees of those eight, drafted by the target itself like
+      `swift`'s.
 
     All but `ar` also take `verifier`, a name in `rsd_jax.verifiers.VERIFIERS` in place of the
     method's own, and `draft_temperature` and `draft_top_k`, see `Method`. All but `ar` and `lookup`
@@ -249,8 +254,8 @@ def method_of_tree(name: str, tree: str, **shared_options: Any) -> Method:
     Args:
       name: of the method.
       tree: "4" where the method's option is a length, "6x5" for a number and a length, "2-2-1" for
-        a branching, "3-2.1.0" for a static tree, "8@0.4" for `dynamic`, "6x5@0.05" for `dyspec`
-        with a threshold, "-" without options; then "+8" with `lookup=8`.
+        a branching, "3-2.1.0" for a static tree, "8@0.4" for `dynamic`, "6x5@0.05" for a
+        method with a threshold, "-" without options; then "+8" with `lookup=8`.
       shared_options: `verifier`, `draft_temperature` and `draft_top_k`, where not None.
 
     >>> method_of_tree("rsd_s", "6x5").drafter.rule

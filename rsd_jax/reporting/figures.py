@@ -49,6 +49,8 @@ STYLES: dict[str, Style] = {
     "lookup": Style("lookup", "#8c564b", ":", "^"),
     "dynamic": Style("dynamic", "#e377c2", "--", "v"),
     "dyspec": Style("DySpec", "#17becf", "-", "d"),
+    "beam": Style("beam", "#bcbd22", "--", "<"),
+    "mixed_beam": Style("mixed beam", "#bcbd22", "-", ">"),
     "static": Style("static tree", "#9467bd", "-.", "p"),
 }
 _OTHER = Style("", "#4d4d4d", "-", "s")

@@ -61,10 +61,21 @@ def drawn_trees(rule: Any, draft: Table) -> DrawnTrees:
         return rule.drawn_trees(draft)
     if isinstance(rule, TreeRule):
         siblings = SiblingLaw.carried(rule.sibling_laws)
-        return pack_trees(rule.shape, rule.drawn_levels(draft), siblings)
+        trees = pack_trees(rule.shape, rule.drawn_levels(draft), siblings)
+        return _with_laws(trees, rule) if siblings is SiblingLaw.MIXED else trees
     raise TypeError(
         f"{type(rule).__name__} is not a TreeRule; add a method `drawn_trees(draft) -> DrawnTrees`"
     )
+
+
+def _with_laws(trees: DrawnTrees, rule: TreeRule) -> DrawnTrees:
+    """Trees of mixed siblings with the law of each child, by its rank."""
+    codes = [rule.law_of_rank(rank).code for rank in range(trees.shape.max_siblings)]
+    nodes = np.arange(trees.shape.num_nodes)
+    together = trees.parents[:, :, None] == trees.parents[:, None]
+    earlier = together & trees.valid[:, None] & (nodes < nodes[:, None])
+    ranks = np.minimum(earlier.sum(axis=-1), len(codes) - 1)  # unused slots may have any
+    return dataclasses.replace(trees, child_laws=np.asarray(codes, np.int8)[ranks])
 
 
 @dataclasses.dataclass(frozen=True)

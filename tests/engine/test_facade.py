@@ -54,7 +54,7 @@ def test_the_surface():
 
 
 BAD_METHODS = {
-    "an unknown method": ("medusa", {}, r"'medusa'.*known methods: \['ar', 'dynamic', 'dyspec'"),
+    "an unknown method": ("medusa", {}, r"'medusa'.*known methods: \['ar', 'beam', 'dynamic'"),
     "an unknown option": ("sd", {"length": 2, "width": 3}, r"'sd'.*\['width'\].*'length'"),
     "an option of drafts": ("ar", {"draft_top_k": 3}, r"'ar'.*\['draft_top_k'\]"),
     "a missing option": ("spectr", {"length": 2}, r"missing options \['num_drafts'\]"),

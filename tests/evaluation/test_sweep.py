@@ -395,7 +395,7 @@ def test_new_settings_of_prompts_change_the_hash_only_where_they_are_set(tmp_pat
         ({"seed": 1}, "unknown field 'seed'"),
         (
             {"trees": {"medusa": ("3",)}},
-            r"trees: unknown method 'medusa'; known: \['dynamic', 'dyspec', 'lookup'",
+            r"trees: unknown method 'medusa'; known: \['beam', 'dynamic', 'dyspec'",
         ),
         ({"trees": {"rsd_c": ("2x2",)}}, "tree '2x2' of method 'rsd_c' is not .* like '2-2-1'"),
         ({"trees": {"rsd_s": ("4",)}}, "tree '4' of method 'rsd_s' is not understood"),

@@ -180,6 +180,7 @@ def test_every_method_has_its_own_verifier_in_the_table():
     """Rows of version 2 have no verifier; figures name only verifiers that are not the default."""
     trees = {"rsd_c": "2-1", "rsd_s": "2x2", "spectr": "2x2", "sd": "2", "swift": "2", "ar": "-"}
     trees |= {"static": "2-1.0", "lookup": "2", "dynamic": "2@0.5", "dyspec": "2x2@0.1"}
+    trees |= {"beam": "2x2", "mixed_beam": "2x2"}
     for name in METHODS:
         method = method_of_tree(name, trees[name.removeprefix("self_")])
         assert method.verifier_name == own_verifier(name)

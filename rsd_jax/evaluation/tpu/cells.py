@@ -55,6 +55,10 @@ TREES: tuple[Tree, ...] = (
     ("dynamic", "8@0.4", None),
     ("dyspec", "6x5@0.05", None),
     ("self_dyspec", "6x5", None),
+    ("beam", "6x5@0.05", None),
+    ("self_beam", "6x5", None),
+    ("mixed_beam", "6x5@0.05", None),
+    ("self_mixed_beam", "6x5", None),
 )
 """The methods, in order of worth; SWIFT with the tree of its paper."""
 
