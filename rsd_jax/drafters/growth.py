@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -146,6 +147,11 @@ class RuleDrafter(Drafter):
     def pass_widths(self) -> tuple[int, ...] | None:
         return self.rule.pass_widths
 
+    @property
+    def draft_passes(self) -> int | None:
+        # `grow_tree` skips the passes of empty levels.
+        return None if self.rule.pass_widths else super().draft_passes
+
 
 def _noise_of_levels(
     rule: TreeRule, keys: jax.Array, vocab_size: int, dtype: jnp.dtype
@@ -155,6 +161,18 @@ def _noise_of_levels(
     noise = gumbels(keys, Purpose.DRAFT, (sum(rows), vocab_size)).astype(dtype)
     ends = [sum(rows[: i + 1]) for i in range(len(rows))]
     return [noise[:, end - n : end] for end, n in zip(ends, rows, strict=True)]
+
+
+def _score_unless_empty(
+    score: Callable[[Any], tuple[jax.Array, Any]], valid: jax.Array, carry: Any
+) -> tuple[jax.Array, Any]:
+    """Scores a level, unless no row of the batch has a node there; all logits are 0 then."""
+    logits = jax.eval_shape(score, carry)[0]
+
+    def skip(carry: Any) -> tuple[jax.Array, Any]:
+        return jnp.zeros(logits.shape, logits.dtype), carry
+
+    return jax.lax.cond(valid.any(), score, skip, carry)
 
 
 def grow_tree(
@@ -189,7 +207,11 @@ def grow_tree(
     noise: list[jax.Array] = []
     for level in range(shape.depth):
         with jax.named_scope(f"draft_level_{level}"):
-            logits, carry = score_level(level, tokens[-1], jnp.asarray(visible), carry)
+            score = functools.partial(score_level, level, tokens[-1], jnp.asarray(visible))
+            if level and rule.pass_widths:
+                logits, carry = _score_unless_empty(score, valid[-1], carry)
+            else:
+                logits, carry = score(carry)
             logits = gather_logits(logits)
             logprobs = warp(logits)
             if not noise and not warp.greedy:

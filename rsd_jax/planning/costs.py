@@ -59,6 +59,32 @@ class BlockCosts:
         drafting = sum(self._at(self.draft, width) for width in widths)
         return drafting + self._at(self.target, shape.num_nodes)
 
+    def threshold(
+        self, *, width: int, length: int, tokens_per_second: float | None = None
+    ) -> float:
+        """The probability of acceptance above which a node is worth its seconds.
+
+        A node that is accepted with probability v adds v tokens, and seconds to the passes of both
+        models. It raises the rate if v over these seconds is above the rate without the node. For
+        the option `threshold` of `dyspec`, `beam` and `mixed_beam`.
+
+        Args:
+          width, length: of the tree. The seconds of a node are those of a draft pass over a level,
+            divided by the nodes of the level, and the mean increase of the target's pass per node.
+          tokens_per_second: the rate to raise, by default that of autoregressive decoding. Of the
+            best threshold, the rate is the one that it leads to.
+
+        Raises:
+          ConfigError: a number is not positive.
+        """
+        nodes = positive_integer("width", width) * positive_integer("length", length)
+        alone = self._at(self.target, 1)
+        rate = 1.0 / alone if tokens_per_second is None else tokens_per_second
+        if not rate > 0.0:
+            raise ConfigError(f"tokens_per_second={tokens_per_second!r} must be positive")
+        of_target = (self._at(self.target, 1 + nodes) - alone) / nodes
+        return rate * (self._at(self.draft, width) / width + of_target)
+
     def _at(self, seconds: np.ndarray, nodes: int) -> float:
         within = float(np.interp(nodes, self.nodes, seconds))
         return within * max(1.0, nodes / float(self.nodes[-1]))

@@ -145,7 +145,7 @@ def table_score_level(shape: TreeShape, draft: tuple[jax.Array, ...]) -> ScoreLe
     """A `ScoreLevel` for `grow_tree` that reads a table through the visibility mask.
 
     A node's prefix is read through the node's mask, so a wrong mask gives wrong laws. The carry is
-    the tokens of the levels so far, initially i32[B, 0].
+    the tokens of the levels so far, i32[B, N]; initially i32[B, 0].
 
     Args:
       shape: of the trees.
@@ -154,11 +154,14 @@ def table_score_level(shape: TreeShape, draft: tuple[jax.Array, ...]) -> ScoreLe
     depths, vocab = shape.depths, draft[0].shape[-1]
 
     def score_level(level: int, tokens: jax.Array, visible: jax.Array, so_far: jax.Array):
-        so_far = jnp.concatenate([so_far, tokens], axis=1)
-        known = depths[: so_far.shape[1]]
+        if level == 0:
+            so_far = jnp.zeros((len(tokens), shape.num_nodes), jnp.int32)
+        here = shape.level(level)
+        so_far = so_far.at[:, here].set(tokens)
+        known = depths[: here.stop]
         powers = np.where(known > 0, vocab ** np.maximum(level - known, 0), 0)
         place = jnp.asarray(powers, jnp.int32)[None, None]
-        seen = jnp.where(visible[:, :, : len(known)], place * so_far[:, None], 0)
+        seen = jnp.where(visible[:, :, : len(known)], place * so_far[:, None, : len(known)], 0)
         index = seen.sum(-1, dtype=jnp.int32)
         return draft[level][index], so_far
 

@@ -162,6 +162,32 @@ def test_empty_slots_make_the_pass_narrow():
     assert lengths == [[24] * 4] * 2
 
 
+def test_empty_levels_are_not_scored():
+    rule, instances = DySpecTree(2, 3, 0.7), random_instances(3, 3, 2 * len(KINDS), seed=5)
+    levels_seen = set()
+    for instance in instances:
+        score = table_score_level(rule.shape, log_tables(instance.draft))
+
+        def counted(level, tokens, visible, carry, score=score):
+            logits, tokens = score(level, tokens, visible, carry[0])
+            return logits, (tokens, carry[1].at[level].set(True))
+
+        start = jnp.zeros((4, 0), jnp.int32), jnp.zeros(rule.length, bool)
+        tree, (_, scored) = grow_tree(
+            rule,
+            counted,
+            start,
+            jnp.zeros((4,), jnp.int32),
+            warp=make_warp(1.0),
+            keys=row_keys(0, jnp.arange(4)),
+        )
+        valid = np.asarray(tree.valid)
+        nodes = [valid[:, rule.shape.level(level)].any() for level in range(rule.length)]
+        assert np.asarray(scored).tolist() == nodes
+        levels_seen.add(sum(nodes))
+    assert len(levels_seen) > 1
+
+
 def test_every_tree_is_enumerated_once():
     for rule, instance in itertools.product(_RULES, _INSTANCES):
         trees = drawn_trees(rule, instance.draft)

@@ -43,6 +43,13 @@ def test_the_draft_passes_of_a_method(name):
 
 
 def test_unknown_passes_give_no_mbsu():
-    method = rsd_jax.build_method("dynamic", length=3, lookup=2)
-    (part,) = decoding_parts([_measured(method)], *tiny.pair())
-    assert (part.drafted, part.mbsu) == (None, None)
+    for name, options in (
+        ("dynamic", {"length": 3, "lookup": 2}),
+        (
+            "dyspec",
+            {"width": 2, "length": 3, "threshold": 0.1},
+        ),  # passes of empty levels are skipped
+    ):
+        method = rsd_jax.build_method(name, **options)
+        (part,) = decoding_parts([_measured(method)], *tiny.pair())
+        assert (part.drafted, part.mbsu) == (None, None)

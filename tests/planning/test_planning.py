@@ -10,6 +10,7 @@ from rsd_jax.core.tree import TreeShape
 from rsd_jax.engine.job import prepare
 from rsd_jax.engine.methods import lossless_verifiers
 from rsd_jax.engine.request import Request
+from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.expected import expected_run
 from rsd_jax.planning import BlockCosts, measure_costs, plan_tree, rank_acceptance
 from rsd_jax.planning.acceptance import wide_tree
@@ -99,6 +100,19 @@ def test_seconds_between_and_beyond_the_measured_sizes():
     shape = TreeShape.from_parents((-1, 0, 0, 0, 0, 1, 1, 2, 2, 3))
     np.testing.assert_allclose(costs.block_seconds(shape), 2.0 + 3.0 + 80.0)
     np.testing.assert_allclose(costs.block_seconds(TreeShape.from_branching((1,))), 2.0 + 15.0)
+
+
+def test_a_threshold_keeps_the_nodes_that_raise_the_rate():
+    # The target's pass takes 10 s and 2 s more for each node, a draft pass 1 s.
+    costs = BlockCosts(np.asarray([1, 64]), np.asarray([1.0, 1.0]), np.asarray([10.0, 136.0]))
+    assert costs.threshold(width=1, length=6) == pytest.approx((1.0 + 2.0) / 10.0)
+    assert costs.threshold(width=4, length=6) == pytest.approx((0.25 + 2.0) / 10.0)
+    accepted = np.asarray([0.9, 0.7, 0.5, 0.39, 0.35, 0.1])  # the paths of a chain
+    rates = [(1.0 + accepted[:k].sum()) / (10.0 + 3.0 * k) for k in range(7)]
+    bound = costs.threshold(width=1, length=6, tokens_per_second=max(rates))
+    assert (accepted > bound).sum() == np.argmax(rates)
+    with pytest.raises(ConfigError, match="tokens_per_second=0 must be positive"):
+        costs.threshold(width=1, length=6, tokens_per_second=0)
 
 
 _PARENTS = (-1, 0, 0, 0, 1, 1, 3)  # "3-2.0.1": several widths, a leaf between nodes with children
