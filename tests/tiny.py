@@ -21,8 +21,7 @@ METHODS = {
     "rsd_c": {"branching": (2, 2)},
     "rsd_s": {"width": 3, "length": 2},
     "dyspec": {"width": 3, "length": 2, "threshold": 0.1},
-    "beam": {"width": 3, "length": 2},
-    "mixed_beam": {"width": 3, "length": 2},
+    "mixed_beam": {"width": 3, "length": 2, "threshold": 0.1},
     "rsd_s+3": {"width": 3, "length": 2, "lookup": 3},
     "static": {"parents": (-1, 0, 0, 0, 1, 3, 3)},
     "self_rsd_s": {"width": 3, "length": 2},
@@ -39,8 +38,8 @@ SELF_DRAFTING = ("self_rsd_s", "swift")
 WITHOUT_MODEL = ("ar", "lookup")
 DRAFTING = tuple(name for name in METHODS if name not in (*WITHOUT_MODEL, *SELF_DRAFTING))
 """Methods that draft with a draft model."""
-WHOLE_TREES = tuple(name for name in DRAFTING if name != "dyspec")
-"""Those whose likeliest path is drafted to its end; a threshold may leave slots of it empty."""
+WHOLE_TREES = tuple(name for name in DRAFTING if name not in ("dyspec", "mixed_beam"))
+"""Those that draw whole paths: a threshold may leave slots empty."""
 
 _SKIPS = np.asarray([[False, False], [False, True]])
 

@@ -105,6 +105,13 @@ class Drafter(abc.ABC):
         """Passes of the draft in a block; None if their number depends on the data."""
         return self.shape.depth if self.needs_draft_model or self.needs_skips else 0
 
+    def passes_of(self, depth: jax.Array) -> jax.Array:
+        """Draft passes of blocks whose trees have these depths, i32[B]; for `DecodeStats.drafted`.
+
+        By default one pass per level. Each row counts as if decoded alone.
+        """
+        return depth
+
     @property
     def distinct_siblings(self) -> int:
         """Least size of a vocabulary, so that the children of a node can be distinct if needed."""

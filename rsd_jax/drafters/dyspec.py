@@ -1,18 +1,17 @@
 """DySpec, level by level: slots go where the draft expects acceptance (Xiong et al. 2024)."""
 
 import dataclasses
-import itertools
-import math
 from collections.abc import Iterator
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rsd_jax.core.sampling import gumbel_top_k
 from rsd_jax.core.tree import SiblingLaw
-from rsd_jax.drafters.priority_tree import Contenders, PriorityTree
-from rsd_jax.drafters.tree_law import Levels, Prefix, Table, ordered_samples, prefix_row
+from rsd_jax.drafters.priority_tree import Contenders, PriorityTree, Siblings
+from rsd_jax.drafters.tree_law import ordered_samples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,37 +55,10 @@ class DySpecTree(PriorityTree):
         priority = value + jnp.log(jnp.maximum(1.0 - before, 0.0))
         return Contenders(tokens, own, jnp.where(jnp.isfinite(scores), priority, -jnp.inf))
 
-    def drawn_levels(self, draft: Table) -> Iterator[tuple[float, Levels]]:
-        vocab = draft[0].shape[-1]
-        trees: dict[Levels, float] = {(((),),): 1.0}
-        values: dict[Prefix, float] = {(): 1.0}
-        for laws in draft[: self.length]:
-            grown: dict[Levels, float] = {}
-            for levels, probability in trees.items():
-                nodes = [node for node in levels[-1] if node is not None]
-                rows = [laws[prefix_row(node, vocab)] for node in nodes]
-                for node, law in zip(nodes, rows, strict=True):
-                    values |= {(*node, x): values[node] * law[x] for x in range(vocab)}
-                for choice in itertools.product(*(ordered_samples(q, self.width) for q in rows)):
-                    chosen = [tokens for _, tokens in choice]
-                    below = self._kept(nodes, chosen, values)
-                    weight = math.prod(p for p, _ in choice)
-                    tree = (*levels, below)
-                    grown[tree] = grown.get(tree, 0.0) + probability * weight
-            trees = grown
-        for levels, probability in trees.items():
-            yield probability, levels
-
-    def _kept(
-        self, nodes: list[Prefix], chosen: list[Prefix], values: dict[Prefix, float]
-    ) -> tuple[Prefix | None, ...]:
-        """The level below `nodes` whose draws are `chosen`."""
-        slots: list[tuple[float, Prefix]] = []
-        for node, tokens in zip(nodes, chosen, strict=True):
-            priority = values[node]
+    def siblings(self, law: np.ndarray) -> Iterator[tuple[float, Siblings]]:
+        for probability, tokens in ordered_samples(law, self.width):
+            left, children = 1.0, []
             for x in tokens:
-                slots.append((priority, (*node, x)))
-                priority -= values[(*node, x)]
-        slots.sort(key=lambda slot: -slot[0])
-        kept = [child for priority, child in slots[: self.width] if priority > self.threshold]
-        return (*kept, *[None] * (self.width - len(kept)))
+                children.append((left, x))
+                left -= float(law[x])
+            yield probability, children

@@ -149,8 +149,11 @@ class RuleDrafter(Drafter):
 
     @property
     def draft_passes(self) -> int | None:
-        # `grow_tree` skips the passes of empty levels.
         return None if self.rule.pass_widths else super().draft_passes
+
+    def passes_of(self, depth: jax.Array) -> jax.Array:
+        # The pass over the last level that has nodes finds that the next one has none.
+        return jnp.minimum(depth + 1, self.shape.depth) if self.rule.pass_widths else depth
 
 
 def _noise_of_levels(
@@ -163,24 +166,13 @@ def _noise_of_levels(
     return [noise[:, end - n : end] for end, n in zip(ends, rows, strict=True)]
 
 
-def _score_unless_empty(
-    score: Callable[[Any], tuple[jax.Array, Any]], valid: jax.Array, carry: Any
-) -> tuple[jax.Array, Any]:
-    """Scores a level, unless no row of the batch has a node there; all logits are 0 then."""
-    logits = jax.eval_shape(score, carry)[0]
-
-    def skip(carry: Any) -> tuple[jax.Array, Any]:
-        return jnp.zeros(logits.shape, logits.dtype), carry
-
-    return jax.lax.cond(valid.any(), score, skip, carry)
-
-
 def grow_tree(
     rule: TreeRule,
     score_level: ScoreLevel,
     carry: Any,
     root: jax.Array,
     *,
+    active: jax.Array | None = None,
     warp: Warp,
     keys: jax.Array,
 ) -> tuple[DraftTree, Any]:
@@ -191,6 +183,7 @@ def grow_tree(
       score_level: the draft's logits for a level.
       carry: state of `score_level`, threaded through.
       root: i32[B], last committed tokens.
+      active: bool[B], all by default; the trees of other rows need not be whole.
       warp: of the draft.
       keys: key[B].
 
@@ -198,18 +191,25 @@ def grow_tree(
       the tree and the last carry.
     """
     shape, batch = rule.shape, root.shape[0]
+    active = jnp.ones((batch,), bool) if active is None else active
     tokens, valid = [root[:, None]], [jnp.ones((batch, 1), bool)]
     parents = [jnp.full((batch, 1), NO_NODE, jnp.int32)]
     scores = [jnp.zeros((batch, 1), jnp.float32)]
     child_laws = [jnp.zeros((batch, 1), jnp.int8)]  # the root's entry is never read
-    laws, rule_carry = [], rule.start(batch)
+    laws: list[jax.Array] = []
+    rule_carry = rule.start(batch)
     visible: jax.Array | np.ndarray = root_visibility(shape)
     noise: list[jax.Array] = []
     for level in range(shape.depth):
         with jax.named_scope(f"draft_level_{level}"):
             score = functools.partial(score_level, level, tokens[-1], jnp.asarray(visible))
             if level and rule.pass_widths:
-                logits, carry = _score_unless_empty(score, valid[-1], carry)
+                # Without a node in any row the pass is skipped; nothing reads these laws.
+                none = jnp.zeros((batch, shape.widths[level], laws[0].shape[-1]), laws[0].dtype)
+                needed = (valid[-1] & active[:, None]).any()
+                logits, carry = jax.lax.cond(
+                    needed, score, lambda same, none=none: (none, same), carry
+                )
             else:
                 logits, carry = score(carry)
             logits = gather_logits(logits)

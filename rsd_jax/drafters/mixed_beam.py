@@ -1,8 +1,6 @@
 """A beam with one drawn child at each node, between the likeliest children."""
 
 import dataclasses
-import itertools
-import math
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -10,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsd_jax.core.sampling import exclude, gumbel_top_k
+from rsd_jax.core.sampling import exclude, gumbel_top_k, log1mexp
 from rsd_jax.core.tree import SiblingLaw
-from rsd_jax.drafters.priority_tree import Contenders, PriorityTree
-from rsd_jax.drafters.tree_law import Levels, Prefix, Table, prefix_row
+from rsd_jax.drafters.priority_tree import Contenders, PriorityTree, Siblings
 
 _DRAWN = 1  # rank of the drawn child among its siblings
 
@@ -37,6 +34,8 @@ class MixedBeam(PriorityTree):
 
     @property
     def sibling_laws(self) -> frozenset[SiblingLaw]:
+        if self.width <= _DRAWN:  # a chain of likeliest tokens
+            return frozenset({SiblingLaw.POINT, SiblingLaw.SINGLE})
         return frozenset({SiblingLaw.MIXED})
 
     def law_of_rank(self, rank: int) -> SiblingLaw:
@@ -54,7 +53,7 @@ class MixedBeam(PriorityTree):
         likeliest = fixed.own[..., :_DRAWN]
         left = jax.vmap(jax.vmap(exclude))(logprobs, fixed.tokens[..., 0])
         exists, drawn = gumbel_top_k(left, noise, 1)
-        rest = jnp.log(jnp.maximum(1.0 - jnp.exp(likeliest), 0.0))
+        rest = log1mexp(jnp.minimum(likeliest, 0.0))
         of_drawn = jnp.where(jnp.isfinite(exists), jnp.minimum(likeliest, rest), -jnp.inf)
         # The likeliest tokens without the first and the drawn one, which may be none of them.
         is_drawn = fixed.tokens[..., _DRAWN:] == drawn
@@ -71,52 +70,12 @@ class MixedBeam(PriorityTree):
             children(fixed.priority, value + of_drawn),
         )
 
-    def drawn_levels(self, draft: Table) -> Iterator[tuple[float, Levels]]:
-        vocab = draft[0].shape[-1]
-        trees: dict[Levels, float] = {(((),),): 1.0}
-        values: dict[Prefix, float] = {(): 1.0}
-        for laws in draft[: self.length]:
-            grown: dict[Levels, float] = {}
-            for levels, probability in trees.items():
-                nodes = [node for node in levels[-1] if node is not None]
-                rows = [laws[prefix_row(node, vocab)] for node in nodes]
-                for node, law in zip(nodes, rows, strict=True):
-                    values |= {(*node, x): values[node] * law[x] for x in range(vocab)}
-                for choice in itertools.product(*map(self._siblings, rows)):
-                    slots = [
-                        (values[node] * priority, (*node, x))
-                        for node, (_, siblings) in zip(nodes, choice, strict=True)
-                        for priority, x in siblings
-                    ]
-                    slots.sort(key=lambda slot: -slot[0])
-                    kept = [path for priority, path in slots if priority > self.threshold]
-                    kept = kept[: self.width]
-                    tree = (*levels, (*kept, *[None] * (self.width - len(kept))))
-                    weight = probability * math.prod(p for p, _ in choice)
-                    grown[tree] = grown.get(tree, 0.0) + weight
-            trees = grown
-        for levels, probability in trees.items():
-            yield probability, levels
-
-    def _siblings(self, law: np.ndarray) -> list[tuple[float, list[tuple[float, int]]]]:
-        """Probability, and (priority, token) of all siblings in draw order, for every draw."""
+    def siblings(self, law: np.ndarray) -> Iterator[tuple[float, Siblings]]:
         first, *rest = np.argsort(-law, kind="stable").tolist()
-        mass = law[rest].sum()
-        if self.width <= _DRAWN or mass == 0.0:
-            return [(1.0, [(law[first], first)])]
-        return [
-            (
-                law[drawn] / mass,
-                [
-                    (law[first], first),
-                    (self._priority(law[first], law[drawn]), drawn),
-                    *((law[x], x) for x in rest if x != drawn),
-                ],
-            )
-            for drawn in rest
-            if law[drawn] > 0.0
-        ]
-
-    def _priority(self, likeliest: float, drawn: float) -> float:
-        """Of the drawn child at a node of value 1; the probability of its token must not count."""
-        return min(likeliest, 1.0 - likeliest)
+        q, left = float(law[first]), float(law[rest].sum())
+        if self.width <= _DRAWN or left == 0.0:
+            yield 1.0, [(q, first)]
+            return
+        for drawn in (x for x in rest if law[x] > 0.0):
+            others = [(float(law[x]), x) for x in rest if x != drawn]
+            yield law[drawn] / left, [(q, first), (min(q, 1.0 - q), drawn), *others]

@@ -149,7 +149,13 @@ class ModelDrafter(RuleDrafter, ModelState):
             )
 
         tree, scratch = grow_tree(
-            self.rule, score_level, state.scratch, root_tokens[:, 1], warp=warp, keys=keys
+            self.rule,
+            score_level,
+            state.scratch,
+            root_tokens[:, 1],
+            active=context.active,
+            warp=warp,
+            keys=keys,
         )
         return tree, dataclasses.replace(state, scratch=scratch)
 

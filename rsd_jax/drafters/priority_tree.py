@@ -1,7 +1,9 @@
 """Trees whose levels hold the slots with the highest priority."""
 
 import dataclasses
+import itertools
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -12,7 +14,11 @@ from rsd_jax.core.sampling import gumbel_top_k
 from rsd_jax.core.tree import MOST_NODES, SiblingLaw, TreeShape
 from rsd_jax.drafters.base import doubling_widths
 from rsd_jax.drafters.growth import Children, TreeRule
+from rsd_jax.drafters.tree_law import Levels, Prefix, Table, prefix_row
 from rsd_jax.errors import ConfigError, is_number, positive_integer
+
+Siblings = list[tuple[float, int]]
+"""Priority and token of the children of a node, in draw order."""
 
 
 class Contenders(NamedTuple):
@@ -33,8 +39,9 @@ class Contenders(NamedTuple):
 class PriorityTree(TreeRule):
     """Each level gets the W slots with the highest priority.
 
-    The value of a node is the probability of its path under the draft. The likeliest children have
-    their values as priorities; subclasses that draw children give these other ones.
+    The value of a node is the probability of its path under the draft. The priority
+    of a likeliest child is its value. A subclass that draws children gives a drawn child another
+    priority.
 
     Attributes:
       width: W.
@@ -114,3 +121,38 @@ class PriorityTree(TreeRule):
             laws=codes[index % most] if is_mixed else None,
         )
         return children, jnp.where(valid, values, -jnp.inf).astype(jnp.float32)
+
+    def drawn_levels(self, draft: Table) -> Iterator[tuple[float, Levels]]:
+        vocab = draft[0].shape[-1]
+        trees: dict[Levels, float] = {(((),),): 1.0}
+        values: dict[Prefix, float] = {(): 1.0}
+        for laws in draft[: self.length]:
+            grown: dict[Levels, float] = {}
+            for levels, probability in trees.items():
+                nodes = [node for node in levels[-1] if node is not None]
+                rows = [laws[prefix_row(node, vocab)] for node in nodes]
+                for node, law in zip(nodes, rows, strict=True):
+                    values |= {(*node, x): values[node] * law[x] for x in range(vocab)}
+                for choice in itertools.product(*map(self.siblings, rows)):
+                    slots = [
+                        (values[node] * priority, (*node, x))
+                        for node, (_, children) in zip(nodes, choice, strict=True)
+                        for priority, x in children
+                    ]
+                    slots.sort(key=lambda slot: -slot[0])
+                    kept = [path for priority, path in slots if priority > self.threshold]
+                    kept = kept[: self.width]
+                    tree = (*levels, (*kept, *[None] * (self.width - len(kept))))
+                    weight = probability * math.prod(p for p, _ in choice)
+                    grown[tree] = grown.get(tree, 0.0) + weight
+            trees = grown
+        for levels, probability in trees.items():
+            yield probability, levels
+
+    def siblings(self, law: np.ndarray) -> Iterator[tuple[float, Siblings]]:
+        """The children that a node of value 1 can have, as `contenders`, each with its probability.
+
+        Args:
+          law: f64[V], the draft's at the node.
+        """
+        yield 1.0, [(float(law[x]), int(x)) for x in np.argsort(-law, kind="stable")]

@@ -52,4 +52,12 @@ class SelfDrafter(RuleDrafter):
                 skips=params.skips,
             )
 
-        return grow_tree(self.rule, score_level, state, root, warp=warp, keys=keys)
+        return grow_tree(
+            self.rule,
+            score_level,
+            state,
+            root,
+            active=context.active,
+            warp=warp,
+            keys=keys,
+        )

@@ -156,8 +156,10 @@ def commit(
     new = jnp.where(context.active, result.num_accepted + 1, 0)
     target_cache = _commit_target(engine, state, tree, result, new)
     drafter = engine.drafter.commit(engine.models, state.drafter, context, tree, result)
+    depth = jnp.where(tree.valid, jnp.asarray(tree.shape.depths)[None], 0).max(axis=1)
+    passes = engine.drafter.passes_of(depth)
     return dataclasses.replace(
-        _commit_tokens(state, tree, result, block, failed, new),
+        _commit_tokens(state, passes, result, block, failed, new),
         target_cache=target_cache,
         drafter=drafter,
     )
@@ -206,7 +208,7 @@ def _commit_target(
 
 def _commit_tokens(
     state: DecodeState,
-    tree: DraftTree,
+    passes: jax.Array,
     result: VerifyResult,
     block: BlockTokens,
     failed: jax.Array,
@@ -228,13 +230,13 @@ def _commit_tokens(
         done=state.done | failed | (active & (any_eos | full)),
         hit_eos=state.hit_eos | hit_eos,
         failed_block=jnp.where(failed, state.stats.blocks, state.failed_block),
-        stats=_count(state.stats, tree, result, active, produced),
+        stats=_count(state.stats, passes, result, active, produced),
     )
 
 
 def _count(
     stats: DecodeStats,
-    tree: DraftTree,
+    passes: jax.Array,
     result: VerifyResult,
     active: jax.Array,
     produced: jax.Array,
@@ -245,10 +247,9 @@ def _count(
     live = active.astype(jnp.int32)
     depths = one_hot(result.num_accepted, stats.accepted_depths.shape[1])
     ranks = one_hot(result.ranks, stats.accepted_ranks.shape[1]).sum(axis=1, dtype=jnp.int32)
-    drafted = jnp.where(tree.valid, jnp.asarray(tree.shape.depths)[None], 0).max(axis=1)
     return DecodeStats(
         blocks=stats.blocks + live,
-        drafted=stats.drafted + drafted * live,
+        drafted=stats.drafted + passes * live,
         produced=stats.produced + produced,
         accepted_depths=stats.accepted_depths + depths * live[:, None],
         accepted_ranks=stats.accepted_ranks + ranks * live[:, None],

@@ -17,7 +17,7 @@ class GenerateStats:
 
     Attributes:
       blocks: i32[B], blocks, which are target calls.
-      drafted: i32[B], depths of the drafted trees, summed over blocks: the row's draft passes.
+      drafted: i32[B], draft passes of the row's blocks, see `Drafter.passes_of`.
       produced: i32[B], tokens produced; the last block counts whole unless EOS cut it.
       accepted_depths: i32[B, D + 1], entry d counts the blocks with d accepted nodes.
       accepted_ranks: i32[B, K], entry k counts the accepted nodes of which k earlier siblings

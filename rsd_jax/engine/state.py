@@ -35,7 +35,7 @@ class DecodeStats:
 
     Attributes:
       blocks: i32[B], blocks, which are target calls.
-      drafted: i32[B], depths of the drafted trees, summed over blocks: the row's draft passes.
+      drafted: i32[B], draft passes of the row's blocks, see `Drafter.passes_of`.
       produced: i32[B], tokens produced: accepted + 1 of every block, cut at EOS but not at
         max_new_tokens (docs/methods.md), so that produced / blocks is the block
         efficiency.

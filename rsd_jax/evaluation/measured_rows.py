@@ -8,7 +8,7 @@ import numpy as np
 
 from rsd_jax.core.skips import start_set
 from rsd_jax.core.types import LanguageModel, LoadedModel
-from rsd_jax.drafters import RuleDrafter, WithLookup
+from rsd_jax.drafters import WithLookup
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.request import Sampling
 from rsd_jax.evaluation.break_even import warn_if_far_below
@@ -154,8 +154,8 @@ def _draft_cost(
         ratio = _skipping_ratio(target)
     passes = drafter.draft_passes
     if passes is None:
-        # Of a tree with a merged chain or with empty levels only the depth is counted.
-        counted = None if isinstance(drafter, (WithLookup, RuleDrafter)) else stats.drafted
+        # Of a tree with a merged chain only the depth is counted, and not the passes.
+        counted = None if isinstance(drafter, WithLookup) else stats.drafted
     else:
         counted = passes * stats.blocks
     values: dict[str, Any] = {"bytes_ratio": ratio}

@@ -31,7 +31,7 @@ class BlockTimes:
       draft, score, verify, commit: phases, each as a separate program, dispatch included.
       block: one block of the fused loop.
       forwards: only the model passes of a block, in a loop like the fused loop; None for methods
-        that draft with the target, as their passes have no fixed number or width.
+        whose passes have no fixed number or width, and for those that draft with the target.
       outside: fraction of the fused block that is not spent in model passes: the median over pairs
         of `forwards` and `block` measured right after one another. Noise can make it negative.
         None without `forwards`.
@@ -135,7 +135,7 @@ class TimedMethod:
             "verify": lambda: _seconds(programs.verify, engine, scored, tree, logits, options),
             "commit": commit,
         }
-        if not engine.drafter.needs_skips:
+        if not engine.drafter.needs_skips and engine.drafter.pass_widths is None:
             steps, blocks = self._steps, int(self._steps)
             measures["forwards"] = lambda: _seconds(forwards, engine, params, state, steps) / blocks
         return measures

@@ -62,17 +62,20 @@ class BlockCosts:
     def threshold(
         self, *, width: int, length: int, tokens_per_second: float | None = None
     ) -> float:
-        """The probability of acceptance above which a node is worth its seconds.
+        """An estimate of the probability above which a node is worth its seconds.
 
-        A node that is accepted with probability v adds v tokens, and seconds to the passes of both
-        models. It raises the rate if v over these seconds is above the rate without the node. For
-        the option `threshold` of `dyspec`, `beam` and `mixed_beam`.
+        A node that is accepted with probability v adds v tokens and some seconds. It raises the
+        rate if v over these seconds is above the rate without the node. For the option `threshold`
+        of `dyspec`, `beam` and `mixed_beam`, which take the draft's probability for v.
+
+        A level's draft pass is shared out among its nodes, although it takes as long for fewer, and
+        the target's seconds are taken as rising evenly, although passes have few widths. A result
+        of 1 or more says that no node pays.
 
         Args:
-          width, length: of the tree. The seconds of a node are those of a draft pass over a level,
-            divided by the nodes of the level, and the mean increase of the target's pass per node.
-          tokens_per_second: the rate to raise, by default that of autoregressive decoding. Of the
-            best threshold, the rate is the one that it leads to.
+          width, length: of the tree.
+          tokens_per_second: the rate to raise, of one row; by default that of autoregressive
+            decoding. At the best threshold it is the rate that the threshold leads to.
 
         Raises:
           ConfigError: a number is not positive.

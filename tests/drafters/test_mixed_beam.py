@@ -12,10 +12,13 @@ from rsd_jax.core.tree import SiblingLaw
 from rsd_jax.core.warp import make_warp
 from rsd_jax.drafters import TREE_RULES, Beam, MixedBeam
 from rsd_jax.drafters.growth import grow_tree
+from rsd_jax.drafters.priority_tree import Contenders, PriorityTree
 from rsd_jax.engine.methods import lossless_verifiers, method_of_tree
+from rsd_jax.testing.drawn_trees import drawn_trees
 from rsd_jax.testing.enumeration import assert_lossless, total_variations
 from rsd_jax.testing.instances import KINDS, log_tables, random_instances, table_score_level
-from rsd_jax.testing.monte_carlo import sample_trees
+from rsd_jax.testing.monte_carlo import sample_trees, tree_counts
+from rsd_jax.testing.statistics import chi_square
 from rsd_jax.testing.validation import validate_tree
 from rsd_jax.verifiers import VERIFIERS
 
@@ -27,24 +30,28 @@ _VERIFIERS = ("recursive_rejection", "match", "traversal", "coupling")
 class Pairs(MixedBeam):
     """No mutant: nodes have no more children than the likeliest and the drawn one."""
 
-    def _siblings(self, law):
-        return [(p, children[:2]) for p, children in super()._siblings(law)]
+    def siblings(self, law):
+        for probability, children in super().siblings(law):
+            yield probability, [children[0], *(self.drawn(law, child) for child in children[1:2])]
+
+    def drawn(self, law, child):
+        return child
 
 
 @dataclasses.dataclass(frozen=True)
 class RankedByItsToken(Pairs):
     """The mutant: the drawn child has the probability of its token as its priority."""
 
-    def _priority(self, likeliest, drawn):
-        return drawn
+    def drawn(self, law, child):
+        return law[child[1]], child[1]
 
 
 @dataclasses.dataclass(frozen=True)
 class DroppedAfterALook(Pairs):
     """The mutant: a drawn token that the draft gives less than a quarter is dropped."""
 
-    def _priority(self, likeliest, drawn):
-        return super()._priority(likeliest, drawn) if drawn >= 0.25 else 0.0
+    def drawn(self, law, child):
+        return child if law[child[1]] >= 0.25 else (0.0, child[1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +60,18 @@ class NotConditioned(Pairs):
 
     def law_of_rank(self, rank):
         return SiblingLaw.IID if rank == 1 else SiblingLaw.POINT
+
+
+@dataclasses.dataclass(frozen=True)
+class OthersAreNotSkipped(MixedBeam):
+    """The mutant of the program: a likeliest token stays where it is also the drawn one."""
+
+    def contenders(self, logprobs, value, noise):
+        right = super().contenders(logprobs, value, noise)
+        fixed = PriorityTree.contenders(self, logprobs, value, None)
+        return Contenders(
+            *(r.at[..., 2:].set(f[..., 2:]) for r, f in zip(right, fixed, strict=True))
+        )
 
 
 @pytest.mark.parametrize("rule", _RULES, ids=str)
@@ -71,6 +90,15 @@ def test_mutants_are_caught(mutant):
         print(f"{mutant.__name__}, {name}: TV {np.round(np.sort(tv)[::-1], 3)}")
         assert tv.max() > 0.05  # where drawn children compete for the slots of a level
         assert assert_lossless(VERIFIERS[name](), Pairs(2, 2), instances) < 1e-12
+
+
+def test_a_wrong_program_is_caught_by_the_law_of_its_trees():
+    rule, (instance,) = OthersAreNotSkipped(3, 2, 0.1), random_instances(3, 2, 1, seed=2)
+    trees = drawn_trees(MixedBeam(3, 2, 0.1), instance.draft)
+    for wrong, passed in ((rule, False), (MixedBeam(3, 2, 0.1), True)):
+        counts = tree_counts(trees, sample_trees(wrong, instance.draft))
+        law = np.append(trees.probability, 0.0)
+        assert chi_square(counts, law, false_alarm=1e-6).passed == passed
 
 
 def test_slots_are_the_best_of_all_candidates():

@@ -36,6 +36,9 @@ V = 3
 
 _RULES = (
     *small_parts.largest_of_each_rule(),
+    TREE_RULES["dyspec"](2, 2, 0.3),
+    TREE_RULES["beam"](3, 2, 0.15),
+    TREE_RULES["mixed_beam"](3, 2, 0.1),
     CandidateTrees(2, 0.3, (0.7, 0.4), (1, 2, 3), (1, 2, 3)),
     LikeliestFirst(2),
 )

@@ -111,11 +111,12 @@ SETUPS = (
     Setup("rsd_c", records=True),
     Setup("static/coupling", batch=2, top_p=True, records=True),
     Setup("rsd_s", batch=4, greedy=True),
-    Setup("dyspec/traversal", "float64", 2, top_p=True),
+    Setup("mixed_beam/traversal", "float64", 2, top_p=True),
     Setup("rsd_s+3/match", top_p=True),
     Setup("self_rsd_s", batch=4, greedy=True),
     Setup("swift"),
     Setup("lookup/coupling", batch=2, top_p=True),
 )
-"""Together every method, verifier, kind of tree, dtype, size of a batch and warp. Five of them are
-programs of other tests too (`engine/test_identity.py`, `test_rows.py`)."""
+"""Together every method of `tests.tiny` but `dyspec`, which grows trees as `mixed_beam` does, and
+every verifier, kind of tree, dtype, size of a batch and warp. Five of them are programs of other
+tests too (`engine/test_identity.py`, `test_rows.py`)."""

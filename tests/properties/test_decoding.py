@@ -79,7 +79,7 @@ def in_float(setup):
 
 
 def test_the_setups_have_every_part():
-    assert {setup.method.partition("/")[0] for setup in SETUPS} == set(tiny.METHODS)
+    assert {setup.method.partition("/")[0] for setup in SETUPS} == set(tiny.METHODS) - {"dyspec"}
     methods = [tiny.method(setup.method) for setup in SETUPS if setup.method != "ar"]
     assert {method.verifier_name for method in methods} == set(VERIFIERS)
     assert {setup.dtype for setup in SETUPS} == {"float32", "bfloat16", "float64"}
