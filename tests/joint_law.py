@@ -30,8 +30,7 @@ METHODS = {
     "mixed_beam": {"width": 3, "length": 2, "threshold": 0.1},
     "rsd_c+2": {"branching": (2, 1), "lookup": 2},
     "static": {"parents": (-1, 0, 0, 1, 2, 2)},
-    "dyspec+2": {"width": 2, "length": 3, "threshold": 0.4, "lookup": 2},
-    "self_beam": {"width": 2, "length": 3, "threshold": 0.3},
+    "self_beam": {"width": 2, "length": 2, "threshold": 0.1},
     "self_rsd_c": {"branching": (2, 2)},
     # The vocabulary has three tokens. With these values every class of confidence occurs, and so do
     # both ways to stop.

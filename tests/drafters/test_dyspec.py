@@ -11,7 +11,13 @@ import pytest
 import rsd_jax
 from rsd_jax.core.sampling import row_keys
 from rsd_jax.core.warp import make_warp
-from rsd_jax.drafters import DySpecTree, ModelDrafter, SelfDrafter
+from rsd_jax.drafters import (
+    DySpecTree,
+    LookupDrafter,
+    ModelDrafter,
+    SelfDrafter,
+    WithLookup,
+)
 from rsd_jax.drafters.growth import grow_tree
 from rsd_jax.drafters.tree_law import ordered_samples
 from rsd_jax.engine.methods import lossless_verifiers, method_of_tree
@@ -160,6 +166,38 @@ def test_empty_slots_make_the_pass_narrow():
     assert (drafted(pruned) < 3).all()
     lengths = [[len(row) for row in result.tokens] for result in (full, pruned)]
     assert lengths == [[24] * 4] * 2
+
+
+@dataclasses.dataclass(frozen=True)
+class NeverSkips(DySpecTree):
+    """The same trees; every level is scored, and the target pass takes all slots."""
+
+    pass_widths = None
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("kind", ["model", "self", "model+2"])
+def test_skipped_passes_change_no_token(kind, temperature):
+    """In a batch whose rows end at different times."""
+    target, draft = tiny.pair()
+    tokens, passes = [], []
+    for rule in (DySpecTree(2, 4, 0.4), NeverSkips(2, 4, 0.4)):
+        drafter = SelfDrafter(rule) if kind == "self" else ModelDrafter(rule)
+        if kind == "model+2":
+            drafter = WithLookup(drafter, LookupDrafter(2, longest=3, shortest=1))
+        result = rsd_jax.generate(
+            rsd_jax.Method("dyspec", drafter, VERIFIERS["recursive_rejection"]()),
+            target,
+            None if kind == "self" else draft,
+            tiny.PROMPTS,
+            max_new_tokens=[8, 24, 16, 24],
+            temperature=temperature,
+            skips=np.asarray([[False, False], [False, True]]) if kind == "self" else None,
+        )
+        tokens.append(result.tokens)
+        passes.append((result.stats.drafted / result.stats.blocks).mean())
+    assert tokens[0] == tokens[1]
+    assert kind == "model+2" or passes[0] < 4.0  # of these only the depth is counted
 
 
 def test_empty_levels_are_not_scored():
