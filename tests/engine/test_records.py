@@ -108,16 +108,18 @@ def _check_probabilities(record, nodes, contexts, drafts):
     np.testing.assert_allclose(
         record.target_probs[nodes], _laws(0, before)[each, tokens], atol=1e-5
     )
+    own = record.draft_probs.astype(np.float64)  # 1 for a point mass, whatever the draft's law
     if drafts:
+        own[nodes] = _laws(1, before)[each, tokens]
         is_point = [record.drawn[node] == "point" for node in nodes]
-        expected = np.where(is_point, 1.0, _laws(1, before)[each, tokens])
+        expected = np.where(is_point, 1.0, own[nodes])
         np.testing.assert_allclose(record.draft_probs[nodes], expected, atol=1e-5)
     for node in nodes:
         earlier = [n for n in nodes if n < node and record.parents[n] == record.parents[node]]
         left = 1.0
         if record.drawn[node] == "without_replacement":
-            left -= record.draft_probs[earlier].astype(np.float64).sum()
-        expected = 1.0 if record.drawn[node] == "point" else record.draft_probs[node] / left
+            left -= own[earlier].sum()
+        expected = 1.0 if record.drawn[node] == "point" else own[node] / left
         assert record.drawn_probs[node] == pytest.approx(expected, rel=1e-3)
 
 
