@@ -39,7 +39,8 @@ WITHOUT_MODEL = ("ar", "lookup")
 DRAFTING = tuple(name for name in METHODS if name not in (*WITHOUT_MODEL, *SELF_DRAFTING))
 """Methods that draft with a draft model."""
 WHOLE_TREES = tuple(name for name in DRAFTING if name not in ("dyspec", "mixed_beam"))
-"""Those that draw whole paths: a threshold may leave slots empty."""
+"""Those that accept whole trees if the draft is the target: a threshold may leave slots empty, and
+a likeliest token may be the wrong one."""
 
 _SKIPS = np.asarray([[False, False], [False, True]])
 

@@ -29,7 +29,8 @@ from rsd_jax.drafters.tree_law import Levels, Table, trees_of_a_shape
 ScoreLevel = Callable[[int, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 """(level, tokens i32[B, w], visible bool[B or 1, w, N], carry) to (logits f32[B, w, V], carry).
 
-Called once for each level above the leaves, from the root down."""
+Called once for each level above the leaves, from the root down. For rules with `pass_widths` a
+level without nodes is skipped, so below the root the carry keeps its shapes."""
 
 
 @struct.dataclass
@@ -166,6 +167,26 @@ def _noise_of_levels(
     return [noise[:, end - n : end] for end, n in zip(ends, rows, strict=True)]
 
 
+def _score_if(
+    needed: jax.Array,
+    score: Callable[[Any], tuple[jax.Array, Any]],
+    carry: Any,
+    law: jax.Array,
+    width: int,
+) -> tuple[jax.Array, Any]:
+    """Scores a level, or skips the pass: all logits are 0 then, and nothing reads them.
+
+    Args:
+      needed: bool[], whether the level has a node.
+      score: maps the carry to logits and the next carry, which has the same shapes.
+      carry: see `grow_tree`.
+      law: f32[B, 1, V] of the root, whose dtype and vocabulary all levels have.
+      width: slots of the level.
+    """
+    none = jnp.zeros((law.shape[0], width, law.shape[-1]), law.dtype)
+    return jax.lax.cond(needed, score, lambda same: (none, same), carry)
+
+
 def grow_tree(
     rule: TreeRule,
     score_level: ScoreLevel,
@@ -204,12 +225,8 @@ def grow_tree(
         with jax.named_scope(f"draft_level_{level}"):
             score = functools.partial(score_level, level, tokens[-1], jnp.asarray(visible))
             if level and rule.pass_widths:
-                # Without a node in any row the pass is skipped; nothing reads these laws.
-                none = jnp.zeros((batch, shape.widths[level], laws[0].shape[-1]), laws[0].dtype)
                 needed = (valid[-1] & active[:, None]).any()
-                logits, carry = jax.lax.cond(
-                    needed, score, lambda same, none=none: (none, same), carry
-                )
+                logits, carry = _score_if(needed, score, carry, laws[0], shape.widths[level])
             else:
                 logits, carry = score(carry)
             logits = gather_logits(logits)

@@ -3,24 +3,20 @@
 import dataclasses
 import itertools
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsd_jax.core.sampling import row_keys
 from rsd_jax.core.tree import SiblingLaw
-from rsd_jax.core.warp import make_warp
 from rsd_jax.drafters import TREE_RULES, Beam, ModelDrafter
-from rsd_jax.drafters.growth import grow_tree
 from rsd_jax.engine.methods import lossless_verifiers, method_of_tree
 from rsd_jax.testing.decisions import make_problem
 from rsd_jax.testing.drawn_trees import drawn_trees
 from rsd_jax.testing.enumeration import assert_lossless, laws_of_stops, total_variations
-from rsd_jax.testing.instances import KINDS, log_tables, random_instances, table_score_level
+from rsd_jax.testing.instances import KINDS, random_instances
 from rsd_jax.testing.optimum.standings import tokens_per_block
 from rsd_jax.testing.validation import validate_tree
 from rsd_jax.verifiers import VERIFIERS
+from tests.drafters.growing import grown
 
 _RULES = (Beam(2, 2), Beam(3, 2, 0.15), Beam(1, 3, 0.4))
 _DENSE = KINDS.index("dense")
@@ -33,18 +29,6 @@ class TakenForDrawn(Beam):
     @property
     def sibling_laws(self) -> frozenset[SiblingLaw]:
         return frozenset({SiblingLaw.WITHOUT_REPLACEMENT})
-
-
-def _grown(rule, draft, temperature: float, seed: int = 0):
-    tree, _ = grow_tree(
-        rule,
-        table_score_level(rule.shape, log_tables(draft)),
-        jnp.zeros((1, 0), jnp.int32),
-        jnp.zeros((1,), jnp.int32),
-        warp=make_warp(temperature),
-        keys=row_keys(seed, jnp.arange(1)),
-    )
-    return jax.device_get(tree)
 
 
 @pytest.mark.parametrize("rule", _RULES[1:], ids=str)
@@ -91,7 +75,7 @@ def test_paths_are_the_likeliest_and_depend_on_no_seed():
     instances = random_instances(5, 2, 2 * len(KINDS), seed=3)[_DENSE :: len(KINDS)]
     for instance, threshold in itertools.product(instances, (0.0, 0.1)):
         rule = Beam(3, 2, threshold)
-        tree, other = _grown(rule, instance.draft, 1.0), _grown(rule, instance.draft, 1.0, seed=7)
+        tree, other = grown(rule, instance.draft, 1.0), grown(rule, instance.draft, 1.0, seed=7)
         first, second = instance.draft
         chosen = np.argsort(-first[0])[:3]
         assert tree.valid[0, 1:4].tolist() == (first[0][chosen] > threshold).tolist()
@@ -112,7 +96,7 @@ def test_paths_are_the_likeliest_and_depend_on_no_seed():
 def test_at_zero_temperature_three_rules_draft_one_tree():
     (instance,) = random_instances(5, 3, 1, seed=2)
     beam, *others = (
-        _grown(TREE_RULES[name](3, 3), instance.draft, 0.0)
+        grown(TREE_RULES[name](3, 3), instance.draft, 0.0)
         for name in ("beam", "stochastic_beam", "dyspec")
     )
     for other in others:

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -29,6 +28,7 @@ from rsd_jax.testing.monte_carlo import sample_trees
 from rsd_jax.testing.validation import validate_tree
 from rsd_jax.verifiers import VERIFIERS
 from tests import tiny
+from tests.drafters.growing import grown
 
 _RULES = (DySpecTree(2, 2), DySpecTree(2, 2, 0.3), DySpecTree(3, 1, 0.2), DySpecTree(1, 3, 0.4))
 _INSTANCES = random_instances(3, 3, 2 * len(KINDS), seed=5)
@@ -102,15 +102,7 @@ def test_greedy_trees_hold_the_likeliest_paths():
     (instance,) = random_instances(5, 2, 1, seed=3)
     for threshold in (0.0, 0.1):
         rule = DySpecTree(3, 2, threshold)
-        tree, _ = grow_tree(
-            rule,
-            table_score_level(rule.shape, log_tables(instance.draft)),
-            jnp.zeros((1, 0), jnp.int32),
-            jnp.zeros((1,), jnp.int32),
-            warp=make_warp(0.0),
-            keys=row_keys(0, jnp.arange(1)),
-        )
-        tree = jax.device_get(tree)
+        tree = grown(rule, instance.draft, 0.0)
         first = np.sort(instance.draft[0][0])[::-1]
         valid = tree.valid[0, 1:4]
         np.testing.assert_allclose(np.exp(tree.scores[0, 1:4]), first[:3], rtol=1e-5)
@@ -201,7 +193,8 @@ def test_skipped_passes_change_no_token(kind, temperature):
 
 
 def test_empty_levels_are_not_scored():
-    rule, instances = DySpecTree(2, 3, 0.7), random_instances(3, 3, 2 * len(KINDS), seed=5)
+    """Rows that are done do not count."""
+    rule, instances = DySpecTree(1, 3, 0.5), random_instances(3, 3, 2 * len(KINDS), seed=5)
     levels_seen = set()
     for instance in instances:
         score = table_score_level(rule.shape, log_tables(instance.draft))
@@ -210,17 +203,18 @@ def test_empty_levels_are_not_scored():
             logits, tokens = score(level, tokens, visible, carry[0])
             return logits, (tokens, carry[1].at[level].set(True))
 
-        start = jnp.zeros((4, 0), jnp.int32), jnp.zeros(rule.length, bool)
+        start = jnp.zeros((32, 0), jnp.int32), jnp.zeros(rule.length, bool)
         tree, (_, scored) = grow_tree(
             rule,
             counted,
             start,
-            jnp.zeros((4,), jnp.int32),
+            jnp.zeros((32,), jnp.int32),
+            active=jnp.arange(32) == 0,
             warp=make_warp(1.0),
-            keys=row_keys(0, jnp.arange(4)),
+            keys=row_keys(0, jnp.arange(32)),
         )
         valid = np.asarray(tree.valid)
-        nodes = [valid[:, rule.shape.level(level)].any() for level in range(rule.length)]
+        nodes = [valid[0, rule.shape.level(level)].any() for level in range(rule.length)]
         assert np.asarray(scored).tolist() == nodes
         levels_seen.add(sum(nodes))
     assert len(levels_seen) > 1

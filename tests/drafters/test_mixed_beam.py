@@ -2,25 +2,21 @@
 
 import dataclasses
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsd_jax.core.sampling import row_keys
 from rsd_jax.core.tree import SiblingLaw
-from rsd_jax.core.warp import make_warp
 from rsd_jax.drafters import TREE_RULES, Beam, MixedBeam
-from rsd_jax.drafters.growth import grow_tree
 from rsd_jax.drafters.priority_tree import Contenders, PriorityTree
 from rsd_jax.engine.methods import lossless_verifiers, method_of_tree
 from rsd_jax.testing.drawn_trees import drawn_trees
 from rsd_jax.testing.enumeration import assert_lossless, total_variations
-from rsd_jax.testing.instances import KINDS, log_tables, random_instances, table_score_level
+from rsd_jax.testing.instances import KINDS, random_instances
 from rsd_jax.testing.monte_carlo import sample_trees, tree_counts
 from rsd_jax.testing.statistics import chi_square
 from rsd_jax.testing.validation import validate_tree
 from rsd_jax.verifiers import VERIFIERS
+from tests.drafters.growing import grown
 
 _RULES = (MixedBeam(3, 2, 0.1), MixedBeam(2, 3), MixedBeam(4, 1), MixedBeam(1, 2))
 _VERIFIERS = ("recursive_rejection", "match", "traversal", "coupling")
@@ -121,19 +117,8 @@ def test_slots_are_the_best_of_all_candidates():
 
 def test_at_zero_temperature_the_tree_is_that_of_the_beam():
     (instance,) = random_instances(5, 3, 1, seed=2)
-    trees = [
-        jax.device_get(
-            grow_tree(
-                rule,
-                table_score_level(rule.shape, log_tables(instance.draft)),
-                jnp.zeros((1, 0), jnp.int32),
-                jnp.zeros((1,), jnp.int32),
-                warp=make_warp(0.0),
-                keys=row_keys(0, jnp.arange(1)),
-            )[0]
-        )
-        for rule in (MixedBeam(3, 3, 0.01), Beam(3, 3, 0.01))
-    ]
+    rules = MixedBeam(3, 3, 0.01), Beam(3, 3, 0.01)
+    trees = [grown(rule, instance.draft, 0.0) for rule in rules]
     for field in ("tokens", "parents", "valid", "scores"):
         assert (getattr(trees[0], field) == getattr(trees[1], field)).all()
 
