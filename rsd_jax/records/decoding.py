@@ -67,6 +67,8 @@ class Decoding:
       intervals_over: what was resampled for rates: "prompts" (decoded one by one) or "batches", the
         prompts of one timed call.
         All other intervals are over prompts.
+      call_tokens, call_seconds: `tokens` and `seconds` of each timed call. Rows of one run and task
+        have the same calls in the same order, so any two methods can be paired.
       accepted_depths: number of blocks by accepted nodes, 0 to L.
       accepted_ranks: number of accepted nodes by rejected earlier siblings.
       compile_time: seconds for tracing and compiling, or for reading the compilation cache.
@@ -89,6 +91,8 @@ class Decoding:
     mbsu_interval: Interval | None = None
     bytes_ratio: BytesRatio | None = None
     intervals_over: str | None = None
+    call_tokens: list[int] | None = None
+    call_seconds: list[float] | None = None
     accepted_depths: list[int] | None = None
     accepted_ranks: list[int] | None = None
     compile_time: float | None = None
@@ -128,6 +132,8 @@ class Decoding:
             block_efficiency=metrics.block_efficiency(stats.produced, stats.blocks),
             block_efficiency_interval=interval(stats.produced, stats.blocks),
             intervals_over=INTERVALS_OVER[len(seconds) < len(stats.blocks)],
+            call_tokens=tokens.tolist(),
+            call_seconds=seconds.tolist(),
             accepted_depths=stats.accepted_depths.sum(axis=0).tolist(),
             accepted_ranks=stats.accepted_ranks.sum(axis=0).tolist(),
             **ratios | others,

@@ -95,6 +95,11 @@ def test_a_golden_run(finished):
         assert row.decoding.token_rate_ratio_interval is not None
         assert (row.kind, row.verifier) == ("decoding", own_verifier(row.method))
         assert (row.decoding.intervals_over, row.decoding.num_prompts) == ("prompts", 3)
+        assert (len(row.decoding.call_tokens), sum(row.decoding.call_tokens)) == (
+            3,
+            row.decoding.tokens,
+        )
+        assert sum(row.decoding.call_seconds) == pytest.approx(row.decoding.seconds)
         assert row.batch_size == 1
         assert (row.scores.accuracy_metric, row.scores.accuracy) == ("bleu", 0)
         assert row.scores.accuracy_ratio is None  # over a score of 0

@@ -50,6 +50,8 @@ _FIELDS = dict(
     accepted_ranks=[15, 3],
     bytes_ratio={"r": 0.1, "r_bytes": 0.08},
     intervals_over="prompts",
+    call_tokens=[12, 8, 10],
+    call_seconds=[0.5, 0.6, 0.4],
 )
 _TIMING = dict(phase_times={"draft": 0.1}, t_ar=0.1, t_block=0.2, realised_fraction=0.9)
 _GAINS = {"recursive_rejection": {"recursive_rejection": 1.0, "coupling": 1.1}}
