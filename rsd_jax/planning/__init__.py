@@ -5,6 +5,7 @@ from rsd_jax.planning.against import Held, against
 from rsd_jax.planning.calibrate import calibrate
 from rsd_jax.planning.calibration import Calibration, Conditions, Expected, load_calibration
 from rsd_jax.planning.costs import BlockCosts, measure_costs
+from rsd_jax.planning.oracle import Reached, Share, reached
 from rsd_jax.planning.plan import Plan, plan_tree
 
 __all__ = [
@@ -15,11 +16,14 @@ __all__ = [
     "Held",
     "Plan",
     "RankAcceptance",
+    "Reached",
+    "Share",
     "against",
     "calibrate",
     "load_calibration",
     "measure_costs",
     "plan_tree",
     "rank_acceptance",
+    "reached",
     "wide_tree",
 ]

@@ -2,10 +2,10 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.planning.calibration import Calibration, Expected
+from rsd_jax.planning.calibration import Calibration, Expected, Structure
 from rsd_jax.records.decoding import Decoding
 from rsd_jax.records.rows import Row
 
@@ -19,7 +19,8 @@ class Held:
       block_efficiency: measured, over all rows of the method.
       rate_ratio: measured token rate over that of autoregressive decoding in the same rows, prompts
         included.
-      predicted_ratio: the same from the calibration, where prompts are not counted.
+      predicted_ratio: the same from the calibration, whose prompts and answers had lengths of their
+        own.
     """
 
     expected: Expected
@@ -29,40 +30,36 @@ class Held:
 
 
 def against(calibration: Calibration, rows: Iterable[Row]) -> list[Held]:
-    """The methods of a calibration that rows have measured too, as in the calibration's order.
+    """The methods of a calibration that rows have measured too, in the calibration's order.
 
-    Rows of several tasks are added up; those of methods that were not calibrated are left out.
+    Rows of several tasks and runs are added up; those of methods that were not calibrated are left
+    out, and so is autoregressive decoding, which all rates are multiples of.
 
     Raises:
-      ConfigError: no row is of a calibrated method, or autoregressive decoding is missing in
-        either at a temperature.
+      ConfigError: no row is of a calibrated method, or autoregressive decoding was not calibrated
+        at its temperature.
     """
-    measured: dict[tuple[str, str, str, float], list[Decoding]] = collections.defaultdict(list)
+    measured: dict[tuple[Structure, float], list[Decoding]] = collections.defaultdict(list)
     for row in rows:
         part = row.decoding
-        if part is not None and part.blocks and row.status == "ok":
-            measured[row.method, row.tree, row.verifier or "", row.temperature].append(part)
-    known = {
-        (each.method, each.tree, each.verifier, each.temperature): each
-        for each in calibration.expected
-    }
+        if part is not None and part.blocks and row.status == "ok" and part.token_rate_ratio:
+            structure = (row.method, row.tree, row.verifier or "")
+            measured[structure, row.temperature].append(part)
+    base = {each.temperature: each for each in calibration.expected if each.method == "ar"}
     found = []
-    for key, expected in known.items():
-        if not (parts := measured.get(key)) or expected.method == "ar":
+    for expected in calibration.expected:
+        temperature = expected.temperature
+        parts = measured.get((expected.structure, temperature))
+        if not parts or expected.method == "ar":
             continue
-        base = [k for k in known if k[0] == "ar" and k[3] == expected.temperature]
-        base_parts = measured.get(base[0]) if base else None
-        if not base_parts:
-            raise ConfigError(
-                f"T = {expected.temperature:g}: ar is missing among the "
-                f"{'rows' if base else 'calibrated methods'}, which ratios need"
-            )
+        if temperature not in base:
+            raise ConfigError(f"ar was not calibrated at T = {temperature:g}, which ratios need")
         found.append(
             Held(
                 expected=expected,
                 block_efficiency=_sum(parts, "produced") / _sum(parts, "blocks"),
-                rate_ratio=_rate(parts) / _rate(base_parts),
-                predicted_ratio=expected.tokens_per_second / known[base[0]].tokens_per_second,
+                rate_ratio=relative_rate(parts),
+                predicted_ratio=expected.tokens_per_second / base[temperature].tokens_per_second,
             )
         )
     if not found:
@@ -70,9 +67,15 @@ def against(calibration: Calibration, rows: Iterable[Row]) -> list[Held]:
     return found
 
 
-def _sum(parts: list[Decoding], field: str) -> float:
+def relative_rate(parts: Sequence[Decoding]) -> float:
+    """Token rate over that of autoregressive decoding, both over all parts together.
+
+    Autoregressive decoding would have taken `token_rate_ratio` times as long, beside which each
+    part was timed; so parts of several runs can be added up.
+    """
+    base = sum(part.seconds * (part.token_rate_ratio or 1.0) for part in parts)
+    return base / _sum(parts, "seconds")
+
+
+def _sum(parts: Sequence[Decoding], field: str) -> float:
     return float(sum(getattr(part, field) for part in parts))
-
-
-def _rate(parts: list[Decoding]) -> float:
-    return _sum(parts, "tokens") / _sum(parts, "seconds")

@@ -2,8 +2,7 @@
 
 import collections
 import dataclasses
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
 import jax
@@ -14,18 +13,19 @@ from rsd_jax.core.types import LoadedModel
 from rsd_jax.engine.job import prepare
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.phases import DecodeOptions
-from rsd_jax.engine.request import Request, RequestOptions
+from rsd_jax.engine.request import Request, RequestOptions, Sampling
 from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.evaluation.observed import observed_run
-from rsd_jax.evaluation.timing import TimedMethod, endless_request, take_turns
 from rsd_jax.planning.calibration import Calibration, Conditions, Expected, identity
+from rsd_jax.planning.seconds import Seconds, batches_to_time, measure_seconds
 from rsd_jax.planning.sub_trees import SubTree, family, widest
 from rsd_jax.records.json_objects import json_sha256
 from rsd_jax.verifiers import VERIFIERS
 from rsd_jax.verifiers.base import TargetLaws, Verifier
 from rsd_jax.verifiers.expected import expected_tokens
 
-_BLOCKS = 8  # of a timed call
+TIMED_BATCHES = 8
+"""How many batches are timed if nothing else is asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +44,22 @@ class _TokensOfPart:
         return expected_tokens(self.verifier, narrow, laws, eos_ids=options.eos_ids)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Tokens:
+    """What a run says of one method.
+
+    Attributes:
+      mean, error: expected tokens of a block, and the standard error.
+      blocks: contexts that were seen.
+      answers: to all prompts; none if nothing was decoded.
+    """
+
+    mean: float
+    error: float
+    blocks: int
+    answers: Sequence[Sequence[int]] = ()
+
+
 def calibrate(
     target: LoadedModel,
     draft: LoadedModel | None,
@@ -51,8 +67,9 @@ def calibrate(
     methods: Sequence[Method],
     *,
     temperatures: Sequence[float],
-    repeats: int = 5,
+    repeats: int = 3,
     timed_rows: int = 1,
+    timed_batches: int = TIMED_BATCHES,
     report: Callable[[str], None] = lambda done: None,
     **options: Unpack[RequestOptions],
 ) -> Calibration:
@@ -68,8 +85,9 @@ def calibrate(
       prompts: token ids; what is found holds for texts like these.
       methods: from `build_method`, with their verifiers.
       temperatures: of the target.
-      repeats: how often a block of each method is timed, in turns; the median counts.
-      timed_rows: rows of the timed blocks.
+      repeats: how often prompts and blocks are timed, in turns; the median counts.
+      timed_rows: rows of a timed batch.
+      timed_batches: how many batches are timed, see `planning.seconds`.
       report: called with a line of text after each of the `steps`.
       options: of `generate`: `max_new_tokens`, `batch_size` and others, but no temperature.
 
@@ -81,17 +99,23 @@ def calibrate(
         raise ConfigError("a calibration needs at least one method, temperature and prompt")
     positive_integer("repeats", repeats)
     rows = positive_integer("timed_rows", timed_rows, most=len(prompts))
+    positive_integer("timed_batches", timed_batches)
     requests = [Request.of(prompts, **options | {"temperature": t}) for t in temperatures]
     sampling = requests[0].sampling
+    chosen = batches_to_time([len(prompt) for prompt in prompts], rows, timed_batches)
     expected: list[Expected] = []
     for request in requests:
-        tokens: dict[Method, tuple[float, float, int]] = {}
+        tokens: dict[Method, _Tokens] = {}
         for group in _families(methods, request):
             tokens |= _tokens(group, target, draft, request)
             report(f"expected tokens at T = {request.sampling.temperature:g}")
-        seconds = _seconds(methods, target, draft, request, repeats, rows, report)
+        answers = next((each.answers for each in tokens.values() if each.answers), None)
+        answers = [[]] * len(prompts) if answers is None else answers
+        seconds = measure_seconds(
+            methods, target, draft, request, answers, chosen, repeats=repeats, report=report
+        )
         expected += [
-            _entry(method, request, tokens[method], each)
+            _entry(method, request, tokens[method], _mean_length(tokens, sampling), each)
             for method, each in zip(methods, seconds, strict=True)
         ]
     conditions = Conditions(
@@ -100,18 +124,27 @@ def calibrate(
         prompts_sha256=json_sha256([[int(token) for token in prompt] for prompt in prompts]),
         max_new_tokens=sampling.max_new_tokens,
         timed_rows=rows,
+        timed_batches=len(chosen),
         top_k=sampling.top_k,
         top_p=sampling.top_p,
     )
     return Calibration(conditions=conditions, expected=tuple(expected))
 
 
-def steps(methods: Sequence[Method], temperatures: Sequence[float]) -> int:
+def steps(
+    methods: Sequence[Method],
+    temperatures: Sequence[float],
+    prompts: int,
+    *,
+    timed_rows: int = 1,
+    timed_batches: int = TIMED_BATCHES,
+) -> int:
     """How often `calibrate` reports progress."""
+    batches = len(batches_to_time([1] * prompts, timed_rows, timed_batches))
     runs = 0
     for temperature in temperatures:
         request = Request.of([[0]], max_new_tokens=1, temperature=temperature)
-        runs += len(_families(methods, request)) + len(methods)
+        runs += len(_families(methods, request)) + len(methods) + batches
     return runs
 
 
@@ -126,12 +159,12 @@ def _families(methods: Sequence[Method], request: Request) -> list[list[Method]]
 
 def _tokens(
     group: Sequence[Method], target: LoadedModel, draft: LoadedModel | None, request: Request
-) -> dict[Method, tuple[float, float, int]]:
-    """Expected tokens of a block, their standard error and the blocks, by method of one family."""
+) -> dict[Method, _Tokens]:
+    """What is expected of the methods of one family."""
     greedy = request.sampling.temperature == 0.0
     drafter, parts = widest([method.drafter for method in group], greedy=greedy)
     if drafter.shape.depth == 0:
-        return dict.fromkeys(group, (1.0, 0.0, 0))
+        return dict.fromkeys(group, _Tokens(1.0, 0.0, 0))
     wide = dataclasses.replace(
         group[0], name="wide", drafter=drafter, verifier=VERIFIERS["recursive_rejection"]()
     )
@@ -139,9 +172,9 @@ def _tokens(
         _TokensOfPart(method.verifier, part) for method, part in zip(group, parts, strict=True)
     )
     run = observed_run(prepare(wide, target, draft, request), measures)
-    blocks = run.result.stats.blocks
+    blocks, answers = run.result.stats.blocks, run.result.tokens
     return {
-        method: (*_ratio(sums, blocks), int(blocks.sum()))
+        method: _Tokens(*_ratio(sums, blocks), int(blocks.sum()), answers)
         for method, sums in zip(group, run.sums, strict=True)
     }
 
@@ -153,43 +186,27 @@ def _ratio(sums: np.ndarray, blocks: np.ndarray) -> tuple[float, float]:
     return float(mean), float(np.sqrt(squares) / blocks.sum())
 
 
-def _seconds(
-    methods: Sequence[Method],
-    target: LoadedModel,
-    draft: LoadedModel | None,
-    request: Request,
-    repeats: int,
-    rows: int,
-    report: Callable[[str], None],
-) -> list[float]:
-    """Median seconds of a block of each method, on the prompts of middle length."""
-    by_length = sorted(request.prompts, key=len)
-    first = (len(by_length) - rows) // 2
-    prompts, contestants = by_length[first : first + rows], []
-    for method in methods:
-        most = 2 * _BLOCKS * (method.drafter.shape.depth + 1)
-        timed = endless_request(prompts, request.sampling, most)
-        job = prepare(method, target, draft, dataclasses.replace(timed, skips=request.skips))
-        contestants.append(TimedMethod(job, _BLOCKS, phases=False))
-        report(f"{method.name} {method.tree}: compiled")
-    taken = take_turns(contestants, repeats)
-    return [statistics.median(each["block"]) for each in taken]
+def _mean_length(tokens: Mapping[Method, _Tokens], sampling: Sampling) -> float:
+    """Mean tokens of an answer, over the runs."""
+    lengths = [len(answer) for each in tokens.values() for answer in each.answers]
+    return sum(lengths) / len(lengths) if lengths else float(sampling.max_new_tokens)
 
 
 def _entry(
-    method: Method, request: Request, found: tuple[float, float, int], seconds: float
+    method: Method, request: Request, tokens: _Tokens, answer: float, seconds: Seconds
 ) -> Expected:
-    tokens, error, blocks = found
     return Expected(
         method=method.name,
         tree=method.tree,
         verifier=method.verifier_name,
         temperature=request.sampling.temperature,
-        tokens=tokens,
-        standard_error=error,
-        blocks=blocks,
+        tokens=tokens.mean,
+        standard_error=tokens.error,
+        blocks=tokens.blocks,
         nodes=method.drafter.max_nodes,
-        seconds=seconds,
+        seconds=seconds.block,
+        prompt_seconds=seconds.prompt,
+        answer=answer,
         draft_temperature=method.draft_temperature,
         draft_top_k=method.draft_top_k,
     )

@@ -1,7 +1,7 @@
 """What methods and trees are expected to do for a pair, a text and a machine, in one file.
 
 `rsd_jax.planning.calibrate` makes it: block efficiency is computed, not counted, and the seconds
-of a block are measured.
+of prompts and blocks are measured.
 """
 
 import dataclasses
@@ -18,8 +18,11 @@ from rsd_jax.records.complete_files import write_json
 from rsd_jax.records.hardware import Hardware, current_versions
 from rsd_jax.records.json_objects import build, json_object
 
-VERSION = 1
+VERSION = 2
 """Of the file's format."""
+
+Structure = tuple[str, str, str]
+"""Method, tree and verifier; the verifier of autoregressive decoding is ""."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,7 @@ class Conditions:
       prompts: how many prompts were decoded.
       prompts_sha256: of their token ids.
       max_new_tokens: of each prompt.
-      timed_rows: rows of the blocks that were timed.
+      timed_rows, timed_batches: rows of a timed batch, and how many batches were timed.
       top_k, top_p: filters of all runs.
     """
 
@@ -47,6 +50,7 @@ class Conditions:
     prompts_sha256: str
     max_new_tokens: int
     timed_rows: int = 1
+    timed_batches: int = 1
     top_k: int | None = None
     top_p: float = 1.0
 
@@ -62,7 +66,9 @@ class Expected:
       standard_error: of `tokens`, from the differences between prompts.
       blocks: how many contexts were seen.
       nodes: most nodes of a target pass, the root included.
-      seconds: of a block, the median of several measurements.
+      seconds: of a block of one batch, the mean over batches of the median of several measurements.
+      prompt_seconds: the same of the pass over the prompts of a batch.
+      answer: tokens of an answer, the mean over prompts.
       draft_temperature, draft_top_k: of the method, None if not its own.
     """
 
@@ -75,13 +81,19 @@ class Expected:
     blocks: int
     nodes: int
     seconds: float
+    prompt_seconds: float
+    answer: float
     draft_temperature: float | None = None
     draft_top_k: int | None = None
 
     @property
+    def structure(self) -> Structure:
+        return self.method, self.tree, "" if self.method == "ar" else self.verifier
+
+    @property
     def tokens_per_second(self) -> float:
-        """Expected tokens of a block over its seconds, of one row; prompts are not counted."""
-        return self.tokens / self.seconds
+        """Tokens of one answer over its expected seconds, those of its prompt included."""
+        return self.answer / (self.prompt_seconds + self.answer / self.tokens * self.seconds)
 
     def build(self) -> Method:
         """The method.

@@ -43,12 +43,26 @@ def test_a_calibration_and_its_method(prompts, tmp_path, capsys):
     like = synthetic_rows.experiment1(synthetic_rows.PANELS[:1], lengths=(2,))
     for row in like:
         append_row(rows, dataclasses.replace(row, temperature=0.0))
-    code, said, _ = rsd(capsys, "calibrate", "--against", rows, "--out", out)
+    figure = tmp_path / "pictures" / "predicted.svg"
+    compare = ("calibrate", "--out", out, "--figure", figure, "--against", rows)
+    code, said, _ = rsd(capsys, *compare)
     assert code == 0
+    assert "<svg" in figure.read_text()
+    assert ("no comparison with the fastest" in said) == (calibration.best(0.0).method == "rsd_s")
     shown = [line.split() for line in said.splitlines() if line.startswith("0 ")]
     (measured,) = [r.decoding for r in like if (r.method, r.tree) == ("sd", "2")]
     assert [line[1:4] for line in shown] == [["sd", "2", "recursive_rejection"]]
     assert float(shown[0][5]) == pytest.approx(measured.block_efficiency, abs=0.01)
+
+    (base,) = [r for r in like if (r.method, r.tree) == ("sd", "2")]
+    more = tmp_path / "more.jsonl"
+    for method, tree, verifier in named:
+        others = {"method": method, "tree": tree, "verifier": verifier, "temperature": 0.0}
+        append_row(more, dataclasses.replace(base, **others))
+    code, said, _ = rsd(capsys, *compare, more)
+    assert code == 0
+    (every,) = [line for line in said.splitlines() if line.startswith("0  all ")]
+    assert f"  {' '.join(calibration.best(0.0).structure[:2]).removesuffix(' -')} " in every
 
     decode = ("generate", "--prompt", "two men", "--max_new_tokens", 8, "--calibration", out)
     code, auto, _ = rsd(capsys, *decode, "--method", "auto", "--temperature", 0)
@@ -79,6 +93,8 @@ def calibration(monkeypatch, tiny_models):
             blocks=9,
             nodes=3,
             seconds=0.1,
+            prompt_seconds=0.2,
+            answer=8.0,
         )
         for temperature, method, tree, verifier in named
     ]
@@ -147,6 +163,7 @@ def test_a_calibration_that_does_not_hold_for_a_sweep_is_refused(calibration, tm
         (("calibrate", "--methods", "sd"), "METHOD:TREE"),
         (("calibrate", "--methods", "medusa:4"), "unknown method 'medusa'"),
         (("calibrate", "--template", "chat"), "give --prompts"),
+        (("calibrate", "--figure", "x.png"), "give --against ROWS"),
     ],
 )
 def test_bad_flags(given, message, capsys, tmp_path, monkeypatch):

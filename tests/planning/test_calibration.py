@@ -10,8 +10,9 @@ import rsd_jax
 from rsd_jax.engine.job import prepare
 from rsd_jax.engine.request import Request
 from rsd_jax.evaluation.expected import expected_run
-from rsd_jax.planning import against, calibrate, load_calibration
+from rsd_jax.planning import against, calibrate, load_calibration, seconds
 from rsd_jax.planning.calibrate import steps
+from rsd_jax.planning.seconds import batches_to_time
 from rsd_jax.records.decoding import Decoding
 from tests import synthetic_rows, tiny
 
@@ -37,11 +38,13 @@ def calibration():
         METHODS,
         temperatures=(1.0,),
         repeats=1,
+        timed_batches=2,
         report=said.append,
         **OPTIONS,
     )
-    assert len(said) == steps(METHODS, (1.0,))
-    assert steps(METHODS, (0.0, 1.0)) == 2 * len(said) + 1  # greedy beams have a run per width
+    assert len(said) == steps(METHODS, (1.0,), len(PROMPTS), timed_batches=2)
+    both = steps(METHODS, (0.0, 1.0), len(PROMPTS), timed_batches=2)
+    assert both == 2 * len(said) + 1  # greedy beams have a run per width
     return found
 
 
@@ -58,7 +61,11 @@ def test_expected_tokens_are_those_of_each_methods_own_run(calibration):
     for method, entry in zip(METHODS, calibration.expected, strict=True):
         assert entry.build() == method
         assert entry.nodes == method.drafter.max_nodes
-        assert entry.seconds > 0
+        assert min(entry.seconds, entry.prompt_seconds) > 0
+        assert 1 <= entry.answer <= OPTIONS["max_new_tokens"]
+        decoding = entry.seconds / entry.tokens
+        per_token = entry.prompt_seconds / entry.answer + decoding
+        assert entry.tokens_per_second == pytest.approx(1 / per_token)
         if method.name == "ar":
             assert (entry.tokens, entry.blocks) == (1.0, 0)
             continue
@@ -90,7 +97,7 @@ def test_the_file_holds_all(calibration, tmp_path):
     assert load_calibration(path) == calibration
     values = json.loads(path.read_text())
     for changed, message in (
-        ({"calibration": 2}, "of version 2, not 1"),
+        ({"calibration": 1}, "of version 1, not 2"),
         ({"expected": [{**values["expected"][0], "tokens": "many"}]}, r"tokens.*'many'"),
         ({"conditions": {}}, "conditions"),
     ):
@@ -119,6 +126,40 @@ def test_other_models_machines_and_filters_are_named(calibration):
     elsewhere = dataclasses.replace(calibration, conditions=moved)
     with pytest.raises(rsd_jax.ConfigError, match=r"dtype bfloat16 there, float32 here.*another"):
         elsewhere.check(target, draft)
+
+
+def test_timed_batches_are_spread_over_lengths():
+    lengths = [9, 1, 5, 3, 7, 2, 8, 4, 6]
+    assert batches_to_time(lengths, 1, 3) == [[5], [2], [6]]  # lengths 2, 5 and 8
+    assert batches_to_time(lengths, 1, 99) == [[i] for i in np.argsort(lengths)]
+    assert batches_to_time(lengths, 2, 1) == [[7, 2]]
+    assert batches_to_time(lengths, 9, 4) == [list(np.argsort(lengths))]
+    for batch in batches_to_time(lengths, 4, 8):
+        assert len(set(batch)) == 4
+
+
+def test_blocks_begin_after_half_of_the_answer(monkeypatch):
+    begun = []
+    real = seconds.TimedMethod
+
+    def spied(job, blocks, **options):
+        begun.append(job.batches[0].prompts)
+        return real(job, blocks, **options)
+
+    monkeypatch.setattr(seconds, "TimedMethod", spied)
+    prompts, answers = [[1, 2, 3], [4]], [[5, 6, 7, 8, 9], []]
+    request = Request.of(prompts, max_new_tokens=8, temperature=0.0)
+    chosen = batches_to_time([3, 1], 1, 2)
+    said = []
+    (found,) = seconds.measure_seconds(
+        METHODS[:1], *tiny.pair(), request, answers, chosen, repeats=1, report=said.append
+    )
+    assert [row.tokens[0, : row.length[0]].tolist() for row in begun[1:]] == [
+        [4],
+        [1, 2, 3, 5, 6],
+    ]
+    assert min(found.prompt, found.block) > 0
+    assert said == ["ar -: compiled", "batch 1 of 2: timed", "batch 2 of 2: timed"]
 
 
 def test_predictions_beside_rows(calibration):

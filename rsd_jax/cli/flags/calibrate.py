@@ -6,10 +6,12 @@ import pathlib
 from rsd_jax.cli.flags.command import Command
 from rsd_jax.cli.flags.decoding import add_models, check_models
 from rsd_jax.cli.flags.measuring import add_methods, add_prompts, check_prompts
+from rsd_jax.errors import ConfigError
 
 METHODS = (
     "sd:1 sd:2 sd:3 sd:4 sd:6 sd:8 sd:4+4 rsd_s:2x2 rsd_s:2x4 rsd_s:4x4 rsd_s:4x4+4 "
-    "rsd_c:2-1 rsd_c:2-2-1-1 dynamic:6@0.4 dynamic:6@0.4+4 lookup:4 lookup:8"
+    "rsd_c:2-1 rsd_c:2-2-1-1 dynamic:6@0.4 dynamic:6@0.4+4 dyspec:1x6@costs lookup:4 "
+    "lookup:8"
 )
 WITHOUT_DRAFT = "lookup:2 lookup:4 lookup:8"
 
@@ -27,15 +29,22 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add_prompts(group)
     group.add_argument("--max_new_tokens", type=int, default=96, help="limit per prompt")
     group.add_argument("--batch_size", type=int, default=8, help="prompts decoded together")
-    parser.add_argument(
-        "--timed_rows", type=int, default=1, help="rows of the blocks that are timed"
+    group = parser.add_argument_group("what is timed")
+    group.add_argument("--timed_rows", type=int, default=1, help="rows of a timed batch")
+    group.add_argument(
+        "--timed_batches", type=int, default=8, help="batches, spread over the prompts by length"
     )
-    parser.add_argument("--repeats", type=int, default=5, help="how often a block is timed")
+    group.add_argument("--repeats", type=int, default=3, help="how often each batch is timed")
     parser.add_argument(
         "--against",
         type=pathlib.Path,
+        nargs="+",
         metavar="ROWS",
-        help="measures nothing; prints what the calibration --out predicted beside these rows",
+        help="measures nothing; prints what the calibration --out predicted beside these rows, and "
+        "how near its choice comes to the fastest structure of each task",
+    )
+    parser.add_argument(
+        "--figure", type=pathlib.Path, metavar="FILE", help="with --against: draws it too"
     )
     parser.add_argument(
         "--out",
@@ -48,20 +57,26 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 def _check(args: argparse.Namespace) -> None:
     check_models(args)
     check_prompts(args)
+    if args.figure and not args.against:
+        raise ConfigError("--figure draws what --against compares; give --against ROWS")
 
 
 COMMAND = Command(
     summary="Finds the fastest method and tree for a pair, a text and this machine.",
     about="""\
 Decodes prompts with a few wide trees, computes what each method would have produced, and times
-a block of each. The table shows expected tokens per second of one row; the file is for
---method auto of other commands. The machine should be idle.
+prompts and blocks of each. The table shows expected tokens per second of one row, its prompt
+included; the file is for --method auto of other commands. The machine should be idle.
+
+In trees with a threshold, @costs stands for the threshold above which a node is worth its seconds
+on this machine: dyspec:1x6@costs.
 """,
     examples=r"""
   rsd calibrate
   rsd calibrate --target DIR --draft DIR --prompts prompts.jsonl --template chat
   rsd calibrate --methods sd:2 sd:4 rsd_s:4x4 rsd_s:4x4:coupling --temperatures 0.7
-  rsd calibrate --against runs/experiment1/results.jsonl
+  rsd calibrate --methods dynamic:6@0.4 dyspec:1x6@costs beam:2x4@costs
+  rsd calibrate --against runs/experiment1/results.jsonl --figure predictions.png
   rsd generate --prompt 'import os' --method auto --calibration runs/calibration.json
 """,
     add_flags=_add_flags,
