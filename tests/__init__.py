@@ -14,4 +14,5 @@ HAS_OLDER_GENERATOR = jax.__version_info__ < (0, 11)
 """Whether the option can be off; from JAX 0.11 on it is unknown, and ends the process."""
 
 AS_USERS_COMPILE = {NEWER_GENERATOR: True} if HAS_OLDER_GENERATOR else {}
-"""Options for `compile`, in tests that read the text of compiled programs."""
+"""Options for `compile`, in tests that read the text of compiled programs. The text is made before
+the optimisations that tests leave out, which are of machine code only: it is the users' text."""

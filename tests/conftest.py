@@ -9,10 +9,13 @@
 - Warnings are errors, except those listed below.
 - Programs are compiled with few optimisations and, where JAX still has it, by the older code
   generator, 2.5 times as fast, because tests run each program only a few times. Tests that read the
-  text of compiled programs use the fixture `full_optimisation` and `tests.AS_USERS_COMPILE`.
+  text of compiled programs use `tests.AS_USERS_COMPILE`, and tests whose programs run for long use
+  the fixture `full_optimisation`.
 - Compiled programs are released before a process has too many of them.
+- Python looks for cycles of garbage seldom: tracing makes many objects, and few cycles.
 """
 
+import gc
 import os
 import pathlib
 
@@ -50,10 +53,17 @@ program has several, a file of tests up to 20 000, and one too many ends the pro
 
 
 def pytest_configure(config):
+    gc.set_threshold(100_000, 20, 50)
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
     for rule in _WARNINGS:
         config.addinivalue_line("filterwarnings", rule)
+
+
+def pytest_collection_finish(session):
+    """What collection has made stays, so the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rsd_jax.core.types import LoadedModel
-from rsd_jax.engine.batching import fewest_positions
+from rsd_jax.engine.batching import capacity_of, fewest_positions
 from rsd_jax.engine.job import Job, prepare, start
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.request import Request
@@ -91,7 +91,10 @@ def _jobs(
     answers: Sequence[Sequence[int]],
     chosen: Sequence[Sequence[int]],
 ) -> tuple[Job, Job]:
-    """Jobs of the chosen prompts, and of the prompts with half of their answers."""
+    """Jobs of the chosen prompts, and of the prompts with half of their answers.
+
+    Both have the same capacity, so that one program takes in their prompts.
+    """
     most = 2 * _BLOCKS * (method.drafter.shape.depth + 1)
     room = fewest_positions(target.model, None if draft is None else draft.model)[0] - most
     prompts, half = [], []
@@ -105,7 +108,10 @@ def _jobs(
     )
     endless = endless_request(half, request.sampling, most)
     endless = dataclasses.replace(endless, batch_size=rows, skips=request.skips)
-    return prepare(method, target, draft, whole), prepare(method, target, draft, endless)
+    capacity = max(capacity_of(each, method) for each in (whole, endless))
+    both = [dataclasses.replace(each, capacity=capacity) for each in (whole, endless)]
+    of_prompts, of_blocks = (prepare(method, target, draft, each) for each in both)
+    return of_prompts, of_blocks
 
 
 def _contestant(whole: Job, blocks: Job, batch: int) -> TimedMethod:

@@ -2,7 +2,6 @@
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import rsd_jax
 from rsd_jax.distillation.responses import recorded
@@ -12,8 +11,6 @@ from rsd_jax.engine.job import prepare, start
 from rsd_jax.engine.request import Request, Sampling
 from rsd_jax.models.pairs import shipped_pair_directory
 from tests import AS_USERS_COMPILE
-
-pytestmark = pytest.mark.usefixtures("full_optimisation")
 
 
 def test_the_vocabulary_is_not_sorted():

@@ -15,8 +15,6 @@ from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_pair
 from tests import AS_USERS_COMPILE, joint_law
 from tests.joint_law import METHODS
 
-pytestmark = pytest.mark.usefixtures("full_optimisation")
-
 CAPACITY = 4096  # far above every other size of the tiny pair, so that a cache shows
 HOST_TRAFFIC = ("callback", "infeed", "outfeed", " send(", " recv(", "host_compute")
 MOVES = ("copy", "copy-start", "transpose", "concatenate", "pad", "reverse", "gather")
