@@ -15,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs.evaluate import pairs
+from configs.evaluate import pairs, smollm2
 from rsd_jax.search import SearchConfig
 
 # Trees. `greedy_counts` (at T = 0) and `counts` (at T > 0) are the nodes of a step, by confidence
@@ -31,17 +31,20 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = dict(
     # A score is a share of 32 positions, so only a perfect score is above 0.99.
     search=("quickstart", dict(ratio=0.67, max_score=0.99), CHAIN),
     adapted=("quickstart_skipping", dict(ratio=0.92, max_score=0.99), CHAIN | dict(stop_below=0.8)),
+    smollm2=("smollm2", dict(ratio=0.2, max_score=0.99), CHAIN | dict(length=4, stop_below=0.6)),
 )
 
 
 def get_config(variant: str = "published") -> ConfigDict:
-    """The stream of a variant: a target that ships, on `number_words`; keys as in `StreamSettings`.
+    """The stream of a variant; keys as in `StreamSettings`.
 
-    A variant is named after a colon. `published`: trees as published. `narrow`: fewer siblings.
+    All but one have a target that ships, on `number_words`. A variant is named after a colon.
+    `published`: trees as published. `narrow`: fewer siblings.
     `chain`: no siblings, and up to 12 tokens. The latter two suit a CPU, where a wide pass takes as
     long as many narrow ones. `search`: a chain with 8 of 12 sub-layers skipped, and a search that
     goes on for long. `adapted`: a chain with 11 of 12 sub-layers skipped, by the target that was
-    trained to have its sub-layers skipped.
+    trained to have its sub-layers skipped. `smollm2`: a chain of 4 with 11 of 60 sub-layers skipped
+    by SmolLM2-135M-Instruct, on questions of all categories of Spec-Bench.
 
     For another target, set --config.pair.shipped= --config.pair.target=/models/Llama-2-13b-hf
     --config.search.ratio=0.45, and a task that suits the target.
@@ -56,7 +59,12 @@ def get_config(variant: str = "published") -> ConfigDict:
     config.pair_name = ""  # that of the pair that ships, or of the target's folder
     config.pair = pairs.pair(shipped=name)
     config.task_name = "number_words"
-    config.task = pairs.task(num_prompts=120, max_new_tokens=128, temperatures=(0.0,))
+    task = dict(num_prompts=120, max_new_tokens=128, temperatures=(0.0,))
+    if variant == "smollm2":
+        config.pair = pairs.pair(shipped=name, source="package", template="chat")
+        config.task_name = "spec_bench"
+        task |= dict(spread=True, path=smollm2.QUESTIONS, num_prompts=60)  # of all categories
+    config.task = pairs.task(**task)
     config.method = dict(name="swift", **tree)
     config.search = dataclasses.asdict(SearchConfig(**search))
     config.use_search = ""

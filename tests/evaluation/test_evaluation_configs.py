@@ -110,6 +110,7 @@ def test_every_variant_of_the_stream_builds():
         drafter = StreamSettings.from_config(config).built_method().drafter
         assert drafter.shape.depth == tree["length"]
         assert shipped_pair_directory(pair).is_dir()
+        assert config.task_name == ("spec_bench" if pair == "smollm2" else "number_words")
 
 
 # With random weights hardly a token is accepted.
