@@ -82,6 +82,7 @@ def _release_programs():
     yield
     if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MOST_MAPS:
         jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="module")

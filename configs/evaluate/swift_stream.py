@@ -38,13 +38,13 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = dict(
 def get_config(variant: str = "published") -> ConfigDict:
     """The stream of a variant; keys as in `StreamSettings`.
 
-    All but one have a target that ships, on `number_words`. A variant is named after a colon.
-    `published`: trees as published. `narrow`: fewer siblings.
-    `chain`: no siblings, and up to 12 tokens. The latter two suit a CPU, where a wide pass takes as
-    long as many narrow ones. `search`: a chain with 8 of 12 sub-layers skipped, and a search that
-    goes on for long. `adapted`: a chain with 11 of 12 sub-layers skipped, by the target that was
-    trained to have its sub-layers skipped. `smollm2`: a chain of 4 with 11 of 60 sub-layers skipped
-    by SmolLM2-135M-Instruct, on questions of all categories of Spec-Bench.
+    A variant is named after a colon. `published`: trees as published. `narrow`: fewer siblings.
+    `chain`: no siblings, and up to 12 tokens. `narrow` and `chain` suit a CPU, where a wide pass
+    takes as long as many narrow ones. `search`: a chain with 8 of 12 sub-layers skipped, and a
+    search that goes on for long. `adapted`: a chain with 11 of 12 sub-layers skipped, by the target
+    that was trained to have its sub-layers skipped. These five have a target that ships, on
+    `number_words`. `smollm2`: a chain of 4 with 11 of 60 sub-layers skipped, by
+    SmolLM2-135M-Instruct on questions of all categories of Spec-Bench.
 
     For another target, set --config.pair.shipped= --config.pair.target=/models/Llama-2-13b-hf
     --config.search.ratio=0.45, and a task that suits the target.

@@ -5,39 +5,43 @@ from collections.abc import Sequence
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.planning import Held, Reached, against, load_calibration, reached
-from rsd_jax.planning.calibration import Structure
 from rsd_jax.records.files import read_rows
-from rsd_jax.records.rows import own_verifier
 from rsd_jax.reporting.figures import save
 from rsd_jax.reporting.predictions import Prediction, Quantity, prediction_figure
 from rsd_jax.reporting.table_formats import Table
 
 TOKENS_WITHIN, RATE_WITHIN = 0.05, 0.1
 CAPTION = (
-    f"Grey: within {100 * TOKENS_WITHIN:g} % of the measured tokens and {100 * RATE_WITHIN:g} % "
-    "of the measured rate. Bars: 95 % intervals of predicted tokens, from the differences between "
-    "prompts."
+    "Bars: 95 % intervals of predicted tokens, from the differences between prompts. Token rates "
+    "are multiples of that of autoregressive decoding, prompts included."
 )
 
 
 def compare(args: argparse.Namespace) -> None:
-    """Prints predictions beside measured rows, and how good the choice was; draws `args.figure`."""
+    """Prints predictions beside measured rows, and how good the choice was; draws `args.figure`.
+
+    Raises:
+      ConfigError: a file cannot be read, or its rows cannot be compared.
+      OSError: the figure cannot be written.
+    """
     calibration = load_calibration(args.out)
     rows = [row for path in args.against for row in read_rows(path)]
     held = against(calibration, rows)
     print(table_against(held).aligned())
+    found = []
+    for temperature in sorted({each.expected.temperature for each in held}):
+        try:
+            found += reached(calibration, rows, temperature)
+        except ConfigError as error:
+            print(f"\nnot compared with the fastest method of each task: {error}")
+    if found:
+        print()
+        print(table_reached(found).aligned())
     if args.figure:
         suffix = args.figure.suffix.removeprefix(".") or "png"
         figure = prediction_figure(quantities(held), CAPTION)
         (path,) = save(figure, args.figure.with_suffix(""), [suffix])
         print(f"\nfigure: {path}")
-    try:
-        found = reached(calibration, rows)
-    except ConfigError as error:
-        print(f"\nno comparison with the fastest structure of each task: {error}")
-        return
-    print()
-    print(table_reached(found).aligned())
 
 
 def quantities(held: Sequence[Held]) -> list[list[Quantity]]:
@@ -47,7 +51,7 @@ def quantities(held: Sequence[Held]) -> list[list[Quantity]]:
         found = [each for each in held if each.expected.temperature == temperature]
         tokens = [
             Prediction(
-                _words(each.expected.structure),
+                each.expected.candidate.words,
                 each.expected.tokens,
                 each.block_efficiency,
                 each.expected.standard_error,
@@ -55,7 +59,7 @@ def quantities(held: Sequence[Held]) -> list[list[Quantity]]:
             for each in found
         ]
         rates = [
-            Prediction(_words(each.expected.structure), each.predicted_ratio, each.rate_ratio)
+            Prediction(each.expected.candidate.words, each.predicted_ratio, each.rate_ratio)
             for each in found
         ]
         title = f"T = {temperature:g}"
@@ -69,26 +73,19 @@ def quantities(held: Sequence[Held]) -> list[list[Quantity]]:
 
 
 def table_reached(found: Sequence[Reached]) -> Table:
-    """The fastest structure of each task, and what the two choices reach of its rate."""
+    """The fastest method of each task, and what the two choices reach of its rate."""
     rows = []
     for each in found:
-        oracle = "each task's own" if each.oracle is None else _words(each.oracle)
+        oracle = "each task's own" if each.oracle is None else each.oracle.words
         cells = [f"{each.temperature:g}", each.task, oracle, f"{each.oracle_ratio:.2f}"]
         for share in (each.chosen, each.single):
             ends = share.interval
             interval = "" if ends is None else f"[{ends[0]:.2f}, {ends[1]:.2f}]"
-            cells += [_words(share.structure), f"{share.ratio:.2f}", f"{share.share:.2f}", interval]
+            cells += [share.candidate.words, f"{share.ratio:.2f}", f"{share.share:.2f}", interval]
         rows.append(cells)
     shown = ("to ar", "of fastest", "95 %")
     heads = ("T", "task", "fastest", "to ar", "calibration's choice", *shown)
     return Table((*heads, "best single", *shown), rows, frozenset({1, 2, 4, 8}))
-
-
-def _words(structure: Structure) -> str:
-    method, tree, verifier = structure
-    if method == "ar":
-        return "ar"
-    return f"{method} {tree}" + ("" if verifier == own_verifier(method) else f" {verifier}")
 
 
 def table_against(held: Sequence[Held]) -> Table:

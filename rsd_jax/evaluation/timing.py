@@ -76,7 +76,7 @@ class TimedMethod:
     Attributes:
       compile, peak_bytes: see `BlockTimes`.
       measures: by field of `BlockTimes`, functions that return the seconds of a prefill, phase or
-        block.
+        block. A caller may add measures.
     """
 
     def __init__(self, job: Job, blocks: int, *, phases: bool = True):

@@ -3,7 +3,13 @@
 from rsd_jax.planning.acceptance import RankAcceptance, rank_acceptance, wide_tree
 from rsd_jax.planning.against import Held, against
 from rsd_jax.planning.calibrate import calibrate
-from rsd_jax.planning.calibration import Calibration, Conditions, Expected, load_calibration
+from rsd_jax.planning.calibration import (
+    Calibration,
+    Candidate,
+    Conditions,
+    Expected,
+    load_calibration,
+)
 from rsd_jax.planning.costs import BlockCosts, measure_costs
 from rsd_jax.planning.oracle import Reached, Share, reached
 from rsd_jax.planning.plan import Plan, plan_tree
@@ -11,6 +17,7 @@ from rsd_jax.planning.plan import Plan, plan_tree
 __all__ = [
     "BlockCosts",
     "Calibration",
+    "Candidate",
     "Conditions",
     "Expected",
     "Held",

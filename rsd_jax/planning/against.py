@@ -2,11 +2,11 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.planning.calibration import Calibration, Expected, Structure
-from rsd_jax.records.decoding import Decoding
+from rsd_jax.planning.calibration import Calibration, Candidate, Expected
+from rsd_jax.planning.measured import Measured, measured, relative_rate
 from rsd_jax.records.rows import Row
 
 
@@ -17,10 +17,9 @@ class Held:
     Attributes:
       expected: the prediction.
       block_efficiency: measured, over all rows of the method.
-      rate_ratio: measured token rate over that of autoregressive decoding in the same rows, prompts
-        included.
-      predicted_ratio: the same from the calibration, whose prompts and answers had lengths of their
-        own.
+      rate_ratio: measured token rate over that of autoregressive decoding, prompts included.
+      predicted_ratio: the prediction of `rate_ratio`, for prompts and answers of the lengths that
+        were calibrated.
     """
 
     expected: Expected
@@ -33,49 +32,34 @@ def against(calibration: Calibration, rows: Iterable[Row]) -> list[Held]:
     """The methods of a calibration that rows have measured too, in the calibration's order.
 
     Rows of several tasks and runs are added up; those of methods that were not calibrated are left
-    out, and so is autoregressive decoding, which all rates are multiples of.
+    out, and so is autoregressive decoding, of which all rates are multiples.
 
     Raises:
-      ConfigError: no row is of a calibrated method, or autoregressive decoding was not calibrated
-        at its temperature.
+      ConfigError: no row is of a calibrated method, autoregressive decoding was not calibrated at
+        its temperature, or as `measured`.
     """
-    measured: dict[tuple[Structure, float], list[Decoding]] = collections.defaultdict(list)
-    for row in rows:
-        part = row.decoding
-        if part is not None and part.blocks and row.status == "ok" and part.token_rate_ratio:
-            structure = (row.method, row.tree, row.verifier or "")
-            measured[structure, row.temperature].append(part)
+    parts: dict[tuple[Candidate, float], list[Measured]] = collections.defaultdict(list)
+    for each in measured(calibration, rows):
+        parts[each.candidate, each.temperature].append(each)
     base = {each.temperature: each for each in calibration.expected if each.method == "ar"}
-    found = []
+    held = []
     for expected in calibration.expected:
         temperature = expected.temperature
-        parts = measured.get((expected.structure, temperature))
-        if not parts or expected.method == "ar":
+        found = parts.get((expected.candidate, temperature))
+        if not found or expected.method == "ar":
             continue
         if temperature not in base:
             raise ConfigError(f"ar was not calibrated at T = {temperature:g}, which ratios need")
-        found.append(
+        counts = [(each.part.produced or 0, each.part.blocks or 0) for each in found]
+        produced, blocks = map(sum, zip(*counts, strict=True))
+        held.append(
             Held(
                 expected=expected,
-                block_efficiency=_sum(parts, "produced") / _sum(parts, "blocks"),
-                rate_ratio=relative_rate(parts),
+                block_efficiency=produced / blocks,
+                rate_ratio=relative_rate(found),
                 predicted_ratio=expected.tokens_per_second / base[temperature].tokens_per_second,
             )
         )
-    if not found:
+    if not held:
         raise ConfigError("no row is of a method and temperature of the calibration")
-    return found
-
-
-def relative_rate(parts: Sequence[Decoding]) -> float:
-    """Token rate over that of autoregressive decoding, both over all parts together.
-
-    Autoregressive decoding would have taken `token_rate_ratio` times as long, beside which each
-    part was timed; so parts of several runs can be added up.
-    """
-    base = sum(part.seconds * (part.token_rate_ratio or 1.0) for part in parts)
-    return base / _sum(parts, "seconds")
-
-
-def _sum(parts: Sequence[Decoding], field: str) -> float:
-    return float(sum(getattr(part, field) for part in parts))
+    return held

@@ -2,8 +2,8 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Unpack
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from rsd_jax.core.types import LoadedModel
 from rsd_jax.engine.job import prepare
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.phases import DecodeOptions
-from rsd_jax.engine.request import Request, RequestOptions, Sampling
+from rsd_jax.engine.request import Request, RequestOptions
 from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.evaluation.observed import observed_run
 from rsd_jax.planning.calibration import Calibration, Conditions, Expected, identity
@@ -23,6 +23,9 @@ from rsd_jax.records.json_objects import json_sha256
 from rsd_jax.verifiers import VERIFIERS
 from rsd_jax.verifiers.base import TargetLaws, Verifier
 from rsd_jax.verifiers.expected import expected_tokens
+
+Answers = Sequence[Sequence[int]]
+"""Token ids of the answers to all prompts."""
 
 TIMED_BATCHES = 8
 """How many batches are timed if nothing else is asked for."""
@@ -44,20 +47,17 @@ class _TokensOfPart:
         return expected_tokens(self.verifier, narrow, laws, eos_ids=options.eos_ids)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Tokens:
+class _Found(NamedTuple):
     """What a run says of one method.
 
     Attributes:
-      mean, error: expected tokens of a block, and the standard error.
+      tokens, error: expected tokens of a block, and the standard error.
       blocks: contexts that were seen.
-      answers: to all prompts; none if nothing was decoded.
     """
 
-    mean: float
+    tokens: float
     error: float
     blocks: int
-    answers: Sequence[Sequence[int]] = ()
 
 
 def calibrate(
@@ -92,30 +92,33 @@ def calibrate(
       options: of `generate`: `max_new_tokens`, `batch_size` and others, but no temperature.
 
     Raises:
-      ConfigError: nothing to calibrate, a verifier has no `stops`, or as `generate`.
+      ConfigError: nothing to calibrate, a number is out of range (`timed_rows` may not be above the
+        number of prompts), a verifier has no `stops`, or as `generate` and `measure_seconds`.
       NonFiniteLogitsError: as `generate`.
     """
     if not methods or not temperatures or not prompts:
         raise ConfigError("a calibration needs at least one method, temperature and prompt")
     positive_integer("repeats", repeats)
-    rows = positive_integer("timed_rows", timed_rows, most=len(prompts))
-    positive_integer("timed_batches", timed_batches)
     requests = [Request.of(prompts, **options | {"temperature": t}) for t in temperatures]
     sampling = requests[0].sampling
-    chosen = batches_to_time([len(prompt) for prompt in prompts], rows, timed_batches)
+    chosen = batches_to_time([len(prompt) for prompt in prompts], timed_rows, timed_batches)
     expected: list[Expected] = []
     for request in requests:
-        tokens: dict[Method, _Tokens] = {}
+        found: dict[Method, _Found] = {}
+        runs: list[Answers] = []
         for group in _families(methods, request):
-            tokens |= _tokens(group, target, draft, request)
+            of_group, answers = _expected(group, target, draft, request)
+            found |= of_group
+            runs += [answers] if answers else []
             report(f"expected tokens at T = {request.sampling.temperature:g}")
-        answers = next((each.answers for each in tokens.values() if each.answers), None)
-        answers = [[]] * len(prompts) if answers is None else answers
+        lengths = [len(answer) for answers in runs for answer in answers]
+        answer = float(np.mean(lengths)) if lengths else float(sampling.max_new_tokens)
+        texts = runs[0] if runs else [[]] * len(prompts)
         seconds = measure_seconds(
-            methods, target, draft, request, answers, chosen, repeats=repeats, report=report
+            methods, target, draft, request, texts, chosen, repeats=repeats, report=report
         )
         expected += [
-            _entry(method, request, tokens[method], _mean_length(tokens, sampling), each)
+            _entry(method, request, found[method], answer, each)
             for method, each in zip(methods, seconds, strict=True)
         ]
     conditions = Conditions(
@@ -123,7 +126,7 @@ def calibrate(
         prompts=len(prompts),
         prompts_sha256=json_sha256([[int(token) for token in prompt] for prompt in prompts]),
         max_new_tokens=sampling.max_new_tokens,
-        timed_rows=rows,
+        timed_rows=timed_rows,
         timed_batches=len(chosen),
         top_k=sampling.top_k,
         top_p=sampling.top_p,
@@ -157,14 +160,14 @@ def _families(methods: Sequence[Method], request: Request) -> list[list[Method]]
     return list(groups.values())
 
 
-def _tokens(
+def _expected(
     group: Sequence[Method], target: LoadedModel, draft: LoadedModel | None, request: Request
-) -> dict[Method, _Tokens]:
-    """What is expected of the methods of one family."""
+) -> tuple[dict[Method, _Found], Answers]:
+    """What is expected of the methods of one family, and the answers of the run."""
     greedy = request.sampling.temperature == 0.0
     drafter, parts = widest([method.drafter for method in group], greedy=greedy)
     if drafter.shape.depth == 0:
-        return dict.fromkeys(group, _Tokens(1.0, 0.0, 0))
+        return dict.fromkeys(group, _Found(1.0, 0.0, 0)), []
     wide = dataclasses.replace(
         group[0], name="wide", drafter=drafter, verifier=VERIFIERS["recursive_rejection"]()
     )
@@ -172,11 +175,12 @@ def _tokens(
         _TokensOfPart(method.verifier, part) for method, part in zip(group, parts, strict=True)
     )
     run = observed_run(prepare(wide, target, draft, request), measures)
-    blocks, answers = run.result.stats.blocks, run.result.tokens
-    return {
-        method: _Tokens(*_ratio(sums, blocks), int(blocks.sum()), answers)
+    blocks = run.result.stats.blocks
+    found = {
+        method: _Found(*_ratio(sums, blocks), int(blocks.sum()))
         for method, sums in zip(group, run.sums, strict=True)
     }
+    return found, run.result.tokens
 
 
 def _ratio(sums: np.ndarray, blocks: np.ndarray) -> tuple[float, float]:
@@ -186,26 +190,20 @@ def _ratio(sums: np.ndarray, blocks: np.ndarray) -> tuple[float, float]:
     return float(mean), float(np.sqrt(squares) / blocks.sum())
 
 
-def _mean_length(tokens: Mapping[Method, _Tokens], sampling: Sampling) -> float:
-    """Mean tokens of an answer, over the runs."""
-    lengths = [len(answer) for each in tokens.values() for answer in each.answers]
-    return sum(lengths) / len(lengths) if lengths else float(sampling.max_new_tokens)
-
-
 def _entry(
-    method: Method, request: Request, tokens: _Tokens, answer: float, seconds: Seconds
+    method: Method, request: Request, found: _Found, answer: float, seconds: Seconds
 ) -> Expected:
     return Expected(
         method=method.name,
         tree=method.tree,
         verifier=method.verifier_name,
         temperature=request.sampling.temperature,
-        tokens=tokens.mean,
-        standard_error=tokens.error,
-        blocks=tokens.blocks,
+        tokens=found.tokens,
+        standard_error=found.error,
+        blocks=found.blocks,
         nodes=method.drafter.max_nodes,
         seconds=seconds.block,
-        prompt_seconds=seconds.prompt,
+        prompt_seconds=seconds.prefill,
         answer=answer,
         draft_temperature=method.draft_temperature,
         draft_top_k=method.draft_top_k,

@@ -8,7 +8,7 @@ import dataclasses
 import math
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from rsd_jax.core.identity import row_digest
 from rsd_jax.core.types import LoadedModel
@@ -17,12 +17,40 @@ from rsd_jax.errors import ConfigError
 from rsd_jax.records.complete_files import write_json
 from rsd_jax.records.hardware import Hardware, current_versions
 from rsd_jax.records.json_objects import build, json_object
+from rsd_jax.records.rows import Row, own_verifier
 
 VERSION = 2
 """Of the file's format."""
 
-Structure = tuple[str, str, str]
-"""Method, tree and verifier; the verifier of autoregressive decoding is ""."""
+
+class Candidate(NamedTuple):
+    """A method with its tree, its verifier and its draft's warp; "" is the verifier of "ar"."""
+
+    method: str
+    tree: str
+    verifier: str
+    draft_temperature: float | None = None
+    draft_top_k: int | None = None
+
+    @classmethod
+    def of_row(cls, row: Row) -> Self:
+        """What a row measured."""
+        verifier = "" if row.method == "ar" else row.verifier or ""
+        return cls(row.method, row.tree, verifier, row.draft_temperature, row.draft_top_k)
+
+    @property
+    def words(self) -> str:
+        """A label; the verifier is named unless it is the method's own."""
+        if self.method == "ar":
+            return "ar"
+        words = [self.method, self.tree]
+        if self.verifier != own_verifier(self.method):
+            words.append(self.verifier)
+        if self.draft_temperature is not None:
+            words.append(f"draft T = {self.draft_temperature:g}")
+        if self.draft_top_k is not None:
+            words.append(f"draft top-k {self.draft_top_k}")
+        return " ".join(words)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,8 +77,8 @@ class Conditions:
     prompts: int
     prompts_sha256: str
     max_new_tokens: int
-    timed_rows: int = 1
-    timed_batches: int = 1
+    timed_rows: int
+    timed_batches: int
     top_k: int | None = None
     top_p: float = 1.0
 
@@ -68,7 +96,8 @@ class Expected:
       nodes: most nodes of a target pass, the root included.
       seconds: of a block of one batch, the mean over batches of the median of several measurements.
       prompt_seconds: the same of the pass over the prompts of a batch.
-      answer: tokens of an answer, the mean over prompts.
+      answer: tokens of an answer, the mean over prompts and runs; the limit if nothing but "ar" was
+        calibrated, which needs no run.
       draft_temperature, draft_top_k: of the method, None if not its own.
     """
 
@@ -87,12 +116,18 @@ class Expected:
     draft_top_k: int | None = None
 
     @property
-    def structure(self) -> Structure:
-        return self.method, self.tree, "" if self.method == "ar" else self.verifier
+    def candidate(self) -> Candidate:
+        """What the entry is of."""
+        verifier = "" if self.method == "ar" else self.verifier
+        warp = self.draft_temperature, self.draft_top_k
+        return Candidate(self.method, self.tree, verifier, *warp)
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens of one answer over its expected seconds, those of its prompt included."""
+        """Tokens of one answer over its expected seconds, those of its prompt included.
+
+        A last block that goes on beyond the limit of an answer is counted as if it ended there.
+        """
         return self.answer / (self.prompt_seconds + self.answer / self.tokens * self.seconds)
 
     def build(self) -> Method:

@@ -1,28 +1,27 @@
-"""How much of the best fixed structure of each task a choice made beforehand reaches, from rows.
+"""How much of the fastest method of each task a choice made beforehand reaches, from rows.
 
-A structure is a method with a tree and a verifier. The oracle takes for each task and temperature
-the structure that was fastest in the rows, so the oracle's rate is the largest of several measured
-rates, and noise raises it.
+The oracle takes for each task the method, tree and verifier with the largest measured rate; being
+the largest of several numbers, this rate is raised by noise.
 """
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from rsd_jax.errors import ConfigError
-from rsd_jax.planning.against import relative_rate
-from rsd_jax.planning.calibration import Calibration, Structure
+from rsd_jax.planning.calibration import Calibration, Candidate
+from rsd_jax.planning.measured import Measured, Run, measured, relative_rate
 from rsd_jax.records import metrics
-from rsd_jax.records.decoding import Decoding
 from rsd_jax.records.metrics import Interval
 from rsd_jax.records.rows import Row
 
 ALL = "all"
 """The task of what is `Reached` over all tasks."""
 
-_Parts = dict[Structure, list[Decoding]]
+_AR = Candidate("ar", "-", "")
+_Parts = dict[Candidate, dict[Run, Measured]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +29,14 @@ class Share:
     """One choice beside the oracle.
 
     Attributes:
-      structure: what was chosen.
+      candidate: what was chosen.
       ratio: token rate, as a multiple of that of autoregressive decoding.
       share: token rate over the oracle's.
-      interval: of `share`, paired by timed call; None if a row lacks the calls.
+      interval: of `share`, over prompts (timed calls), paired and task by task; None if a row lacks
+        its calls, or if choice and oracle were not measured on the same prompts and seeds.
     """
 
-    structure: Structure
+    candidate: Candidate
     ratio: float
     share: float
     interval: Interval | None
@@ -48,113 +48,117 @@ class Reached:
 
     Attributes:
       temperature, task: the task is `ALL` for all together.
-      oracle: the fastest structure; None for all tasks, where tasks have oracles of their own.
+      oracle: the fastest; None for all tasks, where tasks have oracles of their own.
       oracle_ratio: the oracle's token rate, as a multiple of that of autoregressive decoding.
       chosen: the calibration's choice for the temperature.
-      single: the structure that is fastest over all tasks of the temperature.
+      single: what is fastest over all tasks of the temperature.
     """
 
     temperature: float
     task: str
-    oracle: Structure | None
+    oracle: Candidate | None
     oracle_ratio: float
     chosen: Share
     single: Share
 
 
-def reached(calibration: Calibration, rows: Iterable[Row]) -> list[Reached]:
-    """Compares a calibration's choice and the best single structure with the oracle.
+def reached(calibration: Calibration, rows: Iterable[Row], temperature: float) -> list[Reached]:
+    """Compares a calibration's choice and the best single method with the oracle.
 
-    Rates are compared as multiples of autoregressive decoding, so rows of several runs can be put
-    together. Over all tasks, each task counts with the tokens and seconds of its autoregressive
-    decoding.
+    Rates are multiples of autoregressive decoding, so rows of several runs can be put together.
+    Over all tasks, each task counts with the seconds that autoregressive decoding takes for it.
 
     Args:
-      calibration: its fastest method at each temperature of the rows is the choice.
-      rows: of tasks that the calibration has not seen; only structures measured on all tasks of a
-        temperature take part, autoregressive decoding among them.
+      calibration: its fastest method at `temperature` is the choice.
+      rows: of tasks that the calibration has not seen; only methods that were measured on all
+        tasks take part, autoregressive decoding among them.
+      temperature: of the rows that are compared.
 
     Returns:
-      by temperature, its tasks in the order of the rows, then all together.
+      the tasks in the order of the rows, then all together.
 
     Raises:
-      ConfigError: autoregressive decoding or the choice has not been measured on every task, or a
-        temperature was not calibrated.
+      ConfigError: autoregressive decoding or the choice has not been measured on every task, or the
+        temperature was not calibrated; or as `measured`.
     """
-    tasks: dict[float, dict[str, _Parts]] = collections.defaultdict(dict)
-    for row in rows:
-        part = row.decoding
-        if part is not None and row.status == "ok" and part.token_rate_ratio is not None:
-            parts = tasks[row.temperature].setdefault(row.task, collections.defaultdict(list))
-            verifier = "" if row.method == "ar" else row.verifier or ""
-            parts[row.method, row.tree, verifier].append(part)
-    found = []
-    for temperature, of_tasks in sorted(tasks.items()):
-        found += _at(temperature, of_tasks, calibration.best(temperature).structure)
-    return found
-
-
-def _at(temperature: float, tasks: Mapping[str, _Parts], chosen: Structure) -> list[Reached]:
+    tasks: dict[str, _Parts] = {}
+    for each in measured(calibration, rows):
+        if each.temperature == temperature:
+            parts = tasks.setdefault(each.task, collections.defaultdict(dict))
+            parts[each.candidate][each.run] = each
+    if not tasks:
+        raise ConfigError(f"no row is of T = {temperature:g}")
+    chosen = calibration.best(temperature).candidate
     everywhere = set.intersection(*(set(parts) for parts in tasks.values()))
-    for structure in (("ar", "-", ""), chosen):
-        if structure not in everywhere:
-            name = " ".join(structure[:2]).removesuffix(" -")
-            raise ConfigError(f"T = {temperature:g}: {name} has no row in every task")
-    candidates = sorted(everywhere)
+    for candidate in (_AR, chosen):
+        if candidate not in everywhere:
+            raise ConfigError(
+                f"T = {temperature:g}: {candidate.words} has no row in every task; measure it with "
+                "rsd evaluate --calibration"
+            )
+    candidates = sorted(everywhere, key=str)
     oracles = {task: _fastest(parts, candidates) for task, parts in tasks.items()}
-    single = max(candidates, key=lambda structure: _over_all(tasks, lambda task: structure))
+    single = max(candidates, key=lambda candidate: _rate(tasks, _same(tasks, candidate)))
 
-    def line(of: Mapping[str, _Parts], task: str, oracle: Structure | None) -> Reached:
-        rate = _over_all(of, oracles.__getitem__)
+    def line(of: Mapping[str, _Parts], task: str, oracle: Candidate | None) -> Reached:
         shares = [_share(of, each, oracles) for each in (chosen, single)]
-        return Reached(temperature, task, oracle, rate, *shares)
+        return Reached(temperature, task, oracle, _rate(of, oracles), *shares)
 
     lines = [line({task: parts}, task, oracles[task]) for task, parts in tasks.items()]
     return [*lines, line(tasks, ALL, None)]
 
 
-def _fastest(parts: _Parts, candidates: Sequence[Structure]) -> Structure:
-    return max(candidates, key=lambda structure: relative_rate(parts[structure]))
+def _fastest(parts: _Parts, candidates: Sequence[Candidate]) -> Candidate:
+    return max(candidates, key=lambda candidate: _ratio(parts, candidate))
 
 
-def _over_all(tasks: Mapping[str, _Parts], of: Callable[[str], Structure]) -> float:
-    """The ratio over tasks, each of which has a structure."""
-    base = taken = 0.0
-    for task, parts in tasks.items():
-        seconds = sum(part.seconds for part in parts["ar", "-", ""])
-        base += seconds
-        taken += seconds / relative_rate(parts[of(task)])
-    return base / taken
+def _same(tasks: Iterable[str], candidate: Candidate) -> dict[str, Candidate]:
+    """One choice for all tasks."""
+    return {task: candidate for task in tasks}
+
+
+def _ratio(parts: _Parts, candidate: Candidate) -> float:
+    return relative_rate(list(parts[candidate].values()))
+
+
+def _rate(tasks: Mapping[str, _Parts], chosen: Mapping[str, Candidate]) -> float:
+    """The ratio over tasks, with a choice for each task."""
+    seconds = {task: _base_seconds(parts) for task, parts in tasks.items()}
+    taken = sum(seconds[task] / _ratio(parts, chosen[task]) for task, parts in tasks.items())
+    return sum(seconds.values()) / taken
+
+
+def _base_seconds(parts: _Parts) -> float:
+    return sum(each.part.seconds for each in parts[_AR].values())
 
 
 def _share(
-    tasks: Mapping[str, _Parts], structure: Structure, oracles: Mapping[str, Structure]
+    tasks: Mapping[str, _Parts], candidate: Candidate, oracles: Mapping[str, Candidate]
 ) -> Share:
-    ratio = _over_all(tasks, lambda task: structure)
-    share = ratio / _over_all(tasks, oracles.__getitem__)
-    tokens, seconds = _calls(tasks, lambda task: structure)
-    base = _calls(tasks, oracles.__getitem__)
-    paired = len(tokens) == len(base[0]) and len(tokens) > 1
-    interval = metrics.bootstrap_interval(tokens, seconds, base=base) if paired else None
-    return Share(structure, ratio, share, interval)
+    own = _same(tasks, candidate)
+    ratio = _rate(tasks, own)
+    return Share(candidate, ratio, ratio / _rate(tasks, oracles), _interval(tasks, own, oracles))
 
 
-def _calls(
-    tasks: Mapping[str, _Parts], of: Callable[[str], Structure]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and seconds of all timed calls; none if a row lacks them.
+def _interval(
+    tasks: Mapping[str, _Parts], own: Mapping[str, Candidate], oracles: Mapping[str, Candidate]
+) -> Interval | None:
+    """Of the ratio of two `_rate`s: the prompts of each task are resampled, the same for both."""
+    taken = [np.zeros(()), np.zeros(())]
+    for place, (task, parts) in enumerate(tasks.items()):
+        both = [parts[chosen[task]] for chosen in (own, oracles)]
+        every = [len(each.part.call_tokens or ()) for of in both for each in of.values()]
+        calls = max(every)
+        if set(both[0]) != set(both[1]) or min(every) != calls or calls < 2:
+            return None
+        weights = metrics.resampled(calls, seed=place)
+        for index, of in enumerate(both):
+            ratios = _resampled_ratios(list(of.values()), weights)
+            taken[index] = taken[index] + _base_seconds(parts) / ratios
+    return metrics.percentile_ends(taken[1] / taken[0])
 
-    Seconds are those that the calls would take if autoregressive decoding, beside which they were
-    timed, had the rate of the row of autoregressive decoding: rows of several runs become alike.
-    """
-    tokens, seconds = [], []
-    for task, parts in tasks.items():
-        base = parts["ar", "-", ""]
-        pace = sum(part.seconds for part in base) / sum(part.tokens for part in base)
-        for part in parts[of(task)]:
-            if part.call_tokens is None or part.call_seconds is None:
-                return np.empty(0), np.empty(0)
-            beside = part.token_rate / (part.token_rate_ratio or 1.0)
-            tokens.append(np.asarray(part.call_tokens))
-            seconds.append(np.asarray(part.call_seconds) * beside * pace)
-    return np.concatenate(tokens), np.concatenate(seconds)
+
+def _resampled_ratios(parts: Sequence[Measured], weights: np.ndarray) -> np.ndarray:
+    """f64[R]: `relative_rate` for each of the weights of calls i64[R, calls]."""
+    base = sum(weights @ np.asarray(each.part.call_tokens) / each.pace for each in parts)
+    return base / sum(weights @ np.asarray(each.part.call_seconds) for each in parts)

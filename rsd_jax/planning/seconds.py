@@ -11,6 +11,7 @@ from rsd_jax.engine.batching import capacity_of, fewest_positions
 from rsd_jax.engine.job import Job, prepare, start
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.request import Request
+from rsd_jax.errors import ConfigError, positive_integer
 from rsd_jax.evaluation.stopwatch import timed
 from rsd_jax.evaluation.timing import TimedMethod, endless_request, take_turns
 
@@ -19,14 +20,14 @@ _BLOCKS = 8  # of a timed call
 
 @dataclasses.dataclass(frozen=True)
 class Seconds:
-    """What one method takes: means over the timed batches, each a median over its repeats.
+    """What one method takes for one batch, the median over repeats, or the mean over batches.
 
     Attributes:
-      prompt: of the pass over the prompts of a batch.
-      block: of a block.
+      prefill: the pass over the prompts of a batch.
+      block: a block.
     """
 
-    prompt: float
+    prefill: float
     block: float
 
 
@@ -35,9 +36,19 @@ def batches_to_time(lengths: Sequence[int], rows: int, batches: int) -> list[lis
 
     A batch holds prompts of neighbouring lengths, and the batches are spread evenly over the
     prompts, the shortest first. With fewer prompts than `rows` x `batches` there are fewer batches.
+
+    Args:
+      lengths: of the prompts.
+      rows: of a batch, at most as many as there are prompts.
+      batches: how many.
+
+    Raises:
+      ConfigError: a number is out of range.
     """
+    rows = positive_integer("timed_rows", rows, most=len(lengths))
+    batches = positive_integer("timed_batches", batches)
     order = np.argsort(lengths, kind="stable")
-    count = max(1, min(batches, len(order) // rows))
+    count = min(batches, len(order) // rows)
     middles = (np.arange(count) + 0.5) * len(order) / count
     firsts = np.clip(np.floor(middles - (rows - 1) / 2), 0, len(order) - rows).astype(int)
     return [order[first : first + rows].tolist() for first in firsts]
@@ -61,21 +72,47 @@ def measure_seconds(
 
     Args:
       methods: to be timed.
-      target, draft: the pair.
+      target, draft: the models.
       request: its prompts and sampling.
-      answers: to all prompts.
+      answers: to all prompts; blocks after an empty one begin after the prompt.
       chosen: from `batches_to_time`.
       repeats: how often prompts and blocks of each method and batch are timed.
       report: called with a line of text after each method is compiled and each batch is timed.
+
+    Returns:
+      one for each method.
+
+    Raises:
+      ConfigError: the models have too few positions for the blocks, or as `generate`.
     """
-    jobs = []
+    rows = len(chosen[0])
+    room = _room(methods, target, draft)
+    indices = [index for batch in chosen for index in batch]
+    whole = dataclasses.replace(
+        request,
+        prompts=[request.prompts[index] for index in indices],
+        limits=[request.limit_of(index) for index in indices],
+        request_ids=None,
+        batch_size=rows,
+    )
+    halves = [answers[index][: len(answers[index]) // 2] for index in indices]
+    contexts = [[*p, *half][:room] for p, half in zip(whole.prompts, halves, strict=True)]
+    jobs: list[tuple[Job, Job]] = []
     for method in methods:
-        jobs.append(_jobs(method, target, draft, request, answers, chosen))
+        endless = endless_request(contexts, request.sampling, _most(method))
+        endless = dataclasses.replace(endless, batch_size=rows, skips=request.skips)
+        # With the same capacity, one program takes in the prompts of both.
+        capacity = max(capacity_of(each, method) for each in (whole, endless))
+        of_prompts, of_blocks = (
+            prepare(method, target, draft, dataclasses.replace(each, capacity=capacity))
+            for each in (whole, endless)
+        )
+        jobs.append((of_prompts, of_blocks))
         _contestant(*jobs[-1], 0)
         report(f"{method.name} {method.tree}: compiled")
     taken: list[list[Seconds]] = [[] for _ in methods]
     for batch in range(len(chosen)):
-        contestants = [_contestant(*pair, batch) for pair in jobs]
+        contestants = [_contestant(*both, batch) for both in jobs]
         for found, each in zip(taken, take_turns(contestants, repeats), strict=True):
             medians = {name: statistics.median(values) for name, values in each.items()}
             found.append(Seconds(**medians))
@@ -83,35 +120,21 @@ def measure_seconds(
     return [_mean(found) for found in taken]
 
 
-def _jobs(
-    method: Method,
-    target: LoadedModel,
-    draft: LoadedModel | None,
-    request: Request,
-    answers: Sequence[Sequence[int]],
-    chosen: Sequence[Sequence[int]],
-) -> tuple[Job, Job]:
-    """Jobs of the chosen prompts, and of the prompts with half of their answers.
+def _most(method: Method) -> int:
+    """The most tokens of a timed call and of the blocks before it."""
+    return 2 * _BLOCKS * (method.drafter.shape.depth + 1)
 
-    Both have the same capacity, so that one program takes in their prompts.
-    """
-    most = 2 * _BLOCKS * (method.drafter.shape.depth + 1)
-    room = fewest_positions(target.model, None if draft is None else draft.model)[0] - most
-    prompts, half = [], []
-    for index in (index for batch in chosen for index in batch):
-        prompt, answer = request.prompts[index], answers[index]
-        prompts.append(prompt)
-        half.append([*prompt, *answer[: len(answer) // 2]][:room])
-    rows = len(chosen[0])
-    whole = dataclasses.replace(
-        request, prompts=prompts, limits=None, request_ids=None, batch_size=rows
-    )
-    endless = endless_request(half, request.sampling, most)
-    endless = dataclasses.replace(endless, batch_size=rows, skips=request.skips)
-    capacity = max(capacity_of(each, method) for each in (whole, endless))
-    both = [dataclasses.replace(each, capacity=capacity) for each in (whole, endless)]
-    of_prompts, of_blocks = (prepare(method, target, draft, each) for each in both)
-    return of_prompts, of_blocks
+
+def _room(methods: Sequence[Method], target: LoadedModel, draft: LoadedModel | None) -> int:
+    """The most tokens before the timed blocks, the same for all methods."""
+    positions, which = fewest_positions(target.model, None if draft is None else draft.model)
+    deepest = max(methods, key=_most)
+    if positions <= _most(deepest):
+        raise ConfigError(
+            f"{2 * _BLOCKS} blocks of {deepest.name} {deepest.tree} may take {_most(deepest)} "
+            f"tokens, and the {which} has {positions} positions; leave this method out"
+        )
+    return positions - _most(deepest)
 
 
 def _contestant(whole: Job, blocks: Job, batch: int) -> TimedMethod:
@@ -120,13 +143,12 @@ def _contestant(whole: Job, blocks: Job, batch: int) -> TimedMethod:
     contestant = TimedMethod(
         dataclasses.replace(blocks, batches=[blocks.batches[batch]]), _BLOCKS, phases=False
     )
-    start(whole, prompts)  # compiles
-    contestant.measures["prompt"] = lambda: timed(start, whole, prompts)[1]
+    contestant.measures["prefill"] = lambda: timed(start, whole, prompts)[1]
     return contestant
 
 
 def _mean(found: Sequence[Seconds]) -> Seconds:
     return Seconds(
-        prompt=statistics.fmean(each.prompt for each in found),
+        prefill=statistics.fmean(each.prefill for each in found),
         block=statistics.fmean(each.block for each in found),
     )

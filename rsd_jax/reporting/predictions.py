@@ -44,7 +44,11 @@ class Quantity:
 
 
 def prediction_figure(quantities: Sequence[Sequence[Quantity]], caption: str) -> Any:
-    """Draws a row of panels for each sequence of quantities, all of as many as the first.
+    """Draws a row of panels for each sequence of quantities.
+
+    Args:
+      quantities: sequences of one length; quantities of one column have the same band.
+      caption: text below the legend; wrapped here.
 
     Returns:
       a matplotlib figure, for `figures.save`.
@@ -59,7 +63,7 @@ def prediction_figure(quantities: Sequence[Sequence[Quantity]], caption: str) ->
     for axes_of, line in zip(grid, quantities, strict=True):
         for column, (axes, quantity) in enumerate(zip(axes_of, line, strict=True)):
             _panel(axes, quantity, named=column == 0)
-    figures.finish(figure, _handles(), lines)
+    figures.finish(figure, _handles([one.within for one in quantities[0]]), lines)
     return figure
 
 
@@ -91,12 +95,13 @@ def _panel(axes: Any, quantity: Quantity, *, named: bool) -> None:
     axes.set_axisbelow(True)
 
 
-def _handles() -> list[Any]:
+def _handles(within: Sequence[float]) -> list[Any]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
+    band = " / ".join(f"{100 * each:g} %" for each in within)
     return [
         Line2D([], [], marker="o", ls="", color=_MEASURED, ms=5, label="measured"),
         Line2D([], [], marker="D", ls="", color=_PREDICTED, mfc="white", ms=5, label="predicted"),
-        Patch(color=_BAND, label="goal"),
+        Patch(color=_BAND, label=f"within {band} of measured"),
     ]

@@ -40,16 +40,19 @@ def test_a_calibration_and_its_method(prompts, tmp_path, capsys):
     assert str(out) in said
 
     rows = tmp_path / "rows.jsonl"
-    like = synthetic_rows.experiment1(synthetic_rows.PANELS[:1], lengths=(2,))
+    like = [
+        dataclasses.replace(row, temperature=0.0, dtype="float32")
+        for row in synthetic_rows.experiment1(synthetic_rows.PANELS[:1], lengths=(2,))
+    ]
     for row in like:
-        append_row(rows, dataclasses.replace(row, temperature=0.0))
+        append_row(rows, row)
     figure = tmp_path / "pictures" / "predicted.svg"
     compare = ("calibrate", "--out", out, "--figure", figure, "--against", rows)
     code, said, _ = rsd(capsys, *compare)
     assert code == 0
     assert "<svg" in figure.read_text()
-    assert ("no comparison with the fastest" in said) == (calibration.best(0.0).method == "rsd_s")
-    shown = [line.split() for line in said.splitlines() if line.startswith("0 ")]
+    first, *_ = said.split("\n\n")
+    shown = [line.split() for line in first.splitlines() if line.startswith("0 ")]
     (measured,) = [r.decoding for r in like if (r.method, r.tree) == ("sd", "2")]
     assert [line[1:4] for line in shown] == [["sd", "2", "recursive_rejection"]]
     assert float(shown[0][5]) == pytest.approx(measured.block_efficiency, abs=0.01)
@@ -57,12 +60,15 @@ def test_a_calibration_and_its_method(prompts, tmp_path, capsys):
     (base,) = [r for r in like if (r.method, r.tree) == ("sd", "2")]
     more = tmp_path / "more.jsonl"
     for method, tree, verifier in named:
-        others = {"method": method, "tree": tree, "verifier": verifier, "temperature": 0.0}
-        append_row(more, dataclasses.replace(base, **others))
+        named = {"method": method, "tree": tree, "verifier": verifier}
+        append_row(more, dataclasses.replace(base, **named))
     code, said, _ = rsd(capsys, *compare, more)
     assert code == 0
     (every,) = [line for line in said.splitlines() if line.startswith("0  all ")]
-    assert f"  {' '.join(calibration.best(0.0).structure[:2]).removesuffix(' -')} " in every
+    assert f"  {calibration.best(0.0).candidate.words} " in every
+    code, _, error = rsd(capsys, *compare[:3], "--against", rows, "--figure", "predicted.jpg")
+    assert code == 2
+    assert "write .png, .pdf or .svg" in error
 
     decode = ("generate", "--prompt", "two men", "--max_new_tokens", 8, "--calibration", out)
     code, auto, _ = rsd(capsys, *decode, "--method", "auto", "--temperature", 0)
@@ -99,7 +105,12 @@ def calibration(monkeypatch, tiny_models):
         for temperature, method, tree, verifier in named
     ]
     conditions = Conditions(
-        **identity(*tiny.pair()), prompts=1, prompts_sha256="", max_new_tokens=8
+        **identity(*tiny.pair()),
+        prompts=1,
+        prompts_sha256="",
+        max_new_tokens=8,
+        timed_rows=1,
+        timed_batches=1,
     )
     return Calibration(conditions=conditions, expected=tuple(expected))
 
@@ -163,6 +174,8 @@ def test_a_calibration_that_does_not_hold_for_a_sweep_is_refused(calibration, tm
         (("calibrate", "--methods", "sd"), "METHOD:TREE"),
         (("calibrate", "--methods", "medusa:4"), "unknown method 'medusa'"),
         (("calibrate", "--template", "chat"), "give --prompts"),
+        (("calibrate", "--timed_rows", "0"), "timed_rows=0"),
+        (("calibrate", "--timed_rows", "99"), "timed_rows=99"),
         (("calibrate", "--figure", "x.png"), "give --against ROWS"),
     ],
 )

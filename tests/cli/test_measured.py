@@ -14,8 +14,8 @@ COSTS = BlockCosts(np.asarray([1, 11]), np.asarray([0.05, 0.05]), np.asarray([1.
 def test_thresholds_come_from_costs_that_are_measured_once():
     measured = []
 
-    def measure():
-        measured.append(True)
+    def measure(nodes):
+        measured.append(nodes)
         return COSTS
 
     named = ["sd:2", "dyspec:1x6@costs", "beam:2x4@costs:coupling", "dyspec:1x6@costs+4"]
@@ -27,20 +27,26 @@ def test_thresholds_come_from_costs_that_are_measured_once():
         ("beam", "2x4@0.12"),  # half a draft pass
         ("dyspec", "1x6@0.15+4"),
     ]
-    assert len(measured) == 1
+    assert measured == [9]  # the root and 2 x 4 nodes
     methods_of(["sd:2"], measure)
     assert len(measured) == 1
-    slow = BlockCosts(COSTS.nodes, COSTS.draft * 20, COSTS.target)
-    assert methods_of(["dyspec:1x6@costs"], lambda: slow)[1].tree == "1x6@0.99"
+
+
+@pytest.mark.parametrize(
+    ("factor", "tree"), [(20, "1x6@0.99"), (0.04, "1x6@0.006"), (1e-9, "1x6@0.0001")]
+)
+def test_thresholds_have_two_digits_and_are_never_0(factor, tree):
+    costs = BlockCosts(COSTS.nodes, np.full(2, 0.15 * factor), np.ones(2))
+    assert methods_of(["dyspec:1x6@costs"], lambda nodes: costs)[1].tree == tree
 
 
 @pytest.mark.parametrize(
     ("named", "measure", "message"),
     [
         ("dyspec:1x6@costs", None, "@costs is for rsd calibrate, with a draft model"),
-        ("dynamic:6@costs", lambda: COSTS, "@costs follows WIDTHxLENGTH"),
-        ("dyspec:0x6@costs", lambda: COSTS, "@costs follows WIDTHxLENGTH"),
-        ("rsd_s:2x2@costs", lambda: COSTS, "rsd_s"),
+        ("dynamic:6@costs", lambda nodes: COSTS, "@costs follows WIDTHxLENGTH"),
+        ("dyspec:0x6@costs", lambda nodes: COSTS, "@costs follows WIDTHxLENGTH"),
+        ("rsd_s:2x2@costs", lambda nodes: COSTS, "rsd_s"),
         ("dyspec", None, "METHOD:TREE"),
     ],
 )

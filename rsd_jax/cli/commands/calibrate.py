@@ -13,6 +13,7 @@ from rsd_jax.cli.progress import Progress
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.planning import BlockCosts, Calibration, calibrate, measure_costs
 from rsd_jax.planning.calibrate import steps
+from rsd_jax.planning.seconds import batches_to_time
 from rsd_jax.records.files import check_writable
 from rsd_jax.reporting.table_formats import Table
 
@@ -30,15 +31,25 @@ def run(args: argparse.Namespace) -> None:
     draft, default = pair.draft, METHODS if pair.draft is not None else WITHOUT_DRAFT
     prompts = prompts_of(args, pair.tokenizer)
 
-    def costs(draft: LoadedModel) -> BlockCosts:
+    timed = {"timed_rows": args.timed_rows, "timed_batches": args.timed_batches}
+    batches_to_time([len(prompt) for prompt in prompts], *timed.values())  # checks the numbers
+
+    def costs(draft: LoadedModel, nodes: int) -> BlockCosts:
         context = int(statistics.median(map(len, prompts))) + args.max_new_tokens // 2
-        return measure_costs(pair.target, draft, context=context, batch_size=args.timed_rows)
+        print(f"timing passes of both models over 1 to {nodes} tokens", file=sys.stderr)
+        with keeping(lambda: "nothing is kept"):
+            return measure_costs(
+                pair.target,
+                draft,
+                context=context,
+                batch_size=args.timed_rows,
+                max_nodes=nodes,
+            )
 
     methods = methods_of(
-        args.methods or default.split(), None if draft is None else lambda: costs(draft)
+        args.methods or default.split(), None if draft is None else lambda n: costs(draft, n)
     )
     temperatures = list(dict.fromkeys(args.temperatures))
-    timed = {"timed_rows": args.timed_rows, "timed_batches": args.timed_batches}
     total = steps(methods, temperatures, len(prompts), **timed)
     with keeping(lambda: "nothing is kept"), Progress(total, file=sys.stderr, every=1) as progress:
         calibration = calibrate(
@@ -81,5 +92,5 @@ def table(calibration: Calibration, temperature: float) -> Table:
         )
         for each in found
     ]
-    heads = ("method", "tree", "verifier", "tokens/block", "±", "ms/block", "ms/prompt")
+    heads = ("method", "tree", "verifier", "tokens/block", "±", "ms/block", "ms/prompts")
     return Table((*heads, "tokens/s", "to ar"), rows, frozenset({0, 1, 2}))

@@ -3,6 +3,7 @@
 import argparse
 import pathlib
 
+from rsd_jax.cli.choices import FORMATS
 from rsd_jax.cli.flags.command import Command
 from rsd_jax.cli.flags.decoding import add_models, check_models
 from rsd_jax.cli.flags.measuring import add_methods, add_prompts, check_prompts
@@ -41,10 +42,13 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="ROWS",
         help="measures nothing; prints what the calibration --out predicted beside these rows, and "
-        "how near its choice comes to the fastest structure of each task",
+        "how near its choice comes to the fastest method of each task",
     )
     parser.add_argument(
-        "--figure", type=pathlib.Path, metavar="FILE", help="with --against: draws it too"
+        "--figure",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="with --against: draws the predictions beside the measurements (.png, .pdf or .svg)",
     )
     parser.add_argument(
         "--out",
@@ -59,6 +63,8 @@ def _check(args: argparse.Namespace) -> None:
     check_prompts(args)
     if args.figure and not args.against:
         raise ConfigError("--figure draws what --against compares; give --against ROWS")
+    if args.figure and args.figure.suffix.removeprefix(".") not in ("", *FORMATS):
+        raise ConfigError(f"--figure {args.figure}: write .png, .pdf or .svg at its end")
 
 
 COMMAND = Command(
