@@ -53,7 +53,7 @@ program has several, a file of tests up to 20 000, and one too many ends the pro
 
 
 def pytest_configure(config):
-    gc.set_threshold(100_000, 20, 50)
+    gc.set_threshold(1_000_000, 20, 50)
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
     for rule in _WARNINGS:

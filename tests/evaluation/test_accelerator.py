@@ -1,6 +1,7 @@
 """The measurement on an accelerator: rehearsed on a bare machine, stopped, resumed, reported."""
 
 import dataclasses
+import gc
 import os
 import pathlib
 import subprocess
@@ -47,6 +48,16 @@ def no_network(*_, **__):
 sys.meta_path.insert(0, Missing())
 socket.getaddrinfo = no_network
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_objects_to_collect():
+    """The measurement collects garbage after each cell, which takes seconds in a long process."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 _KINDS = {"check", "device", "block", "peer", "pass", "skipping", "choice", "profile"}
 
 

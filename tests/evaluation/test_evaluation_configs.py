@@ -109,8 +109,15 @@ def test_every_variant_of_the_stream_builds():
         config = _MODULES["swift_stream"].get_config(variant)
         drafter = StreamSettings.from_config(config).built_method().drafter
         assert drafter.shape.depth == tree["length"]
-        assert shipped_pair_directory(pair).is_dir()
-        assert config.task_name == ("spec_bench" if pair == "smollm2" else "number_words")
+        assert config.pair.shipped == pair
+        if pair == "smollm2":
+            assert (config.task_name, config.task.path) == (
+                "spec_bench",
+                _MODULES["smollm2"].QUESTIONS,
+            )
+        else:
+            assert shipped_pair_directory(pair).is_dir()
+            assert config.task_name == "number_words"
 
 
 # With random weights hardly a token is accepted.

@@ -176,8 +176,9 @@ _PROMPTS = [[2, 3, 1, 4], [2, 1, 5, 9, 2, 6]]
 
 @pytest.mark.parametrize(
     ("name", "mesh"),
-    # One method of each kind of drafter runs on a mesh.
-    [(name, None) for name in tiny.METHODS] + [(n, (2, 2)) for n in ("ar", "rsd_s", "swift")],
+    # One method of each kind of drafter, also on a mesh: other methods see the model alike.
+    [(name, mesh) for name in ("ar", "rsd_s", "swift") for mesh in (None, (2, 2))]
+    + [("spectr", None), ("self_rsd_c", None)],
 )
 def test_every_method_is_greedy_decoding_of_transformers(pair, name, mesh):
     devices = None if mesh is None else jax.make_mesh(mesh, ("data", "model"))
