@@ -42,6 +42,9 @@ WHOLE_TREES = tuple(name for name in DRAFTING if name not in ("dyspec", "mixed_b
 """Those that accept whole trees if the draft is the target: a threshold may leave slots empty, and
 a likeliest token may be the wrong one."""
 
+OF_EACH_DRAFTER = tuple(name for name in METHODS if name not in ("rsd_c", "mixed_beam", "static"))
+"""One method of each kind of drafter; chains, beams and trees with a threshold are kinds too."""
+
 _SKIPS = np.asarray([[False, False], [False, True]])
 
 # The model that tests of training train.

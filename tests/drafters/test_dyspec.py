@@ -167,9 +167,7 @@ class NeverSkips(DySpecTree):
     pass_widths = None
 
 
-@pytest.mark.parametrize(
-    ("kind", "temperature"), [("model", 0.0), ("model", 1.0), ("self", 1.0), ("model+2", 1.0)]
-)
+@pytest.mark.parametrize(("kind", "temperature"), [("model", 0.0), ("self", 1.0), ("model+2", 1.0)])
 def test_skipped_passes_change_no_token(kind, temperature):
     """In a batch whose rows end at different times."""
     target, draft = tiny.pair()

@@ -35,7 +35,7 @@ FALSE_ALARM = 1e-6
 V = 3
 
 _RULES = (
-    *small_parts.largest_of_each_rule(),
+    *(rule for rule in small_parts.largest_of_each_rule() if not hasattr(rule, "threshold")),
     TREE_RULES["dyspec"](2, 2, 0.3),
     TREE_RULES["beam"](3, 2, 0.15),
     TREE_RULES["mixed_beam"](3, 2, 0.1),

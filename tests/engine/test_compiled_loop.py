@@ -55,10 +55,14 @@ def _cache_sized(text):
     return found
 
 
-# Every method with rows that are written one by one; some with a single row.
+# Rules that differ in the shape of their trees alone run the same passes.
+_PASSES = [name for name in METHODS if name not in ("static", "mixed_beam", "self_beam")]
+
+
+# One of each kind of drafter with rows that are written one by one; some with a single row.
 @pytest.mark.parametrize(
     ("method", "batch"),
-    [(method, 8) for method in METHODS] + [(method, 1) for method in ("ar", "rsd_s", "swift")],
+    [(method, 8) for method in _PASSES] + [(method, 1) for method in ("ar", "rsd_s", "swift")],
 )
 def test_caches_stay_in_place(method, batch, pair):
     compiled, state = _compile(method, pair, batch)

@@ -90,14 +90,15 @@ def _decode(method, pair, sampling=None, **options):
     return (tokens, end.stats.blocks.tolist()), loop.as_text(), job, end
 
 
-# Every method on the data axis and on both axes; some on the model axis alone, and on a second mesh
-# of both.
+# Every method on both axes; one of each kind of drafter also on the data axis; some on the model
+# axis alone, and on a second mesh of both.
 _SOME = ("ar", "rsd_s", "swift")
+_KINDS = (*_SOME, "lookup", "spectr", "dyspec", "rsd_c+2", "dynamic", "self_beam")
 _CASES = [
     pytest.param(method, shape, id=f"{method}-{'x'.join(map(str, shape))}")
     for method in METHODS
     for shape in MESHES
-    if shape in ((8, 1), (2, 4)) or method in _SOME
+    if shape == (2, 4) or method in (_KINDS if shape == (8, 1) else _SOME)
 ]
 
 
@@ -111,8 +112,11 @@ def test_same_tokens_as_one_device(method, shape, directories, one_device):
     assert not _gathered(text, job, state, shape)
 
 
-@pytest.mark.parametrize("shape", [(2, 4), (1, 8)], ids=lambda shape: "x".join(map(str, shape)))
-@pytest.mark.parametrize("method", ["sd", "spectr", "rsd_c", "rsd_s"])
+@pytest.mark.parametrize(
+    ("method", "shape"),
+    [("sd", (2, 4)), ("spectr", (2, 4)), ("rsd_c", (2, 4)), ("rsd_s", (2, 4)), ("rsd_s", (1, 8))],
+    ids=str,
+)
 def test_a_replicated_draft(method, shape, directories, one_device):
     """The same tokens, and no collective in the draft phase; the target is split as before."""
     pair = _pair(directories, shape, replicate_draft=True)

@@ -53,7 +53,7 @@ def _check(result, expected):
         np.testing.assert_array_equal(getattr(result.stats, name), counts, err_msg=name)
 
 
-@pytest.fixture(scope="module", params=tiny.METHODS)
+@pytest.fixture(scope="module", params=tiny.OF_EACH_DRAFTER)
 def name(request):
     return request.param
 

@@ -11,8 +11,8 @@ from rsd_jax.tasks import get_task
 from rsd_jax.tasks.prompts import load_prompts
 from tests import parity
 
-NUM_PROMPTS = 8
-NEW_TOKENS = 64
+NUM_PROMPTS = 5
+NEW_TOKENS = 40
 MEGABYTES = 25
 DIRECTORY = shipped_pair_directory("quickstart")
 

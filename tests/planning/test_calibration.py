@@ -23,12 +23,10 @@ WIDE = rsd_jax.build_method("rsd_s", width=3, length=2)
 METHODS = (
     rsd_jax.build_method("ar"),
     rsd_jax.build_method("sd", length=1),
-    rsd_jax.build_method("lookup", length=2),
-    rsd_jax.build_method("rsd_c", branching=(2, 1)),
     rsd_jax.build_method("rsd_s", width=2, length=2, verifier="coupling"),
     WIDE,
 )
-COMPARED = METHODS[3:]
+COMPARED = METHODS[2:]
 """Those that are run alone too."""
 
 
