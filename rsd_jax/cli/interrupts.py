@@ -52,12 +52,20 @@ def heard() -> Iterator[None]:
         signal.signal(signal.SIGINT, usual)
 
 
+def _interrupt_main() -> None:
+    """Ctrl-C for the main thread; a call that waits ends, where the system has such signals."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
+
+
 def _interrupt(number: int, frame: types.FrameType | None) -> None:
     """Raises `KeyboardInterrupt`, after the garbage collection if one is running."""
     callbacks = {getattr(each, "__code__", None) for each in gc.callbacks}
     while frame is not None:
         if frame.f_code in callbacks:
-            again = threading.Timer(_SOON, _thread.interrupt_main)
+            again = threading.Timer(_SOON, _interrupt_main)
             again.daemon = True
             again.start()
             return

@@ -56,7 +56,7 @@ def _cache_sized(text):
 
 
 # Rules that differ in the shape of their trees alone run the same passes.
-_PASSES = [name for name in METHODS if name not in ("static", "mixed_beam", "self_beam")]
+_PASSES = [name for name in METHODS if name not in ("rsd_c", "static", "mixed_beam", "self_beam")]
 
 
 # One of each kind of drafter with rows that are written one by one; some with a single row.

@@ -29,9 +29,9 @@ RUNS = {
     "T=0.7, top-k, top-p": ({"temperature": 0.7, "top_k": 2, "top_p": 0.9}, {}),
     "draft top-k": (ALL, {"draft_top_k": 1}),
 }
-# Trees that differ in their shape alone are warped by the same code.
-_FEW = {"static", "dynamic", "self_beam", "rsd_c+2"}
-_OF_FEW = {"T=1", "draft T=0.5", "T=0.7, top-k, top-p"}
+# All trees are warped by the same code; these have the filters together, and not one by one.
+_FEW = {"static", "dynamic", "self_beam", "rsd_c+2", "dyspec", "mixed_beam", "self_rsd_c"}
+_OF_FEW = {"T=1", "draft T=0.5", "draft top-k", "T=0.7, top-k, top-p"}
 CASES = [
     (method, None, run)
     for method in joint_law.METHODS

