@@ -17,7 +17,7 @@ from rsd_jax.planning.seconds import batches_to_time
 from rsd_jax.records.decoding import Decoding
 from tests import synthetic_rows, tiny
 
-PROMPTS = tiny.PROMPTS * 16
+PROMPTS = tiny.PROMPTS * 8
 OPTIONS = {"max_new_tokens": 24, "seed": 5}
 WIDE = rsd_jax.build_method("rsd_s", width=3, length=2)
 LOOKUP = rsd_jax.build_method("lookup", length=2)
