@@ -9,6 +9,7 @@ import types
 from collections.abc import Callable, Iterator
 
 _SOON = 0.01  # seconds
+_OF_WEAK_REFERENCES = ("weakref", "_weakrefset")  # modules whose callbacks Python calls
 
 
 class Interrupted(KeyboardInterrupt):
@@ -35,8 +36,8 @@ def keeping(kept: Callable[[], str]) -> Iterator[None]:
 def heard() -> Iterator[None]:
     """Has Ctrl-C raise `KeyboardInterrupt` wherever it comes.
 
-    Python drops an exception that is raised in a callback of its garbage collector, and JAX has
-    such a callback. Does nothing in other threads, or if Ctrl-C has another meaning already.
+    Python drops an exception that is raised in a callback of its garbage collector (JAX has one) or
+    of a weak reference. Does nothing in other threads, or if Ctrl-C has another meaning already.
     """
     usual = signal.default_int_handler
     if (
@@ -61,10 +62,10 @@ def _interrupt_main() -> None:
 
 
 def _interrupt(number: int, frame: types.FrameType | None) -> None:
-    """Raises `KeyboardInterrupt`, after the garbage collection if one is running."""
+    """Raises `KeyboardInterrupt`; soon, if it would be dropped here."""
     callbacks = {getattr(each, "__code__", None) for each in gc.callbacks}
     while frame is not None:
-        if frame.f_code in callbacks:
+        if frame.f_code in callbacks or frame.f_globals.get("__name__") in _OF_WEAK_REFERENCES:
             again = threading.Timer(_SOON, _interrupt_main)
             again.daemon = True
             again.start()

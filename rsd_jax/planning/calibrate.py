@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Unpack
 import jax
 import numpy as np
 
+from rsd_jax.core.identity import row_digest
 from rsd_jax.core.tree import DraftTree
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.engine.job import prepare
@@ -123,6 +124,7 @@ def calibrate(
         ]
     conditions = Conditions(
         **identity(target, draft),
+        weights=row_digest(*(model for model in (target, draft) if model is not None)),
         prompts=len(prompts),
         prompts_sha256=json_sha256([[int(token) for token in prompt] for prompt in prompts]),
         max_new_tokens=sampling.max_new_tokens,

@@ -59,6 +59,7 @@ class Conditions:
 
     Attributes:
       target, draft: digests of the weights, see `row_digest`; "" without a draft.
+      weights: of both together, as in rows.
       vocab_size: of the target.
       dtype: of the target's arithmetic.
       hardware: of the machine that was timed.
@@ -71,6 +72,7 @@ class Conditions:
 
     target: str
     draft: str
+    weights: str
     vocab_size: int
     dtype: str
     hardware: Hardware

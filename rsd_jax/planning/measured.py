@@ -90,7 +90,13 @@ def _check(calibration: Calibration, first: Row, row: Row) -> None:
                 f"rows differ in {name}: {ours!r} and {other!r}; give rows of one of these"
             )
     known = calibration.conditions
-    here = {"top_k": row.top_k, "top_p": row.top_p, "dtype": row.dtype or known.dtype}
+    here = {
+        "weights": row.weights_sha256 or known.weights,
+        "dtype": row.dtype or known.dtype,
+        "hardware": row.hardware,
+        "top_k": row.top_k,
+        "top_p": row.top_p,
+    }
     for name, value in here.items():
         if value != getattr(known, name):
             raise ConfigError(

@@ -40,8 +40,10 @@ def test_a_calibration_and_its_method(prompts, tmp_path, capsys):
     assert str(out) in said
 
     rows = tmp_path / "rows.jsonl"
+    known = calibration.conditions
+    same = {"dtype": known.dtype, "hardware": known.hardware, "weights_sha256": known.weights}
     like = [
-        dataclasses.replace(row, temperature=0.0, dtype="float32")
+        dataclasses.replace(row, temperature=0.0, **same)
         for row in synthetic_rows.experiment1(synthetic_rows.PANELS[:1], lengths=(2,))
     ]
     for row in like:
@@ -106,6 +108,7 @@ def calibration(monkeypatch, tiny_models):
     ]
     conditions = Conditions(
         **identity(*tiny.pair()),
+        weights="",
         prompts=1,
         prompts_sha256="",
         max_new_tokens=8,

@@ -3,6 +3,7 @@
 import gc
 import signal
 import time
+import weakref
 
 import pytest
 
@@ -40,14 +41,41 @@ def test_it_is_heard_in_a_callback_of_the_garbage_collector():
             seen.append(phase)
             signal.raise_signal(signal.SIGINT)
 
-    gc.collect()  # what is interrupted in the end of an object is lost, so let none end there
     gc.callbacks.append(callback)
     try:
+        begin = time.monotonic()
         with pytest.raises(KeyboardInterrupt), heard():
             _collect_and_wait()
+        assert time.monotonic() - begin < 9  # the wait has ended
     finally:
         gc.callbacks.remove(callback)
     assert seen
+
+
+class _Interrupted(set):
+    """What a weak set holds: Ctrl-C comes while an object is taken out, which has ended."""
+
+    def discard(self, item):
+        signal.raise_signal(signal.SIGINT)
+        super().discard(item)
+
+
+def _end_and_wait():
+    class Thing:
+        pass
+
+    thing, weak = Thing(), weakref.WeakSet()
+    weak.add(thing)
+    weak.data = _Interrupted(weak.data)
+    del thing
+    time.sleep(10)
+
+
+def test_it_is_heard_in_a_callback_of_a_weak_reference():
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), heard():
+        _end_and_wait()
+    assert time.monotonic() - begin < 9
 
 
 def test_another_meaning_is_left_alone():

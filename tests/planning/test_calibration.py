@@ -195,7 +195,9 @@ def test_predictions_beside_rows(calibration):
         )
         (like,) = synthetic_rows.experiment1(synthetic_rows.PANELS[:1], lengths=())
         named = {"method": method, "tree": tree, "verifier": "recursive_rejection"}
-        named["dtype"] = calibration.conditions.dtype
+        known = calibration.conditions
+        named |= {"dtype": known.dtype, "hardware": known.hardware}
+        named["weights_sha256"] = known.weights
         return dataclasses.replace(like, decoding=part, temperature=1.0, **named | fields)
 
     rows = [

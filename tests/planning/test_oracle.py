@@ -9,7 +9,6 @@ import rsd_jax
 from rsd_jax.planning import Calibration, Candidate, Conditions, Expected, against, reached
 from rsd_jax.planning.oracle import ALL
 from rsd_jax.records.decoding import Decoding
-from rsd_jax.records.hardware import Hardware
 from tests import synthetic_rows
 
 TOKENS = np.asarray([10, 20, 30, 40])
@@ -23,6 +22,8 @@ TIMES = {
     ("ar", "short"): (1.0,) * 4,
     ("ar", "long"): (1.0,) * 4,
 }
+(LIKE,) = synthetic_rows.experiment1(synthetic_rows.PANELS[:1], lengths=())
+LIKE = dataclasses.replace(LIKE, weights_sha256="ab" * 32)
 VERIFIER = "recursive_rejection"
 SD, LOOKUP = Candidate("sd", "4", VERIFIER), Candidate("lookup", "4", VERIFIER)
 
@@ -43,10 +44,9 @@ def _row(method, task, *, slower=1.0, calls=True, tokens=TOKENS, **changes):
         call_tokens=tokens.tolist() if calls else None,
         call_seconds=seconds.tolist() if calls else None,
     )
-    (like,) = synthetic_rows.experiment1(synthetic_rows.PANELS[:1], lengths=())
     named = {"method": method, "tree": "-" if method == "ar" else "4", "verifier": VERIFIER}
     fields = {"task": task, "temperature": 1.0, "dtype": "float32", "decoding": part}
-    return dataclasses.replace(like, **fields | named | changes)
+    return dataclasses.replace(LIKE, **fields | named | changes)
 
 
 def _rows(**options):
@@ -72,9 +72,10 @@ def _calibration(fastest):
     conditions = Conditions(
         target="",
         draft="",
+        weights=LIKE.weights_sha256,
         vocab_size=8,
         dtype="float32",
-        hardware=Hardware.current(),
+        hardware=LIKE.hardware,
         prompts=1,
         prompts_sha256="",
         max_new_tokens=8,
@@ -183,9 +184,14 @@ def test_rows_that_cannot_be_compared():
             _reached("sd", mixed)
         with pytest.raises(rsd_jax.ConfigError, match=message):
             against(calibration, mixed)
-    filtered = [dataclasses.replace(row, top_p=0.9) for row in rows]
-    with pytest.raises(rsd_jax.ConfigError, match=r"has top_p=1\.0, the rows have 0\.9"):
-        _reached("sd", filtered)
+    hardware = dataclasses.replace(LIKE.hardware, cpu="another CPU")
+    for changes, message in (
+        ({"top_p": 0.9}, r"has top_p=1\.0, the rows have 0\.9"),
+        ({"weights_sha256": "cd" * 32}, "has weights='.*', the rows have 'cdcd"),
+        ({"hardware": hardware}, "has hardware=.*synthetic.*, the rows have .*another CPU"),
+    ):
+        with pytest.raises(rsd_jax.ConfigError, match=message):
+            _reached("sd", [dataclasses.replace(row, **changes) for row in rows])
     alone = dataclasses.replace(rows[0].decoding, token_rate_ratio=None)
     with pytest.raises(rsd_jax.ConfigError, match="beside autoregressive decoding"):
         _reached("sd", [dataclasses.replace(rows[0], decoding=alone)])
