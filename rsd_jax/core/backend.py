@@ -32,13 +32,17 @@ class Backend:
         reached nodes take fewer reads. On a CPU the reached nodes are faster (two cores, RSD-S
         6x5, V = 32000: 3.6 times at batch 1, 2.5 times at batch 8). On an accelerator the host
         would wait for the condition of every step.
+      few_rows: whether products of few rows are written for XLA's compiler for CPUs
+        (`models/products.py`). On a mesh of several CPUs they would split what the mesh splits.
     """
 
     reads: PrefixReads
     all_nodes: bool
+    few_rows: bool = False
 
 
-CPU = Backend(PrefixReads(chunk=128, whole_up_to=0), all_nodes=False)
+CPU = Backend(PrefixReads(chunk=128, whole_up_to=0), all_nodes=False, few_rows=True)
+CPU_MESH = dataclasses.replace(CPU, few_rows=False)
 ACCELERATOR = Backend(PrefixReads(chunk=1024, whole_up_to=1024), all_nodes=True)
 
 
@@ -49,5 +53,8 @@ def backend_of(layout: MeshLayout | None) -> Backend:
       layout: of the mesh, whose devices need not be attached (see `jax.experimental.topologies`);
         None for the one device on which JAX puts new arrays.
     """
-    devices = jax.device_put(0.0).devices() if layout is None else layout.mesh.devices.flat
-    return CPU if all(device.platform == "cpu" for device in devices) else ACCELERATOR
+    here = jax.device_put(0.0).devices() if layout is None else layout.mesh.devices.flat
+    devices = list(here)
+    if not all(device.platform == "cpu" for device in devices):
+        return ACCELERATOR
+    return CPU if len(devices) == 1 else CPU_MESH

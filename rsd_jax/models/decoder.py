@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from rsd_jax.core.backend import CPU, Backend
 from rsd_jax.core.types import KVCache, LanguageModel, ModelSizes, Params, Scratch
+from rsd_jax.models import products
 from rsd_jax.models.attention import accumulator
 from rsd_jax.models.cache import commit_slots, empty_buffers
 
@@ -20,10 +21,15 @@ Pair = tuple[jax.Array, jax.Array]
 INIT = nn.initializers.normal(0.02)
 
 
-def dense(config: Any, features: int, name: str, dtype: jnp.dtype) -> nn.Dense:
+def dense(config: Any, backend: Backend, features: int, name: str, dtype: jnp.dtype) -> nn.Dense:
     """The dense layer of this name; `config.has_bias` says whether it has a bias."""
     return nn.Dense(
-        features, use_bias=config.has_bias(name), name=name, dtype=dtype, kernel_init=INIT
+        features,
+        use_bias=config.has_bias(name),
+        name=name,
+        dtype=dtype,
+        kernel_init=INIT,
+        dot_general=products.dot_general if backend.few_rows else None,
     )
 
 
@@ -144,8 +150,8 @@ def head_logits(
 class DecoderModel(LanguageModel):
     """A decoder as a `LanguageModel`: static, hashable, all state explicit.
 
-    A family's class names its `module`, which takes (config, reads, remat) and whose call takes the
-    arguments of `LanguageModel.forward` in order.
+    A family's class names its `module`, which takes (config, backend, remat) and whose call takes
+    the arguments of `LanguageModel.forward` in order.
 
     Attributes:
       config: shape and constants; the others are given by name.
@@ -209,7 +215,7 @@ class DecoderModel(LanguageModel):
 
     def _network(self, remat: bool) -> nn.Module:
         make: Any = self.module
-        network: nn.Module = make(self.stored_config, self.backend.reads, remat)
+        network: nn.Module = make(self.stored_config, self.backend, remat)
         return network
 
     def _buffers(self, batch: int, slots: int) -> tuple[jax.Array, ...]:

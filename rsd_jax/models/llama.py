@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rsd_jax.core.backend import PrefixReads
+from rsd_jax.core.backend import Backend
 from rsd_jax.core.types import KVCache, Scratch
 from rsd_jax.models.attention import accumulator, attend
 from rsd_jax.models.config import LlamaConfig
@@ -42,7 +42,7 @@ class Attention(nn.Module):
     """Rotary grouped-query attention over a committed cache and a scratch of tree nodes."""
 
     config: LlamaConfig
-    reads: PrefixReads
+    backend: Backend
 
     @nn.compact
     def __call__(
@@ -58,7 +58,7 @@ class Attention(nn.Module):
         c = self.config
 
         def project(heads: int, name: str) -> jax.Array:
-            y = dense(c, heads * c.head_dim, name, x.dtype)(x)
+            y = dense(c, self.backend, heads * c.head_dim, name, x.dtype)(x)
             return y.reshape(*x.shape[:2], heads, c.head_dim)
 
         def rotated(heads: int, name: str) -> jax.Array:
@@ -69,35 +69,36 @@ class Attention(nn.Module):
         values = project(c.num_kv_heads, "v_proj")
 
         scratch = stored_in(scratch, keys, values, slot)
-        mixed = attend(queries, *committed, length, *scratch, mask, reads=self.reads)
+        mixed = attend(queries, *committed, length, *scratch, mask, reads=self.backend.reads)
         mixed = mixed.reshape(*x.shape[:2], -1)
-        return dense(c, c.hidden_size, "o_proj", x.dtype)(mixed), scratch
+        return dense(c, self.backend, c.hidden_size, "o_proj", x.dtype)(mixed), scratch
 
 
 class MLP(nn.Module):
     """The gated MLP, SwiGLU (Shazeer 2020)."""
 
     config: LlamaConfig
+    backend: Backend
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         c = self.config
-        gate = dense(c, c.intermediate_size, "gate_proj", x.dtype)(x)
-        up = dense(c, c.intermediate_size, "up_proj", x.dtype)(x)
-        return dense(c, c.hidden_size, "down_proj", x.dtype)(nn.silu(gate) * up)
+        gate = dense(c, self.backend, c.intermediate_size, "gate_proj", x.dtype)(x)
+        up = dense(c, self.backend, c.intermediate_size, "up_proj", x.dtype)(x)
+        return dense(c, self.backend, c.hidden_size, "down_proj", x.dtype)(nn.silu(gate) * up)
 
 
 class DecoderLayer(nn.Module):
     """One layer: attention and MLP, each a residual on the normalised stream."""
 
     config: LlamaConfig
-    reads: PrefixReads
+    backend: Backend
 
     def setup(self):
         self.input_layernorm = RMSNorm(self.config.norm_eps)
-        self.self_attn = Attention(self.config, self.reads)
+        self.self_attn = Attention(self.config, self.backend)
         self.post_attention_layernorm = RMSNorm(self.config.norm_eps)
-        self.mlp = MLP(self.config)
+        self.mlp = MLP(self.config, self.backend)
 
     def __call__(
         self,
@@ -126,7 +127,7 @@ class Llama(nn.Module):
     """The decoder as a linen module; `LlamaModel` is the public class."""
 
     config: LlamaConfig
-    reads: PrefixReads
+    backend: Backend
     remat: bool = False
 
     @nn.compact
@@ -147,7 +148,7 @@ class Llama(nn.Module):
         rope = rotation(c.rope, c.head_dim, positions, accumulator(x.dtype))
         layer = rematerialised(DecoderLayer, self.remat)
         x, scratch = run_layers(
-            lambda name: layer(c, self.reads, name=name),
+            lambda name: layer(c, self.backend, name=name),
             c.num_layers,
             x,
             cache,

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rsd_jax.core.backend import PrefixReads
+from rsd_jax.core.backend import Backend
 from rsd_jax.core.types import KVCache, Scratch
 from rsd_jax.models.attention import accumulator, attend
 from rsd_jax.models.decoder import (
@@ -49,7 +49,7 @@ class Attention(nn.Module):
     """Attention over a committed cache and a scratch of tree nodes; nothing is rotated."""
 
     config: OPTConfig
-    reads: PrefixReads
+    backend: Backend
 
     @nn.compact
     def __call__(
@@ -64,26 +64,27 @@ class Attention(nn.Module):
         c = self.config
 
         def project(name: str) -> jax.Array:
-            y = dense(c, c.hidden_size, name, x.dtype)(x)
+            y = dense(c, self.backend, c.hidden_size, name, x.dtype)(x)
             return y.reshape(*x.shape[:2], c.num_heads, c.head_dim)
 
         queries, keys, values = (project(name) for name in ("q_proj", "k_proj", "v_proj"))
         scratch = stored_in(scratch, keys, values, slot)
-        mixed = attend(queries, *committed, length, *scratch, mask, reads=self.reads)
+        mixed = attend(queries, *committed, length, *scratch, mask, reads=self.backend.reads)
         mixed = mixed.reshape(*x.shape[:2], -1)
-        return dense(c, c.hidden_size, "out_proj", x.dtype)(mixed), scratch
+        return dense(c, self.backend, c.hidden_size, "out_proj", x.dtype)(mixed), scratch
 
 
 class MLP(nn.Module):
     """Two dense layers with ReLU between them."""
 
     config: OPTConfig
+    backend: Backend
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         c = self.config
-        wide = nn.relu(dense(c, c.intermediate_size, "fc1", x.dtype)(x))
-        return dense(c, c.hidden_size, "fc2", x.dtype)(wide)
+        wide = nn.relu(dense(c, self.backend, c.intermediate_size, "fc1", x.dtype)(x))
+        return dense(c, self.backend, c.hidden_size, "fc2", x.dtype)(wide)
 
 
 class DecoderLayer(nn.Module):
@@ -93,13 +94,13 @@ class DecoderLayer(nn.Module):
     """
 
     config: OPTConfig
-    reads: PrefixReads
+    backend: Backend
 
     def setup(self):
         self.self_attn_layer_norm = LayerNorm(self.config.norm_weights)
-        self.self_attn = Attention(self.config, self.reads)
+        self.self_attn = Attention(self.config, self.backend)
         self.final_layer_norm = LayerNorm(self.config.norm_weights)
-        self.mlp = MLP(self.config)
+        self.mlp = MLP(self.config, self.backend)
 
     def __call__(
         self,
@@ -130,7 +131,7 @@ class OPT(nn.Module):
     """The decoder as a linen module; `OPTModel` is the public class."""
 
     config: OPTConfig
-    reads: PrefixReads
+    backend: Backend
     remat: bool = False
 
     @nn.compact
@@ -150,13 +151,13 @@ class OPT(nn.Module):
         places = table(c.max_positions + OFFSET, c.hidden_size, "embed_positions")
         x = jnp.take(embedding, tokens, axis=0)
         if c.projects:
-            x = dense(c, c.hidden_size, "project_in", x.dtype)(x)
+            x = dense(c, self.backend, c.hidden_size, "project_in", x.dtype)(x)
         # Nodes of a last tree may lie behind the last position; they are cut later. `clip` gives
         # these nodes a law, where the default would give NaN.
         x = x + jnp.take(places, positions + OFFSET, axis=0, mode="clip")
         layer = rematerialised(DecoderLayer, self.remat)
         x, scratch = run_layers(
-            lambda name: layer(c, self.reads, name=name),
+            lambda name: layer(c, self.backend, name=name),
             c.num_layers,
             x,
             cache,
@@ -169,7 +170,7 @@ class OPT(nn.Module):
         if c.final_norm:
             x = LayerNorm(c.norm_weights, name="final_layer_norm")(x)
         if c.projects:
-            x = dense(c, c.embedding_size, "project_out", x.dtype)(x)
+            x = dense(c, self.backend, c.embedding_size, "project_out", x.dtype)(x)
         logits = head_logits(self, x, c.vocab_size, embedding if c.tied_embeddings else None)
         return logits, scratch
 

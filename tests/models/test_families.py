@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import rsd_jax
-from rsd_jax.core.backend import ACCELERATOR, CPU, backend_of
+from rsd_jax.core.backend import ACCELERATOR, CPU, CPU_MESH, backend_of
 from rsd_jax.core.sharding import MeshLayout, make_mesh
 from rsd_jax.core.types import sizes_of
 from rsd_jax.engine import phases
@@ -60,7 +60,8 @@ def test_choices_follow_the_devices_of_the_model(monkeypatch):
         model = loading.build_model(TINY_CONFIG, dtype="float32", layout=elsewhere)
         assert model.backend is own
     assert backend_of(None) is CPU
-    assert backend_of(MeshLayout.of(jax.make_mesh((2, 1), ("data", "model")))) is CPU
+    assert backend_of(MeshLayout.of(jax.make_mesh((1, 1), ("data", "model")))) is CPU
+    assert backend_of(MeshLayout.of(jax.make_mesh((2, 1), ("data", "model")))) is CPU_MESH
 
 
 def test_a_verifier_tests_as_the_target_s_devices_want():
