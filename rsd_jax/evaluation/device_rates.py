@@ -1,4 +1,4 @@
-"""What a device reaches at best: the bandwidth of a copy and the rate of matrix products."""
+"""What a device reaches at best: the bandwidth of a copy and rates of products."""
 
 import statistics
 
@@ -41,3 +41,18 @@ def matmul_rate(size: int, repeats: int = 10) -> float:
     jax.block_until_ready(multiply(first, second))
     times = [timed(multiply, first, second)[1] for _ in range(repeats)]
     return _PRODUCTS * 2 * size**3 / statistics.median(times)
+
+
+def vector_product_seconds(
+    numbers: int, dtype: jax.typing.DTypeLike = jnp.float32, repeats: int = 10
+) -> float:
+    """Seconds of the product of one vector with one matrix of about so many numbers.
+
+    It reads as much as a pass over one token of a model with so many parameters.
+    """
+    depth = 1024
+    matrix = jnp.ones((depth, max(1, numbers // depth)), dtype)
+    vector = jnp.ones((1, depth), dtype)
+    multiply = jax.jit(jnp.matmul)
+    jax.block_until_ready(multiply(vector, matrix))
+    return statistics.median(timed(multiply, vector, matrix)[1] for _ in range(repeats))

@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import statistics
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
 from rsd_jax.core.types import KVCache, LanguageModel, LoadedModel, Params, sizes_of
-from rsd_jax.evaluation.stopwatch import timed
+from rsd_jax.evaluation.stopwatch import timed, turn_order
 
 
 def committed_cache(model: LanguageModel, *, batch: int, context: int) -> KVCache:
@@ -73,3 +75,26 @@ def pass_seconds(
       skips: bool[layers, 2], sub-layers that are skipped.
     """
     return timed(_passes, loaded.model, loaded.params, cache, skips, nodes, steps)[1] / steps
+
+
+def pass_medians(
+    loaded: LoadedModel, nodes: Sequence[int], *, batch: int, context: int, repeats: int
+) -> list[float]:
+    """Median seconds of a pass over each number of nodes, timed in turns.
+
+    Args:
+      loaded: the model.
+      nodes: tokens of each row.
+      batch: rows.
+      context: committed positions of each row.
+      repeats: turns; one more turn compiles.
+    """
+    cache = committed_cache(loaded.model, batch=batch, context=context)
+    steps = passes_per_call(loaded.model)
+    seconds: list[list[float]] = [[] for _ in nodes]
+    for turn in range(repeats + 1):
+        for index in turn_order(len(nodes), turn):
+            elapsed = pass_seconds(loaded, cache, steps=steps, nodes=nodes[index])
+            if turn:
+                seconds[index].append(elapsed)
+    return [statistics.median(each) for each in seconds]

@@ -10,6 +10,7 @@ from rsd_jax.cli.main import parser
 from rsd_jax.distillation.responses.generate import ShardProgress
 from rsd_jax.engine.methods import build_method
 from rsd_jax.errors import ConfigError
+from rsd_jax.testing.tiny_llama import tiny_pair
 from tests.cli.speaking import rsd
 
 
@@ -80,6 +81,23 @@ def test_benchmark_says_where_its_rows_are(capsys, monkeypatch, tmp_path):
     given = ("--no-peers", "--megabytes", "1", "--out", out)
     code, _, err = rsd(capsys, "benchmark", *given)
     assert (code, err) == (130, f"interrupted; the rows of 0 of 2 batch sizes are in {out}\n")
+
+
+def test_passes_are_timed_beside_one_product(capsys, monkeypatch):
+    target, _ = tiny_pair()
+    monkeypatch.setattr(benchmark, "_models", lambda args: ("tiny", target, None, [[1]]))
+    monkeypatch.setattr(benchmark, "PASS_NODES", (1, 3))
+    given = ("--passes", "--batch_sizes", "1", "2", "--repeats", "1", "--context", "5")
+    code, out, err = rsd(capsys, "benchmark", *given)
+    assert (code, err) == (0, "")
+    assert "one matrix of the size of all weights" in out
+    for batch in (1, 2):
+        assert f"batch {batch}, 5 committed tokens" in out
+    lines = [line.split("|")[1:-1] for line in out.splitlines() if line[:3] in ("| 1", "| 3")]
+    one, three = lines[:2]
+    assert float(one[2]) == 1.0
+    assert float(three[1]) > 0.0
+    assert float(one[3]) > 0.0
 
 
 def test_which_methods_are_benchmarked():

@@ -13,15 +13,16 @@ from rsd_jax.cli.interrupts import keeping
 from rsd_jax.cli.measured import methods_of, prompts_of
 from rsd_jax.cli.pairs import load_pair
 from rsd_jax.cli.progress import Progress
-from rsd_jax.core.types import LoadedModel
+from rsd_jax.core.types import LoadedModel, sizes_of
 from rsd_jax.core.warp import make_warp
 from rsd_jax.engine.methods import Method, build_method
 from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation import benchmark
 from rsd_jax.evaluation.comparison import steps
-from rsd_jax.evaluation.device_rates import copy_bandwidth
+from rsd_jax.evaluation.device_rates import copy_bandwidth, vector_product_seconds
 from rsd_jax.evaluation.measured_rows import peer_row
+from rsd_jax.evaluation.passes import pass_medians
 from rsd_jax.evaluation.peers import Peer, TransformersPeer
 from rsd_jax.evaluation.phase_table import phase_table
 from rsd_jax.evaluation.refilling import mixed_limits, refilling_table, time_refilling
@@ -38,6 +39,7 @@ from rsd_jax.reporting.comparison.table import comparison_table
 from rsd_jax.reporting.skipping.costs import skip_cost_table, skip_costs_of
 
 RANDOM_PROMPT_LENGTH = 128
+PASS_NODES = (1, 2, 3, 5, 9, 17)
 
 
 def _models(args: argparse.Namespace):
@@ -110,6 +112,22 @@ def _verification(batch_sizes: list[int], vocabularies: list[int]) -> None:
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
+def _passes(name: str, target: LoadedModel, args: argparse.Namespace) -> None:
+    """Prints the times of passes of the target over a few tokens, beside one large product."""
+    numbers = sizes_of(target.model).num_parameters_read
+    product = vector_product_seconds(numbers, target.model.dtype)
+    print(f"{name}: a vector times one matrix of the size of all weights: {product * 1e3:.1f} ms")
+    for batch in args.batch_sizes:
+        medians = pass_medians(
+            target, PASS_NODES, batch=batch, context=args.context, repeats=args.repeats
+        )
+        print(f"\nbatch {batch}, {args.context} committed tokens\n")
+        print("| tokens of each row | ms | of one token | of the product |\n|---:|---:|---:|---:|")
+        for nodes, seconds in zip(PASS_NODES, medians, strict=True):
+            one, floor = seconds / medians[0], seconds / product
+            print(f"| {nodes} | {seconds * 1e3:.1f} | {one:.2f} | {floor:.2f} |", flush=True)
+
+
 def _skipping(name: str, target: LoadedModel, args: argparse.Namespace) -> None:
     """Times passes that skip random sets of every size, for each batch size; appends the rows."""
     for batch in args.batch_sizes:
@@ -165,6 +183,8 @@ def run(args: argparse.Namespace) -> None:
         return _verification(args.batch_sizes, args.vocab_sizes)
     check_writable(args.out)  # an error here comes before measuring
     name, target, draft, prompts = _models(args)
+    if args.passes:
+        return _passes(name, target, args)
     if args.skipping:
         return _skipping(name, target, args)
     sampling = Sampling(

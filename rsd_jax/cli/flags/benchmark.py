@@ -47,10 +47,18 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         "--vocab_sizes", type=int, nargs="+", default=VOCABULARIES, help="with --verification"
     )
     parser.add_argument(
+        "--passes",
+        action="store_true",
+        help="times only passes of the target over a few tokens, beside one large product",
+    )
+    parser.add_argument(
         "--skipping", action="store_true", help="times only the target with skipped sub-layers"
     )
     parser.add_argument(
-        "--context", type=int, default=128, help="committed tokens, with --skipping"
+        "--context",
+        type=int,
+        default=128,
+        help="committed tokens, with --skipping and --passes",
     )
     parser.add_argument(
         "--refilling",
@@ -96,6 +104,7 @@ in published shapes (--shape) are for an accelerator. Rows are appended to the f
   rsd benchmark --shape llama2_7b
   rsd benchmark --verification
   rsd benchmark --skipping
+  rsd benchmark --passes --pair smollm2 --source package --batch_sizes 1
   rsd benchmark --refilling --num_prompts 64 --batch_sizes 8 --repeats 3 --methods sd:4 rsd_s:4x4
 """,
     add_flags=_add_flags,
