@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import rsd_jax
-from tests import ROOT, markdown
+from tests import ROOT, markdown, needs_pages
 
 _DOCS = ROOT / "docs"
 _FILES = markdown.files()
@@ -222,6 +222,7 @@ def test_docstrings_become_restructured_text():
     assert conf.to_restructured_text("property", ["In words: one."]) == ["In words:", "one."]
 
 
+@needs_pages
 @needs_sphinx
 def test_the_site_builds_without_warnings(tmp_path):
     """The command of CONTRIBUTING; nothing in the pages is loaded from elsewhere but badges."""

@@ -1,7 +1,7 @@
 """The notebooks: text and .ipynb agree, outputs are whole and private, and the cells run.
 
-The cheap notebooks run in every test run, in little time because their numbers are set lower. The
-others run where RSD_JAX_NOTEBOOKS=1 is set; they take some minutes.
+The cheap notebooks run where RSD_JAX_PAGES=1 is set, as by .ci/run, in little time because their
+numbers are set lower. The others run where RSD_JAX_NOTEBOOKS=1 is set; they take some minutes.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from nbclient.exceptions import CellExecutionError
 
 from rsd_jax.models.checkpoint import save_model
 from rsd_jax.testing.tiny_llama import TINY_CONFIG, tiny_params
-from tests import notebooks, tiny_tokenizers
+from tests import needs_pages, notebooks, tiny_tokenizers
 
 NAMES = notebooks.names()
 RUN = [name for name in NAMES if name not in notebooks.NEVER_RUN]
@@ -199,10 +199,12 @@ def _run(name, changes=None):
     return "\n".join(_texts(_outputs(notebook)))
 
 
+@needs_pages
 def test_results_runs():
     assert "435 rows" in _run("results")
 
 
+@needs_pages
 def test_lossless_runs():
     said = _run("lossless", [("ROWS = 30_000", "ROWS = 3_000")])
     assert "lossless: no probability is off" in said
@@ -210,6 +212,7 @@ def test_lossless_runs():
     assert said.count("Mine is not lossless") == 2
 
 
+@needs_pages
 def test_llama2_without_its_weights_says_what_to_do():
     with pytest.raises(CellExecutionError) as caught:
         _run("llama2")
@@ -232,6 +235,7 @@ def stand_in(tmp_path_factory):
     return folder
 
 
+@needs_pages
 def test_real_model_runs_on_a_tiny_stand_in(stand_in):
     """Random weights say nothing that ends, so the search has the tokens that it needs."""
     loaded = (

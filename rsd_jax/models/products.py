@@ -1,12 +1,13 @@
 """Products of a few rows with a weight matrix, written so that XLA computes them fast on a CPU.
 
-The result is that of `jax.lax.dot_general` up to rounding. Times are of two cores of an Intel Xeon,
-float32, with weights that do not fit the caches (docs/benchmarks.md).
+The result is that of `jax.lax.dot_general` up to rounding, which depends on the number of cores.
+Times are of two cores of an Intel Xeon with weights larger than the caches (docs/benchmarks.md).
 """
 
 import functools
 import math
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,11 +24,7 @@ _FEW_ROWS_FROM = 300_000
 
 
 def dot_general(
-    x: jax.Array,
-    weights: jax.Array,
-    dimension_numbers: Any,
-    precision: Any = None,
-    preferred_element_type: jax.typing.DTypeLike | None = None,
+    x: jax.Array, weights: jax.Array, dimension_numbers: Any, **options: Any
 ) -> jax.Array:
     """The product of x f32[..., d] and weights f32[d, out], for `flax.linen.Dense`.
 
@@ -40,11 +37,7 @@ def dot_general(
       matrix. If the left side is transposed, XLA takes Eigen (five rows: 26 instead of 32 ms).
       The barrier keeps XLA from undoing the transposition.
     """
-    plain = functools.partial(
-        jax.lax.dot_general,
-        precision=precision,
-        preferred_element_type=preferred_element_type,
-    )
+    plain: Callable[..., jax.Array] = functools.partial(jax.lax.dot_general, **options)
     matrix = dimension_numbers == (((x.ndim - 1,), (0,)), ((), ())) and weights.ndim == 2
     if not (matrix and x.dtype == weights.dtype == jnp.float32):
         return plain(x, weights, dimension_numbers)
