@@ -164,9 +164,9 @@ comparison_figure(rows)
 #   relative to the target's and L the number of its passes per block. This is the speed-up on
 #   hardware where a pass costs what its weights cost to read, such as an accelerator at a small
 #   batch.
-# - **Token rate**: tokens per second by the clock, relative to `"ar"` in the same run. The
-#   committed run shared its two cores with other jobs, and no method was faster than `"ar"`: a pass
-#   of a CPU over 17 tokens takes much longer than one over a single token. The README has the rates
+# - **Token rate**: tokens per second by the clock, relative to `"ar"` in the same run. In
+#   the committed run, on two idle cores, no method was faster than `"ar"`: a pass of a CPU over 17
+#   tokens takes much longer than one over a single token. The README has the rates
 #   of a longer run.
 #
 # ## Text while it is decoded
