@@ -78,23 +78,26 @@ def pass_seconds(
 
 
 def pass_medians(
-    loaded: LoadedModel, nodes: Sequence[int], *, batch: int, context: int, repeats: int
+    contestants: Sequence[tuple[LoadedModel, int]], *, batch: int, context: int, repeats: int
 ) -> list[float]:
-    """Median seconds of a pass over each number of nodes, timed in turns.
+    """Median seconds of one pass of each contestant, timed in turns.
 
     Args:
-      loaded: the model.
-      nodes: tokens of each row.
+      contestants: models, each with the tokens of each row.
       batch: rows.
       context: committed positions of each row.
       repeats: turns; one more turn compiles.
     """
-    cache = committed_cache(loaded.model, batch=batch, context=context)
-    steps = passes_per_call(loaded.model)
-    seconds: list[list[float]] = [[] for _ in nodes]
+    caches = {
+        id(loaded): committed_cache(loaded.model, batch=batch, context=context)
+        for loaded, _ in contestants
+    }
+    seconds: list[list[float]] = [[] for _ in contestants]
     for turn in range(repeats + 1):
-        for index in turn_order(len(nodes), turn):
-            elapsed = pass_seconds(loaded, cache, steps=steps, nodes=nodes[index])
+        for index in turn_order(len(contestants), turn):
+            loaded, nodes = contestants[index]
+            steps = passes_per_call(loaded.model)
+            taken = pass_seconds(loaded, caches[id(loaded)], steps=steps, nodes=nodes)
             if turn:
-                seconds[index].append(elapsed)
+                seconds[index].append(taken)
     return [statistics.median(each) for each in seconds]

@@ -1,14 +1,13 @@
 """What the passes of a block cost on this machine."""
 
 import dataclasses
-import statistics
 
 import numpy as np
 
 from rsd_jax.core.tree import TreeShape
 from rsd_jax.core.types import LoadedModel
 from rsd_jax.errors import ConfigError, positive_integer
-from rsd_jax.evaluation.passes import committed_cache, pass_seconds, passes_per_call
+from rsd_jax.evaluation.passes import pass_medians
 
 NODES = (1, 2, 3, 5, 9, 17, 33, 65)
 """Sizes of passes that are timed; those between are interpolated."""
@@ -118,21 +117,6 @@ def measure_costs(
         positive_integer(name, value)
     needed = [size for size in NODES if size < positive_integer("max_nodes", max_nodes)]
     sizes = [*needed, next((size for size in NODES if size >= max_nodes), max_nodes)]
-    models = {"draft": draft, "target": target}
-    caches = {
-        name: committed_cache(loaded.model, batch=batch_size, context=context)
-        for name, loaded in models.items()
-    }
-    seconds: dict[tuple[str, int], list[float]] = {}
-    for turn in range(1 + repeats):  # the first one compiles
-        for nodes in sizes:
-            for name, loaded in models.items():
-                steps = passes_per_call(loaded.model)
-                taken = pass_seconds(loaded, caches[name], steps=steps, nodes=nodes)
-                if turn:
-                    seconds.setdefault((name, nodes), []).append(taken)
-    medians = {
-        name: np.asarray([statistics.median(seconds[name, nodes]) for nodes in sizes])
-        for name in models
-    }
-    return BlockCosts(np.asarray(sizes), medians["draft"], medians["target"])
+    contestants = [(loaded, nodes) for nodes in sizes for loaded in (draft, target)]
+    medians = pass_medians(contestants, batch=batch_size, context=context, repeats=repeats)
+    return BlockCosts(np.asarray(sizes), np.asarray(medians[::2]), np.asarray(medians[1::2]))

@@ -76,6 +76,8 @@ def _said(capsys, *arguments):
         (("plot",), "rows"),
         (("benchmark", "--pair", "smollm2", "--shape", "llama2_7b"), "exclude each other"),
         (("benchmark", "--repeats", "few"), "'few'"),
+        (("benchmark", "--passes", "--repeats", "0"), "--repeats=0 must be"),
+        (("benchmark", "--skipping", "--context", "0"), "--context=0 must be"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(arguments, names, capsys):

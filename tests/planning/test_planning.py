@@ -1,5 +1,6 @@
 """Plans of static trees, against all trees, and against runs whose acceptance is known."""
 
+import collections
 import itertools
 
 import numpy as np
@@ -11,6 +12,7 @@ from rsd_jax.engine.job import prepare
 from rsd_jax.engine.methods import lossless_verifiers
 from rsd_jax.engine.request import Request
 from rsd_jax.errors import ConfigError
+from rsd_jax.evaluation import passes
 from rsd_jax.evaluation.expected import expected_run
 from rsd_jax.planning import BlockCosts, measure_costs, plan_tree, rank_acceptance
 from rsd_jax.planning.acceptance import wide_tree
@@ -177,6 +179,23 @@ def test_costs_are_measured():
     assert costs.nodes.tolist() == [1, 2, 3, 5]
     assert (np.diff(costs.target) >= 0).all()
     assert (costs.draft > 0).all()
+
+
+def test_costs_are_medians_of_each_model_s_own_passes(monkeypatch):
+    """The first turn compiles and does not count; the others take 1, 2 and 6 times as long."""
+    target, draft = tiny.pair()
+    turns = collections.Counter()
+
+    def seconds(loaded, cache, *, steps, nodes):
+        assert cache.length.tolist() == [7, 7]
+        each = (loaded is target, nodes)
+        turns[each] += 1
+        return (100, 1, 6, 2)[turns[each] - 1] * (nodes + 50 * (loaded is target))
+
+    monkeypatch.setattr(passes, "pass_seconds", seconds)
+    costs = measure_costs(target, draft, context=7, batch_size=2, max_nodes=3, repeats=3)
+    assert costs.draft.tolist() == [2, 4, 6]
+    assert costs.target.tolist() == [102, 104, 106]
 
 
 @pytest.mark.parametrize(

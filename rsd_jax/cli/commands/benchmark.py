@@ -118,9 +118,8 @@ def _passes(name: str, target: LoadedModel, args: argparse.Namespace) -> None:
     product = vector_product_seconds(numbers, target.model.dtype)
     print(f"{name}: a vector times one matrix of the size of all weights: {product * 1e3:.1f} ms")
     for batch in args.batch_sizes:
-        medians = pass_medians(
-            target, PASS_NODES, batch=batch, context=args.context, repeats=args.repeats
-        )
+        contestants = [(target, nodes) for nodes in PASS_NODES]
+        medians = pass_medians(contestants, batch=batch, context=args.context, repeats=args.repeats)
         print(f"\nbatch {batch}, {args.context} committed tokens\n")
         print("| tokens of each row | ms | of one token | of the product |\n|---:|---:|---:|---:|")
         for nodes, seconds in zip(PASS_NODES, medians, strict=True):

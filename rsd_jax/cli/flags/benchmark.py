@@ -5,7 +5,7 @@ import pathlib
 
 from rsd_jax.cli.flags.command import Command
 from rsd_jax.cli.flags.measuring import add_methods, add_prompts, check_prompts
-from rsd_jax.errors import ConfigError
+from rsd_jax.errors import ConfigError, positive_integer
 
 DRAFT_OF_SHAPE = "llama2_115m"
 VOCABULARIES = [2048, 49152]  # of the shipped pair and of SmolLM2
@@ -76,6 +76,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
+    positive_integer("--repeats", args.repeats)
+    positive_integer("--context", args.context)
     if args.shape is None and (args.layers or args.dtype):
         raise ConfigError("--layers and --dtype are for random weights; give a --shape")
     if sum(map(bool, (args.shape, args.pair, args.target))) > 1:
