@@ -244,11 +244,12 @@ def peer_row(run: PeerRun, baseline: Row) -> Row:
       baseline: row of autoregressive decoding by our engine.
     """
     assert baseline.decoding is not None
-    shared = ("source", "kind", "pair", "task", "temperature", "seed", "hardware", "versions")
+    shared = ("source", "kind", "pair", "task", "temperature", "seed", "hardware")
     seconds = float(np.sum(run.seconds))
     rate = run.tokens / seconds
     return Row(
         **{name: getattr(baseline, name) for name in (*shared, "max_new_tokens", "batch_size")},
+        versions=current_versions(*run.peer.libraries),
         method=run.peer.name,
         tree=str(run.peer.draft_length) if run.peer.draft_length else "-",
         draft_length=run.peer.draft_length,

@@ -1,4 +1,4 @@
-"""Decoding by Hugging Face transformers on PyTorch: `generate`, alone or with an assistant.
+"""Decoding by other engines; here Hugging Face transformers on PyTorch, alone or with an assistant.
 
 A peer gets what our methods get: the same weights in the same dtype, prompts, number of new
 tokens, temperature and draft length, one batch at a time. Its tokens are counted in the same way.
@@ -20,21 +20,25 @@ from rsd_jax.models.decoder import DecoderModel
 from rsd_jax.models.families import family_of
 from rsd_jax.models.family import ModelConfig
 
+LIBRARIES = ("torch", "transformers")
+
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
     """One way in which the peer decodes a batch.
 
     Attributes:
-      name: "hf_generate", "hf_static" (a static cache, compiled on an accelerator) or
-        "hf_assisted".
-      draft_length: tokens drafted per round; 0 without an assistant.
+      name: "hf_generate", "hf_static" (a static cache, compiled on an accelerator),
+        "hf_assisted", "llama_cpp" or "llama_cpp_lookup".
+      draft_length: tokens drafted per round; 0 if none are.
       decode: decodes a list of prompts and returns the number of new tokens.
+      libraries: names of the engine's packages, whose versions rows hold.
     """
 
     name: str
     draft_length: int
     decode: Callable[[Sequence[Sequence[int]]], int]
+    libraries: tuple[str, ...]
 
 
 class TransformersPeer:
@@ -134,7 +138,8 @@ class TransformersPeer:
             return self._generate(batch, options)
 
         name = "hf_static" if static_cache else "hf_generate"
-        return Peer("hf_assisted" if draft_length else name, draft_length, decode)
+        name = "hf_assisted" if draft_length else name
+        return Peer(name, draft_length, decode, LIBRARIES)
 
     @contextlib.contextmanager
     def counted_calls(self) -> Iterator[list[int]]:

@@ -1,5 +1,6 @@
 """Samples trees and blocks from tables with the engine's keys, many rows in one call."""
 
+import collections
 import functools
 from collections.abc import Sequence
 
@@ -135,18 +136,17 @@ def flat(law: OutcomeLaw) -> np.ndarray:
 def tree_counts(trees: DrawnTrees, sampled: DraftTree) -> np.ndarray:
     """f64[Z + 1]: how often each enumerated tree was drawn; last, how often any other tree."""
 
-    def rows(tokens: np.ndarray, parents: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    def rows(tokens: np.ndarray, parents: np.ndarray, valid: np.ndarray) -> list[bytes]:
         # The contents of invalid slots do not matter.
         both = np.where(valid[..., None], np.stack([tokens, parents], axis=-1), NO_NODE)
-        return both[:, 1:].reshape(len(both), -1)
+        each = both[:, 1:].reshape(len(both), -1).astype(np.int32)
+        return [row.tobytes() for row in each]
 
-    known = rows(trees.tokens, trees.parents, trees.valid)
-    place = {row.tobytes(): z for z, row in enumerate(known.astype(np.int32))}
+    place = {row: z for z, row in enumerate(rows(trees.tokens, trees.parents, trees.valid))}
     fields = jax.device_get((sampled.tokens, sampled.parents, sampled.valid))
-    drawn, times = np.unique(rows(*fields).astype(np.int32), axis=0, return_counts=True)
-    counts = np.zeros(len(known) + 1)
-    for row, n in zip(drawn, times, strict=True):
-        counts[place.get(row.tobytes(), len(known))] += n
+    counts = np.zeros(len(place) + 1)
+    for row, n in collections.Counter(rows(*fields)).items():
+        counts[place.get(row, len(place))] += n
     return counts
 
 

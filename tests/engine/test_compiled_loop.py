@@ -1,6 +1,7 @@
 """The compiled loop has no cache-sized copies, no host traffic and no sorted vocabularies."""
 
 import dataclasses
+import functools
 import re
 
 import jax
@@ -20,8 +21,8 @@ HOST_TRAFFIC = ("callback", "infeed", "outfeed", " send(", " recv(", "host_compu
 MOVES = ("copy", "copy-start", "transpose", "concatenate", "pad", "reverse", "gather")
 
 
-@pytest.fixture(scope="module")
-def pair():
+@functools.cache
+def _pair():
     target, draft = tiny_pair()
     return [_unlimited(loaded) for loaded in (target, draft)]
 
@@ -32,15 +33,25 @@ def _unlimited(loaded):
     return dataclasses.replace(loaded, model=model)
 
 
-def _compile(method, pair, batch, **warp):
+@functools.cache
+def _compiled(method, batch):
+    """`_compile`, once for all tests."""
+    return _compile(method, batch)
+
+
+def _compile(method, batch, **warp):
+    """(text, bytes of temporaries, bytes of a cache buffer) of the loop."""
     built = joint_law.method(method)
     prompts = [[1, 2, 3]] * batch
     options = warp | joint_law.skips(built)
-    job = prepare(built, *pair, Request.of(prompts, max_new_tokens=CAPACITY - 100, **options))
+    job = prepare(built, *_pair(), Request.of(prompts, max_new_tokens=CAPACITY - 100, **options))
     assert job.batches[0].prompts.tokens.shape[1] == CAPACITY
     state = jax.eval_shape(lambda: start(job, job.batches[0]))
     lowered = advance.lower(job.engine, job.params, state, job.options, np.int32(1), UNLIMITED)
-    return lowered.compile(AS_USERS_COMPILE), state
+    compiled = lowered.compile(AS_USERS_COMPILE)
+    buffer = state.target_cache.keys[0]
+    temporaries = compiled.memory_analysis().temp_size_in_bytes
+    return compiled.as_text(), temporaries, buffer.size * buffer.dtype.itemsize
 
 
 def _cache_sized(text):
@@ -64,22 +75,19 @@ _PASSES = [name for name in METHODS if name not in ("rsd_c", "static", "mixed_be
     ("method", "batch"),
     [(method, 8) for method in _PASSES] + [(method, 1) for method in ("ar", "rsd_s", "swift")],
 )
-def test_caches_stay_in_place(method, batch, pair):
-    compiled, state = _compile(method, pair, batch)
-    text = compiled.as_text()
+def test_caches_stay_in_place(method, batch):
+    text, temporaries, buffer = _compiled(method, batch)
     moved = [entry for entry in _cache_sized(text) if entry[0] in MOVES]
     assert not moved, f"{method} at batch {batch} moves whole buffers: {moved}"
-    buffer = state.target_cache.keys[0]
-    temporaries = compiled.memory_analysis().temp_size_in_bytes
-    assert temporaries < buffer.size * buffer.dtype.itemsize
+    assert temporaries < buffer
     assert not [word for word in HOST_TRAFFIC if word in text]
 
 
 @pytest.mark.parametrize("batch", [1, 8])
-def test_taking_in_a_prompt_leaves_caches_in_place(batch, pair):
+def test_taking_in_a_prompt_leaves_caches_in_place(batch):
     """Each chunk of a prompt is written into the caches that its own pass has read."""
     request = Request.of([[1, 2, 3]] * batch, max_new_tokens=CAPACITY - 100)
-    job = prepare(joint_law.method("sd"), *pair, request)
+    job = prepare(joint_law.method("sd"), *_pair(), request)
     arguments = (job.engine, job.params, job.seed, job.batches[0].prompts)
     text = prefill.lower(*arguments).compile(AS_USERS_COMPILE).as_text()
     in_loops, _, outside = text.partition("\nENTRY ")
@@ -89,15 +97,15 @@ def test_taking_in_a_prompt_leaves_caches_in_place(batch, pair):
 
 
 @pytest.mark.parametrize("method", ["ar", "sd"])
-def test_a_commit_does_not_loop_over_rows(method, pair):
+def test_a_commit_does_not_loop_over_rows(method):
     """A vmapped write of a slice is a scatter, which compilers turn into a loop over the rows."""
-    text = _compile(method, pair, 8)[0].as_text()
+    text, *_ = _compiled(method, 8)
     commit = [line for line in text.splitlines() if "/commit/" in line]
     assert any("dynamic-update-slice(" in line for line in commit)
     assert not [line for line in commit if " scatter(" in line or " while(" in line]
 
 
-def test_the_check_sees_a_copy(pair, monkeypatch):
+def test_the_check_sees_a_copy(monkeypatch):
     """The test above detects a commit that gathers the whole buffer."""
     from rsd_jax.models import cache
 
@@ -109,21 +117,19 @@ def test_the_check_sees_a_copy(pair, monkeypatch):
 
     monkeypatch.setattr(cache, "write_rows", through_a_copy)
     jax.clear_caches()
-    compiled, state = _compile("sd", pair, 1)
+    text, temporaries, buffer = _compile("sd", 1)
     monkeypatch.undo()
     jax.clear_caches()
-    buffer = state.target_cache.keys[0]
-    moved = [entry for entry in _cache_sized(compiled.as_text()) if entry[0] in MOVES]
-    temporaries = compiled.memory_analysis().temp_size_in_bytes
-    assert moved or temporaries >= buffer.size * buffer.dtype.itemsize
+    moved = [entry for entry in _cache_sized(text) if entry[0] in MOVES]
+    assert moved or temporaries >= buffer
 
 
 @pytest.mark.parametrize("method", ["rsd_c", "rsd_s"])
-def test_no_sort_of_a_vocabulary(method, pair):
+def test_no_sort_of_a_vocabulary(method):
     """With every warp on; sorts of the few contenders of a beam are allowed."""
-    compiled, _ = _compile(method, pair, 1, temperature=0.7, top_k=5, top_p=0.9)
+    text, *_ = _compile(method, 1, temperature=0.7, top_k=5, top_p=0.9)
     sizes = [
         max(map(int, match[1].split(",")))
-        for match in re.finditer(r"= \(\w+\[([\d,]+)\]\S* \S+ sort\(", compiled.as_text())
+        for match in re.finditer(r"= \(\w+\[([\d,]+)\]\S* \S+ sort\(", text)
     ]
     assert all(size < TINY_CONFIG.vocab_size for size in sizes)

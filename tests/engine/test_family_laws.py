@@ -32,8 +32,7 @@ _RUNS = {
     "sd": ("sd", {}, {}),
     "spectr": ("spectr", {}, {}),
     "rsd_c": ("rsd_c", {}, {}),
-    "rsd_s": ("rsd_s", {}, _FILTERED),
-    "rsd_s/coupling": ("rsd_s", {"verifier": "coupling"}, {}),
+    "rsd_s": ("rsd_s", {"verifier": "coupling"}, _FILTERED),
     "self_rsd_c": ("self_rsd_c", {}, {}),
     "swift": ("swift", {}, _FILTERED),
 }

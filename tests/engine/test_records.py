@@ -32,7 +32,8 @@ def _decode(name, run=rsd_jax.generate, **changes):
 
 
 @pytest.fixture(
-    scope="module", params=[name for name in METHODS if name not in ("dynamic", "self_beam")]
+    scope="module",
+    params=[name for name in METHODS if name not in ("dynamic", "static", "self_beam")],
 )
 def recorded(request):
     """(name, result) of a run with records; some rows end by EOS."""

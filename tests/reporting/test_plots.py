@@ -52,7 +52,7 @@ def run():
     methods = [build_method("ar"), build_method("sd", length=1)]
     target, draft = _model(16, 0), _model(8, 1)
     lines: list[str] = []
-    peer = Peer("peer", 2, lambda batch: _SAMPLING.max_new_tokens * len(batch))
+    peer = Peer("peer", 2, lambda batch: _SAMPLING.max_new_tokens * len(batch), ("torch",))
     measured, (other,) = compare(
         methods, target, draft, _PROMPTS, _SAMPLING, lines.append, peers=[peer]
     )

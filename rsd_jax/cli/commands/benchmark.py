@@ -21,6 +21,7 @@ from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation import benchmark
 from rsd_jax.evaluation.comparison import steps
 from rsd_jax.evaluation.device_rates import copy_bandwidth, vector_product_seconds
+from rsd_jax.evaluation.llama_cpp_peers import llama_cpp_peers
 from rsd_jax.evaluation.measured_rows import peer_row
 from rsd_jax.evaluation.passes import pass_medians
 from rsd_jax.evaluation.peers import Peer, TransformersPeer
@@ -79,15 +80,25 @@ def _methods(args: argparse.Namespace) -> list[Method]:
     return benchmark.benchmark_methods(args.draft_length)
 
 
-def _peers(
-    transformers: TransformersPeer | None, sampling: Sampling, length: int, batch_size: int
-) -> list[Peer]:
-    """Hugging Face without and, at batch size 1 and with a draft, with an assistant."""
-    if transformers is None:
-        return []
-    assisted = batch_size == 1 and transformers.draft is not None
-    lengths = dict.fromkeys([0, 2, length] if assisted else [0])
-    return [transformers.peer(sampling, draft_length=each) for each in lengths]
+def _peers(args: argparse.Namespace, models: Any, sampling: Sampling) -> dict[int, list[Peer]]:
+    """By batch size: each engine without and, at batch size 1, with an assistant or prompt lookup.
+
+    `models` are target, draft and prompts.
+    """
+    (target, draft, prompts), length = models, args.draft_length
+    peers: dict[int, list[Peer]] = {batch: [] for batch in args.batch_sizes}
+    if args.peers and not args.shape:
+        transformers = TransformersPeer.of_models(target, draft)
+        for batch, found in peers.items():
+            assisted = batch == 1 and transformers.draft is not None
+            lengths = dict.fromkeys([0, 2, length] if assisted else [0])
+            found += [transformers.peer(sampling, draft_length=each) for each in lengths]
+    if args.llama_cpp:
+        capacity = max(map(len, prompts)) + sampling.max_new_tokens + length
+        peers[1] += llama_cpp_peers(
+            args.llama_cpp, target, sampling, capacity=capacity, lookups=(0, length)
+        )
+    return peers
 
 
 def _verification(batch_sizes: list[int], vocabularies: list[int]) -> None:
@@ -191,9 +202,7 @@ def run(args: argparse.Namespace) -> None:
     )
     if args.refilling:
         return _refilling(name, (target, draft, prompts), sampling, args)
-    peer = None
-    if args.peers and not args.shape:
-        peer = TransformersPeer.of_models(target, draft)
+    peers = _peers(args, (target, draft, prompts), sampling)
     bandwidth = copy_bandwidth(args.megabytes)
     filters = "" if args.top_p == 1 else f", top-p {args.top_p:g}"
     print(f"{name} on {jax.devices()[0].device_kind}, T = {args.temperature:g}{filters}")
@@ -205,9 +214,8 @@ def run(args: argparse.Namespace) -> None:
 
     with keeping(kept):
         for batch_size in args.batch_sizes:
-            peers = _peers(peer, sampling, args.draft_length, batch_size)
             models = (name, target, draft, prompts)
-            measured = _measured(args, models, sampling, peers, batch_size)
+            measured = _measured(args, models, sampling, peers[batch_size], batch_size)
             done.append(batch_size)
             context = measured[0].row.context_length
             assert context is not None

@@ -35,6 +35,11 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         "--peers", action=argparse.BooleanOptionalAction, default=True, help="times Hugging Face"
     )
     parser.add_argument(
+        "--llama_cpp",
+        type=pathlib.Path,
+        help="GGUF file of the target, which llama.cpp decodes at batch size 1 in float32",
+    )
+    parser.add_argument(
         "--capacity",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -86,6 +91,14 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError("the methods need a draft; give --draft")
     if args.shape and (args.prompts or args.draft or args.source):
         raise ConfigError("--shape has random weights and prompts; leave out other flags of pairs")
+    if args.shape and args.llama_cpp:
+        raise ConfigError("--llama_cpp needs trained weights; leave out --shape")
+    if args.llama_cpp and 1 not in args.batch_sizes:
+        raise ConfigError("--llama_cpp decodes prompts one by one; add 1 to --batch_sizes")
+    if sum((args.verification, args.passes, args.skipping, args.refilling)) > 1:
+        raise ConfigError(
+            "--verification, --passes, --skipping and --refilling exclude each other; give one"
+        )
     if args.refilling and min(args.batch_sizes) >= args.num_prompts:
         raise ConfigError("--refilling needs more --num_prompts than rows of --batch_sizes")
     if args.tokenizer and not args.target:
@@ -103,6 +116,7 @@ in published shapes (--shape) are for an accelerator. Rows are appended to the f
   rsd benchmark --no-peers --num_prompts 4 --batch_sizes 1
   rsd benchmark --target DIR --draft DIR --prompts prompts.jsonl --template chat
   rsd benchmark --pair smollm2 --source package
+  rsd benchmark --target MODEL.gguf --draft DIR --llama_cpp MODEL.gguf --batch_sizes 1
   rsd benchmark --shape llama2_7b
   rsd benchmark --verification
   rsd benchmark --skipping

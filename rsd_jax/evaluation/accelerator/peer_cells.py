@@ -13,7 +13,7 @@ from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.accelerator.cells import Cell
 from rsd_jax.evaluation.accelerator.settings import Settings
 from rsd_jax.evaluation.measured_rows import header
-from rsd_jax.evaluation.peers import Peer, TransformersPeer
+from rsd_jax.evaluation.peers import LIBRARIES, Peer, TransformersPeer
 from rsd_jax.evaluation.stopwatch import timed
 from rsd_jax.models.shapes import NAMED_CONFIGS
 from rsd_jax.records.device_parts import PeerBlock
@@ -111,7 +111,7 @@ def _cell(bench: PeerBench, way: _Way) -> Cell:
             dtype=settings.peer_dtype,
             batch_size=1,
             context_length=settings.context,
-            versions=current_versions("torch", "transformers"),
+            versions=current_versions(*LIBRARIES),
         )
 
     def measure() -> dict[str, Any]:
