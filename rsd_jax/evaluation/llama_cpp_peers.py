@@ -17,6 +17,7 @@ from rsd_jax.core.types import LoadedModel
 from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.evaluation.peers import Peer
+from rsd_jax.models.checkpoint import read_config
 from rsd_jax.records.hardware import Hardware
 
 LIBRARY = "llama-cpp-python"
@@ -28,7 +29,7 @@ def llama_cpp_peers(
     sampling: Sampling,
     *,
     capacity: int,
-    lookups: Iterable[int] = (0,),
+    lookups: Iterable[int],
 ) -> list[Peer]:
     """Ways of decoding prompts one by one on the CPU, with as many threads as there are cores.
 
@@ -40,28 +41,25 @@ def llama_cpp_peers(
       sampling: exactly max_new_tokens are produced; its seed is llama.cpp's.
       capacity: positions of the cache; at least the longest prompt, its new tokens and a proposal.
       lookups: of each peer, the tokens that the library's prompt lookup proposes for a pass; 0 for
-        none. Each peer has the weights in memory.
+        none. Each peer has the weights in memory; for a moment they are also in a temporary file.
 
     Raises:
-      CheckpointError: llama.cpp cannot read the file, or it has another vocabulary than the target.
-      ConfigError: the library is not installed.
+      CheckpointError: the file cannot be read, or holds a model of other sizes than the target.
+      ConfigError: the library is not installed, or see `read_config`.
     """
     library, path = _library(), pathlib.Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; give the path of a GGUF file")
+    config, model = read_config(path), target.model
+    theirs, ours = ((each.vocab_size, each.num_layers) for each in (config, model))
+    if theirs != ours:
+        raise CheckpointError(
+            f"{path} has (tokens, layers) = {theirs}, the target {ours}; give a file of the same "
+            "model"
+        )
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "float32.gguf"
         _to_float32(library, path, file)
-        peers = []
-        for lookup in lookups:
-            model = _load(library, file, capacity, sampling.seed, lookup)
-            if model.n_vocab() != target.model.vocab_size:
-                raise CheckpointError(
-                    f"{path} has a vocabulary of {model.n_vocab()} tokens, the target of "
-                    f"{target.model.vocab_size}; give a file of the same model"
-                )
-            peers.append(_peer(model, sampling, lookup))
-    return peers
+        models = [(n, _load(library, file, capacity, sampling.seed, n)) for n in lookups]
+    return [_peer(model, sampling, lookup) for lookup, model in models]
 
 
 def _peer(model: Any, sampling: Sampling, lookup: int) -> Peer:

@@ -83,6 +83,28 @@ def test_benchmark_says_where_its_rows_are(capsys, monkeypatch, tmp_path):
     assert (code, err) == (130, f"interrupted; the rows of 0 of 2 batch sizes are in {out}\n")
 
 
+def test_llama_cpp_takes_part_at_batch_size_1(capsys, monkeypatch, tmp_path):
+    asked, peers = [], []
+
+    def made(*parts, **options):
+        asked.append((parts[0].name, options))
+        return ["llama.cpp"]
+
+    def stopped(*parts):
+        peers.append(parts[3:])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(benchmark, "_models", lambda args: ("pair", None, None, [[1], [2, 3]]))
+    monkeypatch.setattr(benchmark, "llama_cpp_peers", made)
+    monkeypatch.setattr(benchmark, "_measured", stopped)
+    for batches in (("1", "8"), ("8", "1")):
+        given = ("--batch_sizes", *batches, "--max_new_tokens", 9, "--draft_length", 3)
+        others = ("--no-peers", "--megabytes", "1", "--out", tmp_path / "rows.jsonl")
+        assert rsd(capsys, "benchmark", "--llama_cpp", "x.gguf", *given, *others)[0] == 130
+    assert asked == [("x.gguf", {"capacity": 14, "lookups": (0, 3)})] * 2
+    assert peers == [(["llama.cpp"], 1), ([], 8)]
+
+
 def test_passes_are_timed_beside_one_product(capsys, monkeypatch):
     target, _ = tiny_pair()
     monkeypatch.setattr(benchmark, "_models", lambda args: ("tiny", target, None, [[1]]))

@@ -1,6 +1,7 @@
 """llama.cpp as a peer: how its library is called, and what is refused; without the library."""
 
 import ctypes
+import dataclasses
 import importlib.machinery
 import itertools
 import pathlib
@@ -8,12 +9,14 @@ import shutil
 import sys
 import types
 
+import numpy as np
 import pytest
 
 from rsd_jax.engine.request import Sampling
 from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.evaluation.llama_cpp_peers import LIBRARY, llama_cpp_peers
 from tests import tiny
+from tests.gguf_writing import llama_metadata, write
 
 FLOAT32 = 0
 SAMPLING = Sampling(max_new_tokens=5, temperature=0.7, top_p=0.9, seed=3)
@@ -32,19 +35,16 @@ class _Library(types.ModuleType):
 
     LLAMA_FTYPE_ALL_F32 = FLOAT32
 
-    def __init__(self, vocab_size):
+    def __init__(self):
         super().__init__("llama_cpp")
         self.__spec__ = importlib.machinery.ModuleSpec("llama_cpp", None)
         self.calls = []
 
         class Llama:
             def __init__(model, path, **options):
-                assert pathlib.Path(path).read_bytes() == b"weights"
+                assert pathlib.Path(path).stat().st_size > 0
                 self.calls.append(("load", options))
                 model.read = []
-
-            def n_vocab(model):
-                return vocab_size
 
             def reset(model):
                 model.read = []
@@ -71,7 +71,7 @@ class _Library(types.ModuleType):
 
 @pytest.fixture
 def library(monkeypatch):
-    found = _Library(tiny.pair()[0].model.vocab_size)
+    found = _Library()
     monkeypatch.setitem(sys.modules, "llama_cpp", found)
     speculative = types.ModuleType("llama_cpp.llama_speculative")
     speculative.LlamaPromptLookupDecoding = lambda **options: options
@@ -79,15 +79,19 @@ def library(monkeypatch):
     return found
 
 
+def _file(path, config):
+    """A file with one of its tensors; the stand-in reads none."""
+    table = np.zeros((config.vocab_size, config.hidden_size), np.float32)
+    return write(path, llama_metadata(config), {"token_embd.weight": table})
+
+
 @pytest.fixture
 def file(tmp_path):
-    path = tmp_path / "model.gguf"
-    path.write_bytes(b"weights")
-    return path
+    return _file(tmp_path / "model.gguf", tiny.pair()[0].model.config)
 
 
 def test_prompts_are_decoded_one_by_one_from_their_beginnings(library, file):
-    (peer,) = llama_cpp_peers(file, tiny.pair()[0], SAMPLING, capacity=32)
+    (peer,) = llama_cpp_peers(file, tiny.pair()[0], SAMPLING, capacity=32, lookups=(0,))
     assert (peer.name, peer.draft_length, peer.libraries) == ("llama_cpp", 0, (LIBRARY,))
     assert peer.decode([[1, 2], [1, 2, 3]]) == 10
     (_, loaded), (_, first), (_, second) = library.calls
@@ -105,15 +109,15 @@ def test_prompt_lookup_is_the_librarys(library, file):
 
 def test_what_is_refused(library, file, tmp_path, monkeypatch):
     def peers(path=file):
-        return llama_cpp_peers(path, tiny.pair()[0], SAMPLING, capacity=32)
+        return llama_cpp_peers(path, tiny.pair()[0], SAMPLING, capacity=32, lookups=(0,))
 
     with pytest.raises(CheckpointError, match=r"none\.gguf does not exist"):
         peers(tmp_path / "none.gguf")
     with pytest.raises(CheckpointError, match="cannot turn this file into float32"):
         peers(shutil.copy(file, tmp_path / "damaged.gguf"))
-    monkeypatch.setattr(library.Llama, "n_vocab", lambda model: 7)
-    with pytest.raises(CheckpointError, match=r"vocabulary of 7 tokens, the target of 32"):
-        peers()
+    config = dataclasses.replace(tiny.pair()[0].model.config, num_layers=7)
+    with pytest.raises(CheckpointError, match=r"\(tokens, layers\) = \(32, 7\), the target \(32, "):
+        peers(_file(tmp_path / "other.gguf", config))
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     with pytest.raises(ConfigError, match="pip install llama-cpp-python"):
         peers()

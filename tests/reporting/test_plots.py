@@ -64,6 +64,7 @@ def run():
     part, first = beside.decoding, rows[0].decoding
     assert (beside.method, beside.tree, beside.verifier) == ("peer", "2", None)
     assert part.tokens == first.tokens
+    assert set(beside.versions) - set(rows[0].versions) == {"torch"}
     assert part.token_rate_ratio == pytest.approx(part.token_rate / first.token_rate)
     return measured, rows, lines
 
