@@ -29,6 +29,7 @@ from rsd_jax.testing.statistics import chi_square, power
 from rsd_jax.testing.validation import validate_tree
 from tests import small_parts
 from tests.mutants.beam_mutants import BEAM_FAULTS, FaultyBeam
+from tests.mutants.law_mutants import most_likely
 from tests.parts.likeliest_first import LikeliestFirst
 
 FALSE_ALARM = 1e-6
@@ -62,6 +63,16 @@ def test_trees_follow_their_enumerated_law(rule):
         assert check.passed, check
         assert power(0.03, ROWS, check.degrees, false_alarm=FALSE_ALARM) > 0.99
     assert small or SiblingLaw.IID in rule.sibling_laws
+
+
+def test_trees_that_cannot_be_drawn_are_counted_apart():
+    """One tree is known, of a law that has all its mass on a chain; another law draws others too."""
+    rule = TREE_RULES["constant_branching"]((1, 1))
+    draft = _DENSE[0].draft
+    (known, others) = tree_counts(drawn_trees(rule, most_likely(draft)), sample_trees(rule, draft))
+    assert known + others == ROWS
+    chain = draft[0].max() * draft[1][draft[0].argmax()].max()
+    assert known / ROWS == pytest.approx(chain, abs=0.01)
 
 
 def _ordered_pairs(law: np.ndarray) -> np.ndarray:
