@@ -66,7 +66,7 @@ def test_trees_follow_their_enumerated_law(rule):
 
 
 def test_trees_that_cannot_be_drawn_are_counted_apart():
-    """One tree is known, of a law that has all its mass on a chain; another law draws others too."""
+    """One tree is known, of a law with all its mass on a chain; another law draws others too."""
     rule = TREE_RULES["constant_branching"]((1, 1))
     draft = _DENSE[0].draft
     (known, others) = tree_counts(drawn_trees(rule, most_likely(draft)), sample_trees(rule, draft))
