@@ -1,4 +1,4 @@
-"""Computes what methods are expected to produce, and times their blocks."""
+"""Computes what methods are expected to produce, and times their answers."""
 
 import collections
 import dataclasses
@@ -86,7 +86,7 @@ def calibrate(
       prompts: token ids; what is found holds for texts like these.
       methods: from `build_method`, with their verifiers.
       temperatures: of the target.
-      repeats: how often prompts and blocks are timed, in turns; the median counts.
+      repeats: how often each timed answer is decoded, in turns; the median counts.
       timed_rows: rows of a timed batch.
       timed_batches: how many batches are timed, see `planning.seconds`.
       report: called with a line of text after each of the `steps`.
@@ -94,7 +94,7 @@ def calibrate(
 
     Raises:
       ConfigError: nothing to calibrate, a number is out of range (`timed_rows` may not be above the
-        number of prompts), a verifier has no `stops`, or as `generate` and `measure_seconds`.
+        number of prompts), a verifier has no `stops`, or as `generate`.
       NonFiniteLogitsError: as `generate`.
     """
     if not methods or not temperatures or not prompts:
@@ -114,9 +114,8 @@ def calibrate(
             report(f"expected tokens at T = {request.sampling.temperature:g}")
         lengths = [len(answer) for answers in runs for answer in answers]
         answer = float(np.mean(lengths)) if lengths else float(sampling.max_new_tokens)
-        texts = runs[0] if runs else [[]] * len(prompts)
         seconds = measure_seconds(
-            methods, target, draft, request, texts, chosen, repeats=repeats, report=report
+            methods, target, draft, request, chosen, repeats=repeats, report=report
         )
         expected += [
             _entry(method, request, found[method], answer, each)

@@ -96,8 +96,8 @@ class Expected:
       standard_error: of `tokens`, from the differences between prompts.
       blocks: how many contexts were seen.
       nodes: most nodes of a target pass, the root included.
-      seconds: of a block of one batch, the mean over batches of the median of several measurements.
-      prompt_seconds: the same of the pass over the prompts of a batch.
+      seconds: of a block of one batch, the mean over the blocks of whole answers.
+      prompt_seconds: of the pass over the prompts of a batch, the mean over batches.
       answer: tokens of an answer, the mean over prompts and runs; the limit if nothing but "ar" was
         calibrated, which needs no run.
       draft_temperature, draft_top_k: of the method, None if not its own.

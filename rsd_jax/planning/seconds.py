@@ -1,34 +1,41 @@
-"""Seconds of prompts and of blocks, in the middle of answers to several prompts."""
+"""Seconds of prompts and of blocks, from whole answers to several prompts."""
 
 import dataclasses
 import statistics
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from rsd_jax.core.types import LoadedModel
-from rsd_jax.engine.batching import capacity_of, fewest_positions
+from rsd_jax.engine.batching import Batch
+from rsd_jax.engine.decoding import UNLIMITED, advance
 from rsd_jax.engine.job import Job, prepare, start
 from rsd_jax.engine.methods import Method
 from rsd_jax.engine.request import Request
-from rsd_jax.errors import ConfigError, positive_integer
-from rsd_jax.evaluation.stopwatch import timed
-from rsd_jax.evaluation.timing import TimedMethod, endless_request, take_turns
-
-_BLOCKS = 8  # of a timed call
+from rsd_jax.errors import positive_integer
+from rsd_jax.evaluation.stopwatch import timed, turn_order
 
 
 @dataclasses.dataclass(frozen=True)
 class Seconds:
-    """What one method takes for one batch, the median over repeats, or the mean over batches.
+    """What one method takes for one batch.
 
     Attributes:
-      prefill: the pass over the prompts of a batch.
-      block: a block.
+      prefill: the pass over the prompts of a batch, the mean over batches.
+      block: a block, the mean over all blocks of the batches.
     """
 
     prefill: float
     block: float
+
+
+class _Answer(NamedTuple):
+    """The answer to one batch: seconds of its prompts and of all its blocks, number of blocks."""
+
+    prompts: float
+    blocks: float
+    num_blocks: int
 
 
 def batches_to_time(lengths: Sequence[int], rows: int, batches: int) -> list[list[int]]:
@@ -59,7 +66,6 @@ def measure_seconds(
     target: LoadedModel,
     draft: LoadedModel | None,
     request: Request,
-    answers: Sequence[Sequence[int]],
     chosen: Sequence[Sequence[int]],
     *,
     repeats: int,
@@ -67,88 +73,57 @@ def measure_seconds(
 ) -> list[Seconds]:
     """Times methods in turns, on one batch after the other.
 
-    Blocks begin after half of the answer: how many of them are wide may depend on how much text
-    there is already, as for lookup.
+    Answers are decoded whole, to where they end: what a block takes may depend on how much text
+    there is already, as for lookup, and on how sure the draft is of the text, as for methods that
+    stop. Of several repeats the median of the seconds counts.
 
     Args:
       methods: to be timed.
       target, draft: the models.
       request: its prompts and sampling.
-      answers: to all prompts; blocks after an empty one begin after the prompt.
       chosen: from `batches_to_time`.
-      repeats: how often prompts and blocks of each method and batch are timed.
+      repeats: how often each method decodes each batch.
       report: called with a line of text after each method is compiled and each batch is timed.
 
     Returns:
       one for each method.
 
     Raises:
-      ConfigError: the models have too few positions for the blocks, or as `generate`.
+      ConfigError: as `generate`.
     """
-    rows = len(chosen[0])
-    room = _room(methods, target, draft)
     indices = [index for batch in chosen for index in batch]
     whole = dataclasses.replace(
         request,
         prompts=[request.prompts[index] for index in indices],
         limits=[request.limit_of(index) for index in indices],
         request_ids=None,
-        batch_size=rows,
+        batch_size=len(chosen[0]),
     )
-    halves = [answers[index][: len(answers[index]) // 2] for index in indices]
-    contexts = [[*p, *half][:room] for p, half in zip(whole.prompts, halves, strict=True)]
-    jobs: list[tuple[Job, Job]] = []
+    jobs: list[Job] = []
     for method in methods:
-        endless = endless_request(contexts, request.sampling, _most(method))
-        endless = dataclasses.replace(endless, batch_size=rows, skips=request.skips)
-        # With the same capacity, one program takes in the prompts of both.
-        capacity = max(capacity_of(each, method) for each in (whole, endless))
-        of_prompts, of_blocks = (
-            prepare(method, target, draft, dataclasses.replace(each, capacity=capacity))
-            for each in (whole, endless)
-        )
-        jobs.append((of_prompts, of_blocks))
-        _contestant(*jobs[-1], 0)
+        jobs.append(prepare(method, target, draft, whole))
+        _answer(jobs[-1], jobs[-1].batches[0])
         report(f"{method.name} {method.tree}: compiled")
-    taken: list[list[Seconds]] = [[] for _ in methods]
+    answers: list[list[_Answer]] = [[] for _ in methods]
     for batch in range(len(chosen)):
-        contestants = [_contestant(*both, batch) for both in jobs]
-        for found, each in zip(taken, take_turns(contestants, repeats), strict=True):
-            medians = {name: statistics.median(values) for name, values in each.items()}
-            found.append(Seconds(**medians))
+        taken: list[list[_Answer]] = [[] for _ in methods]
+        for turn in range(repeats):
+            for which in turn_order(len(jobs), turn):
+                taken[which].append(_answer(jobs[which], jobs[which].batches[batch]))
+        for known, repeated in zip(answers, taken, strict=True):
+            known.append(_Answer(*map(statistics.median, zip(*repeated, strict=True))))
         report(f"batch {batch + 1} of {len(chosen)}: timed")
-    return [_mean(found) for found in taken]
+    return [_seconds(each) for each in answers]
 
 
-def _most(method: Method) -> int:
-    """The most tokens of a timed call and of the blocks before it."""
-    return 2 * _BLOCKS * (method.drafter.shape.depth + 1)
+def _answer(job: Job, batch: Batch) -> _Answer:
+    """Decodes a batch to its end."""
+    state, prompts = timed(start, job, batch)
+    arguments = (job.engine, job.params, state, job.options, UNLIMITED, UNLIMITED)
+    end, blocks = timed(advance, *arguments)
+    return _Answer(prompts, blocks, int(np.max(end.stats.blocks)))
 
 
-def _room(methods: Sequence[Method], target: LoadedModel, draft: LoadedModel | None) -> int:
-    """The most tokens before the timed blocks, the same for all methods."""
-    positions, which = fewest_positions(target.model, None if draft is None else draft.model)
-    deepest = max(methods, key=_most)
-    if positions <= _most(deepest):
-        raise ConfigError(
-            f"{2 * _BLOCKS} blocks of {deepest.name} {deepest.tree} may take {_most(deepest)} "
-            f"tokens, and the {which} has {positions} positions; leave this method out"
-        )
-    return positions - _most(deepest)
-
-
-def _contestant(whole: Job, blocks: Job, batch: int) -> TimedMethod:
-    """Measures the prompts and the blocks of one batch of the two jobs of a method."""
-    prompts = whole.batches[batch]
-    contestant = TimedMethod(
-        dataclasses.replace(blocks, batches=[blocks.batches[batch]]), _BLOCKS, phases=False
-    )
-    contestant.measures["prefill"] = lambda: timed(start, whole, prompts)[1]
-    return contestant
-
-
-def _mean(found: Sequence[Seconds]) -> Seconds:
-    return Seconds(
-        prefill=statistics.fmean(each.prefill for each in found),
-        block=statistics.fmean(each.block for each in found),
-    )
+def _seconds(answers: Sequence[_Answer]) -> Seconds:
+    prompts, blocks, num_blocks = zip(*answers, strict=True)
+    return Seconds(prefill=statistics.fmean(prompts), block=sum(blocks) / sum(num_blocks))

@@ -1,7 +1,6 @@
 """Calibration: expected tokens against runs of each method, the file, and what it refuses."""
 
 import dataclasses
-import functools
 import json
 
 import numpy as np
@@ -146,36 +145,39 @@ def test_timed_batches_are_spread_over_lengths():
         assert len(set(batch)) == 4
 
 
-def test_blocks_begin_after_half_of_the_answer(monkeypatch):
-    begun = []
-    real = seconds.TimedMethod
+class _Clock:
+    """The seconds of `timed` calls: of an answer's prompts, then of all its blocks."""
 
-    def spied(job, blocks, **options):
-        begun.append(job.batches[0].prompts)
-        return real(job, blocks, **options)
+    def __init__(self, taken):
+        self._taken = iter(taken)
+        self.ends = []
 
-    monkeypatch.setattr(seconds, "TimedMethod", spied)
-    prompts, answers = [[1, 2, 3], [4]], [[5, 6, 7, 8, 9], []]
-    request = Request.of(prompts, max_new_tokens=8, temperature=0.0)
-    chosen = batches_to_time([3, 1], 1, 2)
+    def timed(self, function, *arguments):
+        result = function(*arguments)
+        self.ends.append(result)
+        return result, next(self._taken)
+
+
+def test_answers_are_timed_to_their_end(monkeypatch):
+    """The median of an answer's repeats; then the mean over answers, or over all blocks."""
+    # The answer that compiles; then three repeats of each of two answers, of 3 and 8 blocks.
+    of_answers = (9.0, 9.0), (1.0, 3.0), (2.0, 9.0), (9.0, 1.0), (4.0, 7.0), (5.0, 8.0), (6.0, 9.0)
+    clock = _Clock(value for both in of_answers for value in both)
+    monkeypatch.setattr(seconds, "timed", clock.timed)
+    request = Request.of([[1, 2, 3], [4]], max_new_tokens=[8, 3], temperature=0.0)
     said = []
     (found,) = seconds.measure_seconds(
-        METHODS[:1], *tiny.pair(), request, answers, chosen, repeats=1, report=said.append
+        METHODS[:1],
+        *tiny.pair(),
+        request,
+        batches_to_time([3, 1], 1, 2),
+        repeats=3,
+        report=said.append,
     )
-    assert [row.tokens[0, : row.length[0]].tolist() for row in begun[1:]] == [
-        [4],
-        [1, 2, 3, 5, 6],
-    ]
-    assert min(found.prefill, found.block) > 0
+    lengths = [(state.end - state.prompt_length).tolist() for state in clock.ends[1::2]]
+    assert lengths == [[3]] * 4 + [[8]] * 3
+    assert found == seconds.Seconds(prefill=(2.0 + 5.0) / 2, block=(3.0 + 8.0) / (3 + 8))
     assert said == ["ar -: compiled", "batch 1 of 2: timed", "batch 2 of 2: timed"]
-
-
-def test_blocks_that_do_not_fit_are_refused():
-    deep = rsd_jax.build_method("sd", length=40)
-    request = Request.of([[1, 2]], max_new_tokens=8, temperature=0.0)
-    measure = functools.partial(seconds.measure_seconds, repeats=1, report=lambda done: None)
-    with pytest.raises(rsd_jax.ConfigError, match=r"sd 40 may take 656 tokens.*positions; leave"):
-        measure([METHODS[0], deep], *tiny.pair(), request, [[]], [[0]])
 
 
 def test_predictions_beside_rows(calibration):
