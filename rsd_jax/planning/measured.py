@@ -37,6 +37,19 @@ class Measured:
         return self.part.token_rate / self.ratio
 
 
+def of_task(rows: Sequence[Row], task: str) -> list[Row]:
+    """The rows of one task.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    found = [row for row in rows if row.task == task]
+    if not found:
+        known = sorted({row.task for row in rows})
+        raise ConfigError(f"no row is of the task {task!r}, only of {known}")
+    return found
+
+
 def measured(calibration: Calibration, rows: Iterable[Row]) -> list[Measured]:
     """The finished rows of decoding by our methods; of equal cells the last one.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from rsd_jax.errors import ConfigError
 from rsd_jax.planning.calibration import Calibration, Candidate
-from rsd_jax.planning.measured import Measured, Run, measured, relative_rate
+from rsd_jax.planning.measured import Measured, Run, measured, of_task, relative_rate
 from rsd_jax.records import metrics
 from rsd_jax.records.metrics import Interval
 from rsd_jax.records.rows import Row
@@ -29,14 +29,14 @@ class Share:
     """One choice beside the oracle.
 
     Attributes:
-      candidate: what was chosen.
+      candidate: what was chosen; None if it differs between tasks.
       ratio: token rate, as a multiple of that of autoregressive decoding.
       share: token rate over the oracle's.
       interval: of `share`, over prompts (timed calls), paired and task by task; None if a row lacks
         its calls, or if choice and oracle were not measured on the same prompts and seeds.
     """
 
-    candidate: Candidate
+    candidate: Candidate | None
     ratio: float
     share: float
     interval: Interval | None
@@ -50,7 +50,7 @@ class Reached:
       temperature, task: the task is `ALL` for all together.
       oracle: the fastest; None for all tasks, where tasks have oracles of their own.
       oracle_ratio: the oracle's token rate, as a multiple of that of autoregressive decoding.
-      chosen: the calibration's choice for the temperature.
+      chosen: the calibrations' choice for the temperature.
       single: what is fastest over all tasks of the temperature.
     """
 
@@ -62,14 +62,19 @@ class Reached:
     single: Share
 
 
-def reached(calibration: Calibration, rows: Iterable[Row], temperature: float) -> list[Reached]:
+def reached(
+    calibration: Calibration | Mapping[str, Calibration],
+    rows: Iterable[Row],
+    temperature: float,
+) -> list[Reached]:
     """Compares a calibration's choice and the best single method with the oracle.
 
     Rates are multiples of autoregressive decoding, so rows of several runs can be put together.
     Over all tasks, each task counts with the seconds that autoregressive decoding takes for it.
 
     Args:
-      calibration: its fastest method at `temperature` is the choice.
+      calibration: its fastest method at `temperature` is the choice. By task, if each kind of text
+        has its own; rows of other tasks are then left out.
       rows: of tasks that the calibration has not seen; only methods that were measured on all
         tasks take part, autoregressive decoding among them.
       temperature: of the rows that are compared.
@@ -79,18 +84,23 @@ def reached(calibration: Calibration, rows: Iterable[Row], temperature: float) -
 
     Raises:
       ConfigError: autoregressive decoding or the choice has not been measured on every task, or the
-        temperature was not calibrated; or as `measured`.
+        temperature was not calibrated, or a calibration's task has no row; or as `measured`.
     """
     tasks: dict[str, _Parts] = {}
-    for each in measured(calibration, rows):
+    for each in _of_tasks(calibration, list(rows)):
         if each.temperature == temperature:
             parts = tasks.setdefault(each.task, collections.defaultdict(dict))
             parts[each.candidate][each.run] = each
     if not tasks:
         raise ConfigError(f"no row is of T = {temperature:g}")
-    chosen = calibration.best(temperature).candidate
+    chosen = {
+        task: (calibration if isinstance(calibration, Calibration) else calibration[task])
+        .best(temperature)
+        .candidate
+        for task in tasks
+    }
     everywhere = set.intersection(*(set(parts) for parts in tasks.values()))
-    for candidate in (_AR, chosen):
+    for candidate in (_AR, *chosen.values()):
         if candidate not in everywhere:
             raise ConfigError(
                 f"T = {temperature:g}: {candidate.words} has no row in every task; measure it with "
@@ -99,13 +109,23 @@ def reached(calibration: Calibration, rows: Iterable[Row], temperature: float) -
     candidates = sorted(everywhere, key=str)
     oracles = {task: _fastest(parts, candidates) for task, parts in tasks.items()}
     single = max(candidates, key=lambda candidate: _rate(tasks, _same(tasks, candidate)))
+    choices = chosen, _same(tasks, single)
 
     def line(of: Mapping[str, _Parts], task: str, oracle: Candidate | None) -> Reached:
-        shares = [_share(of, each, oracles) for each in (chosen, single)]
+        shares = [_share(of, each, oracles) for each in choices]
         return Reached(temperature, task, oracle, _rate(of, oracles), *shares)
 
     lines = [line({task: parts}, task, oracles[task]) for task, parts in tasks.items()]
     return [*lines, line(tasks, ALL, None)]
+
+
+def _of_tasks(
+    calibration: Calibration | Mapping[str, Calibration], rows: Sequence[Row]
+) -> list[Measured]:
+    if isinstance(calibration, Calibration):
+        return measured(calibration, rows)
+    parts = (measured(each, of_task(rows, task)) for task, each in calibration.items())
+    return [each for part in parts for each in part]
 
 
 def _fastest(parts: _Parts, candidates: Sequence[Candidate]) -> Candidate:
@@ -133,10 +153,13 @@ def _base_seconds(parts: _Parts) -> float:
 
 
 def _share(
-    tasks: Mapping[str, _Parts], candidate: Candidate, oracles: Mapping[str, Candidate]
+    tasks: Mapping[str, _Parts],
+    chosen: Mapping[str, Candidate],
+    oracles: Mapping[str, Candidate],
 ) -> Share:
-    own = _same(tasks, candidate)
-    ratio = _rate(tasks, own)
+    own = {task: chosen[task] for task in tasks}
+    ratio, different = _rate(tasks, own), set(own.values())
+    candidate = different.pop() if len(different) == 1 else None
     return Share(candidate, ratio, ratio / _rate(tasks, oracles), _interval(tasks, own, oracles))
 
 

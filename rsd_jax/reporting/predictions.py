@@ -47,7 +47,7 @@ def prediction_figure(quantities: Sequence[Sequence[Quantity]], caption: str) ->
     """Draws a row of panels for each sequence of quantities.
 
     Args:
-      quantities: sequences of one length; quantities of one column have the same band.
+      quantities: sequences of one length; quantities of one column have the same band and label.
       caption: text below the legend; wrapped here.
 
     Returns:
@@ -63,6 +63,8 @@ def prediction_figure(quantities: Sequence[Sequence[Quantity]], caption: str) ->
     for axes_of, line in zip(grid, quantities, strict=True):
         for column, (axes, quantity) in enumerate(zip(axes_of, line, strict=True)):
             _panel(axes, quantity, named=column == 0)
+    for axes, quantity in zip(grid[-1], quantities[-1], strict=True):
+        axes.set_xlabel(quantity.label, fontsize=9)
     figures.finish(figure, _handles([one.within for one in quantities[0]]), lines)
     return figure
 
@@ -89,7 +91,6 @@ def _panel(axes: Any, quantity: Quantity, *, named: bool) -> None:
     axes.set_ylim(len(found) - 0.4, -0.6)
     axes.set_yticks(places, [each.name for each in found] if named else [])
     axes.set_title(quantity.title, fontsize=9.5, fontweight="bold", loc="left", pad=5)
-    axes.set_xlabel(quantity.label, fontsize=9)
     axes.tick_params(labelsize=8.5, length=2.5, width=0.7, pad=2.5)
     axes.grid(color="#e2e2e2", lw=0.6, axis="x")
     axes.set_axisbelow(True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from rsd_jax.testing.instances import Instance, laws_at, log, prefix_indices
 from rsd_jax.verifiers.base import Decision, TargetLaws, Verifier
 from rsd_jax.verifiers.stops import StopVerifier
 
-_ROWS = 4096  # rows of every call, so that the program is compiled once
+_ROWS = 512  # rows of every call, so that the program is compiled once
 _SAME_LAW = 1e-9
 # The target's temperature is not 1, so that a law without its warp is wrong. Dividing by a power
 # of two is exact.
@@ -112,7 +112,8 @@ class Decisions:
 
 
 _OF_TREES = ("verifier", "shape", "siblings")
-_QUICK = {"xla_backend_optimization_level": 1}
+# Compiling takes longer than running: without optimisations a check takes two thirds of the time.
+_QUICK = {"xla_backend_optimization_level": 0}
 
 
 def _tree(shape, siblings, tokens, parents, valid, child_laws, log_q) -> DraftTree:
@@ -178,27 +179,41 @@ def decide_rows(
     Raises:
       AssertionError: a path is not a chain of valid nodes from the root.
     """
-    out = []
-    for start in range(0, max(len(which), 1), _ROWS):
-        rows = which[start : start + _ROWS]
-        coins = np.full((_ROWS, problem.shape.num_nodes), 0.5, dtype)
-        coins[: len(rows)] = uniforms[start : start + _ROWS]
-        with jax.enable_x64(True), jax.default_device(_device()):
-            decision = _decide(verifier, *_arguments(problem, rows, dtype), coins)
-        fields = (decision.num_accepted, decision.path, decision.law)
-        out.append([np.asarray(field)[: len(rows)] for field in fields])
-    decisions = Decisions(*(np.concatenate(parts) for parts in zip(*out, strict=True)))
-    _check_paths(problem, which, decisions)
-    return decisions
+    return decider(verifier, problem, which, dtype)(uniforms)
+
+
+def decider(
+    verifier: Verifier, problem: Problem, which: np.ndarray, dtype: str = "float64"
+) -> Callable[[np.ndarray], Decisions]:
+    """`decide_rows` as a function of the uniforms alone; trees and laws stay on the device."""
+    starts = range(0, max(len(which), 1), _ROWS)
+    rows = [which[start : start + _ROWS] for start in starts]
+    with jax.enable_x64(True):
+        placed = [jax.device_put(_arguments(problem, each, dtype), _device()) for each in rows]
+
+    def decide(uniforms: np.ndarray) -> Decisions:
+        out = []
+        for start, each, arguments in zip(starts, rows, placed, strict=True):
+            coins = np.full((_ROWS, problem.shape.num_nodes), 0.5, dtype)
+            coins[: len(each)] = uniforms[start : start + _ROWS]
+            with jax.enable_x64(True), jax.default_device(_device()):
+                found = _decide(verifier, problem.shape, problem.siblings, *arguments, coins)
+            fields = (found.num_accepted, found.path, found.law)
+            out.append([np.asarray(field)[: len(each)] for field in fields])
+        decisions = Decisions(*(np.concatenate(parts) for parts in zip(*out, strict=True)))
+        _check_paths(problem, which, decisions)
+        return decisions
+
+    return decide
 
 
 def _arguments(problem: Problem, rows: np.ndarray, dtype: str) -> tuple:
-    """Shape, siblings, trees and logits of at most `_ROWS` trees, padded to as many."""
+    """Trees and logits of at most `_ROWS` trees, padded to as many."""
     trees = np.concatenate([rows, np.zeros(_ROWS - len(rows), int)])
     fields = (problem.tokens, problem.parents, problem.valid, problem.child_laws)
     structure = tuple(None if field is None else field[trees] for field in fields)
     log_q, logits = (laws[trees].astype(dtype) for laws in (problem.log_q, problem.logits))
-    return problem.shape, problem.siblings, (*structure, log_q), logits
+    return (*structure, log_q), logits
 
 
 def stop_rows(
@@ -214,7 +229,8 @@ def stop_rows(
     for start in range(0, len(problem.tokens), _ROWS):
         rows = np.arange(len(problem.tokens))[start : start + _ROWS]
         with jax.enable_x64(True), jax.default_device(_device()):
-            mass, law = _stops(verifier, *_arguments(problem, rows, dtype))
+            trees, logits = _arguments(problem, rows, dtype)
+            mass, law = _stops(verifier, problem.shape, problem.siblings, trees, logits)
         out.append((np.asarray(mass)[: len(rows)], np.asarray(law)[: len(rows)]))
     mass, law = (np.concatenate(parts) for parts in zip(*out, strict=True))
     return mass, np.where(mass[..., None] > 0, law, np.nan)

@@ -68,6 +68,13 @@ def test_a_calibration_and_its_method(prompts, tmp_path, capsys):
     assert code == 0
     (every,) = [line for line in said.splitlines() if line.startswith("0  all ")]
     assert f"  {calibration.best(0.0).candidate.words} " in every
+    by_task = ("calibrate", "--against", rows, more, "--figure", figure, "--of_task")
+    code, by_tasks, _ = rsd(capsys, *by_task, f"{like[0].task}={out}")
+    assert code == 0
+    plain, found = (text.splitlines()[2].split() for text in (said, by_tasks))
+    assert found == [like[0].task, *plain]
+    assert f"{like[0].task}, T = 0" in figure.read_text()
+    assert by_tasks.partition("\n\n")[2] == said.partition("\n\n")[2]
     code, _, error = rsd(capsys, *compare[:3], "--against", rows, "--figure", "predicted.jpg")
     assert code == 2
     assert "write .png, .pdf or .svg" in error
@@ -180,6 +187,9 @@ def test_a_calibration_that_does_not_hold_for_a_sweep_is_refused(calibration, tm
         (("calibrate", "--timed_rows", "0"), "timed_rows=0"),
         (("calibrate", "--timed_rows", "99"), "timed_rows=99"),
         (("calibrate", "--figure", "x.png"), "give --against ROWS"),
+        (("calibrate", "--of_task", "a=b.json"), "give --against ROWS"),
+        (("calibrate", "--of_task", "a.json"), "'a.json' must be TASK=FILE"),
+        (("calibrate", "--against", "r", "--of_task", "a=b", "a=c"), "names a task twice"),
     ],
 )
 def test_bad_flags(given, message, capsys, tmp_path, monkeypatch):

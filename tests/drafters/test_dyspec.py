@@ -172,7 +172,7 @@ def test_skipped_passes_change_no_token(kind, temperature):
     """In a batch whose rows end at different times."""
     target, draft = tiny.pair()
     tokens, passes = [], []
-    for rule in (DySpecTree(2, 4, 0.4), NeverSkips(2, 4, 0.4)):
+    for rule in (DySpecTree(2, 3, 0.4), NeverSkips(2, 3, 0.4)):
         drafter = SelfDrafter(rule) if kind == "self" else ModelDrafter(rule)
         if kind == "model+2":
             drafter = WithLookup(drafter, LookupDrafter(2, longest=3, shortest=1))
@@ -188,7 +188,7 @@ def test_skipped_passes_change_no_token(kind, temperature):
         tokens.append(result.tokens)
         passes.append((result.stats.drafted / result.stats.blocks).mean())
     assert tokens[0] == tokens[1]
-    assert kind == "model+2" or passes[0] < 4.0  # of these only the depth is counted
+    assert kind == "model+2" or passes[0] < 3.0  # of these only the depth is counted
 
 
 def test_empty_levels_are_not_scored():

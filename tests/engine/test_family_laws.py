@@ -30,14 +30,12 @@ _FAMILIES = {
 _FILTERED = {"temperature": 0.7, "top_k": 2, "top_p": 0.9}
 _RUNS = {
     "sd": ("sd", {}, {}),
-    "spectr": ("spectr", {}, {}),
-    "rsd_c": ("rsd_c", {}, {}),
     "rsd_s": ("rsd_s", {"verifier": "coupling"}, _FILTERED),
-    "self_rsd_c": ("self_rsd_c", {}, {}),
     "swift": ("swift", {}, _FILTERED),
 }
-CASES = [("opt", run) for run in _RUNS if run != "rsd_c"]
-CASES.append(("qwen3", "swift"))  # Qwen3 shares Llama's network, so that one is enough
+# A chain, a tree, and drafting with the target: what a family changes are passes over such nodes.
+# Qwen3 shares Llama's network, so that one is enough.
+CASES = [("opt", "sd"), ("opt", "rsd_s"), ("opt", "swift"), ("qwen3", "swift")]
 FALSE_ALARM = ALPHA / (5 * len(CASES))
 
 

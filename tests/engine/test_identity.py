@@ -94,7 +94,10 @@ def test_the_first_layers_of_a_llama_draft_for_it():
     np.testing.assert_array_equal(whole.accepted_depths[:, -1], whole.blocks)
 
 
-@pytest.mark.parametrize("name", [*tiny.OF_EACH_DRAFTER, "rsd_s/coupling"])
+# tests/properties has all drafters and verifiers, in batches of one size.
+@pytest.mark.parametrize(
+    "name", [name for name in tiny.OF_EACH_DRAFTER if name not in ("ar", "dynamic")]
+)
 def test_a_row_does_not_depend_on_its_batch(name):
     order = (2, 0, 3, 1)
     shuffled = run(name, [tiny.PROMPTS[i] for i in order], request_ids=order)

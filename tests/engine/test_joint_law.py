@@ -23,14 +23,14 @@ ALL = {"top_k": 3, "top_p": 1 - 1e-7}
 RUNS = {
     "T=1": ({}, {}),
     "T=0.7": ({"temperature": 0.7}, {}),
-    "draft T=0.5": ({}, {"draft_temperature": 0.5}),
+    "draft T=0.5": (ALL, {"draft_temperature": 0.5}),
     "top-p": (ALL | {"top_p": 0.75}, {}),
     "top-k": (ALL | {"top_k": 2}, {}),
     "T=0.7, top-k, top-p": ({"temperature": 0.7, "top_k": 2, "top_p": 0.9}, {}),
     "draft top-k": (ALL, {"draft_top_k": 1}),
 }
-# All trees are warped by the same code; these have the filters together, and not one by one. At
-# T = 1 without filters, test_conformance.py has every verifier on every way of drawing.
+# All trees are warped by the same code; these have the filters together, and not one by one, so
+# that one program is enough. Without filters test_conformance.py has them, at T = 1.
 _FEW = {"static", "dynamic", "self_beam", "rsd_c+2", "dyspec", "mixed_beam", "self_rsd_c"}
 _OF_FEW = {"draft T=0.5", "draft top-k", "T=0.7, top-k, top-p"}
 CASES = [

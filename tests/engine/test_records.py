@@ -33,7 +33,9 @@ def _decode(name, run=rsd_jax.generate, **changes):
 
 @pytest.fixture(
     scope="module",
-    params=[name for name in METHODS if name not in ("dynamic", "static", "self_beam")],
+    params=[
+        name for name in METHODS if name not in ("dynamic", "static", "mixed_beam", "self_beam")
+    ],
 )
 def recorded(request):
     """(name, result) of a run with records; some rows end by EOS."""

@@ -177,7 +177,7 @@ _PROMPTS = [[2, 3, 1, 4], [2, 1, 5, 9, 2, 6]]
 @pytest.mark.parametrize(
     ("name", "mesh"),
     # One method of each kind of drafter, some also on a mesh: other methods see the model alike.
-    [(name, None) for name in ("ar", "rsd_s", "self_rsd_s", "swift")]
+    [(name, None) for name in ("ar", "rsd_s", "swift")]
     + [(name, (2, 2)) for name in ("rsd_s", "swift")],
 )
 def test_every_method_is_greedy_decoding_of_transformers(pair, name, mesh):

@@ -113,6 +113,25 @@ def test_the_choice_and_the_best_single_method_beside_the_oracle():
     assert low < every.chosen.share < high
 
 
+def test_a_choice_for_each_task():
+    """The fastest of each task chosen: all of the oracle; the other way round, less of it."""
+    by_task = {"short": _calibration("sd"), "long": _calibration("lookup")}
+    short, long, every = reached(by_task, _rows(), 1.0)
+    assert (short.chosen.candidate, long.chosen.candidate) == (SD, LOOKUP)
+    assert every.chosen.candidate is None
+    assert every.chosen.ratio == pytest.approx(every.oracle_ratio)
+    assert every.chosen.interval == pytest.approx((1.0, 1.0))
+    assert every.single == reached(_calibration("sd"), _rows(), 1.0)[-1].single
+
+    *_, every = reached({"short": _calibration("lookup"), "long": _calibration("sd")}, _rows(), 1.0)
+    slow = 1 / (np.dot(TOKENS, TIMES["sd", "long"]) / 100)
+    assert every.chosen.ratio == pytest.approx(40 / (10 * 0.8 + 30 / slow))
+    (short, every) = reached({"short": _calibration("sd")}, _rows(), 1.0)
+    assert (short.task, every.oracle_ratio) == ("short", pytest.approx(2.0))
+    with pytest.raises(rsd_jax.ConfigError, match=r"no row is of the task 'other', only of"):
+        reached(by_task | {"other": _calibration("sd")}, _rows(), 1.0)
+
+
 def test_rows_of_several_runs_become_alike():
     at_once = _reached("sd", _rows())
     slower = [_row(*n, slower=3.0 if n[0] == "lookup" else 1.0) for n in TIMES]

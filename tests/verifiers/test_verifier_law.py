@@ -95,7 +95,6 @@ _BOTH_WAYS = (
     (PaddedSiblings(_FIXED((2,)), 3), 4),
     (_CANDIDATES, 3),
     (PaddedSiblings(_CHAINS(2, 1), 3), 4),
-    (_CHAINS(3, 2), 3),
     (_MIXED, 3),
 )
 
@@ -241,7 +240,6 @@ def test_reference_value():
 
 _SAMPLED = (
     (RecursiveRejection(), _FIXED((2, 2))),
-    (RecursiveRejection(), _BEAM(2, 2)),
     (RecursiveRejection(), _CANDIDATES),
     (KSeq(), _CHAINS(2, 2)),
     (VERIFIERS["block"](), _FIXED((1, 1))),

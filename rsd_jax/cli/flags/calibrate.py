@@ -51,6 +51,15 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         help="with --against: draws the predictions beside the measurements (.png, .pdf or .svg)",
     )
     parser.add_argument(
+        "--of_task",
+        type=_of_task,
+        nargs="+",
+        default=[],
+        metavar="TASK=FILE",
+        help="with --against: calibrations of several kinds of text in place of --out, each held "
+        "against the rows of its task",
+    )
+    parser.add_argument(
         "--out",
         type=pathlib.Path,
         default=pathlib.Path("runs/calibration.json"),
@@ -58,11 +67,22 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _of_task(given: str) -> tuple[str, pathlib.Path]:
+    task, equals, path = given.partition("=")
+    if not (task and equals and path):
+        raise argparse.ArgumentTypeError(f"{given!r} must be TASK=FILE")
+    return task, pathlib.Path(path)
+
+
 def _check(args: argparse.Namespace) -> None:
     check_models(args)
     check_prompts(args)
     if args.figure and not args.against:
         raise ConfigError("--figure draws what --against compares; give --against ROWS")
+    if args.of_task and not args.against:
+        raise ConfigError("--of_task names what --against compares; give --against ROWS")
+    if len({task for task, _ in args.of_task}) < len(args.of_task):
+        raise ConfigError("--of_task names a task twice")
     if args.figure and args.figure.suffix.removeprefix(".") not in ("", *FORMATS):
         raise ConfigError(f"--figure {args.figure}: write .png, .pdf or .svg at its end")
 
@@ -83,6 +103,7 @@ on this machine: dyspec:1x6@costs.
   rsd calibrate --methods sd:2 sd:4 rsd_s:4x4 rsd_s:4x4:coupling --temperatures 0.7
   rsd calibrate --methods dynamic:6@0.4 dyspec:1x6@costs beam:2x4@costs
   rsd calibrate --against runs/experiment1/results.jsonl --figure predictions.png
+  rsd calibrate --against rows.jsonl --of_task docstrings=docstrings.json completion=completion.json
   rsd generate --prompt 'import os' --method auto --calibration runs/calibration.json
 """,
     add_flags=_add_flags,
