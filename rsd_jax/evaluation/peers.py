@@ -13,7 +13,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from rsd_jax.core.types import LoadedModel
+from rsd_jax.core.vocabulary import STAND_IN, OnMappedTokens
 from rsd_jax.engine.request import Sampling
 from rsd_jax.models.checkpoint import save_model
 from rsd_jax.models.decoder import DecoderModel
@@ -68,12 +71,12 @@ class TransformersPeer:
     def of_models(cls, target: LoadedModel, draft: LoadedModel | None) -> "TransformersPeer":
         """Loaded models, wherever they come from, on the CPU, in float32.
 
-        A draft with another table of tokens than its target's cannot assist in transformers, and is
-        left out.
+        A draft with another table of tokens than its target's gets the target's ids, as here.
 
         Args:
           target: of a family in `FAMILIES`.
-          draft: the same, or a draft that knows only some tokens; None for none.
+          draft: the same, or a draft that knows only some tokens; None for none. A draft that is
+            no network of `FAMILIES` is left out.
         """
         import torch
         import transformers
@@ -86,11 +89,13 @@ class TransformersPeer:
 
         with tempfile.TemporaryDirectory() as name:
             root = pathlib.Path(name)
-            if draft is None or not isinstance(draft.model, DecoderModel):
-                return cls(moved(target, root / "target"))
-            if draft.model.vocab_size != target.model.vocab_size:
-                return cls(moved(target, root / "target"))
-            return cls(moved(target, root / "target"), moved(draft, root / "draft"))
+            theirs = moved(target, root / "target")
+            own = None if draft is None else _own_table(draft, target.model.vocab_size)
+            if own is None:
+                return cls(theirs)
+            network, draft_ids = own
+            assistant = moved(network, root / "draft")
+            return cls(theirs, assistant if draft_ids is None else _mapped(assistant, draft_ids))
 
     @classmethod
     def random(cls, target: ModelConfig, draft: ModelConfig, dtype: str) -> "TransformersPeer":
@@ -187,3 +192,43 @@ class TransformersPeer:
         if out.is_cuda:
             torch.cuda.synchronize()
         return int((out.shape[1] - width) * len(batch))
+
+
+def _own_table(draft: LoadedModel, size: int) -> tuple[LoadedModel, np.ndarray | None] | None:
+    """The network of a draft, and i32[size], its ids of the target's tokens, -1 for none.
+
+    Without ids if both tables are the same; None for a draft that is no network.
+    """
+    ids = None
+    if isinstance(draft.model, OnMappedTokens):
+        ids = np.asarray(draft.params["draft_ids"])
+        draft = dataclasses.replace(draft, model=draft.model.model, params=draft.params["model"])
+    elif draft.model.vocab_size != size:
+        every = np.arange(size)
+        ids = np.where(every < draft.model.vocab_size, every, -1)
+    return (draft, ids) if isinstance(draft.model, DecoderModel) else None
+
+
+def _mapped(model: Any, draft_ids: np.ndarray) -> Any:
+    """A model of transformers with the ids of its target, as `OnMappedTokens`; changed in place."""
+    import torch
+
+    ids = torch.tensor(draft_ids, dtype=torch.long)
+    embed, head = model.get_input_embeddings(), model.get_output_embeddings()
+
+    class Fed(torch.nn.Module):
+        """The table of tokens, which is fed ids of the target."""
+
+        def forward(self, tokens: Any) -> Any:
+            return embed(torch.where(ids < 0, STAND_IN, ids)[tokens])
+
+    class Shared(torch.nn.Module):
+        """The logits at the target's ids, -inf at those that the draft lacks."""
+
+        def forward(self, hidden: Any) -> Any:
+            return head(hidden)[..., ids.clamp(min=0)].masked_fill(ids < 0, -torch.inf)
+
+    model.set_input_embeddings(Fed())
+    model.set_output_embeddings(Shared())
+    model.config.vocab_size = len(ids)
+    return model
