@@ -214,19 +214,21 @@ def _mapped(model: Any, draft_ids: np.ndarray) -> Any:
     import torch
 
     ids = torch.tensor(draft_ids, dtype=torch.long)
+    lacking = ids < 0
+    fed, known = torch.where(lacking, STAND_IN, ids), ids.clamp(min=0)
     embed, head = model.get_input_embeddings(), model.get_output_embeddings()
 
     class Fed(torch.nn.Module):
         """The table of tokens, which is fed ids of the target."""
 
         def forward(self, tokens: Any) -> Any:
-            return embed(torch.where(ids < 0, STAND_IN, ids)[tokens])
+            return embed(fed[tokens])
 
     class Shared(torch.nn.Module):
         """The logits at the target's ids, -inf at those that the draft lacks."""
 
         def forward(self, hidden: Any) -> Any:
-            return head(hidden)[..., ids.clamp(min=0)].masked_fill(ids < 0, -torch.inf)
+            return head(hidden)[..., known].masked_fill(lacking, -torch.inf)
 
     model.set_input_embeddings(Fed())
     model.set_output_embeddings(Shared())

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +112,7 @@ class Decisions:
 
 
 _OF_TREES = ("verifier", "shape", "siblings")
-# Compiling takes longer than running: without optimisations a check takes two thirds of the time.
+# Compiling takes longer than running: a check without optimisations takes two thirds of the time.
 _QUICK = {"xla_backend_optimization_level": 0}
 
 
@@ -179,41 +179,27 @@ def decide_rows(
     Raises:
       AssertionError: a path is not a chain of valid nodes from the root.
     """
-    return decider(verifier, problem, which, dtype)(uniforms)
-
-
-def decider(
-    verifier: Verifier, problem: Problem, which: np.ndarray, dtype: str = "float64"
-) -> Callable[[np.ndarray], Decisions]:
-    """`decide_rows` as a function of the uniforms alone; trees and laws stay on the device."""
-    starts = range(0, max(len(which), 1), _ROWS)
-    rows = [which[start : start + _ROWS] for start in starts]
-    with jax.enable_x64(True):
-        placed = [jax.device_put(_arguments(problem, each, dtype), _device()) for each in rows]
-
-    def decide(uniforms: np.ndarray) -> Decisions:
-        out = []
-        for start, each, arguments in zip(starts, rows, placed, strict=True):
-            coins = np.full((_ROWS, problem.shape.num_nodes), 0.5, dtype)
-            coins[: len(each)] = uniforms[start : start + _ROWS]
-            with jax.enable_x64(True), jax.default_device(_device()):
-                found = _decide(verifier, problem.shape, problem.siblings, *arguments, coins)
-            fields = (found.num_accepted, found.path, found.law)
-            out.append([np.asarray(field)[: len(each)] for field in fields])
-        decisions = Decisions(*(np.concatenate(parts) for parts in zip(*out, strict=True)))
-        _check_paths(problem, which, decisions)
-        return decisions
-
-    return decide
+    out = []
+    for start in range(0, max(len(which), 1), _ROWS):
+        rows = which[start : start + _ROWS]
+        coins = np.full((_ROWS, problem.shape.num_nodes), 0.5, dtype)
+        coins[: len(rows)] = uniforms[start : start + _ROWS]
+        with jax.enable_x64(True), jax.default_device(_device()):
+            decision = _decide(verifier, *_arguments(problem, rows, dtype), coins)
+        fields = (decision.num_accepted, decision.path, decision.law)
+        out.append([np.asarray(field)[: len(rows)] for field in fields])
+    decisions = Decisions(*(np.concatenate(parts) for parts in zip(*out, strict=True)))
+    _check_paths(problem, which, decisions)
+    return decisions
 
 
 def _arguments(problem: Problem, rows: np.ndarray, dtype: str) -> tuple:
-    """Trees and logits of at most `_ROWS` trees, padded to as many."""
+    """Shape, siblings, trees and logits of at most `_ROWS` trees, padded to as many."""
     trees = np.concatenate([rows, np.zeros(_ROWS - len(rows), int)])
     fields = (problem.tokens, problem.parents, problem.valid, problem.child_laws)
     structure = tuple(None if field is None else field[trees] for field in fields)
     log_q, logits = (laws[trees].astype(dtype) for laws in (problem.log_q, problem.logits))
-    return (*structure, log_q), logits
+    return problem.shape, problem.siblings, (*structure, log_q), logits
 
 
 def stop_rows(
@@ -229,8 +215,7 @@ def stop_rows(
     for start in range(0, len(problem.tokens), _ROWS):
         rows = np.arange(len(problem.tokens))[start : start + _ROWS]
         with jax.enable_x64(True), jax.default_device(_device()):
-            trees, logits = _arguments(problem, rows, dtype)
-            mass, law = _stops(verifier, problem.shape, problem.siblings, trees, logits)
+            mass, law = _stops(verifier, *_arguments(problem, rows, dtype))
         out.append((np.asarray(mass)[: len(rows)], np.asarray(law)[: len(rows)]))
     mass, law = (np.concatenate(parts) for parts in zip(*out, strict=True))
     return mass, np.where(mass[..., None] > 0, law, np.nan)

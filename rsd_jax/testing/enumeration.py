@@ -18,14 +18,7 @@ from typing import Any
 import numpy as np
 
 from rsd_jax.drafters.tree_law import Table
-from rsd_jax.testing.decisions import (
-    Decisions,
-    Problem,
-    decide_rows,
-    decider,
-    make_problem,
-    stop_rows,
-)
+from rsd_jax.testing.decisions import Decisions, Problem, decide_rows, make_problem, stop_rows
 from rsd_jax.testing.drawn_trees import drawn_trees
 from rsd_jax.testing.instances import Instance, sequence_law
 from rsd_jax.verifiers.base import Verifier
@@ -70,28 +63,18 @@ def _bisect(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Indices of rows in which the slot's uniform matters, and thresholds; others as in `base`."""
 
-    def values_at(rows: np.ndarray) -> Callable[[np.ndarray | float], Decisions]:
-        decide, uniforms = decider(verifier, problem, trees[rows]), base[rows]
-
-        def at(value: np.ndarray | float) -> Decisions:
-            uniforms[np.arange(len(rows)), slots[rows]] = value
-            return decide(uniforms)
-
-        return at
+    def at(rows: np.ndarray, value: np.ndarray | float) -> Decisions:
+        uniforms = base[rows]
+        uniforms[np.arange(len(rows)), slots[rows]] = value
+        return decide_rows(verifier, problem, trees[rows], uniforms)
 
     rows = np.arange(len(trees))
-    at = values_at(rows)
-    below = at(0.0)
-    rows = np.flatnonzero(~below.same_as(at(_TOP)))
-    at, below, low, high = (
-        values_at(rows),
-        below[rows],
-        np.zeros(len(rows)),
-        np.full(len(rows), _TOP),
-    )
+    below = at(rows, 0.0)
+    rows = np.flatnonzero(~below.same_as(at(rows, _TOP)))
+    below, low, high = below[rows], np.zeros(len(rows)), np.full(len(rows), _TOP)
     for _ in range(_BISECTIONS if len(rows) else 0):
         middle = 0.5 * (low + high)
-        same = at(middle).same_as(below)
+        same = at(rows, middle).same_as(below)
         low, high = np.where(same, middle, low), np.where(same, high, middle)
     return rows, 0.5 * (low + high)
 

@@ -90,8 +90,8 @@ def _decode(method, pair, sampling=None, **options):
     return (tokens, end.stats.blocks.tolist()), loop.as_text(), job, end
 
 
-# Every method on both axes, but of those that draw slots in the same way, one; one of each kind of
-# drafter also on the data axis; some on the model axis alone, and on a second mesh of both.
+# `static` draws its slots as `rsd_c` does, and `mixed_beam` as `dyspec`. All others on both axes;
+# one of each kind of drafter also on the data axis; some on the model axis, and on a second mesh.
 _METHODS = [name for name in METHODS if name not in ("static", "mixed_beam")]
 _SOME = ("rsd_s", "swift")
 _KINDS = (*_SOME, "ar", "lookup", "dyspec", "rsd_c+2")
@@ -182,7 +182,7 @@ def test_logits_are_gathered_once(directories):
 
 
 def test_filters_do_not_reduce_over_the_vocabulary(directories, monkeypatch):
-    """Nor would the test above miss it if they did."""
+    """With the gathering turned off on purpose they do, and the count shows it."""
     pair, sampling = _pair(directories, (2, 4)), {"top_k": 20, "top_p": 0.9}
     decoded, counts = _counts("sd", pair, sampling)
     assert counts == _gathered_once("sd")
