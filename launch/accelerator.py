@@ -2,11 +2,12 @@
 
 bash launch/accelerator.sh                      all parts
 bash launch/accelerator.sh table --minutes 15   one part, for 15 minutes
+bash launch/accelerator.sh train --drafts DIR   trains a draft from `rsd distill --stage=pack`
 bash launch/accelerator.sh --rehearse           tiny shapes, on any machine: its times mean nothing
 
-The parts are check, table, peers, curves, choices and profile. Each row is written at once, the
-measurement stops between two cells when the time is up, and the same command goes on with the first
-missing cell. Nothing is installed.
+The parts are check, table, peers, curves, choices, profile and train. Each row is written at once,
+the measurement stops between two cells when the time is up, and the same command goes on with the
+first missing cell. Training stops between two steps. Nothing is installed.
 """
 
 import functools
@@ -18,6 +19,7 @@ import time
 
 from launcher import ROOT, Parser, run
 
+from rsd_jax.distillation.packed_training import training_cells
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.accelerator.run import PARTS, Run, rows_path, run_parts
 from rsd_jax.evaluation.accelerator.settings import REHEARSAL, Settings
@@ -37,10 +39,20 @@ def main() -> None:
         type=pathlib.Path,
         help="folder of the results; runs/accelerator if not given, or runs/rehearsal",
     )
+    parser.add_argument(
+        "--drafts",
+        nargs="+",
+        type=pathlib.Path,
+        default=[],
+        metavar="DIR",
+        help="folders with drafts for the part train; without any, the part has nothing to do",
+    )
     parser.add_argument("--rehearse", action="store_true", help="tiny shapes, few cells")
     args = parser.read()
     if args.minutes is not None and not args.minutes > 0:
         raise ConfigError(f"--minutes={args.minutes:g} must be above 0")
+    if "train" in args.parts and not args.drafts:
+        raise ConfigError("the part train needs --drafts, folders of `rsd distill --stage=pack`")
     out = args.out or ROOT / "runs" / ("rehearsal" if args.rehearse else "accelerator")
     path = rows_path(out)
     measurement = Run(
@@ -51,6 +63,7 @@ def main() -> None:
             _RECORDS / "fixed_seed_tokens.json",
             _RECORDS / "fixed_seed_laws.json",
         ),
+        training=functools.partial(training_cells, folders=args.drafts, out=out),
         path=path,
         deadline=time.time() + 60 * args.minutes if args.minutes else math.inf,
     )

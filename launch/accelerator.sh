@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Measures on a GPU or TPU, from a plain checkout: nothing is installed, no network is needed.
 #
-# Usage: bash launch/accelerator.sh [part ...] [--minutes M] [--out DIR] [--rehearse]
+# Usage: bash launch/accelerator.sh [part ...] [--minutes M] [--out DIR] [--drafts DIR ...]
+#   [--rehearse]
 #
-# Parts: check table peers curves choices profile; all of them if none is named. Runs .venv if it is
+# Parts: check table peers curves choices profile train; all of them if none is named. Runs .venv if it is
 # there, else PYTHON (default python3), which needs jax, flax, numpy, safetensors and transformers,
 # and torch for the part peers.
 set -euo pipefail

@@ -27,6 +27,31 @@ from rsd_jax.models.pairs import SOURCES, target_path
 VARIANTS = SOURCES["smollm2"]
 
 
+def _skipping() -> ConfigDict:
+    """An adapter with which the target drafts for itself, trained on its own responses."""
+    return ConfigDict(
+        dict(
+            rank=32,
+            # Fewest and most skipped sub-layers, of the 56 between the first and the last layer.
+            fewest=8,
+            most=28,
+            mixture=dict(),  # responses
+            recipe=recipe(
+                objective="forward_kl",
+                steps=300,
+                batch_size=4,
+                window=1024,  # with room for the longest prompt
+                optimizer="adamw",
+                weight_decay=0.0,  # because the target's weights are among the parameters
+                learning_rate=1e-3,
+                warmup_steps=20,
+                checkpoint_every=50,
+                eval_windows=32,
+            ),
+        )
+    )
+
+
 def get_config(variant: str = "package") -> ConfigDict:
     """Models and recipes; `rsd_jax.distillation.settings` describes the keys.
 
@@ -91,6 +116,7 @@ def get_config(variant: str = "package") -> ConfigDict:
         stored_logits=True,
         table_from_target=True,
     )
+    config.skipping = _skipping()
     config.decode = dict(
         methods=dict(
             sd_4=dict(name="sd", length=4), rsd_s_4x4=dict(name="rsd_s", width=4, length=4)

@@ -42,6 +42,6 @@ STAGES = (
     "export",
     "decode",
 )
-EXTRA_STAGES = ("losses", "prompts", "skipping")
+EXTRA_STAGES = ("losses", "pack", "prompts", "skipping")
 BEST_BY = ("block_efficiency", "mbsu", "token_rate_ratio")
 FORMATS = ("png", "pdf", "svg")

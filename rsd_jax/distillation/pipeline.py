@@ -12,6 +12,7 @@ from rsd_jax.distillation.stages.generate import generate, write_prompts_of_targ
 from rsd_jax.distillation.stages.held_out_prompts import write_prompts
 from rsd_jax.distillation.stages.layer_dropout import train_layer_dropout
 from rsd_jax.distillation.stages.loss_comparison import compare_losses
+from rsd_jax.distillation.stages.pack import pack
 from rsd_jax.distillation.stages.text import write_text
 from rsd_jax.distillation.stages.training import train_draft, train_target, train_warm_start
 from rsd_jax.distillation.stages.vocabulary import write_vocabulary
@@ -44,12 +45,13 @@ STAGES: dict[str, Callable[[Workspace], None]] = {
 
 EXTRA_STAGES: dict[str, Callable[[Workspace], None]] = {
     "losses": compare_losses,
+    "pack": pack,
     "prompts": write_prompts,
     SKIPPING: train_layer_dropout,
 }
 """Stages that are not needed to make a pair."""
 
-_OF_FILES = ("text", VOCABULARY, "prompts")  # these read and write files, and use no device
+_OF_FILES = ("text", VOCABULARY, "prompts", "pack")  # these read and write files, and use no device
 
 
 def run_stage(

@@ -311,7 +311,7 @@ class LayerDropoutSettings:
 
     Attributes:
       rank, fewest, most: see `LayerDropoutStudent`.
-      mixture: share of each source of text.
+      mixture: share of each source of text; empty for the responses of the target.
       recipe: settings of the training run.
 
     Raises:

@@ -45,6 +45,8 @@ RESPONSES = "responses"
 """The folder of the `generate` stage."""
 FOLLOW_UPS = "follow_ups"
 """The stage that answers longer prompts: its section, and the folder of its responses."""
+PACKED = "packed"
+"""The folder of the `pack` stage."""
 SKIPPING = "skipping"
 """The layer dropout stage: its section of a configuration, and the folder of the adapter."""
 
@@ -336,25 +338,32 @@ class Workspace:
         self, *, weight: float = 1.0, top: bool = False, split: str | None = None
     ) -> ResponseSource:
         """As `responses`, in the target's ids."""
-        folders = {RESPONSES: "generate"}
-        if self.settings.follow_ups is not None:
-            folders[FOLLOW_UPS] = FOLLOW_UPS
-        for folder, stage in folders.items():
-            if not (self.root / folder).is_dir():
-                raise ConfigError(
-                    f"{self.root / folder} does not exist; run the {stage} stage first"
-                )
+        own_ids = self.settings.draft is not None and not self.settings.frequent_tokens
         sources = (
             open_responses(
-                self.root / folder,
+                folder,
                 weight=weight,
-                models={} if self.settings.frequent_tokens else {DRAFT: self.model(DRAFT)},
+                models={DRAFT: self.model(DRAFT)} if own_ids else {},
                 tokenizer=self.tokenizer(),
                 top=top,
                 keep=None
                 if split is None
                 else lambda name: corpus.is_held_out(name) == (split == HELD_OUT),
             )
-            for folder in folders
+            for folder in self.response_folders()
         )
         return joined(list(sources))
+
+    def response_folders(self) -> list[pathlib.Path]:
+        """The folders of responses.
+
+        Raises:
+          ConfigError: a stage that writes one has not run.
+        """
+        stages = {RESPONSES: "generate"}
+        if self.settings.follow_ups is not None:
+            stages[FOLLOW_UPS] = FOLLOW_UPS
+        for name, stage in stages.items():
+            if not (self.root / name).is_dir():
+                raise ConfigError(f"{self.root / name} does not exist; run the {stage} stage first")
+        return [self.root / name for name in stages]

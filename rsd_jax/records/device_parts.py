@@ -120,6 +120,27 @@ class Profile:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class DraftTraining:
+    """The training of a packed draft on the target's stored log probabilities.
+
+    Attributes:
+      steps: optimiser steps.
+      trained_tokens: labels in their windows, those of prompts included.
+      training_rate: median of the tokens per second, without compilation and evaluation; null if
+        every step was the first of a call.
+      training_loss: nats per token, mean over the last steps.
+      held_out: what the draft gives on held-out responses, by the names of `evaluate_stored`; empty
+        if none are held out.
+    """
+
+    steps: int
+    trained_tokens: int
+    training_rate: float | None
+    training_loss: float
+    held_out: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ProgramText:
     """What the text of a compiled program for blocks shows, on one chip.
 

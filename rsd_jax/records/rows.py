@@ -22,6 +22,7 @@ from rsd_jax.records.device_parts import (
     Choice,
     CompiledBlock,
     DeviceRates,
+    DraftTraining,
     PeerBlock,
     Profile,
     WidePass,
@@ -51,6 +52,7 @@ PARTS: dict[str, type] = {
     "chosen": Choice,
     "agreement": Agreement,
     "profile": Profile,
+    "training": DraftTraining,
     "compiled": CompiledBlock,
 }
 # By kind: parts that a finished row must have, and parts that it may have.
@@ -65,6 +67,7 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "choice": (("chosen",), ()),
     "check": (("agreement",), ()),
     "profile": (("profile",), ()),
+    "training": (("training",), ()),
     "compiled": (("compiled",), ()),
 }
 
@@ -123,8 +126,8 @@ class Row:
       hardware: see `Hardware`.
       versions: by library.
       decoding, categories, scores, timing, expected, optimum, stream, search, skipping, device,
-        cost, peer, wide_pass, chosen, agreement, profile, compiled: the parts; null if not
-        measured.
+        cost, peer, wide_pass, chosen, agreement, profile, training, compiled: the parts; null if
+        not measured.
     """
 
     source: str
@@ -180,6 +183,7 @@ class Row:
     chosen: Choice | None = None
     agreement: Agreement | None = None
     profile: Profile | None = None
+    training: DraftTraining | None = None
     compiled: CompiledBlock | None = None
 
     def filters_in_words(self) -> list[str]:

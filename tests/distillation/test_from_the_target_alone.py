@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import math
 import shutil
+import tarfile
 
 import jax
 import numpy as np
@@ -15,6 +17,8 @@ from rsd_jax.distillation.data.corpus import is_held_out
 from rsd_jax.distillation.data.template_prompts import template_prompts
 from rsd_jax.distillation.evaluate_stored import evaluate_stored
 from rsd_jax.distillation.losses import expected_acceptance, forward_kl
+from rsd_jax.distillation.packed import read_packed
+from rsd_jax.distillation.packed_training import train_packed
 from rsd_jax.distillation.pipeline import STAGES, run_stage
 from rsd_jax.distillation.report import report
 from rsd_jax.distillation.responses.reading import read_sequences
@@ -23,14 +27,16 @@ from rsd_jax.distillation.settings import (
     DecodeSettings,
     DraftSettings,
     FollowUps,
+    LayerDropoutSettings,
     PromptFiles,
     ResponseSettings,
     SelfPrompts,
     Settings,
     TrainingSettings,
 )
-from rsd_jax.distillation.stages import training
+from rsd_jax.distillation.stages import layer_dropout, training
 from rsd_jax.distillation.stages.follow_ups import _answered
+from rsd_jax.distillation.stages.pack import pack
 from rsd_jax.distillation.table_start import table_of
 from rsd_jax.distillation.training.step import as_batch
 from rsd_jax.distillation.workspace import Workspace
@@ -160,7 +166,7 @@ def test_the_target_writes_the_prompts(made):
 
 
 def test_the_draft_starts_from_the_targets_table(made):
-    start = training._start(made, made.recipe("draft"))()
+    start = training.start_of_draft(made, made.recipe("draft"))()
     table = read(table_of(made.target.params))
     known = made.token_map.target_ids >= 0
     rows, own = np.asarray(table_of(start))[known], table[made.token_map.target_ids[known]]
@@ -280,6 +286,39 @@ def test_follow_ups_are_answered(made):
     assert both.is_response.sum() == len(both.top.rest)
     windows = both.windows(both.starts[-3:], 200)
     assert windows.mask.any()
+
+
+def test_a_packed_draft_learns_what_the_stage_learns(made, tmp_path):
+    """Without target, tokenizer and configuration; the archive goes back to the work directory."""
+    run_stage(made, "pack")
+    folder = shutil.move(made.root / "packed", tmp_path / "elsewhere")
+    archive = tmp_path / "draft.tar"
+    trained = train_packed(read_packed(folder), archive, until=math.inf)
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "copy" / "draft", filter="data")
+    shutil.copy(made.root / TOKEN_MAP, tmp_path / "copy")
+    back = dataclasses.replace(made, root=tmp_path / "copy")
+    jax.tree.map(np.testing.assert_array_equal, back.params("draft"), made.params("draft"))
+    lines = (made.root / "draft/metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert trained.held_out == rows[-1]["heldout"]
+    assert (trained.steps, trained.training_loss) == (2, rows[-2]["loss"])
+    whole = dataclasses.replace(made.settings.draft, stored_logits=False)
+    settings = dataclasses.replace(made.settings, draft=whole, frequent_tokens=None)
+    with pytest.raises(ConfigError, match=r"set draft\.stored_logits to True"):
+        pack(dataclasses.replace(made, settings=settings))
+
+
+def test_an_adapter_learns_from_the_responses_if_there_is_no_text(made):
+    recipe = dataclasses.replace(made.recipe("draft"), weight_decay=0.0, batch_size=4)
+    settings = LayerDropoutSettings(rank=1, fewest=1, most=1, mixture={}, recipe=recipe)
+    for split in ("train", "heldout"):
+        own, source = layer_dropout._data(made, settings, split), made.target_responses(split=split)
+        found = own.spread_windows(count=2, length=96)
+        for name in ("tokens", "mask"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(source.spread(2, 96), name))
+        assert not found.mask.all()
+        assert own.batch_at(seed=0, step=0, batch_size=4, length=96).mask.any()
 
 
 def test_what_is_measured_on_stored_laws(made):

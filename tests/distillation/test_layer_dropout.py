@@ -136,7 +136,7 @@ def test_the_stage_leaves_an_adapter_that_helps(params, tmp_path, monkeypatch):
                 "rank": 4,
                 "fewest": 1,
                 "most": 3,
-                "mixture": {},
+                "mixture": {"library": 1.0},
                 "recipe": dataclasses.asdict(recipe),
             },
         }

@@ -26,7 +26,7 @@ from rsd_jax.records.files import read_rows
 from rsd_jax.records.hardware import Hardware
 from rsd_jax.reporting.accelerator.tables import accelerator_tables, knee, latest, summary
 from rsd_jax.testing import fixed_seeds
-from tests import ROOT, fixed_seed_record
+from tests import ROOT, fixed_seed_record, packed_drafts
 
 # A GPU image lacks these libraries, and has no network.
 _BARE = """
@@ -58,7 +58,7 @@ def _few_objects_to_collect():
     gc.unfreeze()
 
 
-_KINDS = {"check", "device", "block", "peer", "pass", "skipping", "choice", "profile"}
+_KINDS = {"check", "device", "block", "peer", "pass", "skipping", "choice", "profile", "training"}
 
 
 def _header():
@@ -92,6 +92,7 @@ def _run(path, cells, deadline=np.inf, settings=REHEARSAL):
 
 
 def test_every_part_runs_from_a_plain_checkout_on_a_bare_machine(tmp_path):
+    folder = packed_drafts.write(tmp_path / "tiny" / "packed")
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare/sitecustomize.py").write_text(_BARE, encoding="utf-8")
     environment = os.environ | {
@@ -106,7 +107,14 @@ def test_every_part_runs_from_a_plain_checkout_on_a_bare_machine(tmp_path):
     }
     out = tmp_path / "out"
     run = subprocess.run(
-        ["bash", str(ROOT / "launch/accelerator.sh"), "--rehearse", f"--out={out}"],
+        [
+            "bash",
+            str(ROOT / "launch/accelerator.sh"),
+            "--rehearse",
+            f"--out={out}",
+            "--drafts",
+            folder,
+        ],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -187,7 +195,8 @@ def test_a_row_that_cannot_be_written_does_not_end_the_part(tmp_path):
 
 
 def test_rows_of_another_device_and_a_measurement_on_a_cpu_are_refused(tmp_path):
-    run = Run(("check",), REHEARSAL, reference=lambda: None, path=tmp_path / "rows.jsonl")
+    path = tmp_path / "rows.jsonl"
+    run = Run(("check",), REHEARSAL, lambda: None, training=lambda deadline: [], path=path)
     check_device(run)
     with pytest.raises(ConfigError, match="no GPU or TPU"):
         check_device(dataclasses.replace(run, settings=Settings()))

@@ -40,6 +40,7 @@ COMMAND = Command(
 Each stage reads files of earlier stages in the work directory. Training resumes from the newest
 checkpoint, generation of responses at the first missing shard. `--stage=all` runs the stages of a
 pair in order. `--stage=losses` trains one draft per loss and compares the drafts,
+`--stage=pack` packs the training of the draft for another machine,
 `--stage=prompts` cuts new held-out prompts, `--stage=skipping` adapts the target to draft for
 itself with sub-layers skipped, and `--stage=report` prints the results as tables.
 """,

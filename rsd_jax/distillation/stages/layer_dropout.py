@@ -17,13 +17,14 @@ from rsd_jax.core.sampling import argmax
 from rsd_jax.core.skips import from_switches, num_switches
 from rsd_jax.core.types import LanguageModel, Params
 from rsd_jax.distillation.data import documents
+from rsd_jax.distillation.data.mixture import Mixture
 from rsd_jax.distillation.evaluate import evaluate
 from rsd_jax.distillation.layer_dropout_student import LayerDropoutStudent
 from rsd_jax.distillation.losses import forward_kl
 from rsd_jax.distillation.settings import LayerDropoutSettings, TrainingSettings
 from rsd_jax.distillation.stages.export import rounded
 from rsd_jax.distillation.training.train import train
-from rsd_jax.distillation.workspace import SKIPPING, TARGET, Workspace
+from rsd_jax.distillation.workspace import HELD_OUT, SKIPPING, TARGET, Workspace
 from rsd_jax.errors import ConfigError
 from rsd_jax.models.adapter import save_adapter
 from rsd_jax.models.hub import hub_name
@@ -36,11 +37,12 @@ def train_layer_dropout(workspace: Workspace) -> None:
     """Trains the adapter, or resumes training, and writes the adapter and skipping.json.
 
     Args:
-      workspace: gives the target, which is the teacher, and the text; the adapter goes to the
-        folder `skipping` of its export directory.
+      workspace: gives the target, which is the teacher, and the text or the responses; the adapter
+        goes to the folder `skipping` of its export directory.
 
     Raises:
-      ConfigError: the target or the text is missing, or an option is missing or out of range.
+      ConfigError: the target, the text or the responses are missing, or an option is missing or
+        out of range.
       CheckpointError, NonFiniteLossError: see `train`.
     """
     if workspace.mesh is not None:
@@ -52,11 +54,9 @@ def train_layer_dropout(workspace: Workspace) -> None:
     student = LayerDropoutStudent(
         model, rank=settings.rank, fewest=settings.fewest, most=settings.most
     )
-    texts = {
-        split: documents.open_mixture(workspace.root / "corpus", settings.mixture, split)
-        for split in ("train", "heldout")
-    }
-    windows = texts["heldout"].spread_windows(count=recipe.eval_windows, length=recipe.window)
+    windows = _data(workspace, settings, HELD_OUT).spread_windows(
+        count=recipe.eval_windows, length=recipe.window
+    )
     measure = functools.partial(
         _measured,
         student,
@@ -68,7 +68,7 @@ def train_layer_dropout(workspace: Workspace) -> None:
     state = train(
         student,
         recipe,
-        texts["train"],
+        _data(workspace, settings, "train"),
         workspace.root / SKIPPING,
         init=lambda: _start(student, target.params, recipe),
         teacher=(model, target.params),
@@ -91,6 +91,13 @@ def train_layer_dropout(workspace: Workspace) -> None:
     )
 
 
+def _data(workspace: Workspace, settings: LayerDropoutSettings, split: str) -> Mixture:
+    """A split of the text, or without text of the target's responses."""
+    if settings.mixture:
+        return documents.open_mixture(workspace.root / "corpus", settings.mixture, split)
+    return Mixture((workspace.target_responses(split=split),))
+
+
 def _start(student: LayerDropoutStudent, target: Params, recipe: TrainingSettings) -> Params:
     """A new adapter and a float32 copy of the target's parameters; steps donate the copy."""
     copied = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), target)
@@ -107,7 +114,7 @@ def _measured(
     batch_size: int,
     teacher: Params,
 ) -> dict[str, float]:
-    """Measures the adapted target on held-out windows.
+    """Measures the adapted target on held-out windows, at all tokens, those of prompts included.
 
     Returns:
       "loss", nats per token of the whole adapted target; "forward_kl", KL(target || whole adapted

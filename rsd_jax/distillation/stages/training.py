@@ -68,7 +68,7 @@ def distil(workspace: Workspace, recipe: TrainingSettings, run: str) -> None:
         recipe,
         draft_data(workspace, settings.data, stored=stored),
         workspace.root / run,
-        init=_start(workspace, recipe),
+        init=start_of_draft(workspace, recipe),
         teacher=None if stored else (workspace.model(TARGET, recipe.compute_dtype), target.params),
         evaluate=_held_out(workspace, DRAFT, recipe, target)
         if workspace.settings.mixture
@@ -109,7 +109,7 @@ def draft_data(workspace: Workspace, shares: Mapping[str, float], *, stored: boo
 
 def _train_on_text(workspace: Workspace, stage: str, recipe: TrainingSettings, *, run: str) -> None:
     target = workspace.target if stage != TARGET else None
-    start = _start(workspace, recipe) if stage == DRAFT else None
+    start = start_of_draft(workspace, recipe) if stage == DRAFT else None
     text = workspace.text("train")
     teacher = None
     if recipe.objective in LOSSES:
@@ -164,7 +164,7 @@ def _held_out_responses(workspace: Workspace, recipe: TrainingSettings) -> Evalu
     return measure
 
 
-def _start(workspace: Workspace, recipe: TrainingSettings) -> Callable[[], Params] | None:
+def start_of_draft(workspace: Workspace, recipe: TrainingSettings) -> Callable[[], Params] | None:
     """The draft's first parameters: of its warm start, or random with the target's table.
 
     None for random parameters.

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from rsd_jax.core.processes import is_writer, read
 from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training.optimizer import learning_rate
-from rsd_jax.distillation.training.scalars import Scalars
+from rsd_jax.distillation.training.scalars import open_scalars
 from rsd_jax.errors import NonFiniteLossError
 from rsd_jax.records.complete_files import complete_file
 from rsd_jax.records.json_objects import json_object
@@ -44,7 +44,9 @@ class Log:
             # tqdm's own rate would count evaluations and checkpoints as training.
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
         )
-        self._scalars = Scalars(path.parent / "tensorboard", start) if is_writer() else None
+        self._scalars = None
+        if is_writer():
+            self._scalars = open_scalars(path.parent / "tensorboard", start)
         self._waiting: list[tuple[int, dict[str, jax.Array]]] = []
         self._compiling = True
         self._since = time.perf_counter()

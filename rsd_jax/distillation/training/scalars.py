@@ -4,8 +4,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from tensorboardX import SummaryWriter
-
 
 class Scalars:
     """Writes rows of metrics.jsonl as scalars: "train/..." or "heldout/...".
@@ -14,7 +12,13 @@ class Scalars:
     """
 
     def __init__(self, directory: pathlib.Path, start: int):
-        """Hides the scalars of an earlier run for steps after `start`, the number of steps done."""
+        """Hides the scalars of an earlier run for steps after `start`, the number of steps done.
+
+        Raises:
+          ImportError: tensorboardX is not installed.
+        """
+        from tensorboardX import SummaryWriter  # machines that are lent may lack the library
+
         self._writer = SummaryWriter(str(directory), purge_step=start + 1 if start else None)
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -28,3 +32,11 @@ class Scalars:
     def close(self) -> None:
         """Closes the event file."""
         self._writer.close()
+
+
+def open_scalars(directory: pathlib.Path, start: int) -> Scalars | None:
+    """`Scalars`; None without tensorboardX, as metrics.jsonl has the same numbers."""
+    try:
+        return Scalars(directory, start)
+    except ImportError:
+        return None

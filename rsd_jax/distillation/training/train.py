@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import math
 import pathlib
+import time
 from collections.abc import Callable
 
 import jax
@@ -77,6 +79,7 @@ def train(
     evaluate: Evaluate | None = None,
     rewrite: Rewrite | None = None,
     stop_after: int | None = None,
+    until: float = math.inf,
     mesh: jax.sharding.Mesh | None = None,
 ) -> TrainState:
     """Trains to the end of the recipe, from the newest checkpoint in `directory` if there is one.
@@ -99,6 +102,8 @@ def train(
         windows to train on, e.g. windows that the draft wrote (see `on_policy`). For an exact
         resume the result must depend only on these arguments.
       stop_after: return when this many steps are done in all.
+      until: time in seconds of `time.monotonic`: the first row of metrics.jsonl at or after this
+        time is followed by a checkpoint, and the call returns. Not with several processes.
       mesh: axes "data" (rows of a batch) and "model" (heads, wide dimensions of parameters and
         optimiser state), and perhaps "fsdp" (rows of a batch, and the other dimension of parameters
         and optimiser state); None for one device. A run may be resumed on another mesh.
@@ -109,13 +114,15 @@ def train(
     Raises:
       ConfigError: the teacher has another vocabulary; an objective of `LOSSES` has no teacher and
         no stored log probabilities; the batch or the heads cannot be split over the mesh; there is
-        too little data for a window.
+        too little data for a window; or `until` is given with several processes.
       CheckpointError: the checkpoints are of another model, or none of them can be read.
       NonFiniteLossError: names the step; no checkpoint of such a state is written.
     """
     layout = None if mesh is None else MeshLayout.of(mesh, training=True)
     draw = data.batch_at if not isinstance(data, np.ndarray) else functools.partial(_text, data)
     _check(model, recipe, draw, teacher, layout)
+    if until < math.inf and jax.process_count() > 1:
+        raise ConfigError("until: the clocks of several processes differ; leave it out")
     directory = pathlib.Path(directory)
     with contextlib.closing(Checkpoints(directory / "checkpoints", keep=recipe.keep)) as saved:
         if saved.latest_step() is None:
@@ -128,7 +135,7 @@ def train(
         with contextlib.closing(Log(directory / "metrics.jsonl", recipe, start)) as log:
             steps = range(start, min(recipe.steps, stop_after or recipe.steps))
             step = _compiled(model, recipe, draw, teacher, rewrite, layout)
-            return _run(step, state, steps, recipe, saved, log, evaluate)
+            return _run(step, state, steps, recipe, saved, log, evaluate, until)
 
 
 def _text(tokens: np.ndarray, **batch: int) -> Windows:
@@ -167,9 +174,10 @@ def _run(
     saved: Checkpoints,
     log: Log,
     evaluate: Evaluate | None,
+    until: float,
 ) -> TrainState:
     """Runs the steps and writes rows and checkpoints at the recipe's intervals."""
-    kept = steps.start or None
+    kept, over = steps.start or None, False
     for index in steps:
         state, metrics = step(index, state)
         log.add(index, metrics)
@@ -177,11 +185,14 @@ def _run(
         due = done % recipe.checkpoint_every == 0 or done == steps.stop
         if due or done % recipe.log_every == 0:
             log.flush(kept)
-        if due:
+            over = time.monotonic() >= until  # read only when the device has done these steps
+        if due or over:
             # The row comes before the checkpoint: a run killed in between writes both again.
             if evaluate is not None:
                 log.write({"step": done, "heldout": evaluate(state.params)})
             saved.save(done, state)
             kept = done
             log.restart_clock()
+        if over:
+            break
     return state

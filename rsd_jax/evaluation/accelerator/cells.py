@@ -33,6 +33,10 @@ class Cell:
     measure: Callable[[], dict[str, Any]]
 
 
+class TimeUpError(RuntimeError):
+    """A cell stopped because time was up; the next call goes on with the cell."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Progress:
     """What a call of `measure_cells` did.
@@ -81,7 +85,11 @@ def measure_cells(
             return Progress(index, len(missing) - index, failed)
         say(f"{cell.part}: {cell.name} ...")
         begin = time.monotonic()
-        row = _row(cell, hash_of(cell.part, cell.name))
+        try:
+            row = _row(cell, hash_of(cell.part, cell.name))
+        except TimeUpError as error:
+            say(f"{cell.part}: {cell.name}: {error}")
+            return Progress(index, len(missing) - index, failed)
         append_row(path, row)
         if row.status == "skipped":
             release()
@@ -100,6 +108,8 @@ def _row(cell: Cell, config_hash: str) -> Row:
         row = Row(**fields, **cell.measure())
         to_json(row)  # a malformed row, such as one with NaN, fails here, not when it is appended
         return row
+    except TimeUpError:
+        raise
     except Exception as error:  # a card is at hand for minutes: the other cells go on
         text = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_MESSAGE]
         if not _does_not_fit(error):

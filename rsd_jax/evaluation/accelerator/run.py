@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from rsd_jax.errors import ConfigError
+from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.evaluation.accelerator.bench import Bench
 from rsd_jax.evaluation.accelerator.cells import Cell, measure_cells
 from rsd_jax.evaluation.accelerator.check import Reference, check_cells
@@ -22,7 +22,7 @@ from rsd_jax.evaluation.accelerator.table import table_cells
 from rsd_jax.records.files import known_rows
 from rsd_jax.records.hardware import Hardware
 
-PARTS = ("check", "table", "peers", "curves", "choices", "profile")
+PARTS = ("check", "table", "peers", "curves", "choices", "profile", "train")
 """In order of worth."""
 
 _OF_BENCH: dict[str, Callable[[Bench], list[Cell]]] = {
@@ -41,6 +41,7 @@ class Run:
       parts: names in `PARTS`, measured in this order.
       settings: sizes.
       reference: makes what the part `check` compares with.
+      training: makes the cells of the part `train`, given the deadline; none without drafts.
       path: file of the rows.
       deadline: seconds since the epoch after which no cell is begun.
 
@@ -51,6 +52,7 @@ class Run:
     parts: tuple[str, ...]
     settings: Settings
     reference: Callable[[], Reference]
+    training: Callable[[float], list[Cell]]
     path: pathlib.Path
     deadline: float = math.inf
 
@@ -92,7 +94,7 @@ def _run_part(part: str, run: Run) -> None:
     try:
         check_device(run)
         cells = _cells(part, run, bench)
-    except ConfigError as error:
+    except (ConfigError, CheckpointError) as error:
         sys.exit(f"error: {error}")
     progress = measure_cells(
         cells,
@@ -130,6 +132,8 @@ def _cells(part: str, run: Run, bench: Bench) -> list[Cell]:
         return check_cells(run.settings, run.reference())
     if part == "peers":
         return peer_cells(run.settings)
+    if part == "train":
+        return run.training(run.deadline)
     return _OF_BENCH[part](bench)
 
 

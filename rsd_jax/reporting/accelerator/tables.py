@@ -11,7 +11,7 @@ from rsd_jax.reporting.table_formats import Table, number
 FREE = 1.1
 """A pass over several nodes is called free up to this multiple of a pass over one node."""
 
-_GIGA, _TERA, _GIB = 1e9, 1e12, 2**30
+_MEGA, _GIGA, _TERA, _GIB = 1e6, 1e9, 1e12, 2**30
 _OPERATIONS = 6  # of each method
 
 
@@ -49,6 +49,7 @@ def accelerator_tables(rows: Sequence[Row]) -> list[Table]:
         _skipping(kinds["skipping"]),
         _choices(kinds["choice"]),
         _profiles(kinds["profile"]),
+        _training(kinds["training"]),
         compiled_table(kinds["compiled"]),
         _unfinished(unfinished),
     ]
@@ -232,6 +233,35 @@ def _profiles(rows: Sequence[Row]) -> Table:
             lines.append((row.variant, row.tree, name, _ms(seconds), f"{seconds / total:.0%}"))
     heads = ("method", "tree", "operation", "ms per block", "share")
     return Table(heads, lines, frozenset({0, 1, 2}), "Operations that take the most time")
+
+
+def _training(rows: Sequence[Row]) -> Table:
+    lines = []
+    for row in rows:
+        held_out = row.value("held_out")
+        lines.append(
+            (
+                row.pair,
+                str(row.value("steps")),
+                f"{row.value('trained_tokens') / _MEGA:.2f}",
+                number(row.value("training_rate"), 0),
+                number(row.value("training_loss"), 3),
+                number(held_out.get("forward_kl"), 3),
+                number(held_out.get("acceptance_t1"), 3),
+                number(held_out.get("greedy_agreement"), 3),
+            )
+        )
+    heads = (
+        "draft",
+        "steps",
+        "million tokens",
+        "tokens/s",
+        "loss",
+        "held-out KL",
+        "acceptance, T = 1",
+        "same likeliest token",
+    )
+    return Table(heads, lines, title="Drafts, trained from stored responses")
 
 
 def _unfinished(rows: Sequence[Row]) -> Table:
