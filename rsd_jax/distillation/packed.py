@@ -115,7 +115,7 @@ def write_packed(
         folder / _TRAINING,
         {
             "version": _VERSION,
-            "name": folder.parent.name,
+            "name": folder.resolve().parent.name,
             "recipe": dataclasses.asdict(recipe),
             "responses": [source.name for source in responses],
             "holds_out": holds_out,
