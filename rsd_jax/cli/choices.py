@@ -20,7 +20,7 @@ TREES = {
 
 DEFAULT = ("rsd_s", TREES["rsd_s"])
 """Method and tree of a pair with a draft, if no method is given."""
-DEFAULT_OF_PAIR = {"smollm2": ("dynamic", "6@0.4+4")}
+DEFAULT_OF_PAIR = {"smollm2": ("lookup", "4")}
 """The same for a pair that decodes faster with another method, see docs/results/smollm2."""
 
 AUTO = "auto"

@@ -1,6 +1,7 @@
 """What is read from compiled programs, with programs for a mesh of CPUs in place of TPUs."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ from rsd_jax.evaluation.tpu import cells
 from rsd_jax.evaluation.tpu.findings import Program, read_program
 from rsd_jax.evaluation.tpu.programs import Chips, abstract_model, bytes_per_chip
 from rsd_jax.models import cache
+from rsd_jax.models.kv_heads import check_split
+from rsd_jax.models.shapes import NAMED_CONFIGS
 from rsd_jax.records.rows import Row
 from rsd_jax.reporting.accelerator.compiled import compiled_table, problems
 
@@ -25,6 +28,14 @@ class OnCpus(Chips):
 
     def layout(self):
         return MeshLayout.of(jax.make_mesh(self.mesh, ("data", "model")))
+
+
+@pytest.mark.parametrize("case", cells.cases(), ids=lambda case: case.name)
+def test_the_models_of_every_case_can_be_split_over_its_chips(case):
+    layout = SimpleNamespace(model_shards=case.chips.mesh[1])
+    check_split(NAMED_CONFIGS[case.target], layout, case.target)
+    if not case.replicated_draft:
+        check_split(NAMED_CONFIGS[case.draft], layout, case.draft)
 
 
 def _case(layers=None, hbm=2**30):

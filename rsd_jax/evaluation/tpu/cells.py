@@ -125,12 +125,13 @@ def cases() -> list[Case]:
         (V5E_8, "llama2_13b"),
         (V6E_8, "llama2_70b"),
         (V5P_8, "llama2_70b"),
-        (V5E_16, "llama2_70b"),  # twice as many chips as key/value heads
     )
     for chips, target in larger:
         for batch in (1, 16):
             found += [_case(chips, target, tree, batch, _FEW_LAYERS) for tree in first]
-    drafted = [_case(V5E_8, "llama2_13b", TREES[1], batch, _FEW_LAYERS) for batch in (1, 16)]
+    # Twice as many chips as the target has key/value heads, and as the draft has heads at all.
+    drafted = [_case(V5E_16, "llama2_70b", tree, b, _FEW_LAYERS) for b in (1, 16) for tree in first]
+    drafted += [_case(V5E_8, "llama2_13b", TREES[1], batch, _FEW_LAYERS) for batch in (1, 16)]
     return found + [dataclasses.replace(case, replicated_draft=True) for case in drafted]
 
 
