@@ -75,7 +75,7 @@ def _cell(draft: PackedDraft, archive: pathlib.Path, deadline: float) -> Cell:
         until = time.monotonic() + deadline - time.time()
         return {"training": train_packed(draft, archive, until=until)}
 
-    return Cell(PART, f"{draft.name} {draft.sha256}", fields, measure)
+    return Cell(PART, f"{draft.name} {draft.sha256[:12]}", fields, measure)
 
 
 def train_packed(draft: PackedDraft, archive: pathlib.Path, *, until: float) -> DraftTraining:
