@@ -19,6 +19,7 @@ import time
 
 from launcher import ROOT, Parser, run
 
+from rsd_jax.distillation.packed import read_packed
 from rsd_jax.distillation.packed_training import training_cells
 from rsd_jax.errors import ConfigError
 from rsd_jax.evaluation.accelerator.run import PARTS, Run, rows_path, run_parts
@@ -53,6 +54,8 @@ def main() -> None:
         raise ConfigError(f"--minutes={args.minutes:g} must be above 0")
     if "train" in args.parts and not args.drafts:
         raise ConfigError("the part train needs --drafts, folders of `rsd distill --stage=pack`")
+    for folder in args.drafts:
+        read_packed(folder)  # an error here comes before measuring
     out = args.out or ROOT / "runs" / ("rehearsal" if args.rehearse else "accelerator")
     path = rows_path(out)
     measurement = Run(

@@ -4,9 +4,9 @@
 # Usage: bash launch/accelerator.sh [part ...] [--minutes M] [--out DIR] [--drafts DIR ...]
 #   [--rehearse]
 #
-# Parts: check table peers curves choices profile train; all of them if none is named. Runs .venv if it is
-# there, else PYTHON (default python3), which needs jax, flax, numpy, safetensors and transformers,
-# and torch for the part peers.
+# Parts: check table peers curves choices profile train; all of them if none is named. Runs .venv if
+# it is there, else PYTHON (default python3), which needs jax, flax, numpy, safetensors, transformers,
+# optax, orbax and tqdm, and torch for the part peers.
 set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"

@@ -1,6 +1,7 @@
 """How well a draft fits the target's laws that are stored with held-out responses."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ from rsd_jax.core.sharding import MeshLayout
 from rsd_jax.core.types import LanguageModel, Params
 from rsd_jax.distillation.data.windows import Top, Windows
 from rsd_jax.distillation.losses import expected_acceptance, forward_kl
+from rsd_jax.distillation.responses.source import ResponseSource
+from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.distillation.training.step import Batch, as_batch
 
 TEMPERATURES = (1.0, 0.3)
@@ -75,3 +78,22 @@ def evaluate_stored(
             kept = np.where(mask[rows], values, 0.0).sum(dtype=np.float64)
             sums[name] = sums.get(name, 0.0) + float(kept)
     return {name: total / max(labels, 1.0) for name, total in sums.items()}
+
+
+def stored_evaluation(
+    model: LanguageModel,
+    source: ResponseSource,
+    recipe: TrainingSettings,
+    layout: MeshLayout | None = None,
+) -> Callable[[Params], dict[str, float]]:
+    """`evaluate_stored` on the recipe's number of windows, as `evaluate` of `train`.
+
+    Args:
+      model: the draft, with the ids of the windows.
+      source: held-out responses with stored log probabilities.
+      recipe: gives number and size of the windows.
+      layout: of the mesh.
+    """
+    windows = source.spread(recipe.eval_windows, recipe.window)
+    size = recipe.eval_batch_size
+    return lambda params: evaluate_stored(model, params, windows, batch_size=size, layout=layout)

@@ -17,10 +17,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsd_jax.core.types import Params
-from rsd_jax.distillation.data.corpus import is_held_out
 from rsd_jax.distillation.responses.manifest import MANIFEST
-from rsd_jax.distillation.responses.reading import open_responses
-from rsd_jax.distillation.responses.source import ResponseSource, joined
+from rsd_jax.distillation.responses.reading import open_split
+from rsd_jax.distillation.responses.source import ResponseSource
 from rsd_jax.distillation.settings import TrainingSettings
 from rsd_jax.errors import CheckpointError, ConfigError
 from rsd_jax.models.checkpoint import load_params, read_config, save_model
@@ -69,17 +68,15 @@ class PackedDraft:
         return config
 
     def train(self) -> ResponseSource:
-        """The windows to train on; errors as `open_responses`."""
+        """The windows to train on; errors as `open_split`."""
         return self._windows(held_out=False if self.holds_out else None)
 
     def held_out(self) -> ResponseSource | None:
-        """The held-out windows, if there are any; errors as `open_responses`."""
+        """The held-out windows, if there are any; errors as `open_split`."""
         return self._windows(held_out=True) if self.holds_out else None
 
     def _windows(self, held_out: bool | None) -> ResponseSource:
-        keep = None if held_out is None else lambda name: is_held_out(name) == held_out
-        folders = [self.folder / name for name in self.responses]
-        source = joined([open_responses(each, top=True, keep=keep) for each in folders])
+        source = open_split([self.folder / name for name in self.responses], held_out, top=True)
         known = read_token_map(self.folder, self._config.vocab_size)
         return source if known is None else source.with_ids(known.draft_ids)
 

@@ -10,12 +10,12 @@ import pathlib
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from rsd_jax.distillation.evaluate_stored import evaluate_stored
+from rsd_jax.distillation.evaluate_stored import stored_evaluation
 from rsd_jax.distillation.packed import PackedDraft, read_packed
 from rsd_jax.distillation.training.train import train
 from rsd_jax.errors import CheckpointError
@@ -38,23 +38,19 @@ def training_cells(
     Args:
       deadline: seconds since the epoch; training stops soon after it, and the next call goes on.
       folders: of `write_packed`.
-      out: receives a file `draft-NAME.tar` per draft: the newest checkpoint and metrics.jsonl, as
-        in the folder of a training run.
+      out: receives a file `draft-NAME-HASH.tar` per draft: the newest checkpoint and metrics.jsonl,
+        as in the folder of a training run. Another recipe or other responses have another hash, so
+        they do not go on from this checkpoint.
 
     Raises:
-      CheckpointError: a folder holds no packed draft; or two drafts have one name.
+      CheckpointError: a folder holds no packed draft.
     """
-    drafts = [read_packed(folder) for folder in folders]
-    names = [draft.name for draft in drafts]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise CheckpointError(
-            f"two packed drafts are called {twice[0]!r}; train them with an --out each"
-        )
-    return [_cell(draft, out / f"draft-{draft.name}.tar", deadline) for draft in drafts]
+    return [_cell(read_packed(folder), out, deadline) for folder in folders]
 
 
-def _cell(draft: PackedDraft, archive: pathlib.Path, deadline: float) -> Cell:
-    recipe = draft.recipe
+def _cell(draft: PackedDraft, out: pathlib.Path, deadline: float) -> Cell:
+    recipe, name = draft.recipe, f"{draft.name}-{draft.sha256[:12]}"
+    archive = out / f"draft-{name}.tar"
     fields = functools.partial(
         header,
         None,
@@ -75,7 +71,7 @@ def _cell(draft: PackedDraft, archive: pathlib.Path, deadline: float) -> Cell:
         until = time.monotonic() + deadline - time.time()
         return {"training": train_packed(draft, archive, until=until)}
 
-    return Cell(PART, f"{draft.name} {draft.sha256[:12]}", fields, measure)
+    return Cell(PART, name, fields, measure)
 
 
 def train_packed(draft: PackedDraft, archive: pathlib.Path, *, until: float) -> DraftTraining:
@@ -91,8 +87,9 @@ def train_packed(draft: PackedDraft, archive: pathlib.Path, *, until: float) -> 
       CheckpointError: `archive` is not what this function wrote, or is of another model.
       ConfigError, NonFiniteLossError: see `train`.
     """
-    recipe, windows, measure = draft.recipe, draft.train(), _measure(draft)
+    recipe, windows, held_out = draft.recipe, draft.train(), draft.held_out()
     model = draft.model(recipe.compute_dtype)
+    measure = None if held_out is None else stored_evaluation(draft.model(), held_out, recipe)
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary) / draft.name  # names the bar
         folder.mkdir()
@@ -113,14 +110,6 @@ def train_packed(draft: PackedDraft, archive: pathlib.Path, *, until: float) -> 
                 return _trained(folder / _METRICS)
             if time.monotonic() >= until:
                 raise TimeUpError(f"{done} of {recipe.steps} steps are done")
-
-
-def _measure(draft: PackedDraft) -> Callable[[Any], dict[str, float]] | None:
-    held_out, recipe = draft.held_out(), draft.recipe
-    if held_out is None:
-        return None
-    model, windows = draft.model(), held_out.spread(recipe.eval_windows, recipe.window)
-    return lambda params: evaluate_stored(model, params, windows, batch_size=recipe.eval_batch_size)
 
 
 def _pack(folder: pathlib.Path, archive: pathlib.Path) -> None:

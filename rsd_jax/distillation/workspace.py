@@ -16,9 +16,9 @@ from rsd_jax.distillation.data import corpus, documents
 from rsd_jax.distillation.data import tokenizer as bpe
 from rsd_jax.distillation.data.mixture import Mixture
 from rsd_jax.distillation.data.training_prompts import PLAIN_PROMPT, prompts_from_files
-from rsd_jax.distillation.responses.reading import open_responses
+from rsd_jax.distillation.responses.reading import open_split
 from rsd_jax.distillation.responses.self_prompts import read_self_prompts
-from rsd_jax.distillation.responses.source import ResponseSource, joined
+from rsd_jax.distillation.responses.source import ResponseSource
 from rsd_jax.distillation.settings import PromptFiles, Settings, TrainingSettings
 from rsd_jax.distillation.training.checkpoints import Checkpoints
 from rsd_jax.distillation.training.step import abstract_state
@@ -339,20 +339,14 @@ class Workspace:
     ) -> ResponseSource:
         """As `responses`, in the target's ids."""
         own_ids = self.settings.draft is not None and not self.settings.frequent_tokens
-        sources = (
-            open_responses(
-                folder,
-                weight=weight,
-                models={DRAFT: self.model(DRAFT)} if own_ids else {},
-                tokenizer=self.tokenizer(),
-                top=top,
-                keep=None
-                if split is None
-                else lambda name: corpus.is_held_out(name) == (split == HELD_OUT),
-            )
-            for folder in self.response_folders()
+        return open_split(
+            self.response_folders(),
+            None if split is None else split == HELD_OUT,
+            weight=weight,
+            models={DRAFT: self.model(DRAFT)} if own_ids else {},
+            tokenizer=self.tokenizer(),
+            top=top,
         )
-        return joined(list(sources))
 
     def response_folders(self) -> list[pathlib.Path]:
         """The folders of responses.

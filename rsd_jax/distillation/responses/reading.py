@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from rsd_jax.core.types import LanguageModel
+from rsd_jax.distillation.data.corpus import is_held_out
 from rsd_jax.distillation.data.windows import Top
 from rsd_jax.distillation.responses.identities import tokenizer_identity
 from rsd_jax.distillation.responses.manifest import read_manifest
 from rsd_jax.distillation.responses.shards import TOP_FIELDS, Shard, read_shard
-from rsd_jax.distillation.responses.source import ResponseSource, as_source
+from rsd_jax.distillation.responses.source import ResponseSource, as_source, joined
 from rsd_jax.errors import ConfigError
 
 
@@ -66,6 +67,20 @@ def open_responses(
         weight=weight,
         top=Top(*(_joined(shards, name) for name in TOP_FIELDS)) if top else None,
     )
+
+
+def open_split(
+    folders: Sequence[pathlib.Path], held_out: bool | None, **options: Any
+) -> ResponseSource:
+    """The responses of several directories as one source.
+
+    Args:
+      folders: at least one, each of `generate_responses`.
+      held_out: whether to read the responses to held-out prompts, or to all others; None for all.
+      options: of `open_responses`, whose errors this raises.
+    """
+    keep = None if held_out is None else lambda name: is_held_out(name) == held_out
+    return joined([open_responses(folder, keep=keep, **options) for folder in folders])
 
 
 def read_sequences(

@@ -1,7 +1,5 @@
 """Packs the draft's training, to train the draft on another machine."""
 
-import jax
-
 from rsd_jax.distillation.packed import write_packed
 from rsd_jax.distillation.settings import DraftSettings
 from rsd_jax.distillation.stages.training import start_of_draft
@@ -23,12 +21,11 @@ def pack(workspace: Workspace) -> None:
             "a packed draft learns without its target: set draft.stored_logits to True"
         )
     recipe, model = settings.recipe, workspace.model(DRAFT)
-    start = start_of_draft(workspace, recipe)
     write_packed(
         workspace.root / PACKED,
         recipe,
         model.config,
-        start() if start is not None else model.init_params(jax.random.key(recipe.seed)),
+        start_of_draft(workspace, recipe)(),
         workspace.response_folders(),
         token_map=workspace.token_map,
         holds_out=not workspace.settings.mixture,

@@ -11,7 +11,7 @@ from rsd_jax.core.types import LoadedModel, Params
 from rsd_jax.distillation.data.mixture import Mixture
 from rsd_jax.distillation.data.windows import Data, Windows
 from rsd_jax.distillation.evaluate import evaluate
-from rsd_jax.distillation.evaluate_stored import evaluate_stored
+from rsd_jax.distillation.evaluate_stored import stored_evaluation
 from rsd_jax.distillation.losses import LOSSES
 from rsd_jax.distillation.responses.on_policy import mix_on_policy
 from rsd_jax.distillation.settings import DraftSettings, OnPolicy, TrainingSettings
@@ -155,28 +155,19 @@ def _held_out(
 def _held_out_responses(workspace: Workspace, recipe: TrainingSettings) -> Evaluate:
     """Measures the draft on the stored laws of held-out responses."""
     source = workspace.responses(top=True, split=HELD_OUT)
-    windows = source.spread(recipe.eval_windows, recipe.window)
-    model, size = workspace.model(DRAFT), recipe.eval_batch_size
-
-    def measure(params: Params) -> dict[str, float]:
-        return evaluate_stored(model, params, windows, batch_size=size, layout=workspace.layout)
-
-    return measure
+    return stored_evaluation(workspace.model(DRAFT), source, recipe, workspace.layout)
 
 
-def start_of_draft(workspace: Workspace, recipe: TrainingSettings) -> Callable[[], Params] | None:
-    """The draft's first parameters: of its warm start, or random with the target's table.
-
-    None for random parameters.
-    """
+def start_of_draft(workspace: Workspace, recipe: TrainingSettings) -> Callable[[], Params]:
+    """The draft's first parameters: those of its warm start, or random, perhaps with a given table."""
     if workspace.settings.draft_warm_start is not None:
         return functools.partial(workspace.params, WARM_START)
     draft = workspace.settings.draft
-    if draft is None or not draft.table_from_target:
-        return None
 
     def start() -> Params:
         random = workspace.model(DRAFT).init_params(jax.random.key(recipe.seed))
+        if draft is None or not draft.table_from_target:
+            return random
         table, known = read(table_of(workspace.target.params)), workspace.token_map
         return with_table_of_target(read(random), table, known.target_ids if known else None)
 
