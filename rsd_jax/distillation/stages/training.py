@@ -159,7 +159,7 @@ def _held_out_responses(workspace: Workspace, recipe: TrainingSettings) -> Evalu
 
 
 def start_of_draft(workspace: Workspace, recipe: TrainingSettings) -> Callable[[], Params]:
-    """The draft's first parameters: its warm start's, or random ones, perhaps with a given table."""
+    """The draft's first parameters: its warm start's, or random, perhaps with a given table."""
     if workspace.settings.draft_warm_start is not None:
         return functools.partial(workspace.params, WARM_START)
     draft = workspace.settings.draft
