@@ -5,6 +5,7 @@ import contextlib
 import gc
 import signal
 import threading
+import time
 import types
 from collections.abc import Callable, Iterator
 
@@ -46,11 +47,14 @@ def heard() -> Iterator[None]:
     ):
         yield
         return
-    signal.signal(signal.SIGINT, _interrupt)
+    handler = _Handler()
+    signal.signal(signal.SIGINT, handler)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, usual)
+        if handler.postponed():
+            raise KeyboardInterrupt
 
 
 def _interrupt_main() -> None:
@@ -61,14 +65,42 @@ def _interrupt_main() -> None:
         _thread.interrupt_main()
 
 
-def _interrupt(number: int, frame: types.FrameType | None) -> None:
-    """Raises `KeyboardInterrupt`; soon, if it would be dropped here."""
+def _in_callback(frame: types.FrameType | None) -> bool:
+    """Whether Python would drop an exception that is raised in this frame."""
     callbacks = {getattr(each, "__code__", None) for each in gc.callbacks}
     while frame is not None:
         if frame.f_code in callbacks or frame.f_globals.get("__name__") in _OF_WEAK_REFERENCES:
-            again = threading.Timer(_SOON, _interrupt_main)
-            again.daemon = True
-            again.start()
-            return
+            return True
         frame = frame.f_back
-    raise KeyboardInterrupt
+    return False
+
+
+class _Handler:
+    """Raises `KeyboardInterrupt`; soon, if it would be dropped here."""
+
+    def __init__(self) -> None:
+        self._postponed = False
+
+    def __call__(self, number: int, frame: types.FrameType | None) -> None:
+        if not _in_callback(frame):
+            self._postponed = False
+            raise KeyboardInterrupt
+        if not self._postponed:
+            self._postponed = True
+            threading.Thread(target=self._send, daemon=True).start()
+
+    def _send(self) -> None:
+        """Sends Ctrl-C to the main thread until it is raised there.
+
+        One signal is not enough: this thread often gets its turn when the main thread is about to
+        wait, and a signal that comes before the wait has begun does not end the wait.
+        """
+        time.sleep(_SOON)
+        while self._postponed:
+            _interrupt_main()
+            time.sleep(_SOON)
+
+    def postponed(self) -> bool:
+        """Whether a Ctrl-C is still to be raised; it will not be sent again."""
+        postponed, self._postponed = self._postponed, False
+        return postponed

@@ -118,9 +118,10 @@ def cases() -> list[Case]:
     found = []
     for batch in (1, 16):
         found += [_case(V5E_8, "llama2_7b", tree, batch) for tree in first]
+    found += [_case(V5E_2_BY_4, "llama2_7b", tree, 16) for tree in first]
     for batch in (1, 16):
         found += [_case(V5E_8, "llama2_7b", tree, batch, _FEW_LAYERS) for tree in rest]
-    found += [_case(V5E_2_BY_4, "llama2_7b", tree, 16, _FEW_LAYERS) for tree in TREES]
+    found += [_case(V5E_2_BY_4, "llama2_7b", tree, 16, _FEW_LAYERS) for tree in rest]
     larger = (
         (V5E_8, "llama2_13b"),
         (V6E_8, "llama2_70b"),
