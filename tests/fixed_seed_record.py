@@ -1,12 +1,12 @@
-"""The tokens of every method at fixed seeds, to compare commits.
+"""The tokens of every kind of method at fixed seeds, to compare commits.
 
     python -m tests.fixed_seed_record            compares with tests/fixtures/fixed_seed_tokens.json
     python -m tests.fixed_seed_record --write    writes that file anew
     python -m tests.fixed_seed_record --draws    writes fixed_seed_laws.json anew, nothing else
 
-The file holds new tokens and block counts of every method on a tiny pair, greedy and at T = 0.7
-with top-p 0.9, with batches of 1 and of 3 prompts, and at T = 0.7 on a mesh of 2 x 2 devices. The
-seed fixes the draws, so every machine gives these tokens, up to float32 rounding of the logits.
+The file holds new tokens and block counts of each on a tiny pair, greedy and at T = 0.7 with top-p
+0.9, with batches of 1 and of 3 prompts, and at T = 0.7 on a mesh of 2 x 2 devices. The seed fixes
+the draws, so every machine gives these tokens, up to float32 rounding of the logits.
 fixed_seed_laws.json holds random bits and laws; with it, an accelerator is held against a CPU.
 
 To tell a tie from a defect, run both commits in float64: `--float64 --write --file=FILE` in one
