@@ -38,6 +38,14 @@ def test_the_models_of_every_case_can_be_split_over_its_chips():
             check_split(NAMED_CONFIGS[case.draft], layout, case.name)
 
 
+def test_loops_over_levels_are_not_as_long_as_loops_over_rows():
+    for case in cells.cases():
+        drafter = case.method().drafter
+        drafter = getattr(drafter, "drawn", drafter)  # of a draft with a lookup
+        if drafter.needs_draft_model or drafter.needs_skips:
+            assert drafter.shape.depth != case.batch // case.chips.mesh[0] or case.batch == 1, case
+
+
 def _case(layers=None, hbm=2**30):
     return cells.Case(
         chips=OnCpus(topology="cpu:2", mesh=(1, 2), hbm=hbm),
