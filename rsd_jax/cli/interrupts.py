@@ -53,8 +53,7 @@ def heard() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, usual)
-        if handler.postponed():
-            raise KeyboardInterrupt
+        handler.finish()
 
 
 def _interrupt_main() -> None:
@@ -100,7 +99,8 @@ class _Handler:
             _interrupt_main()
             time.sleep(_SOON)
 
-    def postponed(self) -> bool:
-        """Whether a Ctrl-C is still to be raised; it will not be sent again."""
-        postponed, self._postponed = self._postponed, False
-        return postponed
+    def finish(self) -> None:
+        """Raises `KeyboardInterrupt` now if it was to be raised soon."""
+        if self._postponed:
+            self._postponed = False
+            raise KeyboardInterrupt

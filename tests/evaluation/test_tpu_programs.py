@@ -38,14 +38,6 @@ def test_the_models_of_every_case_can_be_split_over_its_chips():
             check_split(NAMED_CONFIGS[case.draft], layout, case.name)
 
 
-def test_loops_over_levels_are_not_as_long_as_loops_over_rows():
-    for case in cells.cases():
-        drafter = case.method().drafter
-        drafter = getattr(drafter, "drawn", drafter)  # of a draft with a lookup
-        if drafter.needs_draft_model or drafter.needs_skips:
-            assert drafter.shape.depth != case.batch // case.chips.mesh[0] or case.batch == 1, case
-
-
 def _case(layers=None, hbm=2**30):
     return cells.Case(
         chips=OnCpus(topology="cpu:2", mesh=(1, 2), hbm=hbm),
@@ -189,6 +181,37 @@ def test_loops_multiply_what_they_hold():
     assert (found.small, found.cache_copies, found.outer_copies) == (6, 0, 1)
     assert found.gathered == 2  # in both loops that reach the instruction
     assert len(list(Program(TEXT).blocks())) == 6
+
+
+LOOP = """\
+%rows (q: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %w = f32[4]{0} dynamic-update-slice(%a, %b, %c)
+}
+%four (q: (s32[], f32[4])) -> pred[] {
+  %limit = s32[] constant(4)
+  ROOT %c = pred[] compare(%n, %limit), direction=LT
+}
+%block (q: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %l = (s32[], f32[4]) while(%q), condition=%four, body=%rows, metadata={op_name="NAME"}
+}
+ENTRY %main (x: f32[4]) -> f32[4] {
+  %blocks = (s32[], f32[4]) while(%t), condition=%unknown, body=%block
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "count"),
+    [
+        ("jit(x)/while/body/commit/scatter", 4, 1),
+        ("jit(x)/while/body/commit/scatter", 5, 0),
+        ("jit(x)/while/body/draft/draft_steps/while/body/scatter", 4, 1),
+        ("jit(x)/while/body/draft/draft_steps/while", 4, 0),  # levels
+    ],
+)
+def test_loops_over_rows_are_counted(name, rows, count):
+    text = LOOP.replace("NAME", name)
+    assert read_program(text, caches=[], whole=[], rows=rows).row_loops == count
 
 
 def test_cases():

@@ -60,10 +60,7 @@ TREES: tuple[Tree, ...] = (
     ("mixed_beam", "6x5@0.05", None),
     ("self_mixed_beam", "6x5", None),
 )
-"""The methods, in order of worth; SWIFT with the tree of its paper.
-
-No draft has as many levels as a chip has rows: a loop over levels would look like one over rows.
-"""
+"""The methods, in order of worth; SWIFT with the tree of its paper."""
 
 _FEW_LAYERS = 4
 

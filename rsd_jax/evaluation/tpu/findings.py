@@ -15,6 +15,7 @@ _CALLED = re.compile(r"(?:calls|body|to_apply|true_computation|false_computation
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _CONDITION = re.compile(r"condition=%([\w.\-]+)")
 _PHASE = re.compile(r'op_name="[^"]*?/while/body/(?:[^"/]*/)?(draft|score|verify|commit)\b')
+_LEVELS = re.compile(r'op_name="[^"]*/draft_steps/while"')  # the loop over the levels of a draft
 _LIMIT = re.compile(r"constant\((\d+)\)")
 _ON_CHIP = "S(1)"  # the layout of arrays in the memory beside the arithmetic units
 
@@ -172,5 +173,7 @@ def _gathers(each: Instruction, whole: Sequence[tuple[int, ...]]) -> bool:
 
 def _loops_over_rows(program: Program, each: Instruction, rows: int) -> bool:
     if each.op != "while" or rows == 1 or program.length(each) != rows:
+        return False
+    if _LEVELS.search(each.text):  # a draft may have as many levels as the chip has rows
         return False
     return any(inner.op == "dynamic-update-slice" for inner, _ in program.inside(_body(each)))
